@@ -7,6 +7,7 @@
 //! - [`node`]: one server process: start, kill, freeze, restart, wipe.
 //! - [`cluster`]: the nodes of one cluster, their directories and addresses, and its leaders.
 //! - [`command`]: runs a client command of the binary and captures its output.
+//! - [`clock`]: a wall clock that a scenario sets.
 //! - [`disk`]: a small disk that a scenario can fill.
 //! - [`proxy`]: TCP proxies between nodes, with a rule for each directed pair.
 //! - [`s3`]: an S3 endpoint with fault injection.
@@ -22,6 +23,7 @@
 //! that no outgoing connection of another test can take a port between kill and restart.
 
 pub mod binary;
+pub mod clock;
 pub mod cluster;
 pub mod command;
 pub mod direct;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use tidewater_common::clock::ClusterClock;
 use tidewater_common::ids::{ClusterId, NodeId};
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::{CompactorLoad, Reason};
@@ -32,6 +33,8 @@ pub(crate) struct CompactorContext {
     /// Id of the object store, from its marker object.
     pub(crate) object_store_id: Uuid,
     pub(crate) env: RegionEnv,
+    /// The clock of `env`.
+    pub(crate) clock: Arc<ClusterClock>,
     pub(crate) sets: HookSets,
     pub(crate) disk: StoreDisk,
     pub(crate) jobs: Arc<JobTable>,

@@ -21,7 +21,7 @@ const RETRY: Duration = Duration::from_secs(5);
 /// region.
 #[derive(Debug)]
 pub(crate) struct HandleTable<R> {
-    life: Duration,
+    idle_limit: Duration,
     open: HashMap<Uuid, RegionHandle<R>>,
 }
 
@@ -61,9 +61,9 @@ impl From<HandleError> for Refusal {
 }
 
 impl<R> HandleTable<R> {
-    /// Creates an empty table; unused handles expire after `life`.
-    pub(crate) fn new(life: Duration) -> Self {
-        Self { life, open: HashMap::new() }
+    /// Creates an empty table; unused handles expire after `idle_limit`.
+    pub(crate) fn new(idle_limit: Duration) -> Self {
+        Self { idle_limit, open: HashMap::new() }
     }
 
     /// Adds a region that `owner` has opened, and revokes the handles of earlier owners.
@@ -114,18 +114,18 @@ impl<R> HandleTable<R> {
 
     /// Removes expired handles. A region that a job holds is in use.
     pub(crate) fn expire(&mut self, now: Instant) {
-        let life = self.life;
+        let idle_limit = self.idle_limit;
         self.open.retain(|_, handle| {
             if Arc::strong_count(&handle.region) > 1 {
                 handle.used = now;
             }
-            now.saturating_duration_since(handle.used) < life
+            now.saturating_duration_since(handle.used) < idle_limit
         });
     }
 
     /// Time after which an unused handle expires.
     pub(crate) fn idle_limit(&self) -> Duration {
-        self.life
+        self.idle_limit
     }
 
     /// Number of open handles.

@@ -19,13 +19,13 @@ use crate::admission::{AdmissionError, Capacity, InUse, JobDemand, admit};
 #[derive(Debug)]
 pub(crate) struct JobTable {
     capacity: Capacity,
-    inner: Mutex<Inner>,
+    inner: Mutex<RunningJobs>,
     /// Number of running jobs.
     running: watch::Sender<usize>,
 }
 
 #[derive(Debug, Default)]
-struct Inner {
+struct RunningJobs {
     draining: bool,
     running: BTreeMap<JobId, Arc<RunningJob>>,
 }
@@ -226,7 +226,7 @@ impl JobTable {
     }
 }
 
-impl Inner {
+impl RunningJobs {
     fn in_use(&self) -> InUse {
         let jobs = self.running.values();
         let unwritten = |job: &Arc<RunningJob>| {

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tidewater_common::backoff::Jitter;
-use tidewater_common::clock::SystemClock;
+use tidewater_common::clock::{ClusterClock, SystemClock};
 use tidewater_common::ids::{ClusterId, NodeId};
 use tidewater_proto::v1::{NodeRole, RegisterRequest, RegisterResponse};
 use tidewater_region_engine::MemoryBudget;
@@ -104,9 +104,11 @@ impl CompactorNode {
             object_store_id: object_store_id.to_string(),
             ..Default::default()
         };
-        let (cluster, node) = identity(&link.register(registration).await?)?;
+        let reply = link.register(registration).await?;
+        let (cluster, node) = identity(&reply)?;
         info!(%cluster, %node, slots = options.capacity().slots, "registered");
         let context = Arc::new(node_context(&options, cluster, node, storage, object_store_id));
+        context.clock.record(reply.replicated_ms, reply.clocks_ms);
         context.observe();
         let closing = CancellationToken::new();
         let beat_now = Arc::new(Notify::new());
@@ -246,7 +248,9 @@ fn node_context(
     object_store_id: Uuid,
 ) -> CompactorContext {
     let home = HookHome { role: "compactor", node_id: node };
-    let clock = Arc::new(SystemClock);
+    let system = Arc::new(SystemClock);
+    let clock = ClusterClock::new(system.clone(), system, options.max_clock_difference);
+    let clock = Arc::new(clock);
     let ids = Arc::new(SystemIds);
     // A compactor holds no unflushed rows.
     let memory = MemoryBudget::new(0);
@@ -254,7 +258,8 @@ fn node_context(
         cluster,
         node,
         object_store_id,
-        env: RegionEnv::new(storage, clock, ids, memory, options.engine()),
+        env: RegionEnv::new(storage, clock.clone(), ids, memory, options.engine()),
+        clock,
         sets: HookSets::new(options.hook_kinds.clone(), home, options.hook_limits),
         disk: StoreDisk::new(&options.object_store, options.disk_reserve),
         jobs: JobTable::new(options.capacity()),

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use tidewater_common::clock::ClusterClock;
 use tidewater_common::problems::ProcessProblems;
 use tidewater_hook_kinds::HookAccess;
 use tidewater_region_engine::compaction::CompactionOptions;
@@ -21,6 +22,9 @@ pub struct CompactorOptions {
     pub object_store: String,
     /// Interval of heartbeats.
     pub heartbeat: Duration,
+    /// Difference of the node's clock from the cluster's clocks beyond which it accepts and commits no
+    /// jobs; more than 0.
+    pub max_clock_difference: Duration,
     /// Concurrent jobs, which is also the number of cores that they keep busy together; at least 1.
     pub slots: usize,
     /// Memory limit of the process in bytes, [`process_bytes`](Self::process_bytes) included.
@@ -46,7 +50,7 @@ impl CompactorOptions {
     /// 512 MiB.
     pub const DEFAULT_MEMORY_LIMIT: u64 = 512 << 20;
     /// Minimum memory limit at which jobs of usual size are accepted.
-    pub const LEAST_MEMORY_LIMIT: u64 = 256 << 20;
+    pub const MIN_MEMORY_LIMIT: u64 = 256 << 20;
     /// 256 MiB.
     pub const DEFAULT_DISK_RESERVE: u64 = 256 << 20;
     /// 30 s.
@@ -65,6 +69,7 @@ impl CompactorOptions {
             meta,
             object_store: object_store.into(),
             heartbeat: Duration::from_secs(1),
+            max_clock_difference: ClusterClock::DEFAULT_BOUND,
             slots: std::thread::available_parallelism().map_or(1, Into::into),
             memory_limit: Self::DEFAULT_MEMORY_LIMIT,
             process_bytes: Self::PROCESS_BYTES,

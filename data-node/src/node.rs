@@ -5,6 +5,7 @@
 //! new calls, transfers the leadership of each led group to another voter, and stops its replicas;
 //! it flushes no memtables, since the log keeps their rows.
 
+mod handover;
 mod heartbeat;
 mod log_growth;
 
@@ -12,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidewater_common::backoff::Jitter;
-use tidewater_common::clock::Clock;
+use tidewater_common::clock::{Clock, ClusterClock, SystemClock};
 use tidewater_common::ids::{ClusterId, Incarnation, NodeId};
 use tidewater_proto::v1::{NodeRole, RegisterRequest, RegisterResponse};
 use tidewater_raft_store::{
@@ -96,6 +97,9 @@ impl DataNode {
         let link = MetaLink::new(options.meta.clone(), Jitter::system());
         let reply = link.register(registration(&options, &directory, object_store_id)).await?;
         let (cluster, node, _incarnation) = identity(&reply)?;
+        let clock = ClusterClock::new(clock, Arc::new(SystemClock), options.max_clock_difference);
+        let clock = Arc::new(clock);
+        clock.record(reply.replicated_ms, reply.clocks_ms);
         let directory = tokio::task::spawn_blocking(move || {
             directory.adopt(cluster, node).map(|_| Arc::new(directory))
         })
@@ -106,7 +110,7 @@ impl DataNode {
         let hooks = Arc::new(NodeHooks::new(options.hook_kinds.clone(), home, plugins.clone()));
         let env = RegionEnv::new(
             storage,
-            clock,
+            clock.clone(),
             Arc::new(SystemIds),
             MemoryBudget::new(options.row_budget()),
             options.engine(),
@@ -138,6 +142,7 @@ impl DataNode {
             hooks.clone(),
             link.clone(),
             options.clone(),
+            clock,
             closing.clone(),
         );
         tasks.spawn(beats);
@@ -243,7 +248,7 @@ async fn transfer_leadership(replica: &GroupReplica) {
     if !replica.leadership().is_leader {
         return;
     }
-    let Some(successor) = replica.successor() else { return };
+    let Some(successor) = replica.successor(&[]) else { return };
     match transfer(replica, successor, TRANSFER_LIMIT).await {
         Ok(()) => info!(group = %replica.group(), to = %successor, "leadership transferred"),
         Err(problem) => {

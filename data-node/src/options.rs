@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use tidewater_common::clock::ClusterClock;
 use tidewater_common::problems::ProcessProblems;
 use tidewater_hook_kinds::HookAccess;
 use tidewater_raft_store::LogStoreOptions;
@@ -38,6 +39,9 @@ pub struct DataOptions {
     pub groups: GroupOptions,
     /// Interval of heartbeats to the meta service.
     pub heartbeat: Duration,
+    /// Difference of the node's clock from the cluster's clocks beyond which it neither commits to
+    /// manifests nor leads groups; more than 0.
+    pub max_clock_difference: Duration,
     /// Available hook kinds. A program that embeds a node adds its own kinds here and to the options of
     /// the meta nodes.
     pub hook_kinds: HookKinds,
@@ -54,7 +58,7 @@ impl DataOptions {
     /// Smallest memory limit that a process can stay within. The memory that does not shrink with the
     /// limit (writes in progress, files being written, scans, the pages of the binary) is about half of
     /// it.
-    pub const LEAST_MEMORY_LIMIT: u64 = 768 * 1024 * 1024;
+    pub const MIN_MEMORY_LIMIT: u64 = 768 * 1024 * 1024;
 
     /// Creates options with defaults for everything that is not an address or a location.
     pub fn new(
@@ -74,6 +78,7 @@ impl DataOptions {
             groups: GroupOptions::default(),
             heartbeat: Duration::from_secs(1),
             hook_kinds: tidewater_hook_kinds::builtin(HookAccess::default()),
+            max_clock_difference: ClusterClock::DEFAULT_BOUND,
             hook_limits: HookLimits::default(),
             problems: ProcessProblems::default(),
         }
@@ -151,13 +156,13 @@ pub struct GroupOptions {
     /// When regions are compacted.
     pub compactions: CompactionPolicy,
     /// Longest wait of a write for memory, after which it is refused.
-    pub stall: Duration,
+    pub memory_wait: Duration,
     /// Deadline of a write call.
     pub write_deadline: Duration,
     /// Longest wait for a quorum to confirm a read.
     pub read_deadline: Duration,
     /// Longest duration of a scan.
-    pub scan_life: Duration,
+    pub scan_lifetime: Duration,
     /// Most scans open at the same time on this node.
     pub open_scans: usize,
     /// Time for which the log of a removed replica is kept.
@@ -173,10 +178,10 @@ impl Default for GroupOptions {
             write: WriteLimits::default(),
             flush: FlushPolicy::for_memory(DataOptions::DEFAULT_MEMORY_LIMIT),
             compactions: CompactionPolicy::default(),
-            stall: Duration::from_secs(5),
+            memory_wait: Duration::from_secs(5),
             write_deadline: Duration::from_secs(30),
             read_deadline: Duration::from_secs(5),
-            scan_life: Duration::from_secs(30 * 60),
+            scan_lifetime: Duration::from_secs(30 * 60),
             open_scans: 256,
             keep_removed_logs: Duration::from_secs(24 * 3_600),
         }

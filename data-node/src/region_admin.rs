@@ -39,12 +39,12 @@ use crate::owner_request::{CompactionRequest, CompactionResult, OwnerRequest};
 /// regions.
 const REQUEST_BYTES: usize = 64 << 20;
 /// Time limit of the confirmation by a quorum.
-const CONFIRM: Duration = Duration::from_secs(5);
+const CONFIRM_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time limit of a requested flush, which may write hundreds of megabytes.
-const FLUSH: Duration = Duration::from_secs(300);
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// Interval of progress events of a compaction.
-const PROGRESS: Duration = Duration::from_millis(500);
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
 
 type CompactionStream =
     Pin<Box<dyn Stream<Item = Result<CompactRegionEvent, Status>> + Send + 'static>>;
@@ -92,7 +92,7 @@ impl RegionAdminService {
         let region = RegionId(request.region_id);
         let replica = self.groups.get(group)?;
         // A replica that no longer leads may have nothing to flush and lack later writes.
-        replica.confirm(CONFIRM).await?;
+        replica.confirm(CONFIRM_TIMEOUT).await?;
         replica.region(region)?;
         let (reply, outcome) = oneshot::channel();
         replica
@@ -100,7 +100,7 @@ impl RegionAdminService {
             .send(OwnerRequest::Flush(region, reply))
             .await
             .map_err(|_| refusals::replica_stopping(group))?;
-        let report = tokio::time::timeout(FLUSH, outcome)
+        let report = tokio::time::timeout(FLUSH_TIMEOUT, outcome)
             .await
             .map_err(|_| refusals::deadline_exceeded("a flush", group))?
             .unwrap_or_else(|_| {
@@ -151,7 +151,7 @@ async fn watch(
     // Dropped before the guard, so that the cancelled compaction has no receiver: a caller that cancels
     // by disconnecting gets no reply.
     let mut outcome = outcome;
-    let mut tick = tokio::time::interval(PROGRESS);
+    let mut tick = tokio::time::interval(PROGRESS_INTERVAL);
     let outcome = loop {
         tokio::select! {
             ended = &mut outcome => break ended,

@@ -1,5 +1,6 @@
 //! This node's replica of group 0: proposals, linearizable reads and leadership.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ use tidewater_rpc::AddressBook;
 use tokio::sync::watch;
 
 use crate::catalog::FEATURE_LEVEL;
+use crate::leader::clocks::KnownClocks;
 use crate::machine::{CatalogView, MetaMachine};
 
 /// Deadline of a command or a read, after which its outcome is unknown.
@@ -38,9 +40,19 @@ pub struct MetaGroup {
     pub(crate) health: watch::Receiver<DiskHealth>,
     pub(crate) addresses: Arc<AddressBook>,
     pub(crate) clock: Arc<dyn Clock>,
+    /// Difference from the agreed time beyond which a clock is wrong.
+    pub(crate) max_clock_difference: Duration,
 }
 
 impl MetaGroup {
+    /// Returns the time on which the cluster's clocks agree; `recent`: clocks of nodes with a recent
+    /// heartbeat. `None` while too few are known.
+    pub(crate) fn agreed_ms(&self, recent: &BTreeMap<NodeId, u64>) -> Option<u64> {
+        let state = self.view.read();
+        let known = KnownClocks::new(&state, recent, self.clock.now_ms());
+        known.agreed_ms(state.header().time_ms)
+    }
+
     /// Proposes a command that is valid in any term, and waits until it is applied.
     pub async fn propose(&self, kind: Kind) -> Result<MetaReply, Refusal> {
         self.propose_in(Term(0), kind).await

@@ -10,12 +10,15 @@
 //! # Layout
 //!
 //! - `observations`: recorded heartbeats; `detector`: nodes that are up or down (pure).
-//! - `plan`: the next placement step of each group (pure); `steps`: performs a step.
+//! - `plan`: the next placement step of each group (pure); `steps`: performs a step; `step_failures`:
+//!   log level of its failures (pure).
 //! - `control`: calls to data nodes; `tables`: opens, changes and drops regions; `clones` and `loads`:
 //!   the same with the files of another table, or with staged files; `garbage`: schedule of garbage
 //!   collection.
+//! - `clocks`: agreement of clocks, and the next reading of replicated time (pure).
 //! - `leader_term`: starts, runs and stops the tasks of a term.
 
+pub(crate) mod clocks;
 mod clones;
 mod control;
 mod detector;
@@ -24,6 +27,7 @@ mod leader_term;
 mod loads;
 mod observations;
 mod plan;
+mod step_failures;
 mod steps;
 mod tables;
 

@@ -68,6 +68,16 @@ setup_build() {
     from_this_clone
 }
 
+has_faketime() {
+    compgen -G '/usr/lib*/*/faketime/libfaketimeMT.so.1' >/dev/null ||
+        compgen -G '/usr/lib*/faketime/libfaketimeMT.so.1' >/dev/null
+}
+
+# Installs what the tests of whole clusters need in addition: libfaketime, for nodes with wrong clocks.
+setup_cluster_tests() {
+    has_faketime || packages faketime
+}
+
 # Clones share one build directory. Cargo compares sources by modification time only: without this, artifacts
 # that were built later from another clone would count as up to date.
 from_this_clone() {

@@ -5,14 +5,14 @@
 
 mod churn;
 mod embedded;
-mod full;
-mod gone;
-mod late;
+mod full_disk;
+mod hook_calls;
+mod incompressible_table;
+mod late_commits;
+mod lost;
 mod memory;
-mod noise;
 mod outputs;
-mod retried;
-mod told;
+mod retries;
 
 use serde_json::Value;
 use tidewater_cluster_tests::cluster::{Cluster, ClusterPlan, LOG_TABLE, Store};

@@ -144,7 +144,7 @@ fn deltas(cluster: &Cluster) -> Result<Vec<PathBuf>> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn region_that_lost_its_newest_deltas_keeps_its_files_and_commits_nothing() -> Result<()> {
+async fn region_that_lost_deltas_keeps_its_files() -> Result<()> {
     let cluster = ClusterPlan::default().env("TIDEWATER_GC_GRACE", "1s").start().await?;
     let create = ["table", "create", "t", "--columns", "k int64", "--primary-key", "k"];
     cluster.run(&create).await?.ok()?;
@@ -154,7 +154,7 @@ async fn region_that_lost_its_newest_deltas_keeps_its_files_and_commits_nothing(
         cluster.run(&["load", "t", &file.display().to_string()]).await?.ok()?;
         cluster.flush("t").await?.ok()?;
     }
-    // Like a restore of an older copy of the store, beside the live owner.
+    // Like a restore of an older copy of the store while its owner lives.
     let all = deltas(&cluster)?;
     let lost = &all[all.len().saturating_sub(2)..];
     let aside = cluster.directory().join("aside");

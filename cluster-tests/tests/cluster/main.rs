@@ -11,6 +11,7 @@ mod beside_duckdb;
 mod bulk;
 mod callers;
 mod change;
+mod clocks;
 mod commands;
 mod compactors;
 mod durable_hooks;

@@ -4,7 +4,7 @@ use futures::future::try_join_all;
 use tidewater_cluster_tests::cluster::{Cluster, LOG_TABLE};
 use tidewater_cluster_tests::direct::{NodeClient, expect_refusal};
 use tidewater_cluster_tests::workload::{LoadOptions, Workload};
-use tidewater_cluster_tests::{HarnessError, Result};
+use tidewater_cluster_tests::{HarnessError, Result, wait};
 use tidewater_proto::v1::Reason;
 
 use crate::support::{SETTLED_WITHIN, conclude, rows_in_files};
@@ -69,10 +69,14 @@ async fn node_with_wiped_directory_gets_a_new_id() -> Result<()> {
     load.progress(20).await?;
     cluster.data[lost].start().await?;
 
-    let new_id = cluster.node_id(&cluster.data[lost].spec).await?;
-    if new_id == old_id {
-        return Err(HarnessError::violated(format!("the wiped node has the old id {old_id}")));
-    }
+    // The new node is up with its first heartbeat; until then the old one has the address.
+    wait::until("the wiped node has a new id", SETTLED_WITHIN, || async {
+        match cluster.node_id(&cluster.data[lost].spec).await.map_err(|error| error.to_string())? {
+            id if id != old_id => Ok(()),
+            id => Err(format!("it has the id {id}")),
+        }
+    })
+    .await?;
     // The new node at the same address must reject calls to the old node.
     let catalog = cluster.catalog().await?;
     let region = cluster.region(LOG_TABLE).await?;

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tidewater_common::clock::Clock;
 use tidewater_common::problems::ProcessProblems;
 use tidewater_proto::v1::{HeartbeatRequest, NodeRole, Reason};
 use tidewater_rpc::MetaLink;
@@ -48,7 +49,8 @@ impl HeartbeatLoop {
                 reply = self.link.heartbeat(&request) => reply,
             };
             match reply {
-                Ok(_) => {
+                Ok(reply) => {
+                    self.context.clock.record(reply.replicated_ms, reply.clocks_ms);
                     if !reachable {
                         info!("meta service accepts heartbeats again");
                     }
@@ -78,13 +80,14 @@ impl HeartbeatLoop {
     async fn request(&self) -> HeartbeatRequest {
         let load = self.context.load().await;
         let mut problems = self.problems.list();
-        problems.extend(problem(load.disk_free_bytes));
+        problems.extend(node_problems(&self.context, load.disk_free_bytes));
         HeartbeatRequest {
             cluster_id: self.context.cluster.to_string(),
             node_id: self.context.node.get(),
             role: NodeRole::Compactor.into(),
             address: self.address.clone(),
             problems,
+            clock_ms: self.context.clock.wall_ms(),
             hooks: hooks::reports(self.context.sets.status()),
             compactor: Some(load),
             groups: Vec::new(),
@@ -92,8 +95,19 @@ impl HeartbeatLoop {
     }
 }
 
-fn problem(room: Option<u64>) -> Option<String> {
-    (room == Some(0)).then(|| {
-        "the disk of the object store is full: no jobs are accepted until there is room".to_owned()
-    })
+/// Returns the problems of the node; `room`: free bytes of a local object store.
+fn node_problems(context: &CompactorContext, room: Option<u64>) -> Vec<String> {
+    let mut problems = Vec::new();
+    if let Err(difference) = context.clock.check() {
+        problems.push(format!(
+            "its clock is {difference}: it accepts no jobs until the clock is synchronized (NTP)"
+        ));
+    }
+    if room == Some(0) {
+        problems.push(
+            "the disk of the object store is full: no jobs are accepted until there is room"
+                .to_owned(),
+        );
+    }
+    problems
 }

@@ -40,6 +40,7 @@ impl Meta for Served {
             cluster_id: CLUSTER.to_string(),
             node_id: NODE,
             incarnation: 1,
+            ..RegisterResponse::default()
         }))
     }
 

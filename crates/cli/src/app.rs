@@ -123,7 +123,7 @@ impl App {
     /// Runs the command to completion.
     pub(crate) async fn run(self) -> Result<(), Failure> {
         match self.command {
-            Command::Standalone(options) => commands::standalone::run(options).await,
+            Command::Standalone(options) => Box::pin(commands::standalone::run(options)).await,
             Command::Meta(options) => commands::meta::run(options).await,
             Command::Data(options) => commands::data::run(options).await,
             Command::Compactor(options) => commands::compactor::run(options).await,

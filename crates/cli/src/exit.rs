@@ -8,10 +8,9 @@ use std::io;
 use std::process::ExitCode;
 
 use tidewater_client::ClientError;
-use tidewater_common::reason::facts;
+use tidewater_common::reason::{ErrorClass, facts};
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::Reason;
-use tonic::Code;
 
 use crate::load::error::LoadError;
 
@@ -90,18 +89,14 @@ impl fmt::Display for Failure {
     }
 }
 
-/// Returns the exit status for an RPC error. It follows from the gRPC code of the reason, except where
-/// a later attempt may succeed although the code is that of a conflict.
+/// Returns the exit status for an RPC error.
 pub(crate) fn exit_of(reason: Reason) -> Exit {
-    if matches!(reason, Reason::LeadershipLost | Reason::NotBootstrapped) {
-        return Exit::Unavailable;
-    }
-    match facts(reason).code {
-        Code::InvalidArgument | Code::OutOfRange | Code::Unimplemented => Exit::Usage,
-        Code::NotFound => Exit::NotFound,
-        Code::AlreadyExists | Code::Aborted | Code::FailedPrecondition => Exit::Conflict,
-        Code::Unavailable | Code::ResourceExhausted | Code::DeadlineExceeded => Exit::Unavailable,
-        _ => Exit::Other,
+    match facts(reason).class {
+        ErrorClass::Fault => Exit::Other,
+        ErrorClass::BadRequest => Exit::Usage,
+        ErrorClass::NotFound => Exit::NotFound,
+        ErrorClass::Conflict => Exit::Conflict,
+        ErrorClass::Unavailable => Exit::Unavailable,
     }
 }
 

@@ -16,7 +16,7 @@ fn exit_statuses_are_stable() {
 }
 
 /// Exit statuses that scripts rely on.
-const REASONS: [(Reason, u8); 61] = [
+const REASONS: [(Reason, u8); 62] = [
     (Reason::Unspecified, 1),
     (Reason::InvalidArgument, 2),
     (Reason::SchemaMismatch, 2),
@@ -51,6 +51,7 @@ const REASONS: [(Reason, u8); 61] = [
     (Reason::RouteMoved, 4),
     (Reason::RegionLoading, 5),
     (Reason::CatalogBehind, 5),
+    (Reason::ClockDiffers, 5),
     (Reason::RegionFenced, 4),
     (Reason::ProducerForgotten, 4),
     (Reason::SerialOutOfOrder, 4),
@@ -82,6 +83,9 @@ const REASONS: [(Reason, u8); 61] = [
 
 #[test]
 fn exit_statuses_of_reasons_are_frozen() {
+    let known: Vec<Reason> =
+        (0..1_000).filter_map(|number| Reason::try_from(number).ok()).collect();
+    assert_eq!(known.len(), REASONS.len(), "a reason has no row");
     for (reason, status) in REASONS {
         assert_eq!(exit_of(reason).status(), status, "{reason:?}");
     }

@@ -7,7 +7,7 @@
 //! - [`header`]: matches the columns of a file with those of the table, by name.
 //! - [`csv`] (over [`records`] and [`dialect`]), [`ndjson`] (over [`lines`]), [`parquet`] (over
 //!   [`convert`]): the formats.
-//! - [`row_limits`]: sizes of rows and keys.
+//! - [`row_limits`]: sizes of rows and keys; [`row_numbers`]: lines of the rows of a batch.
 //! - [`infer`]: infers the columns of a new table. [`verify`] (over [`keys`]): checks all rows and the
 //!   uniqueness of their keys before the table is created.
 //! - [`stdin`]: rows from standard input.
@@ -31,6 +31,7 @@ pub(crate) mod parquet;
 pub(crate) mod pipeline;
 pub(crate) mod records;
 pub(crate) mod row_limits;
+pub(crate) mod row_numbers;
 pub(crate) mod stdin;
 pub(crate) mod verify;
 

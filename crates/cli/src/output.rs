@@ -44,7 +44,12 @@ pub(crate) trait Listed: Serialize {
 /// Prints a line on stdout.
 pub(crate) fn line(text: &str) -> Result<(), Failure> {
     let is_terminal = io::stdout().is_terminal();
-    let text = if is_terminal { printable(text) } else { Cow::Borrowed(text) };
+    drawn(&if is_terminal { printable(text) } else { Cow::Borrowed(text) })
+}
+
+/// Prints a line on stdout with the control sequences that it contains: all other text in it must be
+/// [`printable`].
+pub(crate) fn drawn(text: &str) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     writeln!(out, "{text}")
         .and_then(|()| out.flush())

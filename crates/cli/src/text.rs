@@ -2,7 +2,7 @@
 //!
 //! # Layout
 //!
-//! - [`size`] and [`span`]: sizes and durations: `512MiB`, `90d`.
+//! - [`size`] and [`time_span`]: sizes and durations: `512MiB`, `90d`.
 //! - [`tokens`]: words, quoted texts and signs with their positions, for the parsers below.
 //! - [`columns`]: column definitions: `origin utf8, flight int64 not null`.
 //! - [`distribution`]: distribution of rows over regions: `range`, `hash(origin)`.
@@ -16,7 +16,7 @@ pub(crate) mod distribution;
 pub(crate) mod key;
 pub(crate) mod peer;
 pub(crate) mod size;
-pub(crate) mod span;
+pub(crate) mod time_span;
 pub(crate) mod tokens;
 
 /// Parse error with its position in the text.

@@ -2,16 +2,16 @@
 //!
 //! # Layout
 //!
-//! - [`problem`]: reasons why a text is not a value of its column.
+//! - [`cell_error`]: reasons why a text is not a value of its column.
 //! - [`number`], [`decimal`], [`time`]: pure parsers.
 //! - [`instants`]: timestamps in another zone.
 //! - [`builder`]: builder of one column.
 //! - [`rows`]: builder of all columns of a table, which removes bad rows.
 
 pub(crate) mod builder;
+pub(crate) mod cell_error;
 pub(crate) mod decimal;
 pub(crate) mod instants;
 pub(crate) mod number;
-pub(crate) mod problem;
 pub(crate) mod rows;
 pub(crate) mod time;

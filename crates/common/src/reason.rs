@@ -35,6 +35,21 @@ pub enum RetryAction {
     Stop,
 }
 
+/// Class of an error for scripts: the exit status of the command follows from it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ErrorClass {
+    /// A fault of the cluster, or an error that has no other class.
+    Fault,
+    /// The request is invalid: the caller must change it.
+    BadRequest,
+    /// A thing that the request names does not exist.
+    NotFound,
+    /// The state of the cluster does not permit the request.
+    Conflict,
+    /// The cluster cannot serve the request now. A later attempt may succeed.
+    Unavailable,
+}
+
 /// Meaning of a reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Facts {
@@ -44,6 +59,9 @@ pub struct Facts {
     pub code: Code,
     /// Reaction of a client.
     pub retry: RetryAction,
+    /// Class of the error for scripts. Independent of the code: several codes have reasons of two
+    /// classes.
+    pub class: ErrorClass,
 }
 
 impl From<RetryAction> for Retry {
@@ -64,81 +82,93 @@ impl From<RetryAction> for Retry {
 #[must_use]
 pub const fn facts(reason: Reason) -> Facts {
     use Effect::{None as NoEffect, Unknown};
+    use ErrorClass::{BadRequest, Conflict, Fault, NotFound, Unavailable};
     use RetryAction::{
         FindLeader, NewProducer, RefreshCatalog, Repeat, RepeatFew, RepeatIfAsked, Stop,
     };
-    const fn facts(effect: Effect, code: Code, retry: RetryAction) -> Facts {
-        Facts { effect, code, retry }
+    const fn facts(effect: Effect, code: Code, retry: RetryAction, class: ErrorClass) -> Facts {
+        Facts { effect, code, retry, class }
     }
     match reason {
-        Reason::Unspecified => facts(Unknown, Code::Internal, RepeatFew),
+        Reason::Unspecified => facts(Unknown, Code::Internal, RepeatFew, Fault),
         // Input.
-        Reason::InvalidArgument => facts(NoEffect, Code::InvalidArgument, Stop),
-        Reason::SchemaMismatch => facts(NoEffect, Code::InvalidArgument, Stop),
-        Reason::SchemaVersionBehind => facts(NoEffect, Code::Aborted, Repeat),
-        Reason::SchemaVersionStale => facts(NoEffect, Code::Aborted, RefreshCatalog),
-        Reason::MessageTooLarge => facts(NoEffect, Code::InvalidArgument, Stop),
-        Reason::KeyOutsideRegion => facts(NoEffect, Code::InvalidArgument, RefreshCatalog),
+        Reason::InvalidArgument => facts(NoEffect, Code::InvalidArgument, Stop, BadRequest),
+        Reason::SchemaMismatch => facts(NoEffect, Code::InvalidArgument, Stop, BadRequest),
+        Reason::SchemaVersionBehind => facts(NoEffect, Code::Aborted, Repeat, Conflict),
+        Reason::SchemaVersionStale => facts(NoEffect, Code::Aborted, RefreshCatalog, Conflict),
+        Reason::MessageTooLarge => facts(NoEffect, Code::InvalidArgument, Stop, BadRequest),
+        Reason::KeyOutsideRegion => {
+            facts(NoEffect, Code::InvalidArgument, RefreshCatalog, BadRequest)
+        }
         // Existence.
-        Reason::TableNotFound => facts(NoEffect, Code::NotFound, Stop),
-        Reason::TableExists => facts(NoEffect, Code::AlreadyExists, Stop),
-        Reason::GroupNotHosted => facts(NoEffect, Code::NotFound, FindLeader),
-        Reason::RegionNotFound => facts(NoEffect, Code::NotFound, RefreshCatalog),
-        Reason::NodeNotFound => facts(NoEffect, Code::NotFound, Stop),
-        Reason::MemberNotFound => facts(NoEffect, Code::NotFound, Stop),
-        Reason::MemberExists => facts(NoEffect, Code::AlreadyExists, Stop),
-        Reason::GroupNotFound => facts(NoEffect, Code::NotFound, RefreshCatalog),
-        Reason::HookNotFound => facts(NoEffect, Code::NotFound, Stop),
-        Reason::HookExists => facts(NoEffect, Code::AlreadyExists, Stop),
+        Reason::TableNotFound => facts(NoEffect, Code::NotFound, Stop, NotFound),
+        Reason::TableExists => facts(NoEffect, Code::AlreadyExists, Stop, Conflict),
+        Reason::GroupNotHosted => facts(NoEffect, Code::NotFound, FindLeader, NotFound),
+        Reason::RegionNotFound => facts(NoEffect, Code::NotFound, RefreshCatalog, NotFound),
+        Reason::NodeNotFound => facts(NoEffect, Code::NotFound, Stop, NotFound),
+        Reason::MemberNotFound => facts(NoEffect, Code::NotFound, Stop, NotFound),
+        Reason::MemberExists => facts(NoEffect, Code::AlreadyExists, Stop, Conflict),
+        Reason::GroupNotFound => facts(NoEffect, Code::NotFound, RefreshCatalog, NotFound),
+        Reason::HookNotFound => facts(NoEffect, Code::NotFound, Stop, NotFound),
+        Reason::HookExists => facts(NoEffect, Code::AlreadyExists, Stop, Conflict),
         // Which node answers.
-        Reason::NotLeader => facts(NoEffect, Code::Unavailable, FindLeader),
-        Reason::LeadershipLost => facts(Unknown, Code::Aborted, FindLeader),
-        Reason::WrongCluster => facts(NoEffect, Code::FailedPrecondition, Stop),
-        Reason::WrongNode => facts(NoEffect, Code::FailedPrecondition, FindLeader),
-        Reason::NodeRemoved => facts(NoEffect, Code::FailedPrecondition, FindLeader),
-        Reason::RoleMismatch => facts(NoEffect, Code::FailedPrecondition, Stop),
-        Reason::ObjectStoreMismatch => facts(NoEffect, Code::FailedPrecondition, Stop),
-        Reason::PeersMismatch => facts(NoEffect, Code::FailedPrecondition, Stop),
-        Reason::AlreadyBootstrapped => facts(NoEffect, Code::AlreadyExists, Stop),
-        Reason::NotBootstrapped => facts(NoEffect, Code::FailedPrecondition, FindLeader),
+        Reason::NotLeader => facts(NoEffect, Code::Unavailable, FindLeader, Unavailable),
+        Reason::LeadershipLost => facts(Unknown, Code::Aborted, FindLeader, Unavailable),
+        Reason::WrongCluster => facts(NoEffect, Code::FailedPrecondition, Stop, Conflict),
+        Reason::WrongNode => facts(NoEffect, Code::FailedPrecondition, FindLeader, Conflict),
+        Reason::NodeRemoved => facts(NoEffect, Code::FailedPrecondition, FindLeader, Conflict),
+        Reason::RoleMismatch => facts(NoEffect, Code::FailedPrecondition, Stop, Conflict),
+        Reason::ObjectStoreMismatch => facts(NoEffect, Code::FailedPrecondition, Stop, Conflict),
+        Reason::PeersMismatch => facts(NoEffect, Code::FailedPrecondition, Stop, Conflict),
+        Reason::AlreadyBootstrapped => facts(NoEffect, Code::AlreadyExists, Stop, Conflict),
+        Reason::NotBootstrapped => {
+            facts(NoEffect, Code::FailedPrecondition, FindLeader, Unavailable)
+        }
         // State.
-        Reason::RouteWriteFenced => facts(NoEffect, Code::Aborted, Repeat),
-        Reason::RouteMoved => facts(NoEffect, Code::Aborted, RefreshCatalog),
-        Reason::RegionLoading => facts(NoEffect, Code::Unavailable, Repeat),
-        Reason::RegionFenced => facts(NoEffect, Code::Aborted, RefreshCatalog),
-        Reason::ProducerForgotten => facts(NoEffect, Code::FailedPrecondition, NewProducer),
-        Reason::SerialOutOfOrder => facts(NoEffect, Code::FailedPrecondition, NewProducer),
-        Reason::NoDataNodes => facts(NoEffect, Code::Unavailable, RepeatIfAsked),
-        Reason::MembershipBusy => facts(NoEffect, Code::Aborted, RepeatIfAsked),
-        Reason::MembershipStale => facts(NoEffect, Code::Aborted, Stop),
-        Reason::CatalogVersionMismatch => facts(NoEffect, Code::Aborted, Stop),
-        Reason::TableBusy => facts(NoEffect, Code::Aborted, Stop),
-        Reason::VersionGone => facts(NoEffect, Code::NotFound, Stop),
-        Reason::LoadEnded => facts(NoEffect, Code::Aborted, Stop),
-        Reason::CatalogBehind => facts(NoEffect, Code::Unavailable, Repeat),
+        Reason::RouteWriteFenced => facts(NoEffect, Code::Aborted, Repeat, Conflict),
+        Reason::RouteMoved => facts(NoEffect, Code::Aborted, RefreshCatalog, Conflict),
+        Reason::RegionLoading => facts(NoEffect, Code::Unavailable, Repeat, Unavailable),
+        Reason::RegionFenced => facts(NoEffect, Code::Aborted, RefreshCatalog, Conflict),
+        Reason::ProducerForgotten => {
+            facts(NoEffect, Code::FailedPrecondition, NewProducer, Conflict)
+        }
+        Reason::SerialOutOfOrder => {
+            facts(NoEffect, Code::FailedPrecondition, NewProducer, Conflict)
+        }
+        Reason::NoDataNodes => facts(NoEffect, Code::Unavailable, RepeatIfAsked, Unavailable),
+        Reason::MembershipBusy => facts(NoEffect, Code::Aborted, RepeatIfAsked, Conflict),
+        Reason::MembershipStale => facts(NoEffect, Code::Aborted, Stop, Conflict),
+        Reason::CatalogVersionMismatch => facts(NoEffect, Code::Aborted, Stop, Conflict),
+        Reason::TableBusy => facts(NoEffect, Code::Aborted, Stop, Conflict),
+        Reason::VersionGone => facts(NoEffect, Code::NotFound, Stop, NotFound),
+        Reason::LoadEnded => facts(NoEffect, Code::Aborted, Stop, Conflict),
+        Reason::ClockDiffers => facts(NoEffect, Code::Unavailable, FindLeader, Unavailable),
+        Reason::CatalogBehind => facts(NoEffect, Code::Unavailable, Repeat, Unavailable),
         // Capacity.
-        Reason::Overloaded => facts(NoEffect, Code::ResourceExhausted, Repeat),
-        Reason::DiskFull => facts(NoEffect, Code::ResourceExhausted, Repeat),
-        Reason::ObjectStoreUnavailable => facts(NoEffect, Code::Unavailable, RepeatIfAsked),
-        Reason::DeadlineExceeded => facts(Unknown, Code::DeadlineExceeded, FindLeader),
-        Reason::ShuttingDown => facts(NoEffect, Code::Unavailable, FindLeader),
-        Reason::Unavailable => facts(Unknown, Code::Unavailable, FindLeader),
+        Reason::Overloaded => facts(NoEffect, Code::ResourceExhausted, Repeat, Unavailable),
+        Reason::DiskFull => facts(NoEffect, Code::ResourceExhausted, Repeat, Unavailable),
+        Reason::ObjectStoreUnavailable => {
+            facts(NoEffect, Code::Unavailable, RepeatIfAsked, Unavailable)
+        }
+        Reason::DeadlineExceeded => facts(Unknown, Code::DeadlineExceeded, FindLeader, Unavailable),
+        Reason::ShuttingDown => facts(NoEffect, Code::Unavailable, FindLeader, Unavailable),
+        Reason::Unavailable => facts(Unknown, Code::Unavailable, FindLeader, Unavailable),
         // Remote compaction.
-        Reason::HandleNotFound => facts(NoEffect, Code::NotFound, Stop),
-        Reason::JobNotFound => facts(NoEffect, Code::NotFound, Stop),
-        Reason::JobExists => facts(NoEffect, Code::AlreadyExists, Stop),
-        Reason::BadPlan => facts(NoEffect, Code::InvalidArgument, Stop),
-        Reason::BadPlugin => facts(NoEffect, Code::InvalidArgument, Stop),
-        Reason::InputsGone => facts(NoEffect, Code::Aborted, Stop),
-        Reason::BelowFloor => facts(NoEffect, Code::Aborted, Stop),
-        Reason::JobCancelled => facts(NoEffect, Code::Aborted, Stop),
-        Reason::NoCompactors => facts(NoEffect, Code::Unavailable, Stop),
-        Reason::JobTooLarge => facts(NoEffect, Code::ResourceExhausted, Stop),
+        Reason::HandleNotFound => facts(NoEffect, Code::NotFound, Stop, NotFound),
+        Reason::JobNotFound => facts(NoEffect, Code::NotFound, Stop, NotFound),
+        Reason::JobExists => facts(NoEffect, Code::AlreadyExists, Stop, Conflict),
+        Reason::BadPlan => facts(NoEffect, Code::InvalidArgument, Stop, BadRequest),
+        Reason::BadPlugin => facts(NoEffect, Code::InvalidArgument, Stop, BadRequest),
+        Reason::InputsGone => facts(NoEffect, Code::Aborted, Stop, Conflict),
+        Reason::BelowFloor => facts(NoEffect, Code::Aborted, Stop, Conflict),
+        Reason::JobCancelled => facts(NoEffect, Code::Aborted, Stop, Conflict),
+        Reason::NoCompactors => facts(NoEffect, Code::Unavailable, Stop, Unavailable),
+        Reason::JobTooLarge => facts(NoEffect, Code::ResourceExhausted, Stop, Unavailable),
         // Faults.
-        Reason::Corrupt => facts(Unknown, Code::DataLoss, RepeatFew),
-        Reason::Internal => facts(Unknown, Code::Internal, RepeatFew),
-        Reason::Unsupported => facts(NoEffect, Code::Unimplemented, Stop),
-        Reason::FileDamaged => facts(NoEffect, Code::DataLoss, RepeatFew),
+        Reason::Corrupt => facts(Unknown, Code::DataLoss, RepeatFew, Fault),
+        Reason::Internal => facts(Unknown, Code::Internal, RepeatFew, Fault),
+        Reason::Unsupported => facts(NoEffect, Code::Unimplemented, Stop, BadRequest),
+        Reason::FileDamaged => facts(NoEffect, Code::DataLoss, RepeatFew, Fault),
     }
 }
 
@@ -164,24 +194,4 @@ pub fn label(reason: Reason) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn unknown_effects_are_never_left_unsettled() {
-        for number in 0..200 {
-            let Ok(reason) = Reason::try_from(number) else { continue };
-            let facts = facts(reason);
-            if facts.effect == Effect::Unknown {
-                // Only a repetition that succeeds settles the outcome.
-                assert_ne!(facts.retry, RetryAction::Stop, "{reason:?}");
-            }
-        }
-    }
-
-    #[test]
-    fn labels_are_lower_case_without_prefix() {
-        assert_eq!(label(Reason::NotLeader), "not_leader");
-        assert_eq!(label(Reason::ObjectStoreUnavailable), "object_store_unavailable");
-    }
-}
+mod tests;

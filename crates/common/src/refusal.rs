@@ -103,7 +103,7 @@ impl Error for Refusal {}
 
 impl From<Refusal> for Status {
     fn from(refusal: Refusal) -> Self {
-        let Facts { code, effect, retry } = facts(refusal.reason);
+        let Facts { code, effect, retry, .. } = facts(refusal.reason);
         let detail = v1::ErrorDetail {
             reason: refusal.reason.into(),
             retry_after_ms: refusal
@@ -170,6 +170,9 @@ fn decode_detail(status: &Status) -> Option<Refusal> {
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+    use std::sync::Arc;
+
     use tonic::Code;
 
     use super::*;
@@ -178,6 +181,34 @@ mod tests {
     fn status_without_text_gets_its_code_as_message() {
         let refusal = Refusal::from_status(&Status::unavailable(""));
         assert_eq!(refusal.message, "The service is currently unavailable");
+    }
+
+    #[derive(Debug)]
+    struct TransportError(io::Error);
+
+    impl fmt::Display for TransportError {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("transport error")
+        }
+    }
+
+    impl Error for TransportError {
+        fn source(&self) -> Option<&(dyn Error + 'static)> {
+            Some(&self.0)
+        }
+    }
+
+    #[test]
+    fn status_without_text_gets_its_innermost_cause() {
+        // tonic nests the cause of a failed connection in errors with general texts.
+        let cause = io::Error::new(io::ErrorKind::ConnectionRefused, "connection refused");
+        let nested = TransportError(io::Error::other(TransportError(cause)));
+        let mut status = Status::unavailable("");
+        status.set_source(Arc::new(nested));
+        assert_eq!(Refusal::from_status(&status).message, "connection refused");
+        let mut status = Status::unavailable("no route");
+        status.set_source(Arc::new(io::Error::other("cause")));
+        assert_eq!(Refusal::from_status(&status).message, "no route");
     }
 
     #[test]

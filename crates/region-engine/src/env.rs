@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidewater_common::clock::Clock;
-use tidewater_common::ids::{FileId, JobId, WriterId};
+use tidewater_common::ids::{FileId, JobId, RegionId, WriterId};
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
+use crate::EngineError;
 use crate::cache::ObjectCache;
 use crate::compaction::CompactionOptions;
 use crate::hooks::Plugins;
@@ -78,7 +79,7 @@ pub(crate) fn id_time_ms(id: Uuid) -> u64 {
 pub struct RegionEnv {
     /// The object store.
     pub storage: Storage,
-    /// Wall clock: used for times in deltas and ids only, never by replay.
+    /// Clock of times in deltas and ids, of deadlines and of expiry; never read by replay.
     pub clock: Arc<dyn Clock>,
     /// Source of new ids.
     pub ids: Arc<dyn IdSource>,
@@ -135,6 +136,15 @@ impl RegionEnv {
         }
     }
 
+    /// Checks that this node's clock agrees with the cluster's clocks.
+    ///
+    /// # Errors
+    /// [`EngineError::ClockDiffers`]: nothing of the region may expire or be committed.
+    pub(crate) fn check_clock(&self, region: RegionId) -> Result<(), EngineError> {
+        let difference = |difference| EngineError::ClockDiffers { region, difference };
+        self.clock.check().map_err(difference)
+    }
+
     /// Returns this environment with the given hooks.
     pub fn with_plugins(self, plugins: Plugins) -> Self {
         Self { plugins, ..self }
@@ -158,7 +168,7 @@ pub struct EngineOptions {
     pub workers: usize,
     /// Maximum duration of a scan. Must be well below the grace period of garbage collection (default
     /// 6 h), for which the files of a scan stay after a compaction has replaced them.
-    pub scan_life: Duration,
+    pub scan_lifetime: Duration,
     /// Compaction options.
     pub compaction: CompactionOptions,
 }
@@ -172,7 +182,7 @@ impl Default for EngineOptions {
             index_cache_bytes: 64 << 20,
             object_cache_bytes: 128 << 20,
             workers: 2,
-            scan_life: Duration::from_secs(60 * 60),
+            scan_lifetime: Duration::from_secs(60 * 60),
             compaction: CompactionOptions::default(),
         }
     }

@@ -3,6 +3,7 @@
 
 mod refusal;
 
+use tidewater_common::clock::ClockDifference;
 use tidewater_common::ids::{Epoch, JobId, ManifestVersion, OwnerEpoch, RegionId};
 
 use crate::manifest::Void;
@@ -160,6 +161,18 @@ pub enum EngineError {
     BadRows {
         /// Description of the mismatch.
         detail: String,
+    },
+
+    /// This node's clock differs too much from the cluster's clocks: nothing was changed.
+    #[error(
+        "region {region}: nothing is committed, because this node's clock is {difference}: synchronize \
+         it (NTP)"
+    )]
+    ClockDiffers {
+        /// Id of the region.
+        region: RegionId,
+        /// The difference and its bound.
+        difference: ClockDifference,
     },
 
     /// An internal error that neither input nor storage explains.

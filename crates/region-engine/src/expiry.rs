@@ -1,30 +1,31 @@
 //! Time to live: expiry of row versions at a given time.
 //!
 //! Reads and compactions both check only the newest version of a key: an expired version counts as a
-//! delete. A row without a time never expires, and neither does a delete.
+//! delete. Rows that a commit has expired stay expired ([`ExpiryMarks`]). A row without a time never expires, and neither does a delete.
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray};
 use arrow::buffer::BooleanBuffer;
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Int64Type, TimeUnit};
-use tidewater_common::ids::ColumnId;
+use tidewater_common::ids::{ColumnId, Sequence};
 use tidewater_common::schema::{ColumnType, TableOptions, TableSchema, WriteMode};
 
 use crate::EngineError;
-use crate::file_meta::TimeRange;
+use crate::file_meta::{FileMeta, TimeRange};
+use crate::manifest::{ExpiryMark, ExpiryMarks};
 use crate::row_versions::RowVersions;
 
 const DAY_MS: i64 = 86_400_000;
 
-/// Expiry of a table's rows at a given time.
+/// Expiry of a table's rows at a given time: by the time to live, and by the marks of the manifest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Expiry {
     column: ColumnId,
     data_type: ColumnType,
-    /// Rows with an earlier time have expired; in the column's unit.
-    before: i64,
-    /// The same limit in milliseconds since the Unix epoch.
-    pub(crate) before_ms: i64,
+    /// The limit of the time to live; `None` without one.
+    ttl: Option<TimeLimit>,
+    /// The limits of the marks: latest time first, with the sequences up to which they hold.
+    marks: Vec<(TimeLimit, Sequence)>,
     /// True if all versions of a key expire together: an expired version can then be dropped even if
     /// older files contain its key.
     pub(crate) whole_keys: bool,
@@ -32,17 +33,43 @@ pub(crate) struct Expiry {
     every_row: bool,
 }
 
+/// Time before which rows have expired.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct TimeLimit {
+    /// In the time column's unit.
+    before: i64,
+    /// In milliseconds since the Unix epoch.
+    before_ms: i64,
+}
+
+impl TimeLimit {
+    fn new(data_type: &ColumnType, before_ms: i64) -> Self {
+        Self { before: first_unit_at_or_after(data_type, before_ms), before_ms }
+    }
+}
+
 impl Expiry {
-    /// Returns the expiry at time `now_ms`; `None` for tables without a time to live.
-    pub(crate) fn new(schema: &TableSchema, options: &TableOptions, now_ms: u64) -> Option<Self> {
-        let ttl_ms = i64::try_from(options.ttl_ms?).unwrap_or(i64::MAX);
+    /// Returns the expiry at time `now_ms` (0: unknown, so that no time to live ends) and by the marks;
+    /// `None` if no row has expired.
+    pub(crate) fn new(
+        schema: &TableSchema,
+        options: &TableOptions,
+        now_ms: u64,
+        marks: &ExpiryMarks,
+    ) -> Option<Self> {
         let column = schema.time_column().and_then(|id| schema.column(id))?;
-        let before_ms = i64::try_from(now_ms).unwrap_or(i64::MAX).saturating_sub(ttl_ms);
-        Some(Self {
+        let limit = |before_ms| TimeLimit::new(&column.data_type, before_ms);
+        let ttl = options.ttl_ms.filter(|_| now_ms > 0).map(|ttl_ms| {
+            let signed = |ms: u64| i64::try_from(ms).unwrap_or(i64::MAX);
+            limit(signed(now_ms).saturating_sub(signed(ttl_ms)))
+        });
+        let marks: Vec<_> =
+            marks.iter().map(|mark| (limit(mark.before_ms), mark.through)).collect();
+        (ttl.is_some() || !marks.is_empty()).then(|| Self {
             column: column.id,
             data_type: column.data_type.clone(),
-            before: first_unit_at_or_after(&column.data_type, before_ms),
-            before_ms,
+            ttl,
+            marks,
             whole_keys: options.write_mode == WriteMode::AppendOnly
                 || schema.primary_key().contains(&column.id),
             every_row: !column.nullable,
@@ -54,14 +81,49 @@ impl Expiry {
         self.column
     }
 
+    /// Time before which the time to live has ended, milliseconds since the Unix epoch; `None` without
+    /// a time to live.
+    pub(crate) fn ttl_before_ms(&self) -> Option<i64> {
+        self.ttl.map(|limit| limit.before_ms)
+    }
+
     /// Returns true if a file can be dropped as a whole once its greatest time has expired.
     pub(crate) fn drops_whole_files(&self) -> bool {
         self.whole_keys && self.every_row
     }
 
-    /// Returns true if all rows of a file with these times have expired.
-    pub(crate) fn covers_file(&self, time: Option<TimeRange>) -> bool {
-        self.drops_whole_files() && time.is_some_and(|time| time.max < self.before)
+    /// Returns true if all rows of a file with these times and sequences have expired.
+    pub(crate) fn covers_file(&self, time: Option<TimeRange>, newest: Sequence) -> bool {
+        let old = |limit: &TimeLimit| time.is_some_and(|time| time.max < limit.before);
+        self.drops_whole_files()
+            && (self.ttl.is_some_and(|limit| old(&limit))
+                || self.marks.iter().any(|(limit, through)| newest <= *through && old(limit)))
+    }
+
+    /// Returns the mark that a commit must record which drops expired rows of these files: `None` if
+    /// none of them has any.
+    pub(crate) fn mark<'a>(
+        &self,
+        files: impl IntoIterator<Item = &'a FileMeta>,
+    ) -> Option<ExpiryMark> {
+        let limit = self.ttl?;
+        let mut through = Sequence(0);
+        let mut expires = false;
+        for file in files {
+            through = through.max(file.max_sequence());
+            expires |= file.time.is_some_and(|time| time.min < limit.before);
+        }
+        expires.then_some(ExpiryMark { before_ms: limit.before_ms, through })
+    }
+
+    /// Returns true if expiry depends on the sequences of single rows of a file: some may be newer than
+    /// a mark, and others not.
+    pub(crate) fn needs_sequences(&self, file: &FileMeta) -> bool {
+        self.marks.iter().any(|(limit, through)| {
+            file.min_sequence() <= *through
+                && file.max_sequence() > *through
+                && file.time.is_some_and(|time| time.min < limit.before)
+        })
     }
 
     /// Returns a mask of the expired rows; `None` if no row has expired. The rows must contain the time
@@ -71,8 +133,14 @@ impl Expiry {
         let times = as_numbers(times)?;
         let times = times.as_primitive::<Int64Type>();
         let values = times.values();
+        let sequences = &rows.stamps().sequences;
         let old = BooleanBuffer::collect_bool(values.len(), |row| {
-            values[row] < self.before && times.is_valid(row)
+            let time = values[row];
+            let by_ttl = self.ttl.is_some_and(|limit| time < limit.before);
+            let marked = |(limit, through): &(TimeLimit, Sequence)| {
+                time < limit.before && sequences.at(row) <= through.get()
+            };
+            (by_ttl || self.marks.iter().any(marked)) && times.is_valid(row)
         });
         Ok((old.count_set_bits() > 0).then(|| BooleanArray::new(old, None)))
     }

@@ -20,8 +20,8 @@
 //! Only the grace period of a removed file depends on clocks: it counts from the time of the delta
 //! that removed the file, which is never earlier than any delta before it, nor than the floor. It
 //! is shortened by the amount by which *all* clocks of recent writers to the manifest are behind
-//! the replicated time. Scans are limited to much less than that; the protection of referenced
-//! files does not depend on it.
+//! the replicated time; nodes of a cluster date their deltas by replicated time itself. Scans are
+//! limited to much less than that; the protection of referenced files does not depend on it.
 //!
 //! A manifest that ends below the version that the group's log has recorded counts as one that cannot
 //! be read: the files of its missing deltas look like orphans.

@@ -22,6 +22,9 @@
 //! # }
 //! ```
 //!
+//! The engine logs flushes and compactions that its caller starts at debug. A data node logs one line at
+//! info for each, with more fields; other programs log the reports that the calls return.
+//!
 //! # Layout
 //!
 //! - [`bulk`]: files written outside the engine: writer, checks.

@@ -15,6 +15,7 @@
 //! - `reader`: tail and newest checkpoint, from a listing.
 //! - `manager`: the commit loop: puts deltas, resolves ambiguous puts, writes checkpoints.
 //! - `context`: the entry point of all logical writes.
+//! - `expiry_marks`: expiry that a commit has made permanent.
 //! - `announce`: the notification that hooks receive for a delta.
 //! - [`history`]: the deltas after a version, for readers that need every one.
 //! - [`json`]: a manifest as JSON for operators.
@@ -24,6 +25,7 @@ mod announce;
 mod closed_areas;
 mod codec;
 mod context;
+mod expiry_marks;
 pub mod history;
 pub mod json;
 mod listing;
@@ -44,6 +46,7 @@ pub use self::closed_areas::{AreaOutcome, ClosedAreas};
 pub use self::codec::CodecError;
 pub use self::context::ManifestContext;
 pub(crate) use self::context::PendingManifestHook;
+pub use self::expiry_marks::{ExpiryMark, ExpiryMarks};
 pub use self::json::manifest_json;
 pub use self::manager::RegionManifestManager;
 pub use self::options::ManifestOptions;

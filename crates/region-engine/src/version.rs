@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tidewater_common::ids::{Epoch, ManifestVersion, Sequence};
 
 use crate::file_meta::FileMeta;
-use crate::manifest::ManifestState;
+use crate::manifest::{ExpiryMarks, ManifestState};
 
 /// Files and flushed sequence of a region, always replaced together: every row at or below the sequence
 /// is in one of the files, or truncated.
@@ -18,6 +18,8 @@ pub(crate) struct Version {
     pub(crate) since: Epoch,
     /// Every row at or below it is truncated; never greater than `flushed`.
     pub(crate) truncated: Sequence,
+    /// Rows that commits have expired for good.
+    pub(crate) expired: ExpiryMarks,
 }
 
 impl Version {
@@ -29,6 +31,7 @@ impl Version {
             flushed,
             since: Epoch(0),
             truncated: Sequence(0),
+            expired: ExpiryMarks::default(),
         }
     }
 
@@ -51,6 +54,7 @@ impl Version {
             flushed: before.flushed.max(state.flushed).max(truncated),
             since: before.since.max(state.since),
             truncated,
+            expired: state.expired.clone(),
         })
     }
 
@@ -63,6 +67,7 @@ impl Version {
             flushed: self.flushed.max(sequence),
             since: self.since,
             truncated: self.truncated.max(sequence),
+            expired: self.expired.clone(),
         }
     }
 }

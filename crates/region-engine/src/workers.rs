@@ -86,7 +86,7 @@ mod tests {
             }
         });
         // The channel is full while the second message waits; the only permit is free meanwhile.
-        while receiver.len() < 1 {
+        while receiver.is_empty() {
             tokio::task::yield_now().await;
         }
         on_worker(&workers, |_| Ok(())).await.unwrap();

@@ -13,10 +13,10 @@ use crate::group::replica::GroupReplica;
 use crate::groups::Groups;
 use crate::owner_request::{Adoption, OwnerRequest};
 
-const DECIDE: Duration = Duration::from_secs(10);
-const RECORD: Duration = Duration::from_secs(20);
+const DECIDE_TIMEOUT: Duration = Duration::from_secs(10);
+const RECORD_TIMEOUT: Duration = Duration::from_secs(20);
 /// Long, because the owner reads all files.
-const ADOPT: Duration = Duration::from_secs(60);
+const ADOPT_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Proposes an entry and waits until the manifest has recorded it. Can be repeated: the entry names
 /// the procedure step that it carries out.
@@ -28,9 +28,9 @@ pub(super) async fn decide_and_record(
 ) -> Result<(), Refusal> {
     let replica = groups.get(group)?;
     replica.require_leader()?;
-    replica.propose(entry, DECIDE).await?.into_result()?;
+    replica.propose(entry, DECIDE_TIMEOUT).await?.into_result()?;
     let what = "recording a change in the manifest";
-    call_owner(&replica, RECORD, what, |reply| OwnerRequest::Settle(region, reply)).await
+    call_owner(&replica, RECORD_TIMEOUT, what, |reply| OwnerRequest::Settle(region, reply)).await
 }
 
 /// Lets the owner adopt files and returns their number. Can be repeated.
@@ -43,7 +43,7 @@ pub(crate) async fn adopt_files(
     replica.require_leader()?;
     replica.region(adoption.region)?;
     let what = "an adoption of files";
-    call_owner(&replica, ADOPT, what, |reply| OwnerRequest::Adopt(adoption, reply)).await
+    call_owner(&replica, ADOPT_TIMEOUT, what, |reply| OwnerRequest::Adopt(adoption, reply)).await
 }
 
 /// Sends a request to the owner and waits for its reply; the owner continues after the time limit.

@@ -54,13 +54,13 @@ pub(super) fn make_compact(
     }
     // Before the columns: a version that differs needs another reaction than wrong columns.
     admission::check_schema(descriptor, write.schema_version)?;
-    let misfit = |error: RowsError| {
+    let mismatch = |error: RowsError| {
         Refusal::new(
             Reason::SchemaMismatch,
             format!("rows do not fit table {}: {error}", descriptor.table_name),
         )
     };
-    let batch = decode_stream(&write.rows, &descriptor.row_schema(write.op())).map_err(misfit)?;
-    write.rows = encode_batch(&batch).map_err(misfit)?;
+    let batch = decode_stream(&write.rows, &descriptor.row_schema(write.op())).map_err(mismatch)?;
+    write.rows = encode_batch(&batch).map_err(mismatch)?;
     Ok(())
 }

@@ -59,14 +59,14 @@ pub(super) async fn call(
     let rows_format = format::requested(request.rows_format)?;
     let scan = scan_options(request)?;
     if count_only {
-        return tokio::time::timeout(options.scan_life, count(&replica.shared, &hosted, scan))
+        return tokio::time::timeout(options.scan_lifetime, count(&replica.shared, &hosted, scan))
             .await
             .map_err(|_| scan_life_exceeded("count"))?;
     }
     let rows = hosted.region.scan(&scan).map_err(|error| Refusal::from(&error))?;
     let rows = reload_on_missing_file(rows, &replica.shared, hosted.descriptor.region_id);
     let (sender, receiver) = mpsc::channel(BUFFER);
-    let deadline = Instant::now() + options.scan_life;
+    let deadline = Instant::now() + options.scan_lifetime;
     tokio::spawn(send(rows, rows_format, sender, deadline, permit));
     Ok(Box::pin(ReceiverStream::new(receiver)))
 }

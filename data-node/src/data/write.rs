@@ -29,7 +29,7 @@ pub(super) async fn call(
     let admitted = replica
         .shared
         .memory()
-        .admit(write.rows.len() as u64, options.stall)
+        .admit(write.rows.len() as u64, options.memory_wait)
         .await
         .map_err(|error| Refusal::from(&error))?;
     tokio::time::timeout(options.write_deadline, replica.batcher.write(write, admitted))

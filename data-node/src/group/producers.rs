@@ -49,20 +49,20 @@ pub struct FirstOutcome {
 }
 
 /// A position in the log: index, then ordinal of the write within its entry.
-pub type Position = (LogIndex, u32);
+pub type LogPosition = (LogIndex, u32);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Entry {
+struct ProducerEntry {
     opening: Sequence,
     serial: Serial,
     outcome: FirstOutcome,
     covered: Vec<KeyRange>,
-    used: Position,
+    used: LogPosition,
 }
 
 /// Decision about a write.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Verdict {
+pub enum WriteDecision {
     /// The write is the producer's next: apply it, then call [`Producers::record`].
     Apply,
     /// The write took effect before, for rows with keys in `covered`.
@@ -117,9 +117,9 @@ impl Eviction {
 #[derive(Debug, Clone)]
 pub struct Producers {
     capacity: usize,
-    entries: HashMap<ProducerKey, Entry>,
-    opened: BTreeMap<Position, ProducerKey>,
-    established: BTreeMap<Position, ProducerKey>,
+    entries: HashMap<ProducerKey, ProducerEntry>,
+    opened: BTreeMap<LogPosition, ProducerKey>,
+    established: BTreeMap<LogPosition, ProducerKey>,
 }
 
 impl PartialEq for Producers {
@@ -154,18 +154,23 @@ impl Producers {
 
     /// Decides about a write; changes nothing. `opening` is the one that the write names: `None`
     /// for an opening write and for a write of a release without openings.
-    pub fn judge(&self, key: &ProducerKey, opening: Option<Sequence>, serial: Serial) -> Verdict {
+    pub fn judge(
+        &self,
+        key: &ProducerKey,
+        opening: Option<Sequence>,
+        serial: Serial,
+    ) -> WriteDecision {
         match self.entries.get(key) {
-            None if serial == OPENING => Verdict::Apply,
-            None => Verdict::Forgotten,
+            None if serial == OPENING => WriteDecision::Apply,
+            None => WriteDecision::Forgotten,
             Some(entry) if opening.is_some_and(|named| named != entry.opening) => {
-                Verdict::Forgotten
+                WriteDecision::Forgotten
             }
             Some(entry) if serial == entry.serial => {
-                Verdict::Repeat { outcome: entry.outcome, covered: entry.covered.clone() }
+                WriteDecision::Repeat { outcome: entry.outcome, covered: entry.covered.clone() }
             }
-            Some(entry) if Some(serial.0) == entry.serial.0.checked_add(1) => Verdict::Apply,
-            Some(entry) => Verdict::OutOfOrder { last: entry.serial },
+            Some(entry) if Some(serial.0) == entry.serial.0.checked_add(1) => WriteDecision::Apply,
+            Some(entry) => WriteDecision::OutOfOrder { last: entry.serial },
         }
     }
 
@@ -177,21 +182,21 @@ impl Producers {
         serial: Serial,
         outcome: FirstOutcome,
         covered: Vec<KeyRange>,
-        at: Position,
+        at: LogPosition,
         eviction: Eviction,
     ) {
         let opening = match self.entries.get(&key) {
             Some(known) if serial != OPENING => known.opening,
             _ => outcome.sequence,
         };
-        self.insert(key, Entry { opening, serial, outcome, covered, used: at });
+        self.insert(key, ProducerEntry { opening, serial, outcome, covered, used: at });
         while self.entries.len() > self.capacity {
             let Some(evicted) = self.pop_evicted(eviction) else { break };
             self.entries.remove(&evicted);
         }
     }
 
-    fn insert(&mut self, key: ProducerKey, entry: Entry) {
+    fn insert(&mut self, key: ProducerKey, entry: ProducerEntry) {
         let (serial, at) = (entry.serial, entry.used);
         if let Some(old) = self.entries.insert(key, entry) {
             self.by_use(old.serial).remove(&old.used);
@@ -200,13 +205,13 @@ impl Producers {
     }
 
     /// Producers with this last serial by their last use: the opened ones, or the established ones.
-    fn by_use(&mut self, serial: Serial) -> &mut BTreeMap<Position, ProducerKey> {
+    fn by_use(&mut self, serial: Serial) -> &mut BTreeMap<LogPosition, ProducerKey> {
         if serial == OPENING { &mut self.opened } else { &mut self.established }
     }
 
     /// Removes the producer to evict from the order of use.
     fn pop_evicted(&mut self, eviction: Eviction) -> Option<ProducerKey> {
-        let oldest = |by_use: &BTreeMap<Position, ProducerKey>| {
+        let oldest = |by_use: &BTreeMap<LogPosition, ProducerKey>| {
             by_use.first_key_value().map(|(position, _)| *position)
         };
         let from_opened = match (eviction, oldest(&self.opened), oldest(&self.established)) {
@@ -220,7 +225,7 @@ impl Producers {
     }
 
     /// Marks a producer as used at `at`: retries keep a producer from being forgotten.
-    pub fn touch(&mut self, key: &ProducerKey, at: Position) {
+    pub fn touch(&mut self, key: &ProducerKey, at: LogPosition) {
         let Some(entry) = self.entries.get_mut(key) else { return };
         let (serial, before) = (entry.serial, std::mem::replace(&mut entry.used, at));
         let by_use = self.by_use(serial);
@@ -256,7 +261,7 @@ impl Producers {
                     end: span.end.map(|end| end.to_vec()),
                 })
                 .collect();
-            let entry = Entry {
+            let entry = ProducerEntry {
                 opening: Sequence(record.opening),
                 serial: Serial(record.serial),
                 outcome,
@@ -269,7 +274,7 @@ impl Producers {
     }
 }
 
-fn to_record(key: &ProducerKey, entry: &Entry) -> v1::ProducerRecord {
+fn to_record(key: &ProducerKey, entry: &ProducerEntry) -> v1::ProducerRecord {
     v1::ProducerRecord {
         producer_id: Bytes::copy_from_slice(key.producer.as_bytes()),
         origin_region_id: key.origin.get(),

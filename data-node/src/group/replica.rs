@@ -168,8 +168,8 @@ impl GroupReplica {
         regions.iter().filter(|hosted| hosted.region.stats().phase == Phase::Loading).count()
     }
 
-    /// The other voter with the longest log; `None` if this replica is the only voter.
-    pub fn successor(&self) -> Option<NodeId> {
+    /// The other voter with the longest log that is not excluded; `None` if there is none.
+    pub fn successor(&self, excluded: &[u64]) -> Option<NodeId> {
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();
         let replication = metrics.replication.as_ref()?;
@@ -177,6 +177,7 @@ impl GroupReplica {
         replication
             .iter()
             .filter(|(node, _)| **node != self.shared.node.get() && voters.contains(node))
+            .filter(|(node, _)| !excluded.contains(node))
             .max_by_key(|(_, matched)| matched.as_ref().map(|id| id.index))
             .map(|(node, _)| NodeId(*node))
     }

@@ -1,7 +1,9 @@
 //! Heartbeats to the meta service: liveness of the node and reports of its groups.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use tidewater_common::clock::{Clock, ClusterClock};
 use tidewater_common::ids::NodeId;
 use tidewater_proto::v1::{GroupReport, HeartbeatRequest, NodeRole, Reason};
 use tidewater_raft_store::DiskHealth;
@@ -10,6 +12,7 @@ use tidewater_rpc::MetaLink;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
+use super::handover::Handover;
 use crate::group::replica::GroupReplica;
 use crate::groups::Groups;
 use crate::hooks::NodeHooks;
@@ -20,6 +23,8 @@ use super::log_growth;
 
 /// Maximum lag, in log entries, of a learner that may be promoted.
 const CAUGHT_UP: u64 = 1_000;
+/// Time ahead of the cluster's time from which a manifest's date is a problem.
+const DATED_AHEAD: Duration = Duration::from_secs(600);
 /// Maximum number of problems in one heartbeat.
 const PROBLEMS: usize = 16;
 
@@ -29,8 +34,10 @@ pub(super) async fn run(
     hooks: Arc<NodeHooks>,
     link: MetaLink,
     options: DataOptions,
+    clock: Arc<ClusterClock>,
     closing: CancellationToken,
 ) {
+    let mut handover = Handover::default();
     let mut ticks = tokio::time::interval(options.heartbeat);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut reachable = true;
@@ -40,7 +47,7 @@ pub(super) async fn run(
             _ = ticks.tick() => {}
         }
         meters::observe(&groups);
-        let request = beat(&groups, &hooks, &options);
+        let request = beat(&groups, &hooks, &clock, &options);
         let reply = tokio::select! {
             () = closing.cancelled() => return,
             reply = link.heartbeat(&request) => reply,
@@ -49,6 +56,10 @@ pub(super) async fn run(
             Ok(reply) => {
                 let node = groups.context();
                 node.compactors.fleet.follow(node.node, &reply.compactors);
+                clock.record(reply.replicated_ms, reply.clocks_ms);
+                if clock.check().is_err() {
+                    handover.start(&groups, reply.differing_clocks);
+                }
                 if !reachable {
                     tracing::info!("meta service accepts heartbeats again");
                 }
@@ -72,7 +83,12 @@ pub(super) async fn run(
     }
 }
 
-fn beat(groups: &Groups, hooks: &NodeHooks, options: &DataOptions) -> HeartbeatRequest {
+fn beat(
+    groups: &Groups,
+    hooks: &NodeHooks,
+    clock: &ClusterClock,
+    options: &DataOptions,
+) -> HeartbeatRequest {
     let node = groups.context();
     HeartbeatRequest {
         cluster_id: node.cluster.to_string(),
@@ -83,6 +99,7 @@ fn beat(groups: &Groups, hooks: &NodeHooks, options: &DataOptions) -> HeartbeatR
         problems: problems(groups, options.problems.list()),
         hooks: hooks.reports(),
         compactor: None,
+        clock_ms: clock.wall_ms(),
     }
 }
 
@@ -115,6 +132,12 @@ fn report(replica: &GroupReplica) -> GroupReport {
 /// Returns the problems of the node, after those of its process.
 fn problems(groups: &Groups, of_process: Vec<String>) -> Vec<String> {
     let mut problems = of_process;
+    if let Err(difference) = groups.context().env.clock.check() {
+        problems.push(format!(
+            "its clock is {difference}: it leads no groups, and neither flushes, compacts nor expires \
+             anything, until the clock is synchronized (NTP)"
+        ));
+    }
     match groups.disk() {
         DiskHealth::Ok => {}
         DiskHealth::Full => problems.push(format!(
@@ -142,6 +165,7 @@ fn problems(groups: &Groups, of_process: Vec<String>) -> Vec<String> {
             ));
         }
     }
+    problems.extend(dated_ahead(groups));
     let quarantined = groups.context().compactors.registry.count_all_quarantined();
     if quarantined > 0 {
         problems.push(format!(
@@ -151,4 +175,21 @@ fn problems(groups: &Groups, of_process: Vec<String>) -> Vec<String> {
     }
     problems.truncate(PROBLEMS);
     problems
+}
+
+/// Describes regions with manifests from the future, written by a node whose clock was wrong.
+fn dated_ahead(groups: &Groups) -> Option<String> {
+    let led = groups.all().into_iter().filter(|replica| replica.leadership().is_leader);
+    let regions: Vec<_> = led
+        .flat_map(|replica| replica.shared.regions.all())
+        .map(|hosted| (hosted.region.manifest_ahead(), hosted.descriptor.region_id))
+        .filter(|(ahead, _)| *ahead > DATED_AHEAD)
+        .collect();
+    let (ahead, region) = regions.iter().max()?;
+    Some(format!(
+        "{} manifests are dated in the future by a clock that was wrong, that of region {region} by {} s: \
+         their removed files are not deleted before then",
+        regions.len(),
+        ahead.as_secs()
+    ))
 }

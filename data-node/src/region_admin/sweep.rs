@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::Stream;
+use tidewater_common::clock::Clock;
 use tidewater_common::ids::{Incarnation, ManifestVersion, NodeId, RegionId, TableId};
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::{
@@ -52,6 +53,7 @@ impl Sweeper {
         node: NodeId,
         request: SweepStoreRequest,
     ) -> Result<GarbageStream, Refusal> {
+        check_clock(env.clock.as_ref())?;
         check_floor(request.floor_ms, env.clock.now_ms())?;
         let permit = self.permit.clone().try_acquire_owned().map_err(|_| {
             Refusal::new(
@@ -66,7 +68,15 @@ impl Sweeper {
     }
 }
 
-/// Checks the floor against the local clock. A floor never decreases: a floor in the future would
+/// Refuses a pass on a node whose clock differs from the cluster's clocks.
+fn check_clock(clock: &dyn Clock) -> Result<(), Refusal> {
+    clock.check().map_err(|difference| {
+        let message = format!("this node's clock is {difference}: it deletes no objects");
+        Refusal::new(Reason::ClockDiffers, message)
+    })
+}
+
+/// Checks the floor against the cluster's time. A floor never decreases: a floor in the future would
 /// cause every later file to be refused.
 fn check_floor(floor_ms: u64, now_ms: u64) -> Result<(), Refusal> {
     if floor_ms <= now_ms.saturating_add(MAX_CLOCK_SKEW_MS) {

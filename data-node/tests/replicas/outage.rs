@@ -25,7 +25,7 @@ fn options() -> GroupOptions {
             min_bytes: 1_000,
             concurrency: 2,
         },
-        stall: Duration::from_millis(200),
+        memory_wait: Duration::from_millis(200),
         ..GroupOptions::default()
     }
 }

@@ -71,7 +71,7 @@ fn commands() -> Vec<v1::MetaCommand> {
         Kind::ReportGroup(report),
         Kind::UpdateNode(v1::UpdateNode { node_id: 102, address: "other:7002".into() }),
         Kind::SetNodeState(v1::SetNodeState { node_id: 102, state: NodeState::Down.into() }),
-        Kind::AdvanceTime(v1::AdvanceTime { now_ms: 2_500 }),
+        Kind::AdvanceTime(v1::AdvanceTime { now_ms: 2_500, agreed_ms: 0 }),
     ];
     let requests = [
         Kind::CreateTable(v1::CreateTableRequest {

@@ -216,7 +216,7 @@ mod tests {
     fn pass(state: &mut MetaState, seconds: u64) {
         for _ in 0..seconds {
             let now_ms = state.header().time_ms + 1_000;
-            run(state, Kind::AdvanceTime(v1::AdvanceTime { now_ms })).unwrap();
+            run(state, Kind::AdvanceTime(v1::AdvanceTime { now_ms, agreed_ms: 0 })).unwrap();
         }
     }
 

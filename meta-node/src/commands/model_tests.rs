@@ -60,7 +60,8 @@ pub(crate) fn any_command() -> impl Strategy<Value = Kind> {
         (10u64..40, hook_name()).prop_map(|(id, name)| {
             Kind::RemoveHook(v1::RemoveHookRequest { request_id: directory(id), name })
         }),
-        (0u64..100_000).prop_map(|now_ms| Kind::AdvanceTime(v1::AdvanceTime { now_ms })),
+        (0u64..100_000)
+            .prop_map(|now_ms| Kind::AdvanceTime(v1::AdvanceTime { now_ms, agreed_ms: 0 })),
     ]
 }
 

@@ -20,7 +20,7 @@ fn cluster() -> ClusterId {
 fn cluster_is_bootstrapped_once() {
     let mut state = MetaState::default();
     assert_eq!(
-        run(&mut state, Kind::AdvanceTime(v1::AdvanceTime { now_ms: 5 })),
+        run(&mut state, Kind::AdvanceTime(v1::AdvanceTime { now_ms: 5, agreed_ms: 0 })),
         Err(CommandError::NotBootstrapped)
     );
     let again = v1::BootstrapCluster { cluster_id: directory(9), now_ms: 3 };
@@ -39,7 +39,7 @@ fn commands_of_newer_level_or_other_term_are_rejected() {
     let mut state = bootstrapped();
     let newer = v1::MetaCommand {
         feature_level: FEATURE_LEVEL + 1,
-        ..command(Kind::AdvanceTime(v1::AdvanceTime { now_ms: 5 }))
+        ..command(Kind::AdvanceTime(v1::AdvanceTime { now_ms: 5, agreed_ms: 0 }))
     };
     assert_eq!(
         run_command(&mut state, newer),
@@ -48,7 +48,7 @@ fn commands_of_newer_level_or_other_term_are_rejected() {
     for decided_term in [2, 7] {
         let stale = v1::MetaCommand {
             decided_term,
-            ..command(Kind::AdvanceTime(v1::AdvanceTime { now_ms: 5 }))
+            ..command(Kind::AdvanceTime(v1::AdvanceTime { now_ms: 5, agreed_ms: 0 }))
         };
         assert_eq!(
             run_command(&mut state, stale),
@@ -62,14 +62,18 @@ fn commands_of_newer_level_or_other_term_are_rejected() {
 #[test]
 fn replicated_time_never_decreases_or_leaps() {
     let mut state = bootstrapped();
-    let mut at = |now_ms| {
-        run(&mut state, Kind::AdvanceTime(v1::AdvanceTime { now_ms })).unwrap();
+    let mut tick = |now_ms, agreed_ms| {
+        run(&mut state, Kind::AdvanceTime(v1::AdvanceTime { now_ms, agreed_ms })).unwrap();
         state.header().time_ms
     };
-    assert_eq!(at(1_500), 1_500);
-    assert_eq!(at(200), 1_500);
-    assert_eq!(at(u64::MAX), 3_500);
-    assert_eq!(at(4_000), 4_000);
+    assert_eq!(tick(1_500, 0), 1_500);
+    assert_eq!(tick(200, 0), 1_500);
+    assert_eq!(tick(u64::MAX, 0), 3_500);
+    assert_eq!(tick(4_000, 0), 4_000);
+    // Several clocks agree, after an outage.
+    assert_eq!(tick(5_000, 900_000), 900_000);
+    assert_eq!(tick(901_000, 900_500), 901_000);
+    assert_eq!(tick(0, 1), 901_000);
     assert_eq!(state.header().revision, Revision(0), "watchers do not see time");
 }
 
@@ -147,7 +151,7 @@ fn record_of_a_down_compactor_expires_after_a_day() {
     while state.header().time_ms <= begun + COMPACTOR_KEPT_MS {
         assert!(state.node(NodeId(102)).is_some());
         // One tick at a time; verifying the whole state each time would take minutes.
-        let tick = command(Kind::AdvanceTime(v1::AdvanceTime { now_ms: u64::MAX }));
+        let tick = command(Kind::AdvanceTime(v1::AdvanceTime { now_ms: u64::MAX, agreed_ms: 0 }));
         apply(&mut state, Term(1), tick).unwrap();
     }
     let ids: Vec<_> = state.nodes().map(|node| node.id.get()).collect();
@@ -576,7 +580,7 @@ fn request_ids_expire_after_a_day_of_replicated_time() {
     while state.header().time_ms <= start + OUTCOME_KEPT_MS {
         assert_eq!(state.outcome_count(), 1);
         // One tick at a time; verifying the whole state each time would take minutes.
-        let tick = command(Kind::AdvanceTime(v1::AdvanceTime { now_ms: u64::MAX }));
+        let tick = command(Kind::AdvanceTime(v1::AdvanceTime { now_ms: u64::MAX, agreed_ms: 0 }));
         let (_, effects) = apply(&mut state, Term(1), tick).unwrap();
         stored.write(effects);
     }

@@ -9,11 +9,12 @@ use crate::catalog::{CatalogChange, Header, MetaState, OUTCOME_KEPT_MS, TICK_INT
 const MAX_EXPIRED_PER_TICK: usize = 1_000;
 
 /// Advances replicated time. Time never decreases, and advances by at most two tick intervals a tick,
-/// so that one fast clock cannot expire everything.
+/// so that one fast clock cannot expire everything; further only to a time on which several clocks agree,
+/// after an outage.
 pub(super) fn advance(state: &MetaState, command: &v1::AdvanceTime) -> CatalogChange {
     let now = state.header().time_ms;
     let latest = now.saturating_add(2 * TICK_INTERVAL_MS);
-    let time_ms = command.now_ms.clamp(now, latest);
+    let time_ms = command.now_ms.clamp(now, latest).max(command.agreed_ms);
     let forgotten =
         state.outcomes_before(time_ms.saturating_sub(OUTCOME_KEPT_MS), MAX_EXPIRED_PER_TICK);
     let node_deletes = nodes::expired_compactors(state, time_ms, MAX_EXPIRED_PER_TICK);

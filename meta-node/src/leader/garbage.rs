@@ -186,7 +186,7 @@ mod tests {
     use crate::commands::testing::{directory, run, table, with_groups};
 
     #[test]
-    fn request_names_the_newest_logged_version_and_regions_without_an_answer() {
+    fn request_names_logged_versions_and_unanswered_regions() {
         let mut state = with_groups(1, 1);
         run(&mut state, Kind::CreateTable(table(1, "t"))).unwrap();
         run(&mut state, Kind::CreateTable(table(5, "u"))).unwrap();

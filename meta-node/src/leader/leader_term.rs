@@ -7,15 +7,17 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tidewater_common::ids::{GroupId, NodeId, TableId, Term};
 use tidewater_common::refusal::Refusal;
-use tidewater_proto::v1::{self, GroupState, NodeState, Reason, meta_command::Kind};
+use tidewater_proto::v1::{self, GroupState, NodeState, meta_command::Kind};
 use tidewater_raft_store::membership::JointMembershipFinisher;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
+use super::clocks::next_tick;
 use super::garbage::GarbageOptions;
 use super::plan::{PlacementOptions, PlacementStep, plan};
+use super::step_failures::{FailureLevel, StepFailures};
 use super::tables::unfinished;
 use super::{Control, Observations, ObservedCluster, ObservedGroup, detector};
 use crate::catalog::{Group, MetaState, TICK_INTERVAL_MS};
@@ -66,6 +68,7 @@ pub(crate) struct LeaderTerm {
     pub(super) observations: Arc<Observations>,
     timing: LeaderTiming,
     busy: Mutex<TasksInProgress>,
+    failures: Mutex<StepFailures>,
     steps: Semaphore,
     tables: Semaphore,
 }
@@ -157,6 +160,7 @@ impl LeaderTerm {
             observations,
             timing,
             busy: Mutex::default(),
+            failures: Mutex::default(),
             steps: Semaphore::new(MAX_CONCURRENT_STEPS),
             tables: Semaphore::new(MAX_CONCURRENT_TABLES),
         }
@@ -194,20 +198,39 @@ impl LeaderTerm {
     async fn advance_time(self: Arc<Self>) {
         let mut ticks = interval(Duration::from_millis(TICK_INTERVAL_MS));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut last = Instant::now();
         loop {
             ticks.tick().await;
-            let now_ms = self.group.clock.now_ms();
-            let bootstrapped = self.group.view.read().header().cluster_id.is_some();
-            let kind = if bootstrapped {
-                Kind::AdvanceTime(v1::AdvanceTime { now_ms })
-            } else {
-                let cluster_id = self.group.cluster_id.to_string();
-                Kind::Bootstrap(v1::BootstrapCluster { cluster_id, now_ms })
+            let now = Instant::now();
+            let replicated_ms = {
+                let state = self.group.view.read();
+                state.header().cluster_id.map(|_| state.header().time_ms)
             };
-            if let Err(error) = self.command(kind).await {
-                tracing::debug!(%error, "failed to advance replicated time");
+            let kind = match replicated_ms {
+                Some(replicated_ms) => {
+                    let agreed_ms = self.agree_on_time(now);
+                    Kind::AdvanceTime(next_tick(replicated_ms, now.duration_since(last), agreed_ms))
+                }
+                // No other clock is known yet, and this one may be ahead: time counts from 0 until the
+                // first data node has sent its clock.
+                None => {
+                    let cluster_id = self.group.cluster_id.to_string();
+                    Kind::Bootstrap(v1::BootstrapCluster { cluster_id, now_ms: 0 })
+                }
+            };
+            match self.command(kind).await {
+                Ok(()) => last = now,
+                Err(error) => tracing::debug!(%error, "failed to advance replicated time"),
             }
         }
+    }
+
+    /// Compares the known clocks; records the difference of this node's own clock.
+    fn agree_on_time(&self, now: Instant) -> Option<u64> {
+        let own_ms = self.group.clock.now_ms();
+        let agreed_ms = self.group.agreed_ms(&self.observations.clocks(now))?;
+        self.observations.record_own_clock(own_ms, agreed_ms, self.group.max_clock_difference);
+        Some(agreed_ms)
     }
 
     /// Finishes membership changes of group 0: the previous leader may have failed between the two steps
@@ -235,6 +258,7 @@ impl LeaderTerm {
                 .map(|group| group.id)
                 .collect();
             self.observations.retain_nodes(|node| state.node(node).is_some());
+            self.failures.lock().retain_groups(|group| state.group(group).is_some());
             let observed = self.observations.snapshot(&creating, Instant::now());
             (
                 detector::detect(&state, &observed, self.timing.failure_timeout),
@@ -295,19 +319,28 @@ impl LeaderTerm {
                 Ok(_permit) => this.perform_step(step.clone()).await,
                 Err(_) => return,
             };
-            if let Err(error) = result {
-                // A node that has just registered may not listen yet. Nodes that stay unreachable are
-                // reported by failure detection.
-                if error.reason == Reason::Unavailable {
-                    tracing::info!(?step, %error, "placement step deferred; planning again");
-                } else {
-                    tracing::warn!(?step, %error, "placement step failed; planning again");
+            match result {
+                Ok(()) => this.failures.lock().clear(group),
+                Err(error) => {
+                    this.log_failure(&step, &error);
+                    sleep(RETRY_DELAY).await;
                 }
-                sleep(RETRY_DELAY).await;
             }
             this.busy.lock().end(group);
             this.observations.changes.notify_one();
         });
+    }
+
+    fn log_failure(&self, step: &PlacementStep, error: &Refusal) {
+        let (in_a_row, level) = self.failures.lock().record(step.group(), error.reason);
+        match level {
+            FailureLevel::Info => {
+                tracing::info!(?step, %error, in_a_row, "placement step deferred; planning again");
+            }
+            FailureLevel::Warn => {
+                tracing::warn!(?step, %error, in_a_row, "placement step failed; planning again");
+            }
+        }
     }
 
     fn start_table(self: &Arc<Self>, table: TableId, tasks: &mut JoinSet<()>) {

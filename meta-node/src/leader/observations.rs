@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use tidewater_common::clock::{ClockDifference, ClusterTime};
 use tidewater_common::ids::{GroupId, LogIndex, NodeId, TableId, Term};
 use tidewater_proto::v1;
 use tokio::sync::Notify;
@@ -25,11 +26,15 @@ struct NodeObservation {
     problems: Vec<String>,
     hooks: Vec<v1::HookReport>,
     compactor: Option<v1::CompactorLoad>,
+    /// The node's clock in its last heartbeat; 0: not sent.
+    clock_ms: u64,
 }
 
 /// Heartbeat timeout of compactors, which send a heartbeat every second. A compactor without a
 /// heartbeat for longer gets no jobs.
 const COMPACTOR_TIMEOUT: Duration = Duration::from_secs(4);
+/// Maximum age of a clock in a heartbeat: a clock that jumps meanwhile must not count for longer.
+const CLOCK_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// Hook reports of each node's last heartbeat.
 pub(crate) type HookReports = BTreeMap<NodeId, Vec<v1::HookReport>>;
@@ -56,7 +61,7 @@ impl ObservedGroup {
 }
 
 #[derive(Debug, Default)]
-struct Inner {
+struct ObservationState {
     leading_since: Option<Instant>,
     nodes: BTreeMap<NodeId, NodeObservation>,
     groups: BTreeMap<GroupId, ObservedGroup>,
@@ -66,6 +71,8 @@ struct Inner {
     changed: BTreeMap<GroupId, ((Term, LogIndex), Instant)>,
     table_errors: BTreeMap<TableId, String>,
     registered_at: Option<Instant>,
+    own_clock: ClusterTime,
+    own_difference: Option<ClockDifference>,
 }
 
 /// A frozen copy of the observations for pure decisions, with ages instead of instants.
@@ -93,6 +100,8 @@ pub(crate) struct ObservedCluster {
     pub(crate) problems: BTreeMap<NodeId, Vec<String>>,
     /// Last error of each table that is not ready.
     pub(crate) table_errors: BTreeMap<TableId, String>,
+    /// Difference of this leader's own clock, while it exceeds the bound.
+    pub(crate) own_difference: Option<ClockDifference>,
 }
 
 /// Maximum wait for a leader's report on a membership that a step has changed.
@@ -101,7 +110,7 @@ const REPORT_WAIT: Duration = Duration::from_secs(5);
 /// Observations of the current leader term.
 #[derive(Debug, Default)]
 pub(crate) struct Observations {
-    inner: Mutex<Inner>,
+    inner: Mutex<ObservationState>,
     /// Notified of changes that may need a step.
     pub(crate) changes: Notify,
 }
@@ -109,8 +118,11 @@ pub(crate) struct Observations {
 impl Observations {
     /// Clears all observations at the start of a term.
     pub(crate) fn restart(&self, now: Instant) {
-        *self.inner.lock() =
-            Inner { leading_since: Some(now), registered_at: Some(now), ..Inner::default() };
+        *self.inner.lock() = ObservationState {
+            leading_since: Some(now),
+            registered_at: Some(now),
+            ..ObservationState::default()
+        };
     }
 
     /// Records a registration, which counts as a sign of life. The registration of a data node also
@@ -146,6 +158,7 @@ impl Observations {
         known.hooks.clone_from(&request.hooks);
         known.hooks.truncate(MAX_HOOKS);
         known.compactor = request.compactor.clone();
+        known.clock_ms = request.clock_ms;
         for report in request.groups.iter().filter(|report| report.leader == request.node_id) {
             changed |= inner.record_leader_report(node, report, now);
         }
@@ -181,6 +194,26 @@ impl Observations {
         let inner = self.inner.lock();
         let heard = inner.nodes.iter().filter_map(|(node, known)| Some((*node, known.at?)));
         heard.map(|(node, at)| (node, now.saturating_duration_since(at))).collect()
+    }
+
+    /// Clocks of the nodes with a recent heartbeat at `now`, milliseconds since the Unix epoch.
+    pub(crate) fn clocks(&self, now: Instant) -> BTreeMap<NodeId, u64> {
+        let inner = self.inner.lock();
+        let clock = |(node, known): (&NodeId, &NodeObservation)| {
+            let age = now.saturating_duration_since(known.at?);
+            let recent = known.clock_ms > 0 && age < CLOCK_TIMEOUT;
+            let age_ms = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
+            recent.then_some((*node, known.clock_ms.saturating_add(age_ms)))
+        };
+        inner.nodes.iter().filter_map(clock).collect()
+    }
+
+    /// Records this node's own clock beside the agreed time.
+    pub(crate) fn record_own_clock(&self, own_ms: u64, agreed_ms: u64, bound: Duration) {
+        let mut inner = self.inner.lock();
+        let bound_ms = u64::try_from(bound.as_millis()).unwrap_or(u64::MAX);
+        inner.own_clock.record(0, agreed_ms, Duration::ZERO);
+        inner.own_difference = inner.own_clock.difference(own_ms, Duration::ZERO, bound_ms);
     }
 
     /// The last node that reported to lead a group.
@@ -225,6 +258,7 @@ impl Observations {
             changed: inner.changed.iter().map(|(id, (at, _))| (*id, *at)).collect(),
             quiet_for: inner.registered_at.as_ref().map_or(Duration::ZERO, age),
             table_errors: inner.table_errors.clone(),
+            own_difference: inner.own_difference,
             ..ObservedCluster::default()
         };
         for (id, known) in &inner.nodes {
@@ -245,7 +279,7 @@ impl Observations {
     }
 }
 
-impl Inner {
+impl ObservationState {
     /// Records a group leader's report, unless another node leads in a later term. Returns whether it
     /// differs from the previous report.
     fn record_leader_report(
@@ -350,6 +384,19 @@ mod tests {
         assert_eq!(observed.leading_for, Duration::from_secs(1));
         assert!(observed.silent_for.is_empty() && observed.groups.is_empty());
         assert!(observed.hosted_for.is_empty() && observed.table_errors.is_empty());
+    }
+
+    #[test]
+    fn clocks_age_until_they_are_too_old() {
+        let observations = Observations::default();
+        let now = Instant::now();
+        let sent = v1::HeartbeatRequest { clock_ms: 1_000, ..heartbeat(101, vec![]) };
+        observations.record_heartbeat(&sent, now);
+        // An older release sends no clock.
+        observations.record_heartbeat(&heartbeat(102, vec![]), now);
+        let at = |seconds| observations.clocks(now + Duration::from_secs(seconds));
+        assert_eq!(at(3), BTreeMap::from([(NodeId(101), 4_000)]));
+        assert_eq!(at(4), BTreeMap::new());
     }
 
     #[test]

@@ -21,6 +21,9 @@ pub(crate) const REPLICAS: usize = 3;
 pub(crate) const CREATION_LIMIT: Duration = Duration::from_secs(30);
 /// Time after which a replica on a node that is not a member is stopped.
 const STRAY_LIMIT: Duration = Duration::from_secs(15);
+/// Time that a new leader gives nodes that were down to return, before it counts the time for which they
+/// were down under its predecessors.
+const RETURN_LIMIT: Duration = Duration::from_secs(30);
 /// Maximum age of a leader's report on which a replica may be stopped: a few heartbeats, and far below
 /// [`STRAY_LIMIT`].
 const MAX_REPORT_AGE: Duration = Duration::from_secs(3);
@@ -79,7 +82,7 @@ pub(crate) fn plan(
     observed: &ObservedCluster,
     options: &PlacementOptions,
 ) -> Vec<PlacementStep> {
-    let mut load = NodeLoad::new(state, options);
+    let mut load = NodeLoad::new(state, observed, options);
     let mut steps: Vec<PlacementStep> = Vec::new();
     steps.extend(plan_new_group(state, observed, options, &load));
     for group in state.groups() {
@@ -101,15 +104,16 @@ struct NodeLoad<'a> {
 }
 
 impl<'a> NodeLoad<'a> {
-    fn new(state: &'a MetaState, options: &PlacementOptions) -> Self {
+    fn new(state: &'a MetaState, observed: &ObservedCluster, options: &PlacementOptions) -> Self {
         let data = state.nodes().filter(|node| node.role == NodeRole::Data);
         let nodes: BTreeMap<_, _> = data.map(|node| (node.id, node.as_ref())).collect();
         let now = state.header().time_ms;
         let is_lost = |node: &&Node| match node.state {
             NodeState::Removed => true,
             NodeState::Down => {
-                let down = now.saturating_sub(node.state_since_ms);
-                Duration::from_millis(down) >= options.replace_after
+                let down = Duration::from_millis(now.saturating_sub(node.state_since_ms));
+                let silent = observed.silent_for.get(&node.id).copied();
+                is_lost(down, silent.unwrap_or(observed.leading_for), options.replace_after)
             }
             _ => false,
         };
@@ -143,6 +147,13 @@ impl<'a> NodeLoad<'a> {
         ids.sort_by_key(|id| (self.replicas.get(id).copied().unwrap_or(0), *id));
         ids
     }
+}
+
+/// Returns whether a node that is down is lost. `down`: time since it went down, by replicated time, which
+/// outlives a leader but may jump after an outage; `silent`: time for which this leader has waited for a
+/// heartbeat.
+fn is_lost(down: Duration, silent: Duration, replace_after: Duration) -> bool {
+    silent >= replace_after || (down >= replace_after && silent >= RETURN_LIMIT.min(replace_after))
 }
 
 /// Plans a group for the first data node that is not the home of a group yet.

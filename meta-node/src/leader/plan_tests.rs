@@ -10,8 +10,13 @@ fn ids(numbers: &[u64]) -> BTreeSet<NodeId> {
     numbers.iter().copied().map(NodeId).collect()
 }
 
+/// Observations of a leader that has waited for nodes that were down to return.
+fn observed() -> ObservedCluster {
+    ObservedCluster { leading_for: RETURN_LIMIT, ..ObservedCluster::default() }
+}
+
 fn quiet() -> ObservedCluster {
-    ObservedCluster { quiet_for: Duration::from_secs(2), ..ObservedCluster::default() }
+    ObservedCluster { quiet_for: Duration::from_secs(2), ..observed() }
 }
 
 fn reported(voters: &[u64], learners: &[u64], caught_up: &[u64]) -> ObservedCluster {
@@ -24,7 +29,28 @@ fn reported(voters: &[u64], learners: &[u64], caught_up: &[u64]) -> ObservedClus
         effective: Some((Term(1), LogIndex(4))),
         caught_up: ids(caught_up),
     };
-    ObservedCluster { groups: BTreeMap::from([(GroupId(1), report)]), ..ObservedCluster::default() }
+    ObservedCluster { groups: BTreeMap::from([(GroupId(1), report)]), ..observed() }
+}
+
+/// Replicated time that stands still must not stop repairs.
+#[test]
+fn node_is_lost_after_silence_under_any_leader() {
+    // Seconds since it went down by replicated time, seconds of silence towards this leader.
+    let cases = [
+        (0, 599, false),
+        (0, 600, true),
+        (600, 600, true),
+        (599, 30, false),
+        (600, 30, true),
+        // Replicated time has just caught up after an outage: the node may be starting.
+        (600, 29, false),
+        (86_400, 0, false),
+    ];
+    let seconds = Duration::from_secs;
+    for (down, silent, lost) in cases {
+        assert_eq!(is_lost(seconds(down), seconds(silent), seconds(600)), lost, "{down} {silent}");
+    }
+    assert!(is_lost(seconds(5), seconds(5), seconds(5)), "a delay below the limit of returns");
 }
 
 fn set(state: &mut MetaState, node_id: u64, to: NodeState) {
@@ -35,7 +61,7 @@ fn set(state: &mut MetaState, node_id: u64, to: NodeState) {
 fn long_down(state: &mut MetaState, node_id: u64) {
     set(state, node_id, NodeState::Down);
     while state.header().time_ms - state.node(NodeId(node_id)).unwrap().state_since_ms < 600_000 {
-        let tick = v1::AdvanceTime { now_ms: u64::MAX };
+        let tick = v1::AdvanceTime { now_ms: u64::MAX, agreed_ms: 0 };
         run(state, Kind::AdvanceTime(tick)).unwrap();
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use tidewater_common::clock::ClusterClock;
 use tidewater_common::ids::NodeId;
 use tidewater_common::problems::ProcessProblems;
 use tidewater_hook_kinds::HookAccess;
@@ -43,6 +44,8 @@ pub struct MetaOptions {
     pub settle: Duration,
     /// Time after which the replicas on a node that is down are replaced.
     pub replace_after: Duration,
+    /// Difference of a clock from the other clocks of the cluster beyond which it is wrong; more than 0.
+    pub max_clock_difference: Duration,
     /// Interval between garbage collection passes.
     pub gc_every: Duration,
     /// Grace period before unreferenced objects are deleted; must exceed the longest scan.
@@ -78,6 +81,7 @@ impl MetaOptions {
             failure_timeout: Duration::from_secs(5),
             settle: Duration::from_secs(1),
             replace_after: Duration::from_secs(600),
+            max_clock_difference: ClusterClock::DEFAULT_BOUND,
             gc_every: Duration::from_secs(60 * 60),
             gc_grace: Duration::from_secs(6 * 60 * 60),
             hook_retention: Duration::from_secs(3 * 24 * 60 * 60),

@@ -75,6 +75,7 @@ impl MetaReplica {
             health: store.health(),
             addresses,
             clock,
+            max_clock_difference: options.max_clock_difference,
         });
         let control = Arc::new(Control::new(identity.cluster_id, identity.node_id, view));
         let observations = Arc::new(Observations::default());

@@ -13,7 +13,7 @@ use crate::catalog::MetaState;
 use crate::commands::MAX_ADVANCES;
 
 /// Number of cursors after which a page ends, at the end of a region.
-const PAGE: usize = 5_000;
+const PAGE_SIZE: usize = 5_000;
 
 /// Lists and moves the cursors of durable hooks.
 #[derive(Debug, Clone)]
@@ -53,7 +53,7 @@ impl CursorService {
         // A stale cursor would make the hook receive versions again.
         running.group.linearize().await?;
         let state = running.group.view.read();
-        Ok(page(&state, &request, PAGE))
+        Ok(page(&state, &request, PAGE_SIZE))
     }
 
     async fn advance(

@@ -23,7 +23,7 @@ const CHANGE_DEADLINE: Duration = Duration::from_secs(15);
 /// Deadline of a leadership transfer.
 const TRANSFER_DEADLINE: Duration = Duration::from_secs(5);
 /// Maximum number of log entries that a learner may lack when it is promoted.
-const CAUGHT_UP: u64 = 1_000;
+const MAX_LAG_TO_PROMOTE: u64 = 1_000;
 
 type MemberChange = ChangeMembers<u64, Member>;
 
@@ -228,7 +228,8 @@ fn check_change(
                 }
                 return refuse(Reason::MemberExists, format!("node {id} is already a voter"));
             }
-            if member.matched_index.is_none_or(|matched| matched + CAUGHT_UP < last_index) {
+            if member.matched_index.is_none_or(|matched| matched + MAX_LAG_TO_PROMOTE < last_index)
+            {
                 return Err(Refusal::new(
                     Reason::MembershipBusy,
                     format!("node {id} has not caught up yet: retry"),

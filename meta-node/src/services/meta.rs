@@ -17,6 +17,7 @@ use super::registration::{self, RegistrationRate};
 use super::{MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES, ReplicaSlot, RunningReplica, watch};
 use crate::catalog::{MetaState, Node};
 use crate::join::Joiner;
+use crate::leader::clocks::{KnownClocks, announced_ms, differing};
 
 /// Maximum distance of a reported term from the recorded one: terms grow by one with each election.
 const MAX_TERM_JUMP: u64 = 1 << 20;
@@ -64,8 +65,12 @@ impl MetaService {
             return Err(Refusal::new(Reason::Internal, "the registration returned no node id"));
         };
         running.observations.record_registration(NodeId(node_id), data, Instant::now());
-        let incarnation = running.group.view.read().header().incarnation.get();
+        let agreed_ms = running.group.agreed_ms(&running.observations.clocks(Instant::now()));
+        let header = running.group.view.read().header().clone();
+        let incarnation = header.incarnation.get();
         Ok(v1::RegisterResponse {
+            replicated_ms: announced_ms(header.time_ms),
+            clocks_ms: agreed_ms.unwrap_or(0),
             cluster_id: running.group.cluster_id.to_string(),
             node_id,
             incarnation,
@@ -139,7 +144,22 @@ impl MetaService {
             NodeRole::Data => compactors_up(&state, &running.observations.compactors(now)),
             _ => Vec::new(),
         };
-        Ok(v1::HeartbeatResponse { revision: state.header().revision.get(), compactors })
+        let revision = state.header().revision.get();
+        let time_ms = state.header().time_ms;
+        let clocks = running.observations.clocks(now);
+        let known = KnownClocks::new(&state, &clocks, running.group.clock.now_ms());
+        let agreed_ms = known.agreed_ms(time_ms);
+        let differing_clocks = match node.role {
+            NodeRole::Data => differing(&clocks, agreed_ms, running.group.max_clock_difference),
+            _ => Vec::new(),
+        };
+        Ok(v1::HeartbeatResponse {
+            revision,
+            compactors,
+            replicated_ms: announced_ms(time_ms),
+            clocks_ms: agreed_ms.unwrap_or(0),
+            differing_clocks,
+        })
     }
 
     async fn read_group(

@@ -32,6 +32,9 @@ pub(crate) fn problems(
             problems.push(format!("meta node {} does not answer the meta leader", member.node));
         }
     }
+    if let Some(difference) = observed.own_difference {
+        problems.push(format!("the meta leader's clock is {difference}: synchronize it (NTP)"));
+    }
     for node in state.nodes().filter(|node| node.role != NodeRole::Meta) {
         if node.state == NodeState::Down && hosts_replica(state, node.id) {
             problems.push(format!(
@@ -169,6 +172,7 @@ fn role(role: NodeRole) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use tidewater_common::clock::ClockDifference;
     use tidewater_common::ids::TableId;
     use tidewater_proto::v1::{self, meta_command::Kind};
 
@@ -286,13 +290,33 @@ mod tests {
     }
 
     #[test]
+    fn wrong_clock_of_the_leader_is_a_problem() {
+        let mut state = with_groups(1, 1);
+        report(&mut state, &[101], &[]);
+        let own_difference = Some(ClockDifference {
+            difference_ms: 3_600_000,
+            bound_ms: 600_000,
+            since_ms: 1_700_000_000_000,
+        });
+        let observed = ObservedCluster { own_difference, ..ObservedCluster::default() };
+        assert_eq!(
+            problems(&state, &observed, &[], TIMEOUT),
+            [
+                "the meta leader's clock is 3600 s ahead of the cluster's clocks (allowed: 600 s) since \
+              2023-11-14 22:13:20 UTC: synchronize it (NTP)"
+            ]
+        );
+    }
+
+    #[test]
     fn table_that_is_not_ready_is_a_problem() {
         let mut state = with_groups(1, 1);
         report(&mut state, &[101], &[]);
         run(&mut state, Kind::CreateTable(table(1, "t"))).unwrap();
         assert_eq!(shown(&state), [""; 0]);
         for _ in 0..4 {
-            run(&mut state, Kind::AdvanceTime(v1::AdvanceTime { now_ms: u64::MAX })).unwrap();
+            run(&mut state, Kind::AdvanceTime(v1::AdvanceTime { now_ms: u64::MAX, agreed_ms: 0 }))
+                .unwrap();
         }
         assert_eq!(shown(&state), ["table \"t\" has been in state creating for 8 s"]);
         let mut observed = ObservedCluster::default();

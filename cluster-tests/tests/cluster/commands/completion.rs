@@ -44,7 +44,7 @@ async fn bash_completes_the_names_of_the_cluster() -> Result<()> {
         let create = ["table", "create", name, "--columns", "id int64", "--primary-key", "id"];
         standalone.run(&create).await?.ok()?;
     }
-    let path = standalone.cluster.directory().join("audit.jsonl");
+    let path = standalone.cluster.hook_directory().join("audit.jsonl");
     let config = serde_json::json!({ "path": path }).to_string();
     let add = ["hook", "add", "audit", "--kind", "jsonl", "--config", &config];
     standalone.run(&add).await?.ok()?;

@@ -3,7 +3,7 @@
 use tidewater_cluster_tests::Result;
 use tidewater_cluster_tests::cluster::ClusterPlan;
 
-use super::noise::Noise;
+use super::incompressible_table::Noise;
 use super::{expect, expect_committed_by, wait_for_compactors};
 
 /// Minimum memory limit of a compactor.

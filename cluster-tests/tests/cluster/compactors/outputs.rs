@@ -4,7 +4,7 @@ use tidewater_cluster_tests::Result;
 use tidewater_cluster_tests::cluster::{ClusterPlan, Store};
 use tidewater_cluster_tests::s3::{Fault, Mode};
 
-use super::noise::Noise;
+use super::incompressible_table::Noise;
 use super::{CompactionScenario, expect, expect_committed_by};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

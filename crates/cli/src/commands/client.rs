@@ -5,7 +5,7 @@ use tidewater_client::{Client, ClientOptions};
 
 use crate::exit::Failure;
 use crate::output::Output;
-use crate::text::span::Span;
+use crate::text::time_span::TimeSpan;
 
 /// Options of every client command.
 #[derive(Debug, Clone, Args)]
@@ -26,7 +26,7 @@ pub(crate) struct ClientArgs {
 
     /// Deadline of one operation, including retries
     #[arg(long, env = "TIDEWATER_TIMEOUT", value_name = "TIME", default_value = "60s")]
-    pub(crate) timeout: Span,
+    pub(crate) timeout: TimeSpan,
 }
 
 impl ClientArgs {

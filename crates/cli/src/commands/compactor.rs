@@ -12,7 +12,7 @@ use crate::server::node::RunningNode;
 use crate::server::process::Process;
 use crate::server::start_errors;
 use crate::text::size::Size;
-use crate::text::span::Span;
+use crate::text::time_span::TimeSpan;
 
 /// Options of `compactor`.
 #[derive(Debug, Args)]
@@ -43,7 +43,7 @@ pub(crate) struct Options {
 
     /// Time for running jobs to complete when the node stops; data nodes retry the others
     #[arg(long, env = "TIDEWATER_DRAIN_TIMEOUT", value_name = "TIME", default_value = "30s")]
-    pub(crate) drain_timeout: Span,
+    pub(crate) drain_timeout: TimeSpan,
 
     #[command(flatten)]
     pub(crate) hooks: HookArgs,
@@ -63,6 +63,7 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
         hook_limits: options.hooks.limits(),
         hook_kinds,
         problems: process.problems(),
+        max_clock_difference: options.join.clock.max_clock_difference.duration(),
         ..CompactorOptions::new(process.advertised(), options.join.meta, &options.join.object_store)
     };
     if let Some(slots) = options.slots {
@@ -74,7 +75,7 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
 
 /// Parses a memory limit that is sufficient for a compactor.
 fn memory_limit(text: &str) -> Result<Size, MemoryLimitError> {
-    checked_limit(text, "compactor", CompactorOptions::LEAST_MEMORY_LIMIT)
+    checked_limit(text, "compactor", CompactorOptions::MIN_MEMORY_LIMIT)
 }
 
 /// Starts a compactor node, alone in its process or with other nodes.

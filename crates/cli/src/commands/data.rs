@@ -19,7 +19,7 @@ use crate::server::node::RunningNode;
 use crate::server::process::Process;
 use crate::server::start_errors;
 use crate::text::size::Size;
-use crate::text::span::Span;
+use crate::text::time_span::TimeSpan;
 
 /// Options of `data`.
 #[derive(Debug, Args)]
@@ -49,7 +49,7 @@ pub(crate) struct Options {
 
     /// Time to keep the log of a replica that was removed from this node
     #[arg(long, env = "TIDEWATER_KEEP_REMOVED_LOGS", value_name = "TIME", default_value = "24h")]
-    pub(crate) keep_removed_logs: Span,
+    pub(crate) keep_removed_logs: TimeSpan,
 
     #[command(flatten)]
     pub(crate) compaction: CompactionArgs,
@@ -70,6 +70,7 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
         hook_limits: options.hooks.limits(),
         hook_kinds,
         problems: process.problems(),
+        max_clock_difference: options.join.clock.max_clock_difference.duration(),
         ..DataOptions::new(
             process.advertised(),
             &options.data_dir,

@@ -39,9 +39,11 @@ use crate::text::delimiter::Delimiter;
                         `not null`, an empty cell is the empty text. Times without an offset are \
                         UTC. Every file is read completely and checked before the first row is \
                         written, so that a bad file changes nothing; --unchecked skips this \
-                        check.\n\nWith --bulk, rows are written directly as files, bypassing the log \
-                        and the memtable: faster for large data. Each batch becomes visible with its \
-                        file. With --atomic, files are staged first and published together: each \
+                        check.\n\nA CSV quote that is not closed before the end of the file fails \
+                        the load: --skip-bad does not skip it, and with --unchecked rows before it \
+                        may have been written.\n\nWith --bulk, rows are written directly as files, \
+                        bypassing the log and the memtable: faster for large data. Each batch \
+                        becomes visible with its file. With --atomic, files are staged first and published together: each \
                         region shows all rows of the load or none, and an aborted load leaves \
                         nothing. During an atomic load the table accepts writes, but no alter, \
                         truncate, clone or other atomic load.\n\nWith --create, the columns are \
@@ -130,9 +132,9 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
 async fn load(options: &Options, client: &Client, inputs: Vec<Input>) -> Result<(), Failure> {
     let table = client.table(&options.name).await?;
     let read = options.read_options(table.schema.clone(), table.codec.clone());
-    let unchecked_inputs = inputs.clone();
+    let inputs_to_check = inputs.clone();
     let check_options = read.clone();
-    blocking(move || check_all(&unchecked_inputs, &check_options)).await??;
+    blocking(move || check_all(&inputs_to_check, &check_options)).await??;
     // All rows were checked before the table was created.
     if !options.unchecked && !options.create.is_wanted() {
         read_through(options, inputs.clone(), read.clone())

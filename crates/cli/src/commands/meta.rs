@@ -11,13 +11,14 @@ use tidewater_meta_node::{Bootstrap, Meta, MetaOptions};
 use tidewater_raft_store::RaftService;
 
 use crate::exit::Failure;
+use crate::server::join::ClockArgs;
 use crate::server::listen::Listen;
 use crate::server::logs::LogOptions;
 use crate::server::node::RunningNode;
 use crate::server::process::Process;
 use crate::server::start_errors;
 use crate::text::peer::Peer;
-use crate::text::span::Span;
+use crate::text::time_span::TimeSpan;
 
 /// Options of `meta`.
 #[derive(Debug, Args)]
@@ -57,19 +58,19 @@ pub(crate) struct Options {
     /// Time a data node may be unreachable before its replicas move to other nodes; use the same
     /// value on all meta nodes
     #[arg(long, env = "TIDEWATER_REPLACE_AFTER", value_name = "TIME", default_value = "10m")]
-    pub(crate) replace_after: Span,
+    pub(crate) replace_after: TimeSpan,
 
     /// Interval between garbage collection passes
     #[arg(long, env = "TIDEWATER_GC_EVERY", value_name = "TIME", default_value = "1h")]
-    pub(crate) gc_every: Span,
+    pub(crate) gc_every: TimeSpan,
 
     /// Grace period before unreferenced objects are deleted; longer scans may fail
     #[arg(long, env = "TIDEWATER_GC_GRACE", value_name = "TIME", default_value = "6h")]
-    pub(crate) gc_grace: Span,
+    pub(crate) gc_grace: TimeSpan,
 
     /// Retention of manifest versions that durable hooks have not received yet; at most 6d
     #[arg(long, env = "TIDEWATER_HOOK_RETENTION", value_name = "TIME", default_value = "3d")]
-    pub(crate) hook_retention: Span,
+    pub(crate) hook_retention: TimeSpan,
 
     /// Maximum lag of a durable hook, in versions of a region, before it restarts with a snapshot
     #[arg(
@@ -79,6 +80,9 @@ pub(crate) struct Options {
         default_value_t = 10_000
     )]
     pub(crate) hook_retention_versions: u64,
+
+    #[command(flatten)]
+    pub(crate) clock: ClockArgs,
 
     #[command(flatten)]
     pub(crate) logs: LogOptions,
@@ -96,6 +100,7 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
     let bootstrap = if options.bootstrap { Bootstrap::Once } else { Bootstrap::Never };
     let settings = MetaOptions {
         replace_after: options.replace_after.duration(),
+        max_clock_difference: options.clock.max_clock_difference.duration(),
         gc_every: options.gc_every.duration(),
         gc_grace: options.gc_grace.duration(),
         hook_retention: options.hook_retention.duration(),

@@ -9,30 +9,30 @@ use flate2::Crc;
 use flate2::read::{DeflateDecoder, MultiGzDecoder};
 
 use super::error::LoadError;
-use super::input::{Input, Packing};
+use super::input::{Compression, Input};
 
 const BUFFER: usize = 256 * 1024;
 
 /// Decompressed bytes of an input.
-pub(crate) type Bytes = Box<dyn BufRead + Send>;
+pub(crate) type ByteReader = Box<dyn BufRead + Send>;
 
 /// Opens an input. Adds the bytes read from disk to `read`.
-pub(crate) fn open(input: &Input, read: &Arc<AtomicU64>) -> Result<Bytes, LoadError> {
+pub(crate) fn open(input: &Input, read: &Arc<AtomicU64>) -> Result<ByteReader, LoadError> {
     let failed = |source| read_error(input, source);
     let mut file = File::open(&input.path).map_err(failed)?;
-    let counted = |file| Counted { inner: file, read: Arc::clone(read) };
-    Ok(match input.packing {
-        Packing::Plain => Box::new(BufReader::with_capacity(BUFFER, counted(file))),
-        Packing::Gzip => {
+    let counted = |file| CountingReader { inner: file, read: Arc::clone(read) };
+    Ok(match input.compression {
+        Compression::Plain => Box::new(BufReader::with_capacity(BUFFER, counted(file))),
+        Compression::Gzip => {
             let packed = BufReader::with_capacity(BUFFER, counted(file));
             Box::new(BufReader::with_capacity(BUFFER, MultiGzDecoder::new(packed)))
         }
-        Packing::Zip { start, length, deflated, crc } => {
+        Compression::Zip { start, length, deflated, crc } => {
             file.seek(SeekFrom::Start(start)).map_err(failed)?;
             let packed = BufReader::with_capacity(BUFFER, counted(file).take(length));
             let unpacked: Box<dyn Read + Send> =
                 if deflated { Box::new(DeflateDecoder::new(packed)) } else { Box::new(packed) };
-            let checked = Checked { inner: unpacked, seen: Crc::new(), expected: crc };
+            let checked = ChecksumReader { inner: unpacked, seen: Crc::new(), expected: crc };
             Box::new(BufReader::with_capacity(BUFFER, checked))
         }
     })
@@ -45,19 +45,19 @@ pub(crate) fn read_error(input: &Input, source: io::Error) -> LoadError {
         source.kind(),
         io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput | io::ErrorKind::UnexpectedEof
     );
-    if damaged && input.packing != Packing::Plain {
+    if damaged && input.compression != Compression::Plain {
         return LoadError::BadCompression { file, reason: source.to_string() };
     }
     LoadError::Read { file, source }
 }
 
 /// Reader that counts bytes.
-struct Counted<R> {
+struct CountingReader<R> {
     inner: R,
     read: Arc<AtomicU64>,
 }
 
-impl<R: Read> Read for Counted<R> {
+impl<R: Read> Read for CountingReader<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let length = self.inner.read(buffer)?;
         self.read.fetch_add(length as u64, Ordering::Relaxed);
@@ -66,13 +66,13 @@ impl<R: Read> Read for Counted<R> {
 }
 
 /// Reader that verifies the checksum at the end: deflate alone does not detect damage in a text.
-struct Checked<R> {
+struct ChecksumReader<R> {
     inner: R,
     seen: Crc,
     expected: u32,
 }
 
-impl<R: Read> Read for Checked<R> {
+impl<R: Read> Read for ChecksumReader<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let length = self.inner.read(buffer)?;
         self.seen.update(&buffer[..length]);

@@ -9,14 +9,14 @@ use arrow::util::display::array_value_to_string;
 use tidewater_common::schema::ColumnType;
 
 use crate::value::builder::ColumnBuilder;
+use crate::value::cell_error::{CellError, ParseError};
 use crate::value::instants::in_zone;
-use crate::value::problem::{Fault, Problem};
 
 /// A column of the table's type, and the rows that could not be converted (null in the array).
 #[derive(Debug)]
 pub(crate) struct Converted {
     pub(crate) array: ArrayRef,
-    pub(crate) rejected: Vec<(usize, Problem)>,
+    pub(crate) rejected: Vec<(usize, CellError)>,
 }
 
 /// Returns true if type `from` converts to type `to`, although single rows may fail.
@@ -86,8 +86,9 @@ fn checked(array: &ArrayRef, to: &DataType, named: &ColumnType) -> Result<Conver
     if same.true_count() < array.len() {
         for row in (0..array.len()).filter(|row| !same.value(*row)) {
             let text = array_value_to_string(array, row)?;
-            let fault = if cast_array.is_null(row) { Fault::Range } else { Fault::Precision };
-            rejected.push((row, Problem::value(&text, named, fault)));
+            let error =
+                if cast_array.is_null(row) { ParseError::Range } else { ParseError::Precision };
+            rejected.push((row, CellError::value(&text, named, error)));
         }
     }
     Ok(Converted { array: cast_array, rejected })

@@ -9,26 +9,27 @@ use std::sync::atomic::AtomicU64;
 use arrow::array::RecordBatch;
 
 use super::bad_rows::BadRows;
-use super::bytes::{self, Bytes};
+use super::bytes::{self, ByteReader};
 use super::dialect::check_dialect;
 use super::error::{LoadError, RowError, RowFault, RowPosition};
 use super::header::{Positions, match_columns};
 use super::input::Input;
 use super::records::{MAX_RECORD, RecordError, Records};
+use super::row_numbers::RowNumbers;
 use super::{ReadOptions, RowSource};
-use crate::value::problem::Problem;
+use crate::value::cell_error::CellError;
 use crate::value::rows::RowsBuilder;
 
 /// A CSV input after its header.
 pub(crate) struct CsvSource {
     input: Input,
-    records: Records<Bytes>,
+    records: Records<ByteReader>,
     positions: Positions,
     header_cells: usize,
     options: ReadOptions,
     rows: RowsBuilder,
     /// Lines of the good rows since the last batch.
-    lines: Vec<u64>,
+    lines: RowNumbers,
 }
 
 impl CsvSource {
@@ -46,7 +47,7 @@ impl CsvSource {
         let positions = match_columns(&input.name, &names, &options.table)?;
         let header_cells = names.len();
         let rows = RowsBuilder::new(&options.table, options.batch_rows);
-        let lines = Vec::new();
+        let lines = RowNumbers::default();
         Ok(Self { input, records, positions, header_cells, options, rows, lines })
     }
 
@@ -73,7 +74,7 @@ impl CsvSource {
                         Err(_) => std::str::from_utf8(&records.text()[start..end]).ok(),
                     };
                     match cell {
-                        None => Err(self.rows.cell_problem(Problem::NotUtf8)),
+                        None => Err(self.rows.cell_problem(CellError::NotUtf8)),
                         Some("") => self.rows.empty(),
                         Some(cell) if self.options.nulls.iter().any(|null| null == cell) => {
                             self.rows.null()
@@ -123,7 +124,7 @@ impl RowSource for CsvSource {
     }
 
     fn position(&self, row: usize) -> RowPosition {
-        RowPosition::Line(self.lines.get(row).copied().unwrap_or(0))
+        RowPosition::Line(self.lines.get(row).unwrap_or(0))
     }
 }
 
@@ -138,7 +139,7 @@ impl CsvSource {
 /// Reads the first record: the names of the columns.
 pub(crate) fn read_header(
     input: &Input,
-    records: &mut Records<Bytes>,
+    records: &mut Records<ByteReader>,
 ) -> Result<Vec<String>, LoadError> {
     let advanced = records.advance();
     if !advanced.map_err(|error| record_error(input, records.line(), error))? {

@@ -16,7 +16,7 @@ pub(crate) enum Format {
 
 /// Compression of the bytes of an input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Packing {
+pub(crate) enum Compression {
     Plain,
     Gzip,
     /// A member of a zip archive: offset and length of its data in the archive, and its CRC-32.
@@ -35,7 +35,7 @@ pub(crate) struct Input {
     /// Name in messages: the path, and for an archive member its name after a colon.
     pub(crate) name: String,
     pub(crate) format: Format,
-    pub(crate) packing: Packing,
+    pub(crate) compression: Compression,
     /// Size on disk in bytes, for progress.
     pub(crate) size: u64,
 }
@@ -62,11 +62,11 @@ pub(crate) fn inspect_as(path: &Path, name: String) -> Result<Vec<Input>, LoadEr
     let mut head = Vec::with_capacity(512);
     (&mut file).take(512).read_to_end(&mut head).map_err(read)?;
     file.seek(SeekFrom::Start(0)).map_err(read)?;
-    let input = |format, packing| Input {
+    let input = |format, compression| Input {
         path: path.to_owned(),
         name: name.clone(),
         format,
-        packing,
+        compression,
         size: metadata.len(),
     };
     match container(&name, &head) {
@@ -77,10 +77,10 @@ pub(crate) fn inspect_as(path: &Path, name: String) -> Result<Vec<Input>, LoadEr
                 file: name.clone(),
                 reason: error.to_string(),
             })?;
-            Ok(vec![input(format_of(inner, &head), Packing::Gzip)])
+            Ok(vec![input(format_of(inner, &head), Compression::Gzip)])
         }
-        Container::Parquet => Ok(vec![input(Format::Parquet, Packing::Plain)]),
-        Container::None => Ok(vec![input(format_of(&name, &head), Packing::Plain)]),
+        Container::Parquet => Ok(vec![input(Format::Parquet, Compression::Plain)]),
+        Container::None => Ok(vec![input(format_of(&name, &head), Compression::Plain)]),
     }
 }
 
@@ -161,7 +161,7 @@ fn zip_members(path: &Path, name: &str, file: File) -> Result<Vec<Input>, LoadEr
         inputs.push(Input {
             path: path.to_owned(),
             format: format_of(&member_name, &[]),
-            packing: Packing::Zip {
+            compression: Compression::Zip {
                 start,
                 length: member.compressed_size(),
                 deflated,

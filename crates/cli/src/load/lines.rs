@@ -4,14 +4,14 @@ use std::io::{BufRead, Read};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use super::bytes::{self, Bytes};
+use super::bytes::{self, ByteReader};
 use super::error::{LoadError, RowPosition};
 use super::input::Input;
 use super::records::MAX_RECORD;
 
 /// Reads lines in turn; keeps the last one.
 pub(crate) struct Lines {
-    bytes: Bytes,
+    bytes: ByteReader,
     line: Vec<u8>,
     number: u64,
 }

@@ -19,8 +19,9 @@ use super::error::{LoadError, RowError, RowFault, RowPosition};
 use super::header::match_columns;
 use super::input::Input;
 use super::lines::Lines;
+use super::row_numbers::RowNumbers;
 use super::{ReadOptions, RowSource};
-use crate::value::problem::Problem;
+use crate::value::cell_error::CellError;
 use crate::value::rows::RowsBuilder;
 
 /// An NDJSON input whose first object matches the table.
@@ -35,7 +36,7 @@ pub(crate) struct NdjsonSource {
     /// True until the first line, which `open` has read, becomes a row.
     first_pending: bool,
     /// Lines of the good rows since the last batch.
-    good_lines: Vec<u64>,
+    good_lines: RowNumbers,
 }
 
 impl NdjsonSource {
@@ -55,7 +56,7 @@ impl NdjsonSource {
             rows: RowsBuilder::new(table, options.batch_rows),
             options,
             first_pending: true,
-            good_lines: Vec::new(),
+            good_lines: RowNumbers::default(),
         };
         if !source.lines.advance(&source.input)? {
             return Err(LoadError::Empty { file: source.input.name.clone() });
@@ -101,7 +102,7 @@ impl NdjsonSource {
                 }
                 Some(cell) => {
                     let data_type = data_type.clone();
-                    Err(self.rows.cell_problem(Problem::Kind { found: cell.kind(), data_type }))
+                    Err(self.rows.cell_problem(CellError::Kind { found: cell.kind(), data_type }))
                 }
             };
             taken.map_err(RowFault::Cell)?;
@@ -146,7 +147,7 @@ impl RowSource for NdjsonSource {
     }
 
     fn position(&self, row: usize) -> RowPosition {
-        RowPosition::Line(self.good_lines.get(row).copied().unwrap_or(0))
+        RowPosition::Line(self.good_lines.get(row).unwrap_or(0))
     }
 }
 

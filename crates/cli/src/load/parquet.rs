@@ -14,8 +14,9 @@ use super::convert::{convert, field_names, is_convertible, nulls};
 use super::error::{LoadError, RowError, RowFault, RowPosition};
 use super::header::{Positions, match_columns};
 use super::input::Input;
+use super::row_numbers::RowNumbers;
 use super::{ReadOptions, RowSource};
-use crate::value::problem::Problem;
+use crate::value::cell_error::CellError;
 use crate::value::rows::CellProblem;
 
 /// A Parquet file whose columns match the table.
@@ -28,8 +29,8 @@ pub(crate) struct ParquetSource {
     rows_total: u64,
     read: Arc<AtomicU64>,
     counted: u64,
-    /// Numbers of the rows of the last batch, from 1.
-    kept: Vec<u64>,
+    /// Numbers of the good rows of the last batch, from 1.
+    good_rows: RowNumbers,
 }
 
 impl ParquetSource {
@@ -65,7 +66,7 @@ impl ParquetSource {
             rows_total,
             read,
             counted: 0,
-            kept: Vec::new(),
+            good_rows: RowNumbers::default(),
         })
     }
 
@@ -98,7 +99,7 @@ impl ParquetSource {
             let mut rejected = converted.rejected;
             if !column.nullable && source.null_count() > 0 {
                 let in_key = table.primary_key().contains(&column.id);
-                let problem = if in_key { Problem::MissingKey } else { Problem::Missing };
+                let problem = if in_key { CellError::MissingKey } else { CellError::Missing };
                 let missing = (0..source.len()).filter(|row| source.is_null(*row));
                 rejected.extend(missing.map(|row| (row, problem.clone())));
             }
@@ -110,22 +111,25 @@ impl ParquetSource {
             columns.push(converted.array);
         }
         let first_row = self.rows_read + 1;
-        self.kept = (first_row..first_row + batch.num_rows() as u64).collect();
+        self.good_rows.clear();
         if first_problems.is_empty() {
+            self.good_rows.push_run(first_row, batch.num_rows());
             return RecordBatch::try_new(table.arrow(), columns).map(Some).map_err(failed);
         }
         let good: BooleanArray =
             first_problems.iter().map(|problem| Some(problem.is_none())).collect();
         for (row, problem) in first_problems.into_iter().enumerate() {
-            let Some(problem) = problem else { continue };
+            let number = first_row + row as u64;
+            let Some(problem) = problem else {
+                self.good_rows.push(number);
+                continue;
+            };
             bad.report(RowError {
                 file: self.input.name.clone(),
-                position: RowPosition::Row(self.rows_read + row as u64 + 1),
+                position: RowPosition::Row(number),
                 fault: RowFault::Cell(problem),
             })?;
         }
-        let mut keep = good.values().iter();
-        self.kept.retain(|_| keep.next().unwrap_or(false));
         let good_rows = filter_rows(table.arrow(), columns, &good).map_err(failed)?;
         Ok((good_rows.num_rows() > 0).then_some(good_rows))
     }
@@ -183,6 +187,6 @@ impl RowSource for ParquetSource {
     }
 
     fn position(&self, row: usize) -> RowPosition {
-        RowPosition::Row(self.kept.get(row).copied().unwrap_or(0))
+        RowPosition::Row(self.good_rows.get(row).unwrap_or(0))
     }
 }

@@ -13,7 +13,7 @@ use super::super::error::{RowFault, RowPosition};
 use super::super::input::inspect;
 use super::*;
 use crate::text::delimiter::Delimiter;
-use crate::value::problem::Problem;
+use crate::value::cell_error::CellError;
 
 /// Key `id` (int64), `name` (utf8), `score` (float64), `at` (timestamp); all but the key nullable.
 fn table() -> Arc<TableSchema> {
@@ -293,7 +293,7 @@ fn parquet_bad_rows_are_numbered_across_batches() {
         .iter()
         .map(|row| {
             let missing =
-                matches!(&row.fault, RowFault::Cell(cell) if cell.problem == Problem::MissingKey);
+                matches!(&row.fault, RowFault::Cell(cell) if cell.problem == CellError::MissingKey);
             (row.position, missing)
         })
         .collect();

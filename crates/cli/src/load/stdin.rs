@@ -103,7 +103,7 @@ fn copy(
 
 #[cfg(test)]
 mod tests {
-    use super::super::input::{Format, Packing};
+    use super::super::input::{Compression, Format};
     use super::*;
 
     fn stdin(bytes: &[u8]) -> Result<(Vec<Input>, Option<Spool>), StdinError> {
@@ -118,15 +118,15 @@ mod tests {
             encoder.write_all(b"{\"a\":1}\n").unwrap();
             encoder.finish().unwrap()
         };
-        for (bytes, format, packing) in [
-            (&b"a,b\n1,2\n"[..], Format::Csv, Packing::Plain),
-            (b" {\"a\":1}\n", Format::Ndjson, Packing::Plain),
-            (b"PAR1", Format::Parquet, Packing::Plain),
-            (&gzip, Format::Ndjson, Packing::Gzip),
+        for (bytes, format, compression) in [
+            (&b"a,b\n1,2\n"[..], Format::Csv, Compression::Plain),
+            (b" {\"a\":1}\n", Format::Ndjson, Compression::Plain),
+            (b"PAR1", Format::Parquet, Compression::Plain),
+            (&gzip, Format::Ndjson, Compression::Gzip),
         ] {
             let (inputs, _spool) = stdin(bytes).unwrap();
             let [input] = inputs.as_slice() else { panic!("{inputs:?}") };
-            assert_eq!((input.format, input.packing), (format, packing));
+            assert_eq!((input.format, input.compression), (format, compression));
             assert_eq!((input.name.as_str(), input.size), ("stdin", bytes.len() as u64));
             for _ in 0..2 {
                 assert_eq!(std::fs::read(&input.path).unwrap(), bytes, "each reader starts anew");

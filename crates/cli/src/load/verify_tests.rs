@@ -1,3 +1,5 @@
+use arrow::array::{ArrayRef, Int64Array, StringArray};
+use parquet::arrow::ArrowWriter;
 use tidewater_common::ids::{ColumnId, SchemaVersion};
 use tidewater_common::keys::KeyCodec;
 use tidewater_common::schema::{Column, TableOptions, TableSchema};
@@ -98,6 +100,25 @@ fn repeated_key_positions_leave_out_bad_rows() {
     let csv = "a,b,c\n1,x,1\nx,x,1\n2,x,1\ny,x,1\n3,x,1\n2,x,9\n";
     let message = verify(&[("a.csv", csv)], 2, true).unwrap_err().to_string();
     assert!(message.contains("line 4") && message.contains("line 7"), "{message}");
+    // Good and bad rows in one batch.
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a.csv");
+    std::fs::write(&path, csv).unwrap();
+    let options = ReadOptions { batch_rows: 100, ..options() };
+    let error = verify_inputs(&inspect(&path).unwrap(), &options, 2, true).unwrap_err();
+    let message = error.to_string();
+    assert!(message.contains("line 4") && message.contains("line 7"), "{message}");
+    let a: ArrayRef = Arc::new(Int64Array::from(vec![Some(1), None, Some(2), None, Some(2)]));
+    let b: ArrayRef = Arc::new(StringArray::from(vec!["x"; 5]));
+    let batch = RecordBatch::try_from_iter([("a", a), ("b", b)]).unwrap();
+    let path = directory.path().join("a.parquet");
+    let file = std::fs::File::create(&path).unwrap();
+    let mut writer = ArrowWriter::try_new(file, batch.schema(), None).unwrap();
+    writer.write(&batch).unwrap();
+    writer.close().unwrap();
+    let error = verify_inputs(&inspect(&path).unwrap(), &options, 2, true).unwrap_err();
+    let message = error.to_string();
+    assert!(message.contains("row 3") && message.contains("row 5"), "{message}");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use tidewater_data_node::leadership::compactions::placement::{
 use tidewater_data_node::leadership::compactions::retry_policy::JobPolicy;
 use tidewater_data_node::options::DataOptions;
 
-use crate::text::span::Span;
+use crate::text::time_span::TimeSpan;
 
 /// Options of compaction.
 #[derive(Debug, Clone, Args)]
@@ -26,11 +26,11 @@ pub(crate) struct CompactionArgs {
     /// Time without progress after which a job on a compactor is aborted and retried; must exceed the
     /// total time of one call of each hook of a table
     #[arg(long, env = "TIDEWATER_COMPACTION_PATIENCE", value_name = "TIME", default_value = "30s")]
-    pub(crate) compaction_patience: Span,
+    pub(crate) compaction_patience: TimeSpan,
 
     /// Interval between checks for files to compact
     #[arg(long, env = "TIDEWATER_COMPACTION_EVERY", value_name = "TIME", default_value = "5s")]
-    pub(crate) compaction_every: Span,
+    pub(crate) compaction_every: TimeSpan,
 
     /// Quarantine of the files of a compaction that failed three times
     #[arg(
@@ -39,7 +39,7 @@ pub(crate) struct CompactionArgs {
         value_name = "TIME",
         default_value = "1h"
     )]
-    pub(crate) compaction_quarantine: Span,
+    pub(crate) compaction_quarantine: TimeSpan,
 }
 
 /// Mode of background compaction.
@@ -78,6 +78,6 @@ impl CompactionArgs {
 }
 
 /// Returns the interval, at least 1 ms: an interval of zero would be a busy loop.
-fn positive(span: Span) -> Duration {
+fn positive(span: TimeSpan) -> Duration {
     span.duration().max(Duration::from_millis(1))
 }

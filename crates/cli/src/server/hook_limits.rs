@@ -9,14 +9,14 @@ use tidewater_region_engine::hooks::{HookKinds, HookLimits};
 use tidewater_region_engine::storage::Storage;
 
 use crate::exit::Failure;
-use crate::text::span::Span;
+use crate::text::time_span::TimeSpan;
 
 /// Options of nodes that call hooks.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct HookArgs {
     /// Timeout of one hook call, which blocks its caller at most that long
     #[arg(long, env = "TIDEWATER_HOOK_TIMEOUT", value_name = "TIME", default_value = "5s")]
-    pub(crate) hook_timeout: Span,
+    pub(crate) hook_timeout: TimeSpan,
 
     /// Directory below which jsonl hooks may write; without it they are errors. Use the same on all
     /// data and compactor nodes

@@ -5,6 +5,7 @@ use tidewater_data_node::options::DataOptions;
 use tidewater_region_engine::storage::{Storage, StorageError};
 
 use crate::text::size::{Size, SizeError};
+use crate::text::time_span::{TimeSpan, TimeSpanError};
 
 /// Options to join a cluster.
 #[derive(Debug, Clone, Args)]
@@ -22,6 +23,37 @@ pub(crate) struct Join {
     /// Object store URL: file:///DIR, s3://BUCKET/PREFIX
     #[arg(long, env = "TIDEWATER_OBJECT_STORE", value_name = "URL", value_parser = object_store)]
     pub(crate) object_store: String,
+
+    #[command(flatten)]
+    pub(crate) clock: ClockArgs,
+}
+
+/// Tolerance of clocks, for all roles.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ClockArgs {
+    /// Difference from the cluster's clocks beyond which a node's clock is wrong: it then commits
+    /// nothing and leads no groups; use the same value on all nodes
+    #[arg(long, env = "TIDEWATER_MAX_CLOCK_DIFFERENCE", value_name = "TIME", default_value = "10m",
+          value_parser = clock_difference)]
+    pub(crate) max_clock_difference: TimeSpan,
+}
+
+/// Parses a difference of clocks.
+fn clock_difference(text: &str) -> Result<TimeSpan, ClockDifferenceError> {
+    let span: TimeSpan = text.parse()?;
+    if span.0 == 0 {
+        return Err(ClockDifferenceError::Zero);
+    }
+    Ok(span)
+}
+
+/// An invalid difference of clocks.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum ClockDifferenceError {
+    #[error(transparent)]
+    TimeSpan(#[from] TimeSpanError),
+    #[error("must be more than 0: clocks always differ a little, e.g. 10m")]
+    Zero,
 }
 
 /// Memory options of a process with unflushed rows.
@@ -44,7 +76,7 @@ fn object_store(text: &str) -> Result<String, StorageError> {
 
 /// Parses a memory limit that is sufficient for a data node.
 fn memory_limit(text: &str) -> Result<Size, MemoryLimitError> {
-    checked_limit(text, "data", DataOptions::LEAST_MEMORY_LIMIT)
+    checked_limit(text, "data", DataOptions::MIN_MEMORY_LIMIT)
 }
 
 /// Parses a memory limit and checks it against the minimum of a role, in bytes.

@@ -14,6 +14,11 @@ use tracing_subscriber::{EnvFilter, Layer, Registry, fmt};
 
 use crate::exit::Failure;
 
+/// Default log filter. openraft logs every step of its engine at info. Its module `raft_core` warns about
+/// each message of a vote that the node itself has replaced, which happens in healthy elections, also in
+/// the first one. The other warnings of openraft report lost messages and failed replication.
+const DEFAULT_FILTER: &str = "info,openraft=warn,openraft::core::raft_core=error";
+
 /// Format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum LogFormat {
@@ -31,7 +36,7 @@ pub(crate) struct LogOptions {
         long,
         env = "TIDEWATER_LOG_FILTER",
         value_name = "FILTER",
-        default_value = "info,openraft=error"
+        default_value = DEFAULT_FILTER
     )]
     pub(crate) log_filter: String,
 
@@ -154,6 +159,25 @@ mod tests {
         minutes(20).await;
         assert_eq!(filter(), "info");
         drop(layer);
+    }
+
+    /// Returns whether the default filter admits an event.
+    macro_rules! is_logged {
+        ($target:literal, $level:ident) => {
+            tracing::enabled!(target: $target, tracing::Level::$level)
+        };
+    }
+
+    #[test]
+    fn default_log_filter_hides_only_superseded_votes() {
+        let filtered = tracing_subscriber::registry().with(parse(DEFAULT_FILTER).unwrap());
+        let _guard = tracing::subscriber::set_default(filtered);
+        assert!(is_logged!("openraft::replication", WARN));
+        assert!(is_logged!("openraft::core::heartbeat::worker", WARN));
+        assert!(!is_logged!("openraft::engine::engine_impl", INFO));
+        assert!(!is_logged!("openraft::core::raft_core", WARN));
+        assert!(is_logged!("openraft::core::raft_core", ERROR));
+        assert!(is_logged!("tidewater_data_node::group", INFO));
     }
 
     #[test]

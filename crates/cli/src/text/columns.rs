@@ -7,7 +7,7 @@ use tidewater_client::admin::NewColumn;
 use tidewater_common::schema::ColumnType;
 
 use super::TextError;
-use super::tokens::{Placed, Token, tokens};
+use super::tokens::{PositionedToken, Token, tokens};
 
 /// One or more columns, in order, with unique names and canonical type names.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,7 +35,7 @@ impl FromStr for ColumnSpecs {
 }
 
 /// Splits at commas outside parentheses.
-fn split_at_commas(found: &[Placed]) -> Vec<&[Placed]> {
+fn split_at_commas(found: &[PositionedToken]) -> Vec<&[PositionedToken]> {
     let mut depth = 0_usize;
     found
         .split(|placed| {
@@ -49,7 +49,7 @@ fn split_at_commas(found: &[Placed]) -> Vec<&[Placed]> {
         .collect()
 }
 
-fn one_column(part: &[Placed], end: usize) -> Result<NewColumn, TextError> {
+fn one_column(part: &[PositionedToken], end: usize) -> Result<NewColumn, TextError> {
     let [first, rest @ ..] = part else {
         return Err(TextError::new(end, "expected a column: a name and a type"));
     };
@@ -73,18 +73,22 @@ fn one_column(part: &[Placed], end: usize) -> Result<NewColumn, TextError> {
 }
 
 /// Number of tokens of the type: a word and its arguments in parentheses.
-fn type_length(rest: &[Placed]) -> usize {
+fn type_length(rest: &[PositionedToken]) -> usize {
     match rest {
-        [Placed { token: Token::Word(_), .. }, Placed { token: Token::Sign("("), .. }, ..] => rest
+        [
+            PositionedToken { token: Token::Word(_), .. },
+            PositionedToken { token: Token::Sign("("), .. },
+            ..,
+        ] => rest
             .iter()
             .position(|placed| placed.token == Token::Sign(")"))
             .map_or(rest.len(), |at| at + 1),
-        [Placed { token: Token::Word(_), .. }, ..] => 1,
+        [PositionedToken { token: Token::Word(_), .. }, ..] => 1,
         _ => 0,
     }
 }
 
-fn joined(found: &[Placed]) -> String {
+fn joined(found: &[PositionedToken]) -> String {
     let mut text = String::new();
     for placed in found {
         match &placed.token {
@@ -98,10 +102,10 @@ fn joined(found: &[Placed]) -> String {
 
 /// Splits `default VALUE` off the end.
 fn default<'a>(
-    options: &'a [Placed],
+    options: &'a [PositionedToken],
     data_type: &ColumnType,
-) -> Result<(&'a [Placed], Option<String>), TextError> {
-    let is_default = |placed: &Placed| match &placed.token {
+) -> Result<(&'a [PositionedToken], Option<String>), TextError> {
+    let is_default = |placed: &PositionedToken| match &placed.token {
         Token::Word(word) => word.eq_ignore_ascii_case("default"),
         Token::Quoted(_) | Token::Sign(_) => false,
     };
@@ -118,7 +122,7 @@ fn default<'a>(
     }
 }
 
-fn nullable(options: &[Placed]) -> Result<bool, TextError> {
+fn nullable(options: &[PositionedToken]) -> Result<bool, TextError> {
     let words: Vec<String> = options
         .iter()
         .map(|placed| match &placed.token {

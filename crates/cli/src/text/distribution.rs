@@ -3,7 +3,7 @@
 use std::str::FromStr;
 
 use super::TextError;
-use super::tokens::{Placed, Token, tokens};
+use super::tokens::{PositionedToken, Token, tokens};
 
 /// Distribution of rows by ranges of the row key, or by a hash of some of its columns.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,7 +18,7 @@ impl FromStr for Distribution {
     fn from_str(text: &str) -> Result<Self, TextError> {
         let found = tokens(text)?;
         let words: Vec<(&Token, usize)> =
-            found.iter().map(|Placed { token, position }| (token, *position)).collect();
+            found.iter().map(|PositionedToken { token, position }| (token, *position)).collect();
         match words.as_slice() {
             [(Token::Word(word), _)] if word.eq_ignore_ascii_case("range") => Ok(Self::Range),
             [

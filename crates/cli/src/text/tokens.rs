@@ -15,7 +15,7 @@ pub(crate) enum Token {
 
 /// A token and its position in characters, from 1.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Placed {
+pub(crate) struct PositionedToken {
     pub(crate) token: Token,
     pub(crate) position: usize,
 }
@@ -23,7 +23,7 @@ pub(crate) struct Placed {
 const SIGNS: [&str; 10] = ["!=", "<>", "<=", ">=", "=", "<", ">", "(", ")", ","];
 
 /// Splits `text` into tokens.
-pub(crate) fn tokens(text: &str) -> Result<Vec<Placed>, TextError> {
+pub(crate) fn tokens(text: &str) -> Result<Vec<PositionedToken>, TextError> {
     let mut found = Vec::new();
     let mut rest = text;
     let mut position = 1;
@@ -34,11 +34,11 @@ pub(crate) fn tokens(text: &str) -> Result<Vec<Placed>, TextError> {
             let (value, length) = quoted(rest, first).ok_or_else(|| {
                 TextError::new(position, format!("the quote {first} is not closed"))
             })?;
-            found.push(Placed { token: Token::Quoted(value), position });
+            found.push(PositionedToken { token: Token::Quoted(value), position });
             length
         } else if let Some(sign) = SIGNS.iter().find(|sign| rest.starts_with(**sign)) {
             let token = Token::Sign(if *sign == "<>" { "!=" } else { sign });
-            found.push(Placed { token, position });
+            found.push(PositionedToken { token, position });
             sign.len()
         } else {
             let length = rest.find(ends_word).unwrap_or(rest.len());
@@ -46,7 +46,7 @@ pub(crate) fn tokens(text: &str) -> Result<Vec<Placed>, TextError> {
             if word.is_empty() {
                 return Err(TextError::new(position, format!("unexpected `{first}`")));
             }
-            found.push(Placed { token: Token::Word(word), position });
+            found.push(PositionedToken { token: Token::Word(word), position });
             length
         };
         position += rest[..length].chars().count();
@@ -92,7 +92,7 @@ mod tests {
         ];
         assert_eq!(found.len(), expected.len());
         for (found, (token, position)) in found.into_iter().zip(expected) {
-            assert_eq!(found, Placed { token, position });
+            assert_eq!(found, PositionedToken { token, position });
         }
     }
 

@@ -13,7 +13,7 @@ use arrow::datatypes::{
 };
 use tidewater_common::schema::ColumnType;
 
-use super::problem::{Fault, Problem};
+use super::cell_error::{CellError, ParseError};
 use super::{decimal, number, time};
 
 /// Builds an array from texts.
@@ -59,7 +59,7 @@ impl ColumnBuilder {
     }
 
     /// Appends one value. Appends nothing on an error.
-    pub(crate) fn append_text(&mut self, text: &str) -> Result<(), Problem> {
+    pub(crate) fn append_text(&mut self, text: &str) -> Result<(), CellError> {
         let trimmed = text.trim_ascii();
         let appended = match &mut self.values {
             Values::Utf8(builder) => {
@@ -97,7 +97,7 @@ impl ColumnBuilder {
                 decimal::decimal(trimmed, *precision, *scale).map(|v| builder.append_value(v))
             }
         };
-        appended.map_err(|fault: Fault| Problem::value(text, &self.data_type, fault))
+        appended.map_err(|error: ParseError| CellError::value(text, &self.data_type, error))
     }
 
     /// Appends a null, even if the column is not null: [`RowsBuilder`](super::rows::RowsBuilder) removes
@@ -231,7 +231,7 @@ mod tests {
             let mut builder = ColumnBuilder::new(&data_type, 2);
             builder.append_text(good).unwrap();
             let error = builder.append_text(bad).unwrap_err();
-            assert!(matches!(error, Problem::Value { .. }), "{name}: {error}");
+            assert!(matches!(error, CellError::Value { .. }), "{name}: {error}");
             builder.append_null();
             let array = builder.finish();
             assert_eq!(array.data_type(), &data_type.arrow(), "{name}");

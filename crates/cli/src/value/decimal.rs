@@ -1,25 +1,25 @@
 //! Decimal numbers of a fixed scale.
 
-use super::problem::Fault;
+use super::cell_error::ParseError;
 
 /// Parses `text` to its value times 10^`scale`, with at most `precision` digits. Does not round.
-pub(crate) fn decimal(text: &str, precision: u8, scale: i8) -> Result<i128, Fault> {
+pub(crate) fn decimal(text: &str, precision: u8, scale: i8) -> Result<i128, ParseError> {
     let (negative, rest) = match text.as_bytes() {
         [b'-', rest @ ..] => (true, rest),
         [b'+', rest @ ..] => (false, rest),
         rest => (false, rest),
     };
-    let scale = usize::try_from(scale).map_err(|_| Fault::Form)?;
+    let scale = usize::try_from(scale).map_err(|_| ParseError::Form)?;
     let point = rest.iter().position(|byte| *byte == b'.').unwrap_or(rest.len());
     let whole = &rest[..point];
     let fraction = rest.get(point + 1..).unwrap_or_default();
     let all_digits = whole.iter().chain(fraction).all(u8::is_ascii_digit);
     if !all_digits || whole.len() + fraction.len() == 0 {
-        return Err(Fault::Form);
+        return Err(ParseError::Form);
     }
     let (kept, dropped) = fraction.split_at(fraction.len().min(scale));
     if dropped.iter().any(|digit| *digit != b'0') {
-        return Err(Fault::Precision);
+        return Err(ParseError::Precision);
     }
     let zeros = std::iter::repeat_n(&b'0', scale - kept.len());
     let mut value = 0_i128;
@@ -27,10 +27,10 @@ pub(crate) fn decimal(text: &str, precision: u8, scale: i8) -> Result<i128, Faul
         value = value
             .checked_mul(10)
             .and_then(|value| value.checked_add(i128::from(digit - b'0')))
-            .ok_or(Fault::Range)?;
+            .ok_or(ParseError::Range)?;
     }
     if value >= 10_i128.checked_pow(precision.into()).unwrap_or(i128::MAX) {
-        return Err(Fault::Range);
+        return Err(ParseError::Range);
     }
     Ok(if negative { -value } else { value })
 }
@@ -59,12 +59,12 @@ mod tests {
 
     #[test]
     fn decimals_are_neither_rounded_nor_truncated() {
-        assert_eq!(decimal("1.555", 10, 2), Err(Fault::Precision));
-        assert_eq!(decimal("100", 2, 0), Err(Fault::Range));
-        assert_eq!(decimal("10", 3, 2), Err(Fault::Range));
-        assert_eq!(decimal(&"9".repeat(60), 38, 0), Err(Fault::Range));
+        assert_eq!(decimal("1.555", 10, 2), Err(ParseError::Precision));
+        assert_eq!(decimal("100", 2, 0), Err(ParseError::Range));
+        assert_eq!(decimal("10", 3, 2), Err(ParseError::Range));
+        assert_eq!(decimal(&"9".repeat(60), 38, 0), Err(ParseError::Range));
         for text in ["", ".", "-", "1.2.3", "1e5", "abc", "1,5", "٣"] {
-            assert_eq!(decimal(text, 10, 2), Err(Fault::Form), "{text}");
+            assert_eq!(decimal(text, 10, 2), Err(ParseError::Form), "{text}");
         }
     }
 }

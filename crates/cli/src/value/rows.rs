@@ -9,7 +9,7 @@ use arrow::error::ArrowError;
 use tidewater_common::schema::TableSchema;
 
 use super::builder::ColumnBuilder;
-use super::problem::Problem;
+use super::cell_error::CellError;
 
 /// A column of the table with its builder.
 #[derive(Debug)]
@@ -24,7 +24,7 @@ struct TargetColumn {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct CellProblem {
     pub(crate) column: String,
-    pub(crate) problem: Problem,
+    pub(crate) problem: CellError,
 }
 
 /// Builder of rows of a table.
@@ -85,7 +85,7 @@ impl RowsBuilder {
     }
 
     /// Returns a problem with the next column of the current row.
-    pub(crate) fn cell_problem(&self, problem: Problem) -> CellProblem {
+    pub(crate) fn cell_problem(&self, problem: CellError) -> CellProblem {
         let column = self.targets.get(self.filled).map_or("", |target| target.name.as_str());
         CellProblem { column: column.to_owned(), problem }
     }
@@ -116,10 +116,10 @@ impl RowsBuilder {
     pub(crate) fn null(&mut self) -> Result<(), CellProblem> {
         let Some(target) = self.targets.get_mut(self.filled) else { return Ok(()) };
         if target.in_key {
-            return Err(self.cell_problem(Problem::MissingKey));
+            return Err(self.cell_problem(CellError::MissingKey));
         }
         if !target.nullable {
-            return Err(self.cell_problem(Problem::Missing));
+            return Err(self.cell_problem(CellError::Missing));
         }
         target.builder.append_null();
         self.filled += 1;

@@ -81,11 +81,11 @@ fn rows_builder_returns_none_without_good_rows() {
 fn missing_key_differs_from_missing_value() {
     let mut rows = RowsBuilder::new(&table(), 1);
     let error = rows.empty().unwrap_err();
-    assert_eq!(error, CellProblem { column: "name".into(), problem: Problem::MissingKey });
+    assert_eq!(error, CellProblem { column: "name".into(), problem: CellError::MissingKey });
     rows.text("a").unwrap();
     rows.null().unwrap();
     let error = rows.null().unwrap_err();
-    assert_eq!(error, CellProblem { column: "note".into(), problem: Problem::Missing });
+    assert_eq!(error, CellProblem { column: "note".into(), problem: CellError::Missing });
 }
 
 #[test]

@@ -4,24 +4,24 @@
 
 use arrow::datatypes::TimeUnit;
 
-use super::problem::Fault;
+use super::cell_error::ParseError;
 
 /// Parses a date to days since 1970-01-01.
-pub(crate) fn date(text: &str) -> Result<i32, Fault> {
+pub(crate) fn date(text: &str) -> Result<i32, ParseError> {
     let (days, rest) = leading_date(text.as_bytes())?;
     if !rest.is_empty() {
-        return Err(Fault::Form);
+        return Err(ParseError::Form);
     }
-    i32::try_from(days).map_err(|_| Fault::Range)
+    i32::try_from(days).map_err(|_| ParseError::Range)
 }
 
 /// Parses a timestamp to units since 1970-01-01T00:00:00Z.
-pub(crate) fn timestamp(text: &str, unit: TimeUnit) -> Result<i64, Fault> {
+pub(crate) fn timestamp(text: &str, unit: TimeUnit) -> Result<i64, ParseError> {
     let (days, rest) = leading_date(text.as_bytes())?;
     let clock = match rest {
         [] => Clock::default(),
         [b'T' | b't' | b' ', rest @ ..] => leading_clock(rest)?,
-        _ => return Err(Fault::Form),
+        _ => return Err(ParseError::Form),
     };
     let seconds = days * 86_400 + clock.seconds - clock.offset_seconds;
     let (per_second, nanos_per_unit) = match unit {
@@ -31,12 +31,12 @@ pub(crate) fn timestamp(text: &str, unit: TimeUnit) -> Result<i64, Fault> {
         TimeUnit::Nanosecond => (1_000_000_000, 1),
     };
     if clock.nanos % nanos_per_unit != 0 {
-        return Err(Fault::Precision);
+        return Err(ParseError::Precision);
     }
     seconds
         .checked_mul(per_second)
         .and_then(|units| units.checked_add(clock.nanos / nanos_per_unit))
-        .ok_or(Fault::Range)
+        .ok_or(ParseError::Range)
 }
 
 #[derive(Default)]
@@ -46,22 +46,22 @@ struct Clock {
     offset_seconds: i64,
 }
 
-fn number(digits: &[u8]) -> Result<i64, Fault> {
+fn number(digits: &[u8]) -> Result<i64, ParseError> {
     digits.iter().try_fold(0_i64, |value, digit| {
         let digit = digit.wrapping_sub(b'0');
-        if digit > 9 { Err(Fault::Form) } else { Ok(value * 10 + i64::from(digit)) }
+        if digit > 9 { Err(ParseError::Form) } else { Ok(value * 10 + i64::from(digit)) }
     })
 }
 
-fn leading_date(text: &[u8]) -> Result<(i64, &[u8]), Fault> {
+fn leading_date(text: &[u8]) -> Result<(i64, &[u8]), ParseError> {
     let [y1, y2, y3, y4, b'-', m1, m2, b'-', d1, d2, rest @ ..] = text else {
-        return Err(Fault::Form);
+        return Err(ParseError::Form);
     };
     let year = number(&[*y1, *y2, *y3, *y4])?;
     let month = number(&[*m1, *m2])?;
     let day = number(&[*d1, *d2])?;
     if !(1..=12).contains(&month) || day < 1 || day > days_in_month(year, month) {
-        return Err(Fault::Form);
+        return Err(ParseError::Form);
     }
     Ok((days_from_civil(year, month, day), rest))
 }
@@ -87,8 +87,8 @@ fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
     era * 146_097 + day_of_era - 719_468
 }
 
-fn leading_clock(text: &[u8]) -> Result<Clock, Fault> {
-    let [h1, h2, b':', m1, m2, rest @ ..] = text else { return Err(Fault::Form) };
+fn leading_clock(text: &[u8]) -> Result<Clock, ParseError> {
+    let [h1, h2, b':', m1, m2, rest @ ..] = text else { return Err(ParseError::Form) };
     let hour = number(&[*h1, *h2])?;
     let minute = number(&[*m1, *m2])?;
     let (second, nanos, rest) = match rest {
@@ -100,42 +100,42 @@ fn leading_clock(text: &[u8]) -> Result<Clock, Fault> {
         rest => (0, 0, rest),
     };
     if hour > 23 || minute > 59 || second > 59 {
-        return Err(Fault::Form);
+        return Err(ParseError::Form);
     }
     let seconds = hour * 3_600 + minute * 60 + second;
     Ok(Clock { seconds, nanos, offset_seconds: offset(rest)? })
 }
 
-fn leading_fraction(text: &[u8]) -> Result<(i64, &[u8]), Fault> {
+fn leading_fraction(text: &[u8]) -> Result<(i64, &[u8]), ParseError> {
     let [b'.' | b',', rest @ ..] = text else { return Ok((0, text)) };
     let length = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
     let (digits, rest) = rest.split_at(length);
     if digits.is_empty() {
-        return Err(Fault::Form);
+        return Err(ParseError::Form);
     }
     let (kept, dropped) = digits.split_at(length.min(9));
     if dropped.iter().any(|digit| *digit != b'0') {
-        return Err(Fault::Precision);
+        return Err(ParseError::Precision);
     }
     let nanos = kept.iter().chain(std::iter::repeat_n(&b'0', 9 - kept.len()));
     Ok((nanos.fold(0, |value, digit| value * 10 + i64::from(digit - b'0')), rest))
 }
 
-fn offset(text: &[u8]) -> Result<i64, Fault> {
+fn offset(text: &[u8]) -> Result<i64, ParseError> {
     let (sign, rest) = match text {
         [] | [b'Z' | b'z'] => return Ok(0),
         [b' ', rest @ ..] if rest == b"UTC" || rest == b"Z" => return Ok(0),
         [b'+', rest @ ..] => (1, rest),
         [b'-', rest @ ..] => (-1, rest),
-        _ => return Err(Fault::Form),
+        _ => return Err(ParseError::Form),
     };
     let (hours, minutes) = match rest {
         [h1, h2, b':', m1, m2] | [h1, h2, m1, m2] => (number(&[*h1, *h2])?, number(&[*m1, *m2])?),
         [h1, h2] => (number(&[*h1, *h2])?, 0),
-        _ => return Err(Fault::Form),
+        _ => return Err(ParseError::Form),
     };
     if hours > 23 || minutes > 59 {
-        return Err(Fault::Form);
+        return Err(ParseError::Form);
     }
     Ok(sign * (hours * 3_600 + minutes * 60))
 }
@@ -157,7 +157,7 @@ mod tests {
             assert_eq!(date(text), Ok(days), "{text}");
         }
         for text in ["", "2013-1-1", "2013-13-01", "2013-02-29", "1900-02-29", "2013-01-01x"] {
-            assert_eq!(date(text), Err(Fault::Form), "{text}");
+            assert_eq!(date(text), Err(ParseError::Form), "{text}");
         }
     }
 
@@ -192,10 +192,13 @@ mod tests {
             "01/02/2013",
             "2013-01-01T10:00:00 CET",
         ] {
-            assert_eq!(timestamp(text, TimeUnit::Second), Err(Fault::Form), "{text}");
+            assert_eq!(timestamp(text, TimeUnit::Second), Err(ParseError::Form), "{text}");
         }
-        assert_eq!(timestamp("2013-01-01T10:00:00.5", TimeUnit::Second), Err(Fault::Precision));
-        assert_eq!(timestamp("9999-01-01", TimeUnit::Nanosecond), Err(Fault::Range));
+        assert_eq!(
+            timestamp("2013-01-01T10:00:00.5", TimeUnit::Second),
+            Err(ParseError::Precision)
+        );
+        assert_eq!(timestamp("9999-01-01", TimeUnit::Nanosecond), Err(ParseError::Range));
         assert!(timestamp("2262-04-11T23:47:16.854775807Z", TimeUnit::Nanosecond).is_ok());
     }
 }

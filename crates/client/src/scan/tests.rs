@@ -72,7 +72,7 @@ async fn scan_of_messages_without_rows_ends_at_its_deadline() {
 async fn scan_with_unusable_leader_address_ends_at_its_deadline() {
     let (cluster, _) = filled().await;
     let mut options = cluster.options();
-    options.deadline = Duration::from_secs(2);
+    options.deadline = Duration::from_secs(4);
     let client = Client::connect(options).await.unwrap();
     let leader = Leader { node_id: NodeId(9), address: "no address at all".to_owned() };
     let refusal = Refusal::new(Reason::NotLeader, "elsewhere").leader(Some(leader));
@@ -82,7 +82,7 @@ async fn scan_with_unusable_leader_address_ends_at_its_deadline() {
     let ClientError::RetriesExhausted { cause, .. } = error else { panic!("{error}") };
     assert_ne!(cause.reason, Reason::InvalidArgument, "{cause}");
     let elapsed = started.elapsed();
-    assert!(elapsed < Duration::from_millis(3_500), "{elapsed:?} with a deadline of 2 s");
+    assert!(elapsed < Duration::from_secs(6), "{elapsed:?} with a deadline of 4 s");
 }
 
 #[tokio::test]

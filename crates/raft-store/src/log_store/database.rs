@@ -128,7 +128,7 @@ impl Database {
         })
     }
 
-    /// Ends running compactions: closing waits for whoever uses the database.
+    /// Ends running compactions: closing waits for the users of the database.
     pub(super) fn cancel_compactions(&self) {
         if let DatabaseHandle::Open(db) = &*self.inner.read() {
             db.cancel_all_background_work(false);

@@ -1,16 +1,11 @@
-//! The log of one group, as openraft's log store and log reader.
+//! The log of one group, as openraft's log store; `reader`: as its log reader.
 
-use std::fmt::Debug;
 use std::io;
-use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
 
-use futures::stream::{self, BoxStream, Stream, StreamExt};
-use openraft::errors::LeaderChanged;
-use openraft::storage::{
-    IOFlushed, LeaderBoundedStreamError, LeaderBoundedStreamResult, LogState, RaftLogStorage,
-};
-use openraft::{OptionalSend, RaftLogReader};
+use futures::stream::{self, Stream, StreamExt};
+use openraft::OptionalSend;
+use openraft::storage::{IOFlushed, LogState, RaftLogStorage};
 use rocksdb::{DB, WriteBatch};
 use tidewater_common::ids::GroupId;
 use tokio::sync::oneshot;
@@ -19,10 +14,13 @@ use super::error::StoreError;
 use super::operation::{WriteKind, WriteOp};
 use super::read::read_stored;
 use super::shared::LogStoreContext;
-use super::state::{CommittedComparison, GroupState, ReadPlan};
+use super::state::{GroupState, ReadPlan};
 use super::tail::entry_bytes;
 use crate::config::APPEND_BYTES;
-use crate::types::{Entry, LeaderId, LogId, TypeConfig, Vote};
+use crate::types::{Entry, LogId, TypeConfig, Vote};
+
+mod append_check;
+mod reader;
 
 /// A group's log. Clones are the same log; openraft uses one as its log store and others as
 /// readers.
@@ -51,39 +49,6 @@ impl GroupLog {
     /// Returns the id of the last purged entry.
     pub fn purged(&self) -> Option<LogId> {
         self.state.log.lock().purged
-    }
-
-    /// Checks that an append of the leader of `vote` leaves the committed entries as they are. Openraft
-    /// takes entries below its committed index for its own without comparing them, and a storage
-    /// error stops it for good: call this before the append reaches it. Reads the disk only for
-    /// entries that were sent before.
-    ///
-    /// # Errors
-    /// [`StoreError::ContradictsCommitted`], or the error of a read.
-    pub async fn check_append(
-        &self,
-        vote: &Vote,
-        previous: Option<LogId>,
-        entries: &[Entry],
-    ) -> Result<(), StoreError> {
-        let group = self.state.id;
-        let ids = previous.into_iter().chain(entries.iter().map(|entry| entry.log_id));
-        let compared = self.state.log.lock().compare_committed(vote, ids);
-        let found = match compared {
-            CommittedComparison::Agrees => return Ok(()),
-            CommittedComparison::Contradicts { found, local } => {
-                return Err(StoreError::ContradictsCommitted { group, found, local });
-            }
-            CommittedComparison::Unknown(found) => found,
-        };
-        let stored = self.read(found.index, found.index + 1, usize::MAX).await?;
-        match stored.first().map(|entry| entry.log_id) {
-            Some(local) if local != found => {
-                Err(StoreError::ContradictsCommitted { group, found, local })
-            }
-            // Without an entry, it was purged meanwhile.
-            _ => Ok(()),
-        }
     }
 
     /// Changes the log in memory and queues the operation that makes the change durable. Both
@@ -191,103 +156,6 @@ async fn wait_flushed(
 ) -> Result<(), StoreError> {
     let ended = |_| Err(StoreError::Closed(format!("{what}: the flusher has ended")));
     result.await.unwrap_or_else(ended)
-}
-
-fn bounds(range: &impl RangeBounds<u64>) -> (u64, u64) {
-    let start = match range.start_bound() {
-        Bound::Included(start) => *start,
-        Bound::Excluded(start) => start.saturating_add(1),
-        Bound::Unbounded => 0,
-    };
-    let end = match range.end_bound() {
-        Bound::Included(end) => end.saturating_add(1),
-        Bound::Excluded(end) => *end,
-        Bound::Unbounded => u64::MAX,
-    };
-    (start, end)
-}
-
-impl RaftLogReader<TypeConfig> for GroupLog {
-    async fn leader_bounded_stream<RB>(
-        &mut self,
-        leader: LeaderId,
-        range: RB,
-    ) -> impl Stream<Item = LeaderBoundedStreamResult<TypeConfig>> + OptionalSend
-    where
-        RB: RangeBounds<u64> + Clone + Debug + OptionalSend,
-    {
-        let (start, end) = bounds(&range);
-        let this = self.clone();
-        // Another node may become leader while entries are read, and they could be of either log:
-        // each batch is returned only if the vote is still the leader's after the read.
-        let check = move || {
-            let vote = this.current_vote();
-            match vote {
-                Some(vote) if vote.leader_id == leader && vote.committed => Ok(()),
-                vote => Err(LeaderBoundedStreamError::from(LeaderChanged::new(leader, vote))),
-            }
-        };
-        let stream: BoxStream<'static, _> = match check() {
-            Err(changed) => stream::iter([Err(changed)]).boxed(),
-            Ok(()) => self
-                .batches(start, end)
-                .flat_map(move |batch| {
-                    let items = match (batch, check()) {
-                        (Ok(entries), Ok(())) => entries.into_iter().map(Ok).collect::<Vec<_>>(),
-                        (Ok(_), Err(changed)) => vec![Err(changed)],
-                        (Err(error), _) => vec![Err(io::Error::from(error).into())],
-                    };
-                    stream::iter(items)
-                })
-                .scan(false, |ended, item| {
-                    let show = !*ended;
-                    *ended |= item.is_err();
-                    std::future::ready(show.then_some(item))
-                })
-                .boxed(),
-        };
-        stream
-    }
-
-    async fn entries_stream<RB>(
-        &mut self,
-        range: RB,
-    ) -> impl Stream<Item = Result<Entry, io::Error>> + OptionalSend
-    where
-        RB: RangeBounds<u64> + Clone + Debug + OptionalSend,
-    {
-        let (start, end) = bounds(&range);
-        let stream: BoxStream<'static, _> = self
-            .batches(start, end)
-            .flat_map(|batch| {
-                stream::iter(match batch {
-                    Ok(entries) => entries.into_iter().map(Ok).collect::<Vec<_>>(),
-                    Err(error) => vec![Err(io::Error::from(error))],
-                })
-            })
-            .boxed();
-        stream
-    }
-
-    async fn try_get_log_entries<RB>(&mut self, range: RB) -> Result<Vec<Entry>, io::Error>
-    where
-        RB: RangeBounds<u64> + Clone + Debug + OptionalSend,
-    {
-        let (start, end) = bounds(&range);
-        Ok(self.read(start, end, usize::MAX).await?)
-    }
-
-    async fn read_vote(&mut self) -> Result<Option<Vote>, io::Error> {
-        Ok(self.current_vote())
-    }
-
-    async fn limited_get_log_entries(
-        &mut self,
-        start: u64,
-        end: u64,
-    ) -> Result<Vec<Entry>, io::Error> {
-        Ok(self.read(start, end, APPEND_BYTES).await?)
-    }
 }
 
 impl RaftLogStorage<TypeConfig> for GroupLog {

@@ -24,6 +24,11 @@ impl PurgePoints {
         *self.live_from.write() = live_from;
     }
 
+    /// Returns whether exactly these purge points are published.
+    pub(super) fn are_published(&self, live_from: &BTreeMap<GroupId, u64>) -> bool {
+        *self.live_from.read() == *live_from
+    }
+
     /// Withdraws the purge point of a group. Call it before a removed group can be created again:
     /// its new log may begin below the old purge point.
     pub(super) fn withdraw(&self, group: GroupId) {

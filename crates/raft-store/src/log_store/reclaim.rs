@@ -94,7 +94,7 @@ impl Reclaimer {
             let before = total_bytes(&files::list(&self.context.database)?);
             files::compact(&self.context.database, span)?;
             let after = total_bytes(&files::list(&self.context.database)?);
-            // Entries may have been flushed meanwhile: a lower bound.
+            // A lower bound: new entries may have been flushed since.
             released.compacted = before.saturating_sub(after).max(1);
             self.measure(&logs)?;
         }
@@ -118,7 +118,10 @@ impl Reclaimer {
             let purged = super::read::stored_purge_point(&self.context.database, group)?;
             live_from.insert(group, purged.map_or(0, |purged| purged.index + 1));
         }
-        self.sync()?;
+        // Published points are durable: an idle node does not sync.
+        if !self.context.purge_points.are_published(&live_from) {
+            self.sync()?;
+        }
         Ok(LiveLogs(live_from))
     }
 

@@ -133,7 +133,7 @@ fn truncation_of_committed_entries_is_refused() {
 }
 
 #[test]
-fn append_is_compared_with_the_last_committed_entry_that_it_has() {
+fn append_is_compared_with_its_last_committed_entry() {
     use CommittedComparison::{Agrees, Contradicts, Unknown};
     let committed = log_id(3, 6);
     let contradicts = |term, index| Contradicts { found: log_id(term, index), local: committed };

@@ -65,6 +65,7 @@ async fn append_that_contradicts_committed_entries_is_refused() {
     let hello = v1::AppendEntriesRequest { header: Some(header(1)), ..Default::default() };
     let append = |term, index| v1::AppendEntriesRequest {
         vote: vote(),
+        prev_log_id: Some(wire::log_id_to_wire(&log_id(3, index - 1))),
         entries: vec![wire::entry_to_wire(&entry(term, index, 10))],
         ..Default::default()
     };

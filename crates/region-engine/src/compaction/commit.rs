@@ -22,6 +22,7 @@ pub(crate) fn change(job: &CompactionJob, outputs: &[FileMeta]) -> Change {
         remove: job.inputs.iter().map(FileMeta::reference).collect(),
         since: Some(job.since),
         window_ms: job.window_ms,
+        expired: job.expiry().and_then(|expiry| expiry.mark(&job.inputs)).into_iter().collect(),
         ..Edit::default()
     };
     Change::new(Author::Job(job.job_id), vec![ActionKind::Edit(edit)])

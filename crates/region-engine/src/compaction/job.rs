@@ -11,6 +11,7 @@ use super::runs::{Ranged, sorted_runs};
 use crate::expiry::Expiry;
 use crate::file_meta::{FileMeta, hull};
 use crate::layout::RegionDir;
+use crate::manifest::ExpiryMarks;
 use crate::read::BATCH_BYTES;
 use crate::sst::decode::Pace;
 use crate::sst::format::ROW_GROUP_BYTES;
@@ -34,6 +35,8 @@ pub struct CompactionJob {
     pub since: Epoch,
     /// The current time for expiry of rows, milliseconds since the Unix epoch.
     pub now_ms: u64,
+    /// Rows that earlier commits have expired for good.
+    pub expired: ExpiryMarks,
     /// Ids of outputs are at least this old, milliseconds since the Unix epoch.
     pub gc_floor_ms: u64,
     /// Level and target size of the outputs.
@@ -139,11 +142,16 @@ impl CompactionJob {
         })
     }
 
+    /// Returns the expiry of the inputs' rows.
+    pub(crate) fn expiry(&self) -> Option<Expiry> {
+        Expiry::new(&self.schema, &self.options, self.now_ms, &self.expired)
+    }
+
     /// Returns the inputs that are read. Inputs whose rows have all expired are only removed.
     pub(crate) fn read(&self) -> impl Iterator<Item = &FileMeta> {
-        let expiry = Expiry::new(&self.schema, &self.options, self.now_ms);
+        let expiry = self.expiry();
         let expired = move |file: &FileMeta| {
-            expiry.as_ref().is_some_and(|expiry| expiry.covers_file(file.time))
+            expiry.as_ref().is_some_and(|expiry| expiry.covers_file(file.time, file.max_sequence()))
         };
         self.inputs.iter().filter(move |file| !expired(file))
     }
@@ -216,6 +224,7 @@ mod tests {
             older: Vec::new(),
             since: Epoch(0),
             now_ms: 0,
+            expired: ExpiryMarks::default(),
             gc_floor_ms: 0,
             output: OutputOptions { level: 1, target_file_bytes: 1 },
             window_ms: None,

@@ -14,6 +14,9 @@ use crate::region::RegionSpec;
 
 /// Maximum number of files in a plan.
 pub const MAX_INPUTS: usize = 4_096;
+/// Greatest time, in milliseconds, by which a plan may be ahead of the clock of the node that executes
+/// it.
+const MAX_CLOCK_SKEW_MS: u64 = 3_600_000;
 /// Maximum target size of a file in bytes.
 const MAX_FILE_BYTES: usize = 16 << 30;
 
@@ -108,7 +111,8 @@ pub enum PlanError {
 }
 
 /// Makes a job of a plan and the state in which it is executed. The schema is that of the manifest,
-/// so no file has a newer one. `spec`: description of the region by that state.
+/// so no file has a newer one. `spec`: description of the region by that state. `now_ms`: the clock of
+/// this node.
 ///
 /// # Errors
 /// [`PlanError`]; [`PlanError::NotLive`] also when another compaction was faster.
@@ -116,10 +120,15 @@ pub(crate) fn resolve(
     plan: &CompactionPlan,
     state: &ManifestState,
     spec: RegionSpec,
+    now_ms: u64,
 ) -> Result<CompactionJob, PlanError> {
     let region = state.dir.region_id;
     if plan.dir != state.dir {
         return Err(PlanError::OtherRegion { plan: plan.dir.region_id, opened: region });
+    }
+    let plan_ms = plan.now_ms;
+    if plan_ms > now_ms.saturating_add(MAX_CLOCK_SKEW_MS) {
+        return Err(PlanError::Time { plan_ms, now_ms });
     }
     let files = plan.inputs.len();
     if files == 0 || files > MAX_INPUTS {
@@ -152,6 +161,7 @@ pub(crate) fn resolve(
         inputs,
         since: plan.since.max(state.since),
         now_ms: plan.now_ms,
+        expired: state.expired.clone(),
         gc_floor_ms: state.gc_floor_ms,
         output: plan.output,
         window_ms: plan.window_ms,
@@ -214,6 +224,8 @@ mod tests {
     use super::*;
     use crate::manifest::samples::{DIR, file, schema};
 
+    const NOW: u64 = 1_000;
+
     fn state(files: &[FileMeta]) -> ManifestState {
         let live = files.iter().map(|file| (file.reference(), file.clone())).collect();
         ManifestState { live, flushed: Sequence(1_000), ..ManifestState::empty(DIR) }
@@ -249,8 +261,8 @@ mod tests {
         let two = file(2);
         let whole = state(&[one.clone(), two.clone()]);
         let good = plan(&[&one, &two]);
-        let refused = |plan: &CompactionPlan| resolve(plan, &whole, spec()).unwrap_err();
-        assert_eq!(resolve(&good, &whole, spec()).unwrap().inputs, [one.clone(), two.clone()]);
+        let refused = |plan: &CompactionPlan| resolve(plan, &whole, spec(), NOW).unwrap_err();
+        assert_eq!(resolve(&good, &whole, spec(), NOW).unwrap().inputs, [one.clone(), two.clone()]);
 
         let region = DIR.region_id;
         let other_dir = RegionDir { region_id: RegionId(99), ..DIR };
@@ -271,11 +283,15 @@ mod tests {
             let expected = PlanError::Output { level, bytes, inputs: 0 };
             assert_eq!(refused(&CompactionPlan { output, ..good.clone() }), expected);
         }
+        let at = |now_ms| CompactionPlan { now_ms, ..good.clone() };
+        assert!(resolve(&at(NOW + MAX_CLOCK_SKEW_MS), &whole, spec(), NOW).is_ok());
+        let plan_ms = NOW + MAX_CLOCK_SKEW_MS + 1;
+        assert_eq!(refused(&at(plan_ms)), PlanError::Time { plan_ms, now_ms: NOW });
         let windowed = |window_ms| CompactionPlan { window_ms: Some(window_ms), ..good.clone() };
         assert_eq!(refused(&windowed(7)), PlanError::Window { window_ms: 7 });
-        assert!(resolve(&windowed(WINDOWS_MS[1]), &whole, spec()).is_ok());
+        assert!(resolve(&windowed(WINDOWS_MS[1]), &whole, spec(), NOW).is_ok());
         let seven = ManifestState { window_ms: Some(7), ..whole.clone() };
-        assert!(resolve(&windowed(7), &seven, spec()).is_ok(), "as the region has it");
+        assert!(resolve(&windowed(7), &seven, spec(), NOW).is_ok(), "as the region has it");
     }
 
     #[test]
@@ -287,7 +303,7 @@ mod tests {
         let whole = state(&[part("", Some("c")), part("c", None), part("b", Some("d"))]);
         let inputs_of = |parts: &[FileMeta]| {
             let parts: Vec<&FileMeta> = parts.iter().collect();
-            resolve(&plan(&parts), &whole, spec()).map(|job| job.inputs.len())
+            resolve(&plan(&parts), &whole, spec(), NOW).map(|job| job.inputs.len())
         };
         assert_eq!(inputs_of(&[part("c", None), part("", Some("c"))]), Ok(2));
         let overlap = Err(PlanError::Overlap { file: file(1).file_id });

@@ -19,8 +19,6 @@ use crate::layout::RegionDir;
 use crate::manifest::{ManifestContext, ManifestState};
 use crate::region::RegionSpec;
 
-/// Tolerated difference between clocks of a cluster, in milliseconds.
-const CLOCKS_APART_MS: u64 = 3_600_000;
 /// Interval between reads of the manifest while the outcome of a commit is unknown.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -150,12 +148,9 @@ impl CompactionRegion {
         if plan.since > opened {
             return Err(PlanError::Since { plan: plan.since, opened }.into());
         }
-        let plan_ms = plan.now_ms;
+        self.env.check_clock(state.dir.region_id)?;
         let now_ms = self.env.clock.now_ms();
-        if plan_ms > now_ms.saturating_add(CLOCKS_APART_MS) {
-            return Err(PlanError::Time { plan_ms, now_ms }.into());
-        }
-        Ok(resolve(plan, &state, self.spec.as_of(&state))?)
+        Ok(resolve(plan, &state, self.spec.as_of(&state), now_ms)?)
     }
 
     /// Executes a job: merges within `limits`, notifies the hooks, commits, notifies the hooks

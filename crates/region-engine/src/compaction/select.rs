@@ -58,7 +58,7 @@ pub(crate) fn select(
     with: SelectionContext<'_>,
 ) -> Vec<CompactionSelection> {
     let files: Vec<&FileMeta> = state.files().collect();
-    let expiry = Expiry::new(with.schema, with.table, with.now_ms);
+    let expiry = Expiry::new(with.schema, with.table, with.now_ms, &state.expired);
     let pick_files: Vec<PickFile<&[u8]>> =
         files.iter().map(|file| pick_file(file, expiry.as_ref(), with)).collect();
     let rules = rules(state, &pick_files, expiry.as_ref(), with);
@@ -113,8 +113,10 @@ fn pick_file<'a>(
     let (low, high) = file.shown_keys().unwrap_or((start, start));
     let upsert = with.table.write_mode == WriteMode::Upsert;
     let old_versions = upsert && (file.deletes > 0 || !file.one_version_per_key);
-    let expires =
-        expiry.is_some_and(|expiry| time_ms.is_some_and(|(min, _)| min < expiry.before_ms));
+    let expires = expiry
+        .and_then(Expiry::ttl_before_ms)
+        .zip(time_ms)
+        .is_some_and(|(limit, (min, _))| min < limit);
     let clipped = !(file.clip.contains(&file.min_key) && file.clip.contains(&file.max_key));
     PickFile {
         low,
@@ -152,7 +154,9 @@ fn rules(
         max_job_bytes: with.options.max_job_bytes,
         small_bytes: (with.target_file_bytes / SMALL_PART) as u64,
         window_ms,
-        expire_before_ms: expiry.filter(|expiry| expiry.drops_whole_files()).map(|e| e.before_ms),
+        expire_before_ms: expiry
+            .filter(|expiry| expiry.drops_whole_files())
+            .and_then(Expiry::ttl_before_ms),
         obligation: with.obligation,
     }
 }

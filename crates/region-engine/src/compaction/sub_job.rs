@@ -71,7 +71,7 @@ struct ExpiryFilter {
 impl SubJob {
     /// Merges and sends the files; blocks while the upload is slower.
     pub(crate) fn run(&self, sender: mpsc::Sender<FilePart>) -> Result<(), EngineError> {
-        let expiry = Expiry::new(&self.job.schema, &self.job.options, self.job.now_ms);
+        let expiry = self.job.expiry();
         let mut chains = self.chains()?;
         let keep_deletes = self.job.may_hide(&self.range);
         let versions = self.versions();

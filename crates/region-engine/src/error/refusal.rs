@@ -16,6 +16,8 @@ const LOADING: Duration = Duration::from_millis(200);
 const ELECTION: Duration = Duration::from_millis(300);
 /// Retry hint while an outcome is unknown or the manifest changes too fast.
 const RESOLVING: Duration = Duration::from_millis(500);
+/// Retry hint while another node takes over from one whose clock differs.
+const CLOCK: Duration = Duration::from_secs(2);
 /// Retry hint while the object store fails.
 const STORE: Duration = Duration::from_secs(1);
 
@@ -55,6 +57,7 @@ impl From<&EngineError> for Refusal {
                 refusal(Reason::BelowFloor)
             }
             EngineError::Cancelled { .. } => refusal(Reason::JobCancelled),
+            EngineError::ClockDiffers { .. } => refusal(Reason::ClockDiffers).retry_after(CLOCK),
             EngineError::Refused { .. } | EngineError::Internal { .. } => refusal(Reason::Internal),
         }
     }
@@ -76,6 +79,7 @@ impl From<&OpenError> for Refusal {
 
 #[cfg(test)]
 mod tests {
+    use tidewater_common::clock::ClockDifference;
     use tidewater_common::ids::{Epoch, FileId, JobId, OwnerEpoch, RegionId};
     use uuid::Uuid;
 
@@ -88,6 +92,8 @@ mod tests {
         let epoch = OwnerEpoch::default();
         let file = FileId(Uuid::nil());
         let job = JobId(Uuid::nil());
+        let difference =
+            ClockDifference { difference_ms: -700_000, bound_ms: 600_000, since_ms: 1 };
         let refused = |reason| EngineError::Refused { region, reason };
         let cases = [
             (EngineError::Loading { region }, Reason::RegionLoading, true),
@@ -114,6 +120,7 @@ mod tests {
             ),
             (EngineError::Internal { detail: "x".into() }, Reason::Internal, false),
             (EngineError::Cancelled { region, job }, Reason::JobCancelled, false),
+            (EngineError::ClockDiffers { region, difference }, Reason::ClockDiffers, true),
             (refused(Void::InputsGone { file }), Reason::InputsGone, false),
             (refused(Void::BelowFloor { file, floor_ms: 1 }), Reason::BelowFloor, false),
             (refused(Void::Sealed), Reason::Internal, false),

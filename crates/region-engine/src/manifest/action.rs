@@ -9,6 +9,7 @@ use tidewater_common::keys::KeyRange;
 use tidewater_common::schema::{TableOptions, TableSchema};
 use uuid::Uuid;
 
+use super::ExpiryMark;
 use crate::file_meta::{FileMeta, FileRef, IndexMeta};
 
 /// Author of a delta. Only owners are fenced.
@@ -140,6 +141,8 @@ pub struct Edit {
     pub since: Option<Epoch>,
     /// Set by a compaction: the time window in use, in milliseconds.
     pub window_ms: Option<u64>,
+    /// Rows that the edit expires for good, and those that were expired where its files come from.
+    pub expired: Vec<ExpiryMark>,
 }
 
 /// Scope of a truncation.

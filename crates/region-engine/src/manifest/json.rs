@@ -5,7 +5,9 @@ use serde_json::{Value, json};
 use super::reader::{ManifestReader, ManifestTail};
 use super::replay::ReplayOutcome;
 use super::state::{RemovedFile, StagingArea};
-use super::{Action, ActionKind, AreaStep, Author, Delta, Edit, ManifestState, Truncate};
+use super::{
+    Action, ActionKind, AreaStep, Author, Delta, Edit, ExpiryMark, ManifestState, Truncate,
+};
 use crate::env::RegionEnv;
 use crate::error::EngineError;
 use crate::file_meta::{FileMeta, FileRef, IndexMeta};
@@ -55,6 +57,7 @@ pub fn state_json(state: &ManifestState) -> Value {
         "done_through_sequence": state.done_through,
         "since": state.since,
         "window_ms": state.window_ms,
+        "expired": state.expired.iter().map(mark_json).collect::<Vec<_>>(),
         "owner_epoch": state.owner.map(|owner| owner.epoch.to_string()),
         "group_id": state.owner.map(|owner| owner.group),
         "gc_floor_ms": state.gc_floor_ms,
@@ -140,7 +143,12 @@ fn edit_json(edit: &Edit) -> Value {
         "flushed_sequence": edit.flushed,
         "since": edit.since,
         "window_ms": edit.window_ms,
+        "expired": edit.expired.iter().map(mark_json).collect::<Vec<_>>(),
     })
+}
+
+fn mark_json(mark: &ExpiryMark) -> Value {
+    json!({ "before_ms": mark.before_ms, "through_sequence": mark.through })
 }
 
 /// Returns one file, as `region manifest` and `region files` show it.

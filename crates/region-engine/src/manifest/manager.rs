@@ -96,6 +96,9 @@ impl RegionManifestManager {
             }
             self.late.push(delta);
         }
+        // A delta's time must not come from a clock that differs: garbage collection would keep its
+        // removed files until then.
+        self.env.check_clock(self.reader.dir.region_id)?;
         if !self.loaded {
             self.read().await?;
         }

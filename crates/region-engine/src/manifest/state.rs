@@ -6,7 +6,7 @@ use tidewater_common::ids::{Epoch, GroupId, ManifestVersion, OwnerEpoch, Sequenc
 use tidewater_common::keys::KeyRange;
 use tidewater_common::schema::{TableOptions, TableSchema};
 
-use super::{Action, AreaId, ClosedAreas};
+use super::{Action, AreaId, ClosedAreas, ExpiryMarks};
 use crate::file_meta::{FileMeta, FileRef};
 use crate::hooks::RemovalReason;
 use crate::layout::RegionDir;
@@ -38,6 +38,8 @@ pub struct ManifestState {
     pub since: Epoch,
     /// Time window of the last compaction that named one, in milliseconds.
     pub window_ms: Option<u64>,
+    /// Rows that commits have expired for good.
+    pub expired: ExpiryMarks,
     /// Owner of the region; `None` until the first fence.
     pub owner: Option<RegionOwner>,
     /// Deadline, milliseconds since the Unix epoch.
@@ -122,6 +124,7 @@ impl ManifestState {
             done_through: Sequence(0),
             since: Epoch(0),
             window_ms: None,
+            expired: ExpiryMarks::default(),
             owner: None,
             gc_floor_ms: 0,
             removed_at_ms: None,

@@ -8,6 +8,7 @@ use tidewater_common::schema::{Column, TableSchema};
 
 use crate::EngineError;
 use crate::expiry::Expiry;
+use crate::file_meta::FileMeta;
 use crate::row_versions::RowVersions;
 
 /// Comparison operator of a predicate.
@@ -104,6 +105,11 @@ impl Filter {
     /// Adds the expiry of rows to the filter.
     pub(crate) fn with_expiry(self, expiry: Option<Expiry>) -> Self {
         Self { expiry, ..self }
+    }
+
+    /// Returns true if the filter depends on the sequences of single rows of a file.
+    pub(crate) fn needs_sequences(&self, file: &FileMeta) -> bool {
+        self.expiry.as_ref().is_some_and(|expiry| expiry.needs_sequences(file))
     }
 
     /// Returns whether every row passes.

@@ -76,7 +76,8 @@ impl Region {
     /// Lists the compactions that the picker would choose now, the most useful first. Does not require
     /// ownership. Cheap; no I/O.
     pub fn compactions_due(&self) -> Vec<CompactionDue> {
-        if self.contents.lock().phase.check_read(self.id()).is_err() {
+        let readable = self.contents.lock().phase.check_read(self.id()).is_ok();
+        if !readable || self.env.clock.check().is_err() {
             return Vec::new();
         }
         let state = self.manifest.state();
@@ -138,6 +139,7 @@ impl Region {
         scope: Scope,
         since: Epoch,
     ) -> Result<Option<PlannedCompaction>, EngineError> {
+        self.env.check_clock(self.id())?;
         let mut contents = self.contents.lock();
         contents.phase.check_owner(self.id())?;
         // Read under the lock: an older state would not match the pending obligations, some of which may
@@ -150,8 +152,9 @@ impl Region {
             return Ok(None);
         };
         let plan = self.plan(&selection, since);
-        let job = resolve(&plan, &state, self.spec.as_of(&state)).map_err(|error| {
-            EngineError::Internal { detail: format!("region {}: {error}", self.id()) }
+        let job = resolve(&plan, &state, self.spec.as_of(&state), self.env.clock.now_ms());
+        let job = job.map_err(|error| EngineError::Internal {
+            detail: format!("region {}: {error}", self.id()),
         })?;
         contents.compacting.extend(plan.inputs.iter().cloned());
         drop(contents);
@@ -214,6 +217,7 @@ impl Region {
     }
 
     fn expiry_now(&self) -> u64 {
-        self.env.clock.now_ms().saturating_sub(MAX_CLOCK_SKEW_MS)
+        // Without a known time nothing expires.
+        self.env.clock.expiry_ms().unwrap_or(0).saturating_sub(MAX_CLOCK_SKEW_MS)
     }
 }

@@ -117,7 +117,12 @@ impl Region {
             return Err(not_shared(source, NotShared::AboveBase { found, base: self.base }));
         }
         let add = files.iter().map(|file| file.clipped(&spec.range)).collect();
-        let edit = Edit { add, since: Some(source_state.since), ..Edit::default() };
+        let edit = Edit {
+            add,
+            since: Some(source_state.since),
+            expired: source_state.expired.iter().copied().collect(),
+            ..Edit::default()
+        };
         let source_files = files.iter().map(|file| file.reference()).collect();
         Ok(CopyPlan { edit, source_files })
     }

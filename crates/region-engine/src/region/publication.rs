@@ -115,6 +115,7 @@ impl PendingObligation {
         for part in staged {
             edit.add.extend(part.add.iter().cloned());
             edit.since = edit.since.max(part.since);
+            edit.expired.extend(part.expired.iter().copied());
         }
         if publication.content != PublicationContent::Copies {
             for (ordinal, file) in (0..).zip(&mut edit.add) {

@@ -52,7 +52,7 @@ impl Region {
     ) -> Result<RowStream, EngineError> {
         let pinned = self.pin(options.as_of)?;
         let shape = &pinned.shape;
-        let filter = self.filter(shape, &options.predicates)?;
+        let filter = self.filter(&pinned, &options.predicates)?;
         let schema = projected_schema(shape, &options.projection)?;
         let carried = carried_columns(shape, &options.projection, &filter)?;
         let range = options.range.intersection(&key_range(shape, &filter)?);
@@ -72,7 +72,8 @@ impl Region {
     /// As [`Region::scan`], and errors of reading.
     pub async fn count(&self, options: &ScanOptions) -> Result<u64, EngineError> {
         let options = ScanOptions { projection: Vec::new(), ..options.clone() };
-        let filter = self.filter(&self.shape(), &options.predicates)?;
+        let pinned = self.pin(options.as_of)?;
+        let filter = self.filter(&pinned, &options.predicates)?;
         if !filter.is_empty() || options.limit.is_some() {
             let mut rows = self.scan(&options)?;
             let mut total = 0;
@@ -81,7 +82,6 @@ impl Region {
             }
             return Ok(total);
         }
-        let pinned = self.pin(options.as_of)?;
         let carried = Carried::new(&pinned.shape.schema, &[])?;
         let ranges = KeyRanges::one(&options.range, &self.spec.range);
         let context = ReadContext { as_of: options.as_of, ..ReadContext::default() };
@@ -121,7 +121,7 @@ impl Region {
         }
         let pinned = self.pin(None)?;
         let schema = projected_schema(&pinned.shape, projection)?;
-        let filter = self.filter(&pinned.shape, &[])?;
+        let filter = self.filter(&pinned, &[])?;
         let carried = carried_columns(&pinned.shape, projection, &filter)?;
         let row_keys = pinned.shape.codec.row_keys(keys.columns())?;
         let ranges = KeyRanges::points(row_keys, &self.spec.range);
@@ -160,7 +160,7 @@ impl Region {
     /// Pins the current rows: later writes, flushes and compactions do not change them.
     fn pin(&self, as_of: Option<Epoch>) -> Result<Pinned, EngineError> {
         let life =
-            ReadDeadline::start(self.env.clock.clone(), self.id(), self.env.options.scan_life);
+            ReadDeadline::start(self.env.clock.clone(), self.id(), self.env.options.scan_lifetime);
         let pinned = {
             let contents = self.contents.lock();
             contents.phase.check_read(self.id())?;
@@ -240,10 +240,11 @@ impl Region {
         left
     }
 
-    /// Returns the filter for the predicates and for rows whose time to live has expired by now.
-    fn filter(&self, shape: &TableShape, predicates: &[Predicate]) -> Result<Filter, EngineError> {
-        let now_ms = self.env.clock.now_ms();
-        let expiry = Expiry::new(&shape.schema, &shape.options, now_ms);
+    /// Returns the filter for the predicates and for rows that have expired by now.
+    fn filter(&self, pinned: &Pinned, predicates: &[Predicate]) -> Result<Filter, EngineError> {
+        let shape = &pinned.shape;
+        let now_ms = self.env.clock.expiry_ms().unwrap_or(0);
+        let expiry = Expiry::new(&shape.schema, &shape.options, now_ms, &pinned.version.expired);
         Ok(Filter::bind(&shape.schema, predicates)?.with_expiry(expiry))
     }
 }

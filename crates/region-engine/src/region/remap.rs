@@ -80,6 +80,7 @@ impl Region {
             let clipped = state.files().map(|file| file.clipped(&self.spec.range));
             edit.add.extend(clipped.filter(|file| file.shown_keys().is_some()));
             edit.since = edit.since.max(Some(state.since));
+            edit.expired.extend(state.expired.iter().copied());
             flushed = flushed.max(state.flushed);
         }
         edit.flushed = Some(flushed);

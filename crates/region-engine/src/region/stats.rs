@@ -1,5 +1,7 @@
 //! Statistics of a region, for operators and for flush decisions.
 
+use std::time::Duration;
+
 use tidewater_common::ids::{ManifestVersion, Sequence};
 
 use super::{Phase, Region};
@@ -78,6 +80,13 @@ impl Region {
             widen(time_bounds(batch, &shape.schema)?);
         }
         Ok(range)
+    }
+
+    /// Returns by how much the manifest is dated ahead of the cluster's time. Removed files are kept until
+    /// then.
+    pub fn manifest_ahead(&self) -> Duration {
+        let ahead_ms = self.manifest.state().time_ms.saturating_sub(self.env.clock.now_ms());
+        Duration::from_millis(ahead_ms)
     }
 
     /// Files that reads use, in order of id.

@@ -263,7 +263,7 @@ impl FileSource {
         if self.merged || !covered {
             ids.extend(self.shape.schema.primary_key());
         }
-        if self.merged && self.file.stamp.is_none() {
+        if self.reads_sequences() && self.file.stamp.is_none() {
             ids.push(SEQUENCE_ID);
         }
         if self.file.deletes > 0 {
@@ -273,6 +273,10 @@ impl FileSource {
             ids.push(EPOCH_ID);
         }
         ids
+    }
+
+    fn reads_sequences(&self) -> bool {
+        self.merged || self.context.filter.needs_sequences(&self.file)
     }
 
     fn reads_epochs(&self) -> bool {
@@ -367,9 +371,10 @@ impl FileSource {
                 }
             })
             .collect::<Result<Vec<_>, EngineError>>()?;
-        let sequences = match (self.file.stamp, self.merged) {
+        let sequences = match (self.file.stamp, self.reads_sequences()) {
             (Some(stamp), _) => Numbers::All(stamp.sequence.get()),
-            (None, false) => Numbers::All(0),
+            // No mark of expiry distinguishes the rows of the file, so that one sequence stands for all.
+            (None, false) => Numbers::All(self.file.min_sequence().get()),
             (None, true) => {
                 let array = self.column(open_file, batch, SEQUENCE_ID, &DataType::UInt64)?;
                 let array = array.ok_or_else(|| self.damage("it has no sequences".to_owned()))?;

@@ -16,7 +16,7 @@ use tidewater_proto::v1::{Reason, RegionWrites, RowOp, WriteRequest};
 use super::{Applied, RowSink, SinkError};
 use crate::group::descriptor::Descriptor;
 use crate::group::entry::EntryOutcome;
-use crate::group::producers::{Eviction, FirstOutcome, OPENING, ProducerKey, Verdict};
+use crate::group::producers::{Eviction, FirstOutcome, OPENING, ProducerKey, WriteDecision};
 use crate::group::state::{GroupState, RegionState};
 
 pub(super) fn apply(
@@ -60,15 +60,15 @@ fn apply_one(
     };
     let serial = Serial(write.serial);
     match region.producers.judge(&key, named_opening(write), serial) {
-        Verdict::Apply => first_attempt(region, at, key, write, eviction, sink),
-        Verdict::Repeat { outcome, covered } => {
+        WriteDecision::Apply => first_attempt(region, at, key, write, eviction, sink),
+        WriteDecision::Repeat { outcome, covered } => {
             repeat(region, at, key, write, (outcome, covered), sink)
         }
-        Verdict::Forgotten => Ok(EntryOutcome::refused(
+        WriteDecision::Forgotten => Ok(EntryOutcome::refused(
             Reason::ProducerForgotten,
             format!("producer {} is not known to the region: open a new one", key.producer),
         )),
-        Verdict::OutOfOrder { last } => Ok(EntryOutcome::refused(
+        WriteDecision::OutOfOrder { last } => Ok(EntryOutcome::refused(
             Reason::SerialOutOfOrder,
             format!("serial {serial} of producer {} does not follow {last}", key.producer),
         )),
@@ -94,7 +94,7 @@ pub(crate) fn earlier_outcome(region: &RegionState, write: &WriteRequest) -> Opt
         return None;
     }
     match region.producers.judge(&key, opening, serial) {
-        Verdict::Repeat { outcome, .. } if outcome.rows == write.row_count => {
+        WriteDecision::Repeat { outcome, .. } if outcome.rows == write.row_count => {
             Some(done_outcome(outcome, true))
         }
         _ => None,

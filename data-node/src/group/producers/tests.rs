@@ -27,24 +27,24 @@ fn open(table: &mut Producers, key: ProducerKey, index: u64) {
     table.record(key, OPENING, outcome, vec![], at(index), Eviction::OpenedFirst);
 }
 
-fn at(index: u64) -> Position {
+fn at(index: u64) -> LogPosition {
     (LogIndex(index), 0)
 }
 
 #[test]
 fn verdict_depends_on_the_last_serial() {
     let mut table = Producers::new(8);
-    assert_eq!(table.judge(&key(1), None, Serial(1)), Verdict::Apply);
-    assert_eq!(table.judge(&key(1), None, Serial(2)), Verdict::Forgotten);
+    assert_eq!(table.judge(&key(1), None, Serial(1)), WriteDecision::Apply);
+    assert_eq!(table.judge(&key(1), None, Serial(2)), WriteDecision::Forgotten);
     open(&mut table, key(1), 1);
     table.record(key(1), Serial(2), outcome(9), range(b"a", b"c"), at(2), Eviction::OpenedFirst);
     let cases = [
-        (0, Verdict::OutOfOrder { last: Serial(2) }),
-        (1, Verdict::OutOfOrder { last: Serial(2) }),
-        (2, Verdict::Repeat { outcome: outcome(9), covered: range(b"a", b"c") }),
-        (3, Verdict::Apply),
-        (4, Verdict::OutOfOrder { last: Serial(2) }),
-        (u64::MAX, Verdict::OutOfOrder { last: Serial(2) }),
+        (0, WriteDecision::OutOfOrder { last: Serial(2) }),
+        (1, WriteDecision::OutOfOrder { last: Serial(2) }),
+        (2, WriteDecision::Repeat { outcome: outcome(9), covered: range(b"a", b"c") }),
+        (3, WriteDecision::Apply),
+        (4, WriteDecision::OutOfOrder { last: Serial(2) }),
+        (u64::MAX, WriteDecision::OutOfOrder { last: Serial(2) }),
     ];
     for (serial, verdict) in cases {
         let named = if serial == 1 { None } else { opening(1) };
@@ -52,10 +52,10 @@ fn verdict_depends_on_the_last_serial() {
         // A write without an opening, as in the log of an older release.
         assert_eq!(table.judge(&key(1), None, Serial(serial)), verdict, "serial {serial}");
         if serial != 1 {
-            assert_eq!(table.judge(&key(1), opening(2), Serial(serial)), Verdict::Forgotten);
+            assert_eq!(table.judge(&key(1), opening(2), Serial(serial)), WriteDecision::Forgotten);
         }
     }
-    assert_eq!(table.judge(&key(2), opening(1), Serial(3)), Verdict::Forgotten);
+    assert_eq!(table.judge(&key(2), opening(1), Serial(3)), WriteDecision::Forgotten);
 }
 
 #[test]
@@ -66,13 +66,13 @@ fn write_of_another_opening_is_judged_forgotten() {
     open(&mut table, key(2), 3);
     // The first producer was evicted; its opening write arrives a second time.
     open(&mut table, key(1), 4);
-    assert_eq!(table.judge(&key(1), opening(1), Serial(2)), Verdict::Forgotten);
-    assert_eq!(table.judge(&key(1), opening(4), Serial(2)), Verdict::Apply);
+    assert_eq!(table.judge(&key(1), opening(1), Serial(2)), WriteDecision::Forgotten);
+    assert_eq!(table.judge(&key(1), opening(4), Serial(2)), WriteDecision::Apply);
     // Writes after the opening do not change it, also after the table was stored and read back.
     table.record(key(1), Serial(2), outcome(11), vec![], at(5), Eviction::OpenedFirst);
     let back = Producers::from_records(1, table.to_records()).unwrap();
-    assert_eq!(back.judge(&key(1), opening(1), Serial(3)), Verdict::Forgotten);
-    assert_eq!(back.judge(&key(1), opening(4), Serial(3)), Verdict::Apply);
+    assert_eq!(back.judge(&key(1), opening(1), Serial(3)), WriteDecision::Forgotten);
+    assert_eq!(back.judge(&key(1), opening(4), Serial(3)), WriteDecision::Apply);
 }
 
 #[test]
@@ -80,7 +80,7 @@ fn streams_of_one_producer_are_separate_by_origin() {
     let mut table = Producers::new(8);
     open(&mut table, key(1), 1);
     let other = ProducerKey { origin: RegionId(8), ..key(1) };
-    assert_eq!(table.judge(&other, opening(1), Serial(2)), Verdict::Forgotten);
+    assert_eq!(table.judge(&other, opening(1), Serial(2)), WriteDecision::Forgotten);
 }
 
 #[test]
@@ -113,7 +113,11 @@ fn strangers_do_not_evict_established_producers() {
     assert_eq!((table.len(), &table), (Producers::CAPACITY, &restarted));
     for producer in 0..live {
         let opening = Some(Sequence(200 * producer as u64));
-        assert_eq!(table.judge(&key(producer), opening, Serial(3)), Verdict::Apply, "{producer}");
+        assert_eq!(
+            table.judge(&key(producer), opening, Serial(3)),
+            WriteDecision::Apply,
+            "{producer}"
+        );
     }
 }
 
@@ -124,7 +128,7 @@ fn new_producers_find_room_among_established_ones() {
         open(&mut table, key(producer.into()), 2 * producer);
         assert_eq!(
             table.judge(&key(producer.into()), opening(2 * producer), Serial(2)),
-            Verdict::Apply
+            WriteDecision::Apply
         );
         table.record(
             key(producer.into()),
@@ -135,8 +139,8 @@ fn new_producers_find_room_among_established_ones() {
             Eviction::OpenedFirst,
         );
     }
-    assert_eq!(table.judge(&key(19), opening(38), Serial(3)), Verdict::Apply);
-    assert_eq!(table.judge(&key(11), opening(22), Serial(3)), Verdict::Forgotten);
+    assert_eq!(table.judge(&key(19), opening(38), Serial(3)), WriteDecision::Apply);
+    assert_eq!(table.judge(&key(11), opening(22), Serial(3)), WriteDecision::Forgotten);
 }
 
 #[test]
@@ -151,8 +155,8 @@ fn entries_of_earlier_releases_evict_the_least_recently_used() {
     record(&mut table, 1, 2, 2);
     record(&mut table, 2, 1, 3);
     record(&mut table, 3, 1, 4);
-    assert_eq!(table.judge(&key(1), opening(1), Serial(3)), Verdict::Forgotten);
-    assert_eq!(table.judge(&key(2), opening(3), Serial(2)), Verdict::Apply);
+    assert_eq!(table.judge(&key(1), opening(1), Serial(3)), WriteDecision::Forgotten);
+    assert_eq!(table.judge(&key(2), opening(3), Serial(2)), WriteDecision::Apply);
     for eviction in [Eviction::LeastRecent, Eviction::OpenedFirst] {
         assert_eq!(Eviction::from_wire(eviction.to_wire()), Some(eviction));
     }
@@ -167,8 +171,8 @@ fn least_recently_used_opened_producer_is_evicted() {
     table.touch(&key(1), at(3));
     open(&mut table, key(3), 4);
     assert_eq!(table.len(), 2);
-    assert_eq!(table.judge(&key(2), opening(2), Serial(2)), Verdict::Forgotten);
-    assert_eq!(table.judge(&key(1), opening(1), Serial(2)), Verdict::Apply);
+    assert_eq!(table.judge(&key(2), opening(2), Serial(2)), WriteDecision::Forgotten);
+    assert_eq!(table.judge(&key(1), opening(1), Serial(2)), WriteDecision::Apply);
 }
 
 #[test]
@@ -217,15 +221,15 @@ proptest! {
             let client = &mut clients[usize::try_from(producer).unwrap()];
             if action == 0 {
                 match table.judge(&key(producer), None, OPENING) {
-                    Verdict::Apply => {
+                    WriteDecision::Apply => {
                         open(&mut table, key(producer), index);
                         client.opening = client.opening.or(opening(index));
                     }
-                    Verdict::Repeat { outcome, .. } => {
+                    WriteDecision::Repeat { outcome, .. } => {
                         table.touch(&key(producer), at(index));
                         client.opening = client.opening.or(Some(outcome.sequence));
                     }
-                    Verdict::Forgotten | Verdict::OutOfOrder { .. } => {}
+                    WriteDecision::Forgotten | WriteDecision::OutOfOrder { .. } => {}
                 }
                 continue;
             }
@@ -238,17 +242,17 @@ proptest! {
                 continue;
             }
             match table.judge(&key(producer), Some(named), Serial(serial)) {
-                Verdict::Apply => {
+                WriteDecision::Apply => {
                     prop_assert!(effects.insert((producer, serial)), "twice");
                     prop_assert_eq!(serial, last + 1, "gap");
                     let covered = range(b"a", b"b");
                     table.record(key(producer), Serial(serial), outcome(index), covered, at(index), Eviction::OpenedFirst);
                 }
-                Verdict::Repeat { .. } => {
+                WriteDecision::Repeat { .. } => {
                     prop_assert!(effects.contains(&(producer, serial)));
                     table.touch(&key(producer), at(index));
                 }
-                Verdict::Forgotten | Verdict::OutOfOrder { .. } => {}
+                WriteDecision::Forgotten | WriteDecision::OutOfOrder { .. } => {}
             }
             prop_assert!(table.len() <= capacity);
         }

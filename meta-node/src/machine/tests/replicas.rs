@@ -116,7 +116,7 @@ async fn log_replay_restores_the_state_after_a_crash() {
         vec![Kind::CreateGroup(group), Kind::ActivateGroup(v1::ActivateGroup { group_id: 1 })];
     for number in 10..20 {
         kinds.push(table(number, &format!("t{number}")));
-        kinds.push(Kind::AdvanceTime(v1::AdvanceTime { now_ms: 1_000 * number }));
+        kinds.push(Kind::AdvanceTime(v1::AdvanceTime { now_ms: 1_000 * number, agreed_ms: 0 }));
     }
     let log = log_of(kinds);
     let digests = digests(&log).await;

@@ -115,8 +115,9 @@ async fn invalid_requests_are_rejected() {
         health,
         addresses: Arc::clone(&group.addresses),
         clock: Arc::clone(&group.clock),
+        max_clock_difference: group.max_clock_difference,
     };
-    let tick = || Kind::AdvanceTime(v1::AdvanceTime { now_ms: 1 });
+    let tick = || Kind::AdvanceTime(v1::AdvanceTime { now_ms: 1, agreed_ms: 0 });
     assert_eq!(full.propose(tick()).await.unwrap_err().reason, Reason::DiskFull);
 
     // Apply rejects the decision of a leader service in another term.

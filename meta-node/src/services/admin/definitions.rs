@@ -18,11 +18,11 @@ pub(super) fn check_clone(request: &v1::CloneTableRequest) -> Result<(), Refusal
 
 /// Checks the types of added columns.
 pub(super) fn check_alter(request: &v1::AlterTableRequest) -> Result<(), Refusal> {
-    let added = request.columns.iter().filter_map(|change| match &change.change {
+    let mut added = request.columns.iter().filter_map(|change| match &change.change {
         Some(column_change::Change::Add(column)) => Some(column),
         _ => None,
     });
-    added.map(|column| check_type(&column.r#type)).collect()
+    added.try_for_each(|column| check_type(&column.r#type))
 }
 
 fn check_name(name: &str) -> Result<(), Refusal> {

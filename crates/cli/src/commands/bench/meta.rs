@@ -31,7 +31,7 @@ pub(crate) struct Options {
 
     /// Duration of the measurement for each number of clients
     #[arg(long, value_name = "TIME", default_value = "5s", env = "TIDEWATER_DURATION")]
-    duration: crate::text::span::Span,
+    duration: crate::text::time_span::TimeSpan,
 
     /// Size of each command
     #[arg(long, value_name = "SIZE", default_value = "256", env = "TIDEWATER_COMMAND_SIZE")]

@@ -10,7 +10,7 @@ use crate::commands::client::ClientArgs;
 use crate::commands::{group, node};
 use crate::exit::Failure;
 use crate::output::{Listed, fact, table};
-use crate::text::span::Span;
+use crate::text::time_span::TimeSpan;
 
 /// Options of `cluster status`.
 #[derive(Debug, Args)]
@@ -23,7 +23,7 @@ use crate::text::span::Span;
 pub(crate) struct Options {
     /// Repeat with this interval until Ctrl-C [default interval: 2s]
     #[arg(long, value_name = "TIME", num_args = 0..=1, default_missing_value = "2s")]
-    watch: Option<Span>,
+    watch: Option<TimeSpan>,
 
     #[command(flatten)]
     client: ClientArgs,

@@ -16,7 +16,8 @@ fn settings_report_their_sources() {
     };
     assert_eq!(of("memory-limit"), (Some("1GiB"), "file"));
     assert_eq!(of("data-dir"), (Some("/e"), "option"));
-    assert_eq!(of("log-filter"), (Some("info,openraft=error"), "default"));
+    let filter = "info,openraft=warn,openraft::core::raft_core=error";
+    assert_eq!(of("log-filter"), (Some(filter), "default"));
     assert_eq!(of("listen"), (None, "-"));
 }
 

@@ -10,7 +10,7 @@ use crate::commands::client::ClientArgs;
 use crate::exit::Failure;
 use crate::output::fact;
 use crate::text::columns::ColumnSpecs;
-use crate::text::span::Span;
+use crate::text::time_span::TimeSpan;
 
 /// Options of `table alter`.
 #[derive(Debug, Args)]
@@ -42,12 +42,12 @@ pub(crate) struct Options {
 struct Ttl(Option<u64>);
 
 impl FromStr for Ttl {
-    type Err = <Span as FromStr>::Err;
+    type Err = <TimeSpan as FromStr>::Err;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text {
             "none" => Ok(Self(None)),
-            text => text.parse::<Span>().map(|span| Self(Some(span.0))),
+            text => text.parse::<TimeSpan>().map(|span| Self(Some(span.0))),
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::exit::Failure;
 use crate::output::fact;
 use crate::text::columns::ColumnSpecs;
 use crate::text::distribution::Distribution;
-use crate::text::span::Span;
+use crate::text::time_span::TimeSpan;
 
 /// Options of `table create`.
 #[derive(Debug, Args)]
@@ -51,7 +51,7 @@ pub(crate) struct Options {
 
     /// Age after which rows expire, by the time column: 90d
     #[arg(long, value_name = "TIME", requires = "time_column")]
-    ttl: Option<Span>,
+    ttl: Option<TimeSpan>,
 
     #[command(flatten)]
     client: ClientArgs,

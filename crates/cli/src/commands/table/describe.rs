@@ -10,7 +10,7 @@ use tidewater_common::schema::WriteMode;
 use crate::commands::client::ClientArgs;
 use crate::exit::Failure;
 use crate::output::{fact, table};
-use crate::text::span::Span;
+use crate::text::time_span::TimeSpan;
 
 use self::stored::Stored;
 
@@ -124,7 +124,7 @@ fn text(description: &Description) -> String {
         facts.push(format!("time column  {column}"));
     }
     if let Some(ttl) = description.ttl_ms {
-        facts.push(format!("expires      after {}", Span(ttl)));
+        facts.push(format!("expires      after {}", TimeSpan(ttl)));
     }
     facts.extend(description.stored.lines());
     format!("{}\n\n{}", facts.join("\n"), table(&["COLUMN", "TYPE", ""], columns))

@@ -12,7 +12,7 @@ use super::super::input::Input;
 use super::super::records::Records;
 use super::error::InferError;
 use super::{Columns, InferOptions, Place};
-use crate::value::problem::Problem;
+use crate::value::cell_error::CellError;
 use crate::value::rows::CellProblem;
 
 /// Observes all rows of a CSV input. Calls `observed` after each row.
@@ -51,7 +51,7 @@ pub(super) fn observe(
 
 /// Returns the cells of the last record.
 fn texts<'r>(
-    records: &'r Records<bytes::Bytes>,
+    records: &'r Records<bytes::ByteReader>,
     names: &[&str],
 ) -> Result<impl Iterator<Item = &'r str>, RowFault> {
     if records.cells() != names.len() {
@@ -66,7 +66,7 @@ fn texts<'r>(
                 std::str::from_utf8(&records.text()[*start..**end]).is_err()
             });
             let column = bad.map_or("", |(_, name)| name).to_owned();
-            return Err(RowFault::Cell(CellProblem { column, problem: Problem::NotUtf8 }));
+            return Err(RowFault::Cell(CellProblem { column, problem: CellError::NotUtf8 }));
         }
     };
     Ok(starts.zip(records.ends()).map(move |(start, end)| &text[start..*end]))

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arrow::datatypes::TimeUnit;
 use tidewater_common::schema::ColumnType;
 
-use crate::value::problem::Fault;
+use crate::value::cell_error::ParseError;
 use crate::value::{number, time};
 
 /// Greatest magnitude up to which every integer is a 64-bit float.
@@ -172,8 +172,8 @@ fn time_kind(text: &str) -> Option<Kind> {
     }
     match time::timestamp(text, TimeUnit::Nanosecond) {
         Ok(_) => Some(Kind::Time { digits, far: false }),
-        Err(Fault::Range) => Some(Kind::Time { digits, far: true }),
-        Err(Fault::Form | Fault::Precision) => None,
+        Err(ParseError::Range) => Some(Kind::Time { digits, far: true }),
+        Err(ParseError::Form | ParseError::Precision) => None,
     }
 }
 

@@ -19,7 +19,8 @@ appears with its first value. Counters start from 0 with the process. A histogra
 ";
 
 /// Labels with their values.
-const LABELS: [(&str, &str); 5] = [
+const LABELS: [(&str, &str); 6] = [
+    ("call", "the refused call, such as `open_region`"),
     ("event", "the event that the hook was called for, such as `manifest_updated`"),
     ("group", "the id of the Raft group"),
     ("hook", "the name of the hook"),

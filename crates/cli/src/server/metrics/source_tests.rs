@@ -56,11 +56,20 @@ fn parse_call(kind: &'static str, rest: &str) -> MeterCall {
     MeterCall { kind, name, labels }
 }
 
+/// Returns the directories of the workspace's crates. Other directories at its root may hold anything,
+/// such as worktrees with other versions of the sources.
+fn members(root: &Path) -> Vec<PathBuf> {
+    let manifest = config::File::from(root.join("Cargo.toml"));
+    let manifest = config::Config::builder().add_source(manifest).build().unwrap();
+    let members: Vec<String> = manifest.get("workspace.members").unwrap();
+    members.iter().map(|member| root.join(member)).collect()
+}
+
 /// Returns all Rust files of the workspace, as paths from its root with their text.
 fn sources() -> BTreeMap<String, String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap();
     let mut found = BTreeMap::new();
-    let mut directories: Vec<PathBuf> = vec![root.clone()];
+    let mut directories = members(&root);
     while let Some(directory) = directories.pop() {
         for entry in std::fs::read_dir(&directory).unwrap() {
             let path = entry.unwrap().path();

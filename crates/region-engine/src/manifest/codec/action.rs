@@ -10,7 +10,7 @@ use tidewater_proto::v1::manifest_truncate::What;
 
 use super::CodecError;
 use super::file::{RangeMessage, owner_epoch, owner_epoch_message, uuid, uuid_bytes};
-use crate::manifest::{Action, ActionKind, AreaId, AreaStep, Edit, Truncate};
+use crate::manifest::{Action, ActionKind, AreaId, AreaStep, Edit, ExpiryMark, Truncate};
 
 pub(super) fn table_message(schema: &TableSchema, options: &TableOptions) -> v1::ManifestAlter {
     v1::ManifestAlter { schema: Some(schema.into()), options: Some(options.into()) }
@@ -104,6 +104,7 @@ impl From<&Edit> for v1::ManifestEdit {
             flushed: edit.flushed.map(Sequence::get),
             since: edit.since.map(Epoch::get),
             window_ms: edit.window_ms,
+            expired: edit.expired.iter().map(mark_message).collect(),
         }
     }
 }
@@ -124,8 +125,17 @@ impl TryFrom<v1::ManifestEdit> for Edit {
             flushed: message.flushed.map(Sequence),
             since: message.since.map(Epoch),
             window_ms: message.window_ms,
+            expired: message.expired.into_iter().map(mark).collect(),
         })
     }
+}
+
+pub(super) fn mark_message(mark: &ExpiryMark) -> v1::ManifestExpiryMark {
+    v1::ManifestExpiryMark { before_ms: mark.before_ms, through: mark.through.get() }
+}
+
+pub(super) fn mark(message: v1::ManifestExpiryMark) -> ExpiryMark {
+    ExpiryMark { before_ms: message.before_ms, through: Sequence(message.through) }
 }
 
 impl From<&Truncate> for v1::ManifestTruncate {

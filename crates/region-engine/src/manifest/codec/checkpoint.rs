@@ -7,7 +7,7 @@ use tidewater_common::keys::KeyRange;
 use tidewater_proto::v1;
 
 use super::CodecError;
-use super::action::{actions, table, table_message};
+use super::action::{actions, mark, mark_message, table, table_message};
 use super::delta::{step, step_message};
 use super::file::{RangeMessage, owner_epoch, owner_epoch_message, region_dir, uuid, uuid_bytes};
 use crate::file_meta::{FileMeta, FileRef};
@@ -50,6 +50,7 @@ impl From<&ManifestState> for v1::ManifestCheckpoint {
                 .collect(),
             procedure: state.procedure.map(step_message),
             slots: state.slots.iter().map(slot_message).collect(),
+            expired: state.expired.iter().map(mark_message).collect(),
         }
     }
 }
@@ -102,6 +103,9 @@ impl TryFrom<v1::ManifestCheckpoint> for ManifestState {
             state.closed_areas.insert(AreaId(uuid(area, "closed area id")?), outcome);
         }
         state.procedure = message.procedure.map(step);
+        for message in message.expired {
+            state.expired.add(mark(message));
+        }
         for slot in message.slots {
             let writer = WriterId(uuid(&slot.writer_id, "slot's writer id")?);
             let version = ManifestVersion(slot.version);

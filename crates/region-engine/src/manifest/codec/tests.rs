@@ -8,7 +8,8 @@ use crate::file_meta::{FileMeta, Stamp, TimeRange};
 use crate::manifest::replay;
 use crate::manifest::samples::*;
 use crate::manifest::{
-    Action, ActionKind, AreaId, AreaStep, Author, Change, Delta, Edit, ProcedureStep, Truncate,
+    Action, ActionKind, AreaId, AreaStep, Author, Change, Delta, Edit, ExpiryMark, ProcedureStep,
+    Truncate,
 };
 
 /// One line per record: name, then the object's bytes in hex. Written once: every later release
@@ -43,6 +44,13 @@ fn deltas() -> Vec<(&'static str, Delta)> {
         flushed: Some(Sequence(29)),
         since: Some(Epoch(2)),
         window_ms: Some(3_600_000),
+        expired: Vec::new(),
+    };
+    let mark = |before_ms, through| ExpiryMark { before_ms, through: Sequence(through) };
+    let expiring = Edit {
+        remove: vec![file(2).reference()],
+        expired: vec![mark(1_700_000_000_000, 29), mark(-5, 39)],
+        ..Edit::default()
     };
     let files = vec![file(1).reference(), whole_file().reference()];
     let mut everything = create(1);
@@ -75,6 +83,7 @@ fn deltas() -> Vec<(&'static str, Delta)> {
             "by_job",
             delta(16, Change { author: Author::Job(JobId(Uuid::from_u128(6))), ..flush(1, 1) }),
         ),
+        ("edit_expiring", delta(17, by_job(expiring))),
     ]
 }
 
@@ -121,6 +130,15 @@ fn checkpoint() -> ManifestState {
     state
 }
 
+/// The state of a region with rows that have expired for good.
+fn checkpoint_expired() -> ManifestState {
+    let mut state = checkpoint();
+    let mark = |before_ms, through| ExpiryMark { before_ms, through: Sequence(through) };
+    state.expired.add(mark(1_700_000_000_000, 29));
+    state.expired.add(mark(-5, 39));
+    state
+}
+
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -143,6 +161,7 @@ fn encoded_manifest_objects_keep_their_bytes() {
         fresh += &format!("{name} {}\n", hex(&encode_delta(&delta)));
     }
     fresh += &format!("checkpoint {}\n", hex(&encode_checkpoint(&checkpoint())));
+    fresh += &format!("checkpoint_expired {}\n", hex(&encode_checkpoint(&checkpoint_expired())));
     assert_eq!(FROZEN, fresh, "\nthe format of stored manifests has changed");
 }
 
@@ -152,6 +171,8 @@ fn stored_manifest_objects_are_decoded() {
         assert_eq!(decode_delta(&unhex(frozen(name))), Ok(delta), "{name}");
     }
     assert_eq!(decode_checkpoint(&unhex(frozen("checkpoint"))), Ok(checkpoint()));
+    let expired = decode_checkpoint(&unhex(frozen("checkpoint_expired")));
+    assert_eq!(expired, Ok(checkpoint_expired()));
 }
 
 #[test]

@@ -103,6 +103,9 @@ fn apply_edit(state: &mut ManifestState, at_ms: u64, edit: &Edit) {
     if edit.window_ms.is_some() {
         state.window_ms = edit.window_ms;
     }
+    for mark in &edit.expired {
+        state.expired.add(*mark);
+    }
 }
 
 fn truncate(state: &mut ManifestState, at_ms: u64, sequence: Sequence) {

@@ -4,6 +4,7 @@
 mod gc_account;
 mod late_jobs;
 mod steps;
+mod time_to_live;
 
 use std::sync::Arc;
 

@@ -4,4 +4,4 @@ mod caching;
 mod indexes;
 mod pruning;
 mod pruning_agrees;
-mod scan_life;
+mod scan_lifetime;

@@ -12,9 +12,10 @@ use tokio::time::MissedTickBehavior;
 use super::{Status, text};
 use crate::commands::client::ClientArgs;
 use crate::exit::{Exit, Failure};
-use crate::output::{Output, json, line};
+use crate::output::terminal::printable;
+use crate::output::{Output, drawn, json, line};
 use crate::server::signals::StopSignals;
-use crate::text::span::Span;
+use crate::text::time_span::TimeSpan;
 use crate::value::instants::time_text;
 
 /// Deadline of one status, so that the display shows soon that no node can be reached.
@@ -59,7 +60,7 @@ struct TimedError<'a> {
 }
 
 /// Shows the status at every interval until SIGINT or SIGTERM.
-pub(super) async fn run(client: &ClientArgs, interval: Span) -> Result<(), Failure> {
+pub(super) async fn run(client: &ClientArgs, interval: TimeSpan) -> Result<(), Failure> {
     if interval.0 == 0 {
         return Err(Failure::usage("--watch 0ms is too short (minimum 1ms)"));
     }
@@ -92,7 +93,7 @@ async fn repeat(
     let mut ticks = tokio::time::interval(interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     if display == Display::Redraw {
-        line(CLEAR)?;
+        drawn(CLEAR)?;
     }
     loop {
         ticks.tick().await;
@@ -106,7 +107,8 @@ async fn repeat(
             Err(failure) if failure.exit == Exit::Unavailable => Some(failure.message),
             Err(failure) => return Err(failure),
         };
-        line(&frame(display, &shown, error.as_deref(), last_status.as_ref())?)?;
+        let frame = frame(display, &shown, error.as_deref(), last_status.as_ref())?;
+        if display == Display::Redraw { drawn(&frame)? } else { line(&frame)? }
     }
 }
 
@@ -147,8 +149,10 @@ fn frame(
     if display != Display::Redraw {
         return Ok(lines);
     }
-    let drawn: Vec<String> = lines.lines().map(|line| format!("{line}{CLEAR_LINE}")).collect();
-    Ok(format!("{HOME}{}{CLEAR_BELOW}", drawn.join("\n")))
+    // Names and errors come from servers.
+    let lines: Vec<String> =
+        lines.lines().map(|line| format!("{}{CLEAR_LINE}", printable(line))).collect();
+    Ok(format!("{HOME}{}{CLEAR_BELOW}", lines.join("\n")))
 }
 
 /// Returns the text of a time, given in milliseconds since the Unix epoch, to the second.
@@ -189,6 +193,8 @@ mod tests {
         assert!(text.starts_with(&format!("{HOME}T2{CLEAR_LINE}\nNO STATUS: refused")), "{text}");
         assert!(text.contains("last status, T1") && text.contains("health   healthy"), "{text}");
         assert!(text.ends_with(CLEAR_BELOW));
+        let hostile = shown(Display::Redraw, Some("a\x1b[2Jb"), None);
+        assert!(hostile.contains("a\\u{1b}[2Jb"), "{hostile}");
         let first = shown(Display::Redraw, Some("refused"), None);
         assert!(first.contains("NO STATUS: refused") && !first.contains("last status"));
     }

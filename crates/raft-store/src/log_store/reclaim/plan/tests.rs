@@ -79,7 +79,7 @@ fn compaction_takes_the_neighbours_that_release_most() {
 }
 
 #[test]
-fn dead_share_of_a_file_is_that_of_its_span() {
+fn file_has_the_dead_share_of_its_span() {
     let mut shared = file(6, 0, 0);
     // A file of another level holds the same positions.
     shared.span_bytes = 400;

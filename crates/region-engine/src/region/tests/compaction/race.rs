@@ -98,6 +98,7 @@ fn job(number: u64, inputs: Vec<FileMeta>) -> CompactionJob {
         older: Vec::new(),
         since: Epoch(0),
         now_ms: 0,
+        expired: crate::manifest::ExpiryMarks::default(),
         gc_floor_ms: 0,
         output: OutputOptions { level: 1, target_file_bytes: 1 },
         window_ms: None,

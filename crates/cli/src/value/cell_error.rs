@@ -6,7 +6,7 @@ use tidewater_common::schema::ColumnType;
 
 /// Parse error of a text, independent of the column type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Fault {
+pub(crate) enum ParseError {
     /// The text does not have the form of the type.
     Form,
     /// The value is out of range.
@@ -17,9 +17,9 @@ pub(crate) enum Fault {
 
 /// Reason why a cell was rejected.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Problem {
+pub(crate) enum CellError {
     /// The text is not a value of the type.
-    Value { text: String, data_type: ColumnType, fault: Fault },
+    Value { text: String, data_type: ColumnType, error: ParseError },
     /// The column is not null and has no value.
     Missing,
     /// A column of the primary key has no value.
@@ -33,32 +33,32 @@ pub(crate) enum Problem {
 /// Characters of a cell that a message repeats.
 const MAX_QUOTED: usize = 60;
 
-impl Problem {
-    pub(crate) fn value(text: &str, data_type: &ColumnType, fault: Fault) -> Self {
+impl CellError {
+    pub(crate) fn value(text: &str, data_type: &ColumnType, error: ParseError) -> Self {
         let mut shown: String = text.chars().take(MAX_QUOTED).collect();
         if shown.len() < text.len() {
             shown.push_str("...");
         }
-        Self::Value { text: shown, data_type: data_type.clone(), fault }
+        Self::Value { text: shown, data_type: data_type.clone(), error }
     }
 }
 
-impl fmt::Display for Problem {
+impl fmt::Display for CellError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Value { text, data_type, fault } => match fault {
-                Fault::Form => {
+            Self::Value { text, data_type, error } => match error {
+                ParseError::Form => {
                     write!(f, "`{text}` is not a value of type {data_type}")?;
                     f.write_str(form_hint(text, data_type))
                 }
-                Fault::Range => {
+                ParseError::Range => {
                     write!(f, "`{text}` overflows {data_type}")?;
                     match range(data_type) {
                         Some((min, max)) => write!(f, " ({min} to {max})"),
                         None => Ok(()),
                     }
                 }
-                Fault::Precision => {
+                ParseError::Precision => {
                     write!(f, "`{text}` has more decimal places than {data_type} stores")
                 }
             },
@@ -108,16 +108,16 @@ mod tests {
 
     #[test]
     fn value_errors_name_the_text_and_the_type() {
-        let overflow = Problem::value("300", &ColumnType::UInt8, Fault::Range);
+        let overflow = CellError::value("300", &ColumnType::UInt8, ParseError::Range);
         assert_eq!(overflow.to_string(), "`300` overflows uint8 (0 to 255)");
-        let form = Problem::value("NA", &ColumnType::Int64, Fault::Form);
+        let form = CellError::value("NA", &ColumnType::Int64, ParseError::Form);
         assert!(form.to_string().contains("--null"), "{form}");
     }
 
     #[test]
     fn long_texts_are_truncated_in_messages() {
         let long = "é".repeat(500);
-        let shown = Problem::value(&long, &ColumnType::Int64, Fault::Form).to_string();
+        let shown = CellError::value(&long, &ColumnType::Int64, ParseError::Form).to_string();
         assert!(shown.len() < 250 && shown.contains("..."), "{shown}");
     }
 }

@@ -5,7 +5,7 @@ use tidewater_cluster_tests::disk::SmallDisk;
 use tidewater_cluster_tests::workload::{LoadOptions, Workload};
 use tidewater_cluster_tests::{Result, wait};
 
-use super::noise::{Loaded, Noise};
+use super::incompressible_table::{Loaded, Noise};
 use super::{expect, expect_committed_by};
 use crate::support::{SETTLED_WITHIN, conclude};
 

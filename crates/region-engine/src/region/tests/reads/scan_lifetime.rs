@@ -29,7 +29,8 @@ impl Clock for ManualClock {
 #[tokio::test]
 async fn scan_fails_after_its_maximum_duration() {
     let clock = Arc::new(ManualClock::default());
-    let options = EngineOptions { scan_life: Duration::from_secs(60), ..EngineOptions::default() };
+    let options =
+        EngineOptions { scan_lifetime: Duration::from_secs(60), ..EngineOptions::default() };
     let env = RegionEnv::new(
         Storage::memory(),
         clock.clone(),
