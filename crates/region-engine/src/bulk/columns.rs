@@ -79,8 +79,8 @@ mod tests {
 
     use super::*;
     use crate::manifest::samples::schema;
-    use crate::sst::convert::StoredUnits;
     use crate::sst::format::{FORMAT, file_schema};
+    use crate::sst::units::StoredUnits;
 
     fn leaves(count: usize) -> HashMap<ColumnId, usize> {
         let ids = [ColumnId(1), ColumnId(2), SEQUENCE_ID, EPOCH_ID, OP_ID];

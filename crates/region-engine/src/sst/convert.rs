@@ -24,48 +24,8 @@ use arrow::datatypes::{
     TimestampSecondType,
 };
 
+use super::units::StoredUnit;
 use crate::EngineError;
-
-/// Unit in which a file stores a column of seconds or milliseconds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum StoredUnit {
-    /// Microseconds, unless a value overflows.
-    Micros,
-    /// Milliseconds, which hold all values that a write accepts.
-    Millis,
-}
-
-/// Units in which a file stores its columns, in the order of the schema.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct StoredUnits(Vec<StoredUnit>);
-
-impl StoredUnits {
-    /// Returns the units that hold all values of these columns.
-    pub(crate) fn of(columns: &[ArrayRef]) -> Self {
-        Self(columns.iter().map(unit_of).collect())
-    }
-
-    /// Returns the units of `columns` columns without a value that overflows.
-    #[cfg(test)]
-    pub(crate) fn micros(columns: usize) -> Self {
-        Self(vec![StoredUnit::Micros; columns])
-    }
-
-    /// Returns whether these units hold all values that `other` holds.
-    pub(crate) fn cover(&self, other: &Self) -> bool {
-        self.0.iter().zip(&other.0).all(|(own, other)| own >= other)
-    }
-
-    /// Returns the units that hold all values that either holds.
-    pub(crate) fn union(&self, other: &Self) -> Self {
-        Self(self.0.iter().zip(&other.0).map(|(own, other)| *own.max(other)).collect())
-    }
-
-    /// Returns the units, one for each column.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = StoredUnit> {
-        self.0.iter().copied()
-    }
-}
 
 /// Returns the type that a column of `data_type` has in a file of format 2. `unit` concerns seconds
 /// and milliseconds only.
@@ -90,19 +50,6 @@ pub(crate) fn is_stored_type(format: u32, stored: &DataType, data_type: &DataTyp
             .into_iter()
             .any(|unit| *stored == stored_type(data_type, unit)),
     }
-}
-
-fn unit_of(array: &ArrayRef) -> StoredUnit {
-    let far = match array.data_type() {
-        DataType::Timestamp(TimeUnit::Second, _) => {
-            overflowing::<TimestampSecondType, 1_000_000>(array)
-        }
-        DataType::Timestamp(TimeUnit::Millisecond, _) => {
-            overflowing::<TimestampMillisecondType, 1_000>(array)
-        }
-        _ => None,
-    };
-    far.map_or(StoredUnit::Micros, |_| StoredUnit::Millis)
 }
 
 /// Converts a column to its type in a file.
@@ -161,7 +108,7 @@ fn rescaled(array: &ArrayRef, target: &DataType) -> Result<ArrayRef, String> {
 }
 
 /// Returns a value that overflows when multiplied, if there is one.
-fn overflowing<T, const FACTOR: i64>(array: &ArrayRef) -> Option<i64>
+pub(super) fn overflowing<T, const FACTOR: i64>(array: &ArrayRef) -> Option<i64>
 where
     T: ArrowTimestampType,
 {
@@ -217,6 +164,7 @@ mod tests {
     use arrow::compute::cast;
 
     use super::*;
+    use crate::sst::units::StoredUnits;
 
     fn at(unit: TimeUnit, zone: Option<&str>) -> DataType {
         DataType::Timestamp(unit, zone.map(Arc::from))
@@ -282,10 +230,8 @@ mod tests {
             for zone in [None, Some("+01:00")] {
                 let own = at(unit, zone);
                 let values = array(&own, &[Some(-1), None, Some(value), Some(-value), Some(0)]);
-                assert_eq!(
-                    StoredUnits::of(std::slice::from_ref(&values)),
-                    StoredUnits(vec![stored])
-                );
+                let units = StoredUnits::of(std::slice::from_ref(&values));
+                assert_eq!(units.iter().collect::<Vec<_>>(), [stored]);
                 let found = to_stored("t", &values, stored).unwrap();
                 let scaled = |value: i64| Some(value * factor);
                 let expected = [scaled(-1), None, scaled(value), scaled(-value), Some(0)];
@@ -316,18 +262,5 @@ mod tests {
         }
         let nanos = array(&at(TimeUnit::Nanosecond, None), &[Some(1_000)]);
         assert!(from_stored(&nanos, &at(TimeUnit::Microsecond, None)).is_err());
-    }
-
-    #[test]
-    fn units_cover_others_by_column() {
-        let units = |millis: [bool; 2]| {
-            let unit = |far| if far { StoredUnit::Millis } else { StoredUnit::Micros };
-            StoredUnits(millis.map(unit).to_vec())
-        };
-        let [none, first, second] = [[false; 2], [true, false], [false, true]].map(units);
-        assert!(first.cover(&none) && first.cover(&first));
-        assert!(!none.cover(&first) && !second.cover(&first));
-        assert_eq!(first.union(&second), units([true; 2]));
-        assert_eq!(none, StoredUnits::micros(2));
     }
 }

@@ -10,7 +10,8 @@ use parquet::schema::types::ColumnPath;
 use tidewater_common::ids::{ColumnId, RegionId};
 use tidewater_common::schema::{ColumnType, FIELD_ID_KEY, TableSchema};
 
-use super::convert::{StoredUnits, stored_type};
+use super::convert::stored_type;
+use super::units::StoredUnits;
 use crate::EngineError;
 
 /// Sequence of each row version (uint64).

@@ -14,12 +14,13 @@ use tidewater_common::keys::KeyRange;
 use tidewater_common::rows::{bytes_of, rows_within};
 use tidewater_common::schema::TableSchema;
 
-use super::convert::{StoredUnits, to_stored};
+use super::convert::to_stored;
 use super::format::{
     BLOCKS_KEY, KEY_INDEX_KEY, NAN_KEY, PAGE_ROWS, ROW_GROUP_ROWS, SLICE_BYTES, encode_checksums,
     encode_ids, encode_keys, file_schema, group_is_full, properties,
 };
 use super::sink::{PartReceiver, PartSink};
+use super::units::StoredUnits;
 use crate::EngineError;
 use crate::expiry::as_numbers;
 use crate::file_meta::{FileMeta, FileTail, TimeRange};

@@ -352,28 +352,37 @@ async fn compaction_of_far_times_ends_file_before_them() {
 }
 
 #[tokio::test]
-async fn rows_with_equal_keys_are_kept_when_far_time_ends_file() {
+async fn append_only_rows_keep_order_around_far_times() {
     let mut table = table();
     table.options.write_mode = WriteMode::AppendOnly;
     let storage = Storage::memory();
-    let region = Region::new(env(storage.clone()), table, Sequence(0), Sequence(0)).unwrap();
+    let region =
+        Region::new(env(storage.clone()), table.clone(), Sequence(0), Sequence(0)).unwrap();
     region.take_ownership(owner(1), GROUP).await.unwrap();
+    // One write with many rows of one key, more than a batch of a merge has in a test.
     let row = |n: i64| {
         let seconds = if n == 300 { i64::MAX / 1_000 } else { n };
         ("host".to_owned(), 5, Some(seconds), n)
     };
     let rows: Vec<TimeRow> = (0..600).map(row).collect();
-    for (sequence, rows) in (1..).zip(rows.chunks(50)) {
-        put(&region, sequence, rows);
+    let reference = Region::new(env(Storage::memory()), table, Sequence(0), Sequence(0)).unwrap();
+    reference.take_ownership(owner(1), GROUP).await.unwrap();
+    reference.load().await.unwrap();
+    for region in [&region, &reference] {
+        put(region, 1, &rows);
     }
-    let before = rows_of(&region).await;
     region.flush().await.unwrap();
-    assert_eq!(rows_of(&region).await.num_rows(), before.num_rows());
-    assert_eq!(region.files().len(), 2, "the file ends before the far time");
-    put(&region, 100, &rows[..1]);
+    assert_eq!(region.files().len(), 1, "rows with equal key and sequence are in one file");
+    assert_eq!(rows_of(&region).await, rows_of(&reference).await);
+    for region in [&region, &reference] {
+        put(region, 2, &rows[..1]);
+    }
     region.flush().await.unwrap();
     region.compact(Scope::Whole, Epoch(0), &Attempt::default()).await.unwrap().unwrap();
-    assert_eq!(rows_of(&region).await.num_rows(), 601);
+    assert_eq!(region.files().len(), 1, "rows with equal key and sequence are in one file");
+    assert_eq!(rows_of(&region).await, rows_of(&reference).await);
+    let millis = DataType::Timestamp(TimeUnit::Millisecond, None);
+    assert_eq!(stored_types(&storage, &region.files()[0]).await[2], millis);
 }
 
 #[tokio::test]
