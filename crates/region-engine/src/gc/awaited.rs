@@ -30,6 +30,23 @@ pub struct HookPositions {
     pub max_versions_behind: u64,
 }
 
+/// Times up to which a pass collects in one region, milliseconds since the Unix epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RegionFloor {
+    /// The floor of the pass.
+    pub pass_ms: u64,
+    /// The floor of the region: that of the pass, or earlier while a hook has yet to receive a version
+    /// before it. Objects between the two are kept for the hook.
+    pub region_ms: u64,
+}
+
+impl RegionFloor {
+    /// Returns the floor of a region for which no hook waits.
+    pub fn of_pass(pass_ms: u64) -> Self {
+        Self { pass_ms, region_ms: pass_ms }
+    }
+}
+
 /// The part of one region's manifest that is kept: this checkpoint, and everything after it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct RetainedManifest {
@@ -61,10 +78,11 @@ impl HookPositions {
 
     /// Returns the floor of a region in a pass with this floor: files are kept that a version
     /// removed which a hook has yet to receive.
-    pub(super) fn floor(&self, state: &ManifestState, floor_ms: u64) -> u64 {
-        let Some(least) = self.least(state) else { return floor_ms };
+    pub(super) fn floor(&self, state: &ManifestState, pass_ms: u64) -> RegionFloor {
+        let Some(least) = self.least(state) else { return RegionFloor::of_pass(pass_ms) };
         let times = state.slots.range(least.next()..).map(|(_, slot)| slot.time_ms);
-        times.min().map_or(floor_ms, |since| since.min(floor_ms))
+        let region_ms = times.min().map_or(pass_ms, |since| since.min(pass_ms));
+        RegionFloor { pass_ms, region_ms }
     }
 
     /// Returns the least version that a hook within the limits has received.
@@ -141,8 +159,11 @@ mod tests {
 
     #[test]
     fn floor_stays_at_first_version_that_hook_awaits() {
-        let floor =
-            |known: &[u64], oldest, most| positions(known, oldest, most).floor(&state(), 175);
+        let floor = |known: &[u64], oldest, most| {
+            let floor = positions(known, oldest, most).floor(&state(), 175);
+            assert_eq!(floor.pass_ms, 175);
+            floor.region_ms
+        };
         assert_eq!(floor(&[], 0, 100), 175);
         assert_eq!(floor(&[20], 0, 100), 175, "the hook has received everything");
         assert_eq!(floor(&[18], 0, 100), 175, "the next version is above the floor");
@@ -155,7 +176,7 @@ mod tests {
         if let Some(slot) = late.slots.get_mut(&ManifestVersion(15)) {
             slot.time_ms = 33;
         }
-        assert_eq!(positions(&[11], 0, 100).floor(&late, 175), 33);
+        assert_eq!(positions(&[11], 0, 100).floor(&late, 175).region_ms, 33);
     }
 
     #[test]

@@ -225,8 +225,8 @@ impl CollectionPass<'_> {
                     }
                 };
                 let positions = &self.collector.hook_positions;
-                let floor_ms = positions.floor(&state, self.request.floor_ms);
-                named::each(&state, floor_ms, |name, why| {
+                let floor = positions.floor(&state, self.request.floor_ms);
+                named::each(&state, floor, |name, why| {
                     if candidates.contains(&name) {
                         named.entry(name).or_insert(why);
                     }
