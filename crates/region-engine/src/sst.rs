@@ -18,6 +18,7 @@ pub(crate) mod plan;
 pub(crate) mod sink;
 pub(crate) mod source;
 pub(crate) mod statistics;
+pub(crate) mod units;
 pub(crate) mod writer;
 
 pub use self::footer::FooterCache;
