@@ -163,7 +163,7 @@ impl RaftNetworkV2<TypeConfig> for GroupNetwork {
         let response = self.heartbeat(call, &request, option.soft_ttl()).await?;
         let result = wire::append_result_from_wire(response, request.vote.leader_id.term)
             .map_err(|error| call.network_error(error))?;
-        if matches!(result, Ok(_)) && !AppendRange::of(&request).admits(&result) {
+        if result.is_ok() && !AppendRange::of(&request).admits(&result) {
             return Err(call.network_error("it acknowledges entries that were not sent"));
         }
         if !matches!(result, Err(StreamAppendError::HigherVote(_))) {
