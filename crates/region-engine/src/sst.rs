@@ -7,6 +7,7 @@
 //! used. Any flipped bit therefore gives an error that names the object, never wrong rows.
 
 pub(crate) mod blocks;
+pub(crate) mod column_pages;
 pub(crate) mod convert;
 pub(crate) mod decode;
 pub(crate) mod fetch;

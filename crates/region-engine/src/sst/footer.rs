@@ -9,11 +9,11 @@ use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
 use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader};
 use tidewater_common::ids::{ColumnId, FileId};
 
+use super::column_pages::{ColumnPages, pages};
 use super::format::{
     BLOCKS_KEY, FORMAT, FORMAT_KEY, KEY_INDEX_KEY, NAN_KEY, PAGE_ROWS, column_of, decode_checksums,
     decode_ids, decode_keys,
 };
-use super::plan::{ColumnPages, pages};
 use crate::EngineError;
 use crate::cache::lru::Lru;
 use crate::file_meta::FileMeta;
