@@ -37,4 +37,5 @@ mod reflection;
 mod restart;
 mod s3;
 mod scan_results;
+mod stubs;
 mod support;
