@@ -16,6 +16,7 @@ mod commands;
 mod compactors;
 mod durable_hooks;
 mod faulty_store;
+mod file_readers;
 mod flights;
 mod forged;
 mod freeze;

@@ -14,7 +14,7 @@ pub(super) struct MetricTable {
 }
 
 /// All tables, in the order of `docs/metrics.md`.
-pub(super) const TABLES: [MetricTable; 6] = [
+pub(super) const TABLES: [MetricTable; 7] = [
     MetricTable {
         title: "Data nodes",
         source: "data-node/src/meters.rs",
@@ -39,6 +39,11 @@ pub(super) const TABLES: [MetricTable; 6] = [
         title: "Compactors",
         source: "compactor-node/src/meters.rs",
         metrics: tidewater_compactor_node::METRICS,
+    },
+    MetricTable {
+        title: "Meta nodes",
+        source: "meta-node/src/meters.rs",
+        metrics: tidewater_meta_node::METRICS,
     },
     MetricTable {
         title: "Connections: every process",
