@@ -68,6 +68,11 @@ impl WatchedCatalog {
         }
     }
 
+    /// Reads the current records.
+    pub(crate) fn read<T>(&self, read: impl FnOnce(&CatalogRecords) -> T) -> T {
+        read(&self.records.read())
+    }
+
     /// Waits for a revision, then checks a call against the records. `revision` 0: the current one.
     pub(crate) async fn check<T>(
         &self,

@@ -4,8 +4,7 @@
 //!
 //! - `slot`: the node's replica, once it has one; `meta`: registration, heartbeats, the catalog;
 //!   `registration`: limits of registrations; `watch`: the stream of catalog changes; `admin`: tables, members, leaders; `members`: members of
-//!   group 0; `hooks`: configured hooks; `cursors`: positions of durable hooks; `status`: problems of the
-//!   cluster (pure).
+//!   group 0; `hooks`: configured hooks; `cursors`: positions of durable hooks.
 
 mod admin;
 mod cursors;
@@ -14,7 +13,6 @@ mod members;
 mod meta;
 mod registration;
 mod slot;
-mod status;
 mod watch;
 
 pub(crate) use self::admin::AdminService;

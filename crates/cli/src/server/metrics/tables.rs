@@ -14,7 +14,7 @@ pub(super) struct MetricTable {
 }
 
 /// All tables, in the order of `docs/metrics.md`.
-pub(super) const TABLES: [MetricTable; 6] = [
+pub(super) const TABLES: [MetricTable; 7] = [
     MetricTable {
         title: "Data nodes",
         source: "data-node/src/meters.rs",
@@ -34,6 +34,11 @@ pub(super) const TABLES: [MetricTable; 6] = [
         title: "Raft log: meta nodes and data nodes",
         source: "crates/raft-store/src/meters.rs",
         metrics: tidewater_raft_store::METRICS,
+    },
+    MetricTable {
+        title: "Meta nodes",
+        source: "meta-node/src/meters.rs",
+        metrics: tidewater_meta_node::METRICS,
     },
     MetricTable {
         title: "Compactors",
