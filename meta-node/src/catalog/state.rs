@@ -236,6 +236,7 @@ impl MetaState {
             nodes: self.nodes.values().map(|node| node.as_ref().into()).collect(),
             hooks: self.hooks.values().map(|hook| hook.as_ref().into()).collect(),
             has_table_changes: false,
+            next_route_id: 0,
         }
     }
 
@@ -244,6 +245,7 @@ impl MetaState {
         let mut snapshot = self.catalog_snapshot();
         self.publish_changes(&mut snapshot.tables);
         snapshot.has_table_changes = true;
+        snapshot.next_route_id = self.next_route_id.get();
         snapshot
     }
 

@@ -11,7 +11,6 @@ use tidewater_proto::v1::{self, LoadPhase, ProblemKind, TableState};
 
 use super::ClusterKnowledge;
 use crate::catalog::{MetaState, Table, TableChange};
-use crate::commands::is_overdue;
 
 /// Time in which an operation on a table usually completes.
 const OPERATION_LIMIT: Duration = Duration::from_secs(10);
@@ -36,22 +35,18 @@ pub(crate) type TableOperation = (TableId, TableState, u64);
 
 /// Returns the operations on tables that are in progress.
 pub(super) fn operations(state: &MetaState) -> BTreeSet<TableOperation> {
-    let is_in_progress = |table: &&Arc<Table>| operation(state, table).is_some();
+    let is_in_progress = |table: &&Arc<Table>| operation(table).is_some();
     let tables = state.tables().filter(is_in_progress);
     tables.map(|table| (table.id, table.state, table.changes)).collect()
 }
 
 /// Returns the past participle of the operation that is in progress on a table.
-fn operation(state: &MetaState, table: &Table) -> Option<&'static str> {
+fn operation(table: &Table) -> Option<&'static str> {
     match (table.state, &table.change) {
         (TableState::Creating, _) => Some("created"),
         (TableState::Dropping, _) => Some("dropped"),
-        // The loader is staging files.
-        (_, Some(TableChange::Load(load)))
-            if load.phase == LoadPhase::Staging && !is_overdue(state, load) =>
-        {
-            None
-        }
+        // The loader is staging files, until its deadline at most.
+        (_, Some(TableChange::Load(load))) if load.phase == LoadPhase::Staging => None,
         (_, change) => change.as_ref().map(TableChange::verb),
     }
 }
@@ -59,7 +54,7 @@ fn operation(state: &MetaState, table: &Table) -> Option<&'static str> {
 /// Returns the problem of a table on which an operation takes too long.
 fn unfinished(known: &ClusterKnowledge<'_>, table: &Table) -> Option<Problem> {
     let name = &table.name;
-    let operation = operation(known.state, table)?;
+    let operation = operation(table)?;
     let in_progress = known.operations.get(&(table.id, table.state, table.changes));
     let mut age = in_progress.copied().unwrap_or_default();
     if table.state == TableState::Creating {
