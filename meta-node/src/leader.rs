@@ -16,6 +16,7 @@
 //!   the same with the files of another table, or with staged files; `garbage`: schedule of garbage
 //!   collection.
 //! - `clocks`: agreement of clocks, and the next reading of replicated time (pure).
+//! - `problems`: problems of the cluster, for its status (pure), and their begin.
 //! - `leader_term`: starts, runs and stops the tasks of a term.
 
 pub(crate) mod clocks;
@@ -27,6 +28,7 @@ mod leader_term;
 mod loads;
 mod observations;
 mod plan;
+pub(crate) mod problems;
 mod step_failures;
 mod steps;
 mod tables;

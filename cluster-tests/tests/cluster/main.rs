@@ -30,6 +30,7 @@ mod lost_nodes;
 mod memory;
 mod nycflights;
 mod partition;
+mod problems;
 mod python;
 mod quiet_start;
 mod readme;
