@@ -10,6 +10,7 @@
 //! - `leader`: tasks of the leader: replicated time, failure detection, placement, procedures.
 //! - `services`: the RPC services `Meta`, `Admin`, `HookAdmin` and `HookCursors`.
 //! - `join`: the handshake by which a node with an empty directory joins a cluster.
+//! - `meters`: metrics.
 //! - [`node`]: start and shutdown of the complete node in a process.
 //!
 //! Start reading at [`commands`].
@@ -20,7 +21,9 @@ pub mod group;
 mod join;
 mod leader;
 pub mod machine;
+mod meters;
 pub mod node;
 mod services;
 
+pub use meters::METRICS;
 pub use node::{Bootstrap, Meta, MetaError, MetaOptions};

@@ -146,6 +146,7 @@ impl WatchCursor {
                 let published = |delta: &Arc<v1::CatalogDelta>| {
                     let mut delta = delta.as_ref().clone();
                     state.publish_changes(&mut delta.table_upserts);
+                    state.publish_starts(&mut delta.node_upserts);
                     Event::Delta(delta)
                 };
                 deltas.iter().map(published).collect()

@@ -15,8 +15,9 @@ use tidewater_proto::v1::{self, Reason};
 use tidewater_rpc::ConnectPolicy;
 use tokio::time::Instant;
 
+use super::dispatch::Sender;
 use super::host::{HostedGroup, RaftHost};
-use super::peer_check::{PeerMessage, PeerViolation, ReplicaView, check_peer};
+use super::peer_check::{PeerMessage, PeerViolation, ReplicaView, check_peer, check_start};
 use crate::meters;
 use crate::types::{StoredMembership, wire};
 
@@ -24,6 +25,15 @@ use crate::types::{StoredMembership, wire};
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
 impl RaftHost {
+    /// Refuses a message of a process that a newer one of the same node has superseded.
+    pub(super) fn check_start(&self, group: GroupId, sender: Sender) -> Result<(), Refusal> {
+        let newest = self.newest_start(NodeId(sender.node));
+        let Err(violation) = check_start(sender.boot, newest) else { return Ok(()) };
+        let text = format!("group {group} refuses a message of node {}: {violation}", sender.node);
+        self.note_refusal(group, violation.label(), &text, sender.address);
+        Err(Refusal::new(Reason::DirectoryCopied, text))
+    }
+
     /// Refuses a message that no member of the group sends. `from`: the sender's address.
     pub(super) fn admit(
         self: &Arc<Self>,
@@ -85,6 +95,7 @@ async fn ask_members(
                 source_node: own,
                 target_node: *id,
                 group_id: group.get(),
+                source_boot: 0,
             };
             async move {
                 tokio::time::timeout(ANSWER_TIMEOUT, ask(address, header)).await.ok().flatten()
