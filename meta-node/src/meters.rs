@@ -19,6 +19,9 @@ pub const METRICS: &[Metric] = &[
     Metric::gauge("tidewater_problems", MetricUnit::Count).labels(&["kind"]).describe(
         "Problems that the meta leader reports in the cluster status, 0 on other meta nodes.",
     ),
+    Metric::gauge("tidewater_meta_state_differs", MetricUnit::Count).describe(
+        "Whether this meta node's catalog differs from the leader's at the same log index (1 or 0).",
+    ),
 ];
 
 /// Counts a call of a node that contradicts the catalog.
@@ -41,4 +44,9 @@ pub(crate) fn set_problems(problems: &[LastingProblem]) {
     for (kind, count) in counts {
         gauge!("tidewater_problems", "kind" => name(kind)).set(f64::from(count));
     }
+}
+
+/// Sets whether the state of this replica differs from the leader's.
+pub(crate) fn set_state_differs(differs: bool) {
+    gauge!("tidewater_meta_state_differs").set(f64::from(u8::from(differs)));
 }

@@ -147,6 +147,7 @@ impl WatchCursor {
                     let mut delta = delta.as_ref().clone();
                     state.publish_changes(&mut delta.table_upserts);
                     delta.next_route_id = state.next_route_id().get();
+                    state.publish_starts(&mut delta.node_upserts);
                     Event::Delta(delta)
                 };
                 deltas.iter().map(published).collect()

@@ -15,8 +15,9 @@ use tidewater_proto::v1::{self, Reason};
 use tidewater_rpc::ConnectPolicy;
 use tokio::time::Instant;
 
+use super::dispatch::Sender;
 use super::host::{HostedGroup, RaftHost};
-use super::peer_check::{PeerMessage, PeerViolation, ReplicaView, check_peer};
+use super::peer_check::{PeerMessage, PeerViolation, ReplicaView, check_peer, check_start};
 use crate::meters;
 use crate::types::{StoredMembership, wire};
 
@@ -36,7 +37,17 @@ impl RaftHost {
             source_node: self.node_id().get(),
             target_node: to.get(),
             group_id: group.get(),
+            source_boot: 0,
         }
+    }
+
+    /// Refuses a message of a process that a newer one of the same node has superseded.
+    pub(super) fn check_start(&self, group: GroupId, sender: Sender) -> Result<(), Refusal> {
+        let newest = self.newest_start(NodeId(sender.node));
+        let Err(violation) = check_start(sender.boot, newest) else { return Ok(()) };
+        let text = format!("group {group} refuses a message of node {}: {violation}", sender.node);
+        self.note_refusal(group, violation.label(), &text, sender.address);
+        Err(Refusal::new(Reason::DirectoryCopied, text))
     }
 
     /// Refuses a message that no member of the group sends. `from`: the sender's address.
