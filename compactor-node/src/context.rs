@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tidewater_common::clock::ClusterClock;
+use tidewater_common::clock::{Clock, ClusterClock};
 use tidewater_common::ids::{ClusterId, NodeId};
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::{CompactorLoad, Reason};
@@ -58,7 +58,8 @@ impl CompactorContext {
             memory_bytes: capacity.memory_bytes,
             memory_used_bytes: in_use.memory_bytes,
             disk_free_bytes: room.map(|room| room.saturating_sub(in_use.unwritten_bytes)),
-            draining: in_use.draining,
+            // With a wrong clock it refuses every job.
+            draining: in_use.draining || self.clock.check().is_err(),
             jobs_of: self.jobs.by_source(),
         }
     }

@@ -8,10 +8,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use parking_lot::RwLock;
-use tidewater_common::ids::Incarnation;
+use tidewater_common::ids::{Incarnation, RegionId};
 use tidewater_common::keys::split_global_key;
 use tidewater_common::refusal::Refusal;
-use tidewater_proto::v1::{self, Reason, watch_event::Event};
+use tidewater_proto::v1::{self, NodeState, Reason, watch_event::Event};
 use tokio::sync::watch;
 
 /// Longest wait of a call for the revision that it names.
@@ -35,6 +35,8 @@ pub(crate) struct RegionPlace {
 pub(crate) struct CatalogRecords {
     /// Tables name the changes in progress.
     pub(crate) has_table_changes: bool,
+    /// All ids of regions that exist or have existed are smaller. 0: the meta node does not send it.
+    pub(crate) next_region_id: u64,
     pub(crate) tables: BTreeMap<u32, v1::Table>,
     pub(crate) regions: BTreeMap<u64, RegionPlace>,
     pub(crate) groups: BTreeMap<u64, v1::Group>,
@@ -70,6 +72,17 @@ impl WatchedCatalog {
         }
     }
 
+    /// Returns the regions of all tables.
+    pub(crate) fn region_ids(&self) -> Vec<RegionId> {
+        self.records.read().regions.keys().copied().map(RegionId).collect()
+    }
+
+    /// Returns whether a node is up.
+    pub(crate) fn is_up(&self, node: u64) -> bool {
+        let records = self.records.read();
+        records.nodes.get(&node).is_some_and(|node| node.state() == NodeState::Up)
+    }
+
     /// Waits for a revision, then checks a call against the records. `revision` 0: the current one.
     pub(crate) async fn check<T>(
         &self,
@@ -97,6 +110,7 @@ impl From<&v1::CatalogSnapshot> for CatalogRecords {
         let place = |route: &v1::Route| Some((route.route_id, place(route)?));
         Self {
             has_table_changes: snapshot.has_table_changes,
+            next_region_id: snapshot.next_route_id,
             tables: snapshot.tables.iter().map(|table| (table.table_id, table.clone())).collect(),
             regions: snapshot.routes.iter().filter_map(place).collect(),
             groups: snapshot.groups.iter().map(|group| (group.group_id, group.clone())).collect(),
@@ -107,6 +121,7 @@ impl From<&v1::CatalogSnapshot> for CatalogRecords {
 
 impl CatalogRecords {
     fn apply(&mut self, delta: &v1::CatalogDelta) {
+        self.next_region_id = self.next_region_id.max(delta.next_route_id);
         for table in &delta.table_deletes {
             self.tables.remove(table);
         }

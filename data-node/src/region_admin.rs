@@ -28,7 +28,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
-use self::sweep::{GarbageStream, Sweeper};
+use self::sweep::{GarbageStream, Sweeper, logged_versions};
+use crate::control::count_contradiction;
 use crate::group::hosted::HostedRegion;
 use crate::group::refusals;
 use crate::group::replica::GroupReplica;
@@ -303,9 +304,13 @@ impl RegionAdmin for RegionAdminService {
     ) -> Result<Response<GarbageStream>, Status> {
         let node = self.groups.context();
         let request = request.into_inner();
-        check_header(node.cluster, node.node, request.header.as_ref())?;
-        let pass = self.sweeper.start(node.env.clone(), node.node, request)?;
-        Ok(Response::new(pass))
+        let logged = logged_versions(&request, &node.catalog.region_ids());
+        let pass = check_header(node.cluster, node.node, request.header.as_ref())
+            .and_then(|()| self.sweeper.start(node.env.clone(), node.node, request, logged));
+        let pass = pass.inspect_err(|problem| {
+            count_contradiction("sweep_store", problem);
+        });
+        Ok(Response::new(pass?))
     }
 
     type CompactRegionStream = CompactionStream;

@@ -1,13 +1,32 @@
-//! Metrics of meta nodes. Names are stable.
+//! Metrics of a meta node. Names are stable; counters start with the process.
 
-use metrics::gauge;
+use metrics::{counter, gauge};
 use tidewater_common::metric::{Metric, MetricUnit};
+use tidewater_common::reason::label;
+use tidewater_proto::v1::Reason;
 
-/// Metrics of meta nodes.
-pub const METRICS: &[Metric] = &[Metric::gauge("tidewater_meta_state_differs", MetricUnit::Count)
-    .describe(
+/// Metrics of a meta node.
+pub const METRICS: &[Metric] = &[
+    Metric::counter("tidewater_meta_calls_refused_total", MetricUnit::Count)
+        .labels(&["call", "reason"])
+        .describe("Calls of nodes that contradict the catalog."),
+    Metric::counter("tidewater_group_reports_ignored_total", MetricUnit::Count)
+        .describe("Reports of groups in heartbeats that no replica sends."),
+    Metric::gauge("tidewater_meta_state_differs", MetricUnit::Count).describe(
         "Whether this meta node's catalog differs from the leader's at the same log index (1 or 0).",
-    )];
+    ),
+];
+
+/// Counts a call of a node that contradicts the catalog.
+pub(crate) fn count_refused_call(call: &'static str, reason: Reason) {
+    let reason = label(reason);
+    counter!("tidewater_meta_calls_refused_total", "call" => call, "reason" => reason).increment(1);
+}
+
+/// Counts reports of groups that were ignored.
+pub(crate) fn count_ignored_reports(reports: usize) {
+    counter!("tidewater_group_reports_ignored_total").increment(reports as u64);
+}
 
 /// Sets whether the state of this replica differs from the leader's.
 pub(crate) fn set_state_differs(differs: bool) {

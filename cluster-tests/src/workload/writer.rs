@@ -21,13 +21,18 @@ impl Writer {
     /// # Errors
     /// If no meta node answers or the table does not exist.
     pub async fn connect(options: ClientOptions, table: &str, number: i64) -> Result<Self> {
-        let explain = |error: ClientError| {
-            HarnessError::violated(format!("writer {number} cannot start: {error}"))
-        };
-        let client = Client::connect(options).await.map_err(explain)?;
+        let client = Client::connect(options).await.map_err(|error| explain(number, &error))?;
+        Self::of_client(&client, table, number).await
+    }
+
+    /// Uses a client that other writers share; `number` identifies the rows.
+    ///
+    /// # Errors
+    /// If the table does not exist.
+    pub async fn of_client(client: &Client, table: &str, number: i64) -> Result<Self> {
         // One lane: one write in flight, so that the outcome of each is its own.
         let options = WriterOptions { lanes: 1, queue_batches: 1, ..WriterOptions::default() };
-        let table = client.writer(table, options).await.map_err(explain)?;
+        let table = client.writer(table, options).await.map_err(|error| explain(number, &error))?;
         Ok(Self { number, table })
     }
 
@@ -52,6 +57,10 @@ impl Writer {
         RecordBatch::try_new(self.table.table().schema.arrow(), columns)
             .map_err(|error| HarnessError::violated(format!("build rows: {error}")))
     }
+}
+
+fn explain(number: i64, error: &ClientError) -> HarnessError {
+    HarnessError::violated(format!("writer {number} cannot start: {error}"))
 }
 
 /// Returns a text that depends on the row and does not compress well.

@@ -11,7 +11,7 @@ use tidewater_cluster_tests::{HarnessError, Result, wait};
 use crate::support::{SETTLED_WITHIN, conclude, live_files};
 
 /// Returns the data files in the store, relative to its root.
-fn data_files(cluster: &Cluster) -> Result<BTreeSet<String>> {
+pub(crate) fn data_files(cluster: &Cluster) -> Result<BTreeSet<String>> {
     let root = cluster.objects();
     let mut found = BTreeSet::new();
     let mut directories = vec![root.clone()];

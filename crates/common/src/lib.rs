@@ -7,12 +7,14 @@
 //! - [`keys`]: order-preserving row keys, ranges of them, sorting.
 //! - [`metric`]: descriptions of metrics.
 //! - [`rows`]: record batches as encoded on the wire and in the log.
+//! - [`agreed_limits`]: limits that meta nodes and data nodes share.
 //! - [`backoff`]: waits between attempts.
 //! - [`clock`]: the wall clock as a trait, passed in by the caller.
 //! - [`log_rate`]: bounded rate of log lines about input of other processes.
 //! - [`header`]: the intended receiver of a call between nodes.
 //! - [`refusal`]: the RPC error, the one error type on the wire, and its mapping to a gRPC status.
 
+pub mod agreed_limits;
 pub mod backoff;
 pub mod clock;
 pub mod disk;

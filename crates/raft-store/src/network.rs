@@ -24,6 +24,7 @@ use tidewater_rpc::AddressBook;
 
 use crate::types::{Member, TypeConfig};
 
+mod answer_check;
 mod append_stream;
 mod confirmations;
 mod connections;

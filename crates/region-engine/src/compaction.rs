@@ -35,9 +35,9 @@ pub(crate) mod select;
 pub(crate) mod sub_job;
 pub(crate) mod wire;
 
-pub use self::compactor::{CommittedCompaction, CompactionLimits, Compactor};
+pub use self::compactor::{CommittedCompaction, Compactor};
 pub use self::job::{CompactionJob, OlderRows, OutputOptions};
-pub use self::options::{CompactionOptions, CompactionStrategy};
+pub use self::options::{CompactionLimits, CompactionOptions, CompactionStrategy};
 pub use self::pick::CompactionReason;
 pub use self::plan::{CompactionPlan, MAX_INPUTS, PlanError};
 pub use self::progress::{Attempt, CompactionProgress, ProgressSnapshot};

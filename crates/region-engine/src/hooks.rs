@@ -29,8 +29,8 @@
 //!
 //! # Layout
 //!
-//! - `hook`: the trait. `payload`: the arguments of its methods.
-//! - `plugins`: the registry. `kinds`: hooks from configuration. `sets`: registries created from
+//! - `hook`: the trait. `payload`: the arguments of its methods. `event`: a call as a value.
+//! - `plugins`: the registry. `registration`: its entries. `kinds`: hooks from configuration. `sets`: registries created from
 //!   lists in requests. `error`: their errors.
 //! - `durable`: hooks that are called by readers of the manifest.
 //! - `calls`: the hooks of one region, and one function for each event.
@@ -39,10 +39,12 @@
 mod calls;
 mod durable;
 mod error;
+mod event;
 mod hook;
 mod kinds;
 mod payload;
 mod plugins;
+mod registration;
 mod sets;
 mod shield;
 mod suspension;
@@ -56,7 +58,8 @@ pub use self::payload::{
     FilesRemoved, GcPass, ManifestKind, RegionMetaActionList, RegionRole, RegionSnapshot,
     RemovalReason, SstFileInfo, SstInfo,
 };
-pub use self::plugins::{HookRegistration, Plugins};
+pub use self::plugins::Plugins;
+pub use self::registration::HookRegistration;
 pub use self::sets::{HookSets, MAX_HOOKS};
 pub use self::shield::{HookState, HookStatus};
 pub use self::suspension::HookLimits;

@@ -14,6 +14,7 @@ fn snapshot(revision: u64) -> Event {
     Event::Snapshot(v1::CatalogSnapshot {
         revision,
         incarnation: 1,
+        next_route_id: 9,
         tables: vec![v1::Table { table_id: 3, ..v1::Table::default() }],
         routes: vec![
             route(7, 3, b"", Some(global_key(TableId(3), b"m"))),
@@ -47,9 +48,14 @@ async fn records_follow_snapshots_and_deltas() {
     assert_eq!(region(9).map(|place| place.incarnation), Some(2));
     catalog.follow(&Event::Delta(v1::CatalogDelta {
         revision: 7,
+        next_route_id: 12,
         route_deletes: vec![7],
         table_deletes: vec![3],
-        node_upserts: vec![v1::Node { node_id: 9, ..v1::Node::default() }],
+        node_upserts: vec![v1::Node {
+            node_id: 9,
+            state: v1::NodeState::Up.into(),
+            ..v1::Node::default()
+        }],
         group_upserts: vec![v1::Group { group_id: 2, ..v1::Group::default() }],
         ..v1::CatalogDelta::default()
     }));
@@ -58,6 +64,8 @@ async fn records_follow_snapshots_and_deltas() {
         Ok((records.tables.len(), records.nodes.len(), records.groups.len()))
     };
     assert_eq!(catalog.check(7, seen).await.unwrap(), (0, 1, 1));
+    assert!(catalog.is_up(9) && !catalog.is_up(8));
+    assert_eq!(catalog.records.read().next_region_id, 12);
     catalog.follow(&snapshot(8));
     assert_eq!(catalog.check(0, seen).await.unwrap(), (1, 0, 0));
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use tidewater_common::agreed_limits::CURSOR_VERSIONS_PER_MOVE;
 use tidewater_common::ids::ManifestVersion;
 use tidewater_proto::v1::CursorState;
 use tidewater_region_engine::EngineError;
@@ -12,8 +13,6 @@ use tokio::time::Instant;
 
 use super::cursor::{Cursor, CursorMove};
 
-/// Most versions of one delivery: bounds the versions that are repeated after a crash, and the memory.
-const MAX_VERSIONS: u64 = 64;
 /// Duration after which a delivery to a slow hook ends early, so that its cursor moves.
 const MAX_DURATION: Duration = Duration::from_secs(10);
 
@@ -91,7 +90,7 @@ async fn follow_tail(
     dropped: bool,
     hook: &DurableHook,
 ) -> DeliveryOutcome {
-    let found = match history(env, cursor.dir, cursor.version, MAX_VERSIONS).await {
+    let found = match history(env, cursor.dir, cursor.version, CURSOR_VERSIONS_PER_MOVE).await {
         Ok(found) => found,
         Err(error) => return DeliveryOutcome { to: None, error: Some(error.into()) },
     };

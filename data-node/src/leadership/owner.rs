@@ -129,7 +129,6 @@ impl Owner {
                 bytes = report.bytes,
                 "region flushed"
             );
-            meters::record_flush(report.rows, report.bytes);
         }
         // Also without files: an earlier flush with an unknown outcome may have committed, or its rows
         // may have cancelled each other out.

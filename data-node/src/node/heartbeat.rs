@@ -198,3 +198,43 @@ fn dated_ahead(groups: &Groups) -> Option<String> {
         ahead.as_secs()
     ))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use tidewater_raft_store::Member;
+    use tidewater_raft_store::types::{EntryPayload, Membership};
+
+    use super::*;
+    use crate::groups::tests::{GROUP, NODE, members, node, stop, until};
+
+    // A replica that a change removes would be stopped on it, and the change may never be committed.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn heartbeat_reports_committed_members() {
+        let folder = tempfile::tempdir().unwrap();
+        let groups = node(folder.path());
+        let replica = groups.start(GROUP).await.unwrap();
+        groups.initialize(&replica, members()).await.unwrap();
+        until("the first members are committed", async || !report(&replica).voters.is_empty())
+            .await;
+        let before = report(&replica);
+        let mut nodes = members();
+        nodes.insert(102, Member::new("127.0.0.1:1"));
+        let voters = [BTreeSet::from([NODE.get()]), BTreeSet::from([NODE.get(), 102])];
+        let joint = Membership::new(voters.to_vec(), nodes).unwrap();
+        let raft = replica.raft.clone();
+        let change = async move { raft.append_membership(joint, EntryPayload::Blank, []).await };
+        let changing = tokio::spawn(change);
+        until("the change is in the log", async || {
+            report(&replica).effective_index > before.effective_index
+        })
+        .await;
+        let during = report(&replica);
+        assert_eq!(during.voters, before.voters);
+        assert_eq!(during.membership_index, before.membership_index);
+        changing.abort();
+        drop(replica);
+        stop(groups).await;
+    }
+}

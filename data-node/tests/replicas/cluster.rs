@@ -166,6 +166,7 @@ impl Node {
         let raft_service = RaftService::new();
         raft_service.add_host(host.clone());
         let addresses = Arc::new(AddressBook::new());
+        host.set_addresses(addresses.clone());
         let env = RegionEnv::new(
             config.storage.clone(),
             Arc::new(SystemClock),

@@ -241,6 +241,7 @@ impl MetaState {
             nodes: self.nodes.values().map(|node| node.as_ref().into()).collect(),
             hooks: self.hooks.values().map(|hook| hook.as_ref().into()).collect(),
             has_table_changes: false,
+            next_route_id: 0,
         }
     }
 
@@ -250,6 +251,7 @@ impl MetaState {
         self.publish_changes(&mut snapshot.tables);
         self.publish_starts(&mut snapshot.nodes);
         snapshot.has_table_changes = true;
+        snapshot.next_route_id = self.next_route_id.get();
         snapshot
     }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use tidewater_common::agreed_limits::CLONE_STEP;
 use tidewater_common::ids::TableId;
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::{self, Reason};
@@ -70,7 +71,7 @@ fn copy_request(
         source_table_id: source.get(),
         source_region_id: from.route_id.get(),
         source_incarnation: from.incarnation.get(),
-        step: Some(v1::ProcedureStep { number: table.changes, step: 1 }),
+        step: Some(v1::ProcedureStep { number: table.changes, step: CLONE_STEP.1 }),
     }
 }
 

@@ -3,16 +3,18 @@
 
 use std::sync::Arc;
 
+use tidewater_common::agreed_limits::{LOAD_CLOSE_STEP, LOAD_OPEN_STEP};
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::{self, LoadPhase, meta_command::Kind};
+use tokio::time::Instant;
 
 use super::leader_term::LeaderTerm;
 use crate::catalog::{AtomicLoad, RouteDescriptor, Table};
 use crate::commands::is_overdue;
 
 /// Procedure steps of a load, as sent to regions.
-const OPEN_STEP: u32 = 1;
-const CLOSE_STEP: u32 = 2;
+const OPEN_STEP: u32 = LOAD_OPEN_STEP;
+const CLOSE_STEP: u32 = LOAD_CLOSE_STEP;
 
 impl LeaderTerm {
     /// Makes one attempt to advance a load to its next phase.
@@ -22,7 +24,8 @@ impl LeaderTerm {
         load: &AtomicLoad,
     ) -> Result<(), Refusal> {
         let advance = v1::AdvanceLoad { table_id: table.id.get(), number: table.changes };
-        if is_overdue(&self.group.view.read(), load) {
+        let overdue = is_overdue(&self.group.view.read(), load);
+        if overdue && self.observations.may_expire_loads(Instant::now()) {
             self.table_command(Kind::ExpireLoad(advance)).await?;
             tracing::warn!(
                 table = %table.name, area = %load.area,

@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use tidewater_common::clock::{ClockDifference, ClusterTime};
 use tidewater_common::ids::{GroupId, LogIndex, NodeId, TableId, Term};
 use tidewater_proto::v1;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 /// Maximum number of hook reports used from one heartbeat.
@@ -80,6 +80,7 @@ struct ObservationState {
     changed: BTreeMap<GroupId, ((Term, LogIndex), Instant)>,
     table_errors: BTreeMap<TableId, String>,
     registered_at: Option<Instant>,
+    jumped_at: Option<Instant>,
     own_clock: ClusterTime,
     own_difference: Option<ClockDifference>,
 }
@@ -118,12 +119,18 @@ pub(crate) struct ObservedCluster {
 /// Maximum wait for a leader's report on a membership that a step has changed.
 const REPORT_WAIT: Duration = Duration::from_secs(5);
 
+/// Time that a loader has for its next call after a jump of replicated time: more than the interval of
+/// its calls.
+const LOADER_RETURN: Duration = Duration::from_secs(90);
+
 /// Observations of the current leader term.
 #[derive(Debug, Default)]
 pub(crate) struct Observations {
     inner: Mutex<ObservationState>,
     /// Notified of changes that may need a step.
     pub(crate) changes: Notify,
+    /// Whether replicated time has followed the cluster's clocks in this term.
+    agreed: watch::Sender<bool>,
 }
 
 impl Observations {
@@ -134,6 +141,32 @@ impl Observations {
             registered_at: Some(now),
             ..ObservationState::default()
         };
+        self.agreed.send_replace(false);
+    }
+
+    /// Records that replicated time has followed the agreed time of the clocks.
+    pub(crate) fn record_agreement(&self) {
+        self.agreed.send_replace(true);
+    }
+
+    /// Records that replicated time is about to jump.
+    pub(crate) fn record_jump(&self, now: Instant) {
+        self.inner.lock().jumped_at = Some(now);
+    }
+
+    /// Returns whether a load past its deadline has expired. After a jump of replicated time, its loader
+    /// has time for the next call.
+    pub(crate) fn may_expire_loads(&self, now: Instant) -> bool {
+        let jumped_at = self.inner.lock().jumped_at;
+        jumped_at.is_none_or(|at| now.saturating_duration_since(at) >= LOADER_RETURN)
+    }
+
+    /// Waits until replicated time has followed the clocks in this term, for at most `limit`. After an
+    /// outage, replicated time jumps once: a deadline that was set before would have passed.
+    pub(crate) async fn wait_for_agreement(&self, limit: Duration) {
+        let mut agreed = self.agreed.subscribe();
+        // Otherwise no clocks are known, and time does not jump either.
+        let _ = tokio::time::timeout(limit, agreed.wait_for(|agreed| *agreed)).await;
     }
 
     /// Records a registration, which counts as a sign of life. The registration of a data node also
@@ -397,6 +430,39 @@ mod tests {
         assert_eq!(observed.leading_for, Duration::from_secs(1));
         assert!(observed.silent_for.is_empty() && observed.groups.is_empty());
         assert!(observed.hosted_for.is_empty() && observed.table_errors.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn agreement_of_clocks_is_awaited_in_each_term() {
+        let observations = Observations::default();
+        let limit = Duration::from_secs(5);
+        let waited = async || {
+            let begun = Instant::now();
+            observations.wait_for_agreement(limit).await;
+            begun.elapsed()
+        };
+        assert_eq!(waited().await, limit, "no clock is known");
+        let agreeing = async {
+            tokio::time::sleep(limit / 5).await;
+            observations.record_agreement();
+        };
+        let (first, ()) = tokio::join!(waited(), agreeing);
+        assert_eq!((first, waited().await), (limit / 5, Duration::ZERO));
+        observations.restart(Instant::now());
+        assert_eq!(waited().await, limit);
+    }
+
+    #[test]
+    fn loads_outlive_a_jump_of_time() {
+        let observations = Observations::default();
+        let now = Instant::now();
+        assert!(observations.may_expire_loads(now));
+        observations.record_jump(now);
+        let soon = Duration::from_secs(1);
+        assert!(!observations.may_expire_loads(now + LOADER_RETURN - soon));
+        assert!(observations.may_expire_loads(now + LOADER_RETURN));
+        observations.restart(now);
+        assert!(observations.may_expire_loads(now));
     }
 
     #[test]

@@ -9,6 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use tidewater_common::agreed_limits::REPLICAS_PER_GROUP;
 use tidewater_common::ids::{GroupId, LogIndex, NodeId, Term};
 use tidewater_proto::v1::{GroupState, NodeRole, NodeState};
 
@@ -16,7 +17,7 @@ use super::{ObservedCluster, ObservedGroup};
 use crate::catalog::{Group, MetaState, Node};
 
 /// Target number of replicas of a group.
-pub(crate) const REPLICAS: usize = 3;
+pub(crate) const REPLICAS: usize = REPLICAS_PER_GROUP;
 /// Time after which a group that is being created without a leader is abandoned.
 pub(crate) const CREATION_LIMIT: Duration = Duration::from_secs(30);
 /// Time after which a replica on a node that is not a member is stopped.

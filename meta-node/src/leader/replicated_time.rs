@@ -6,7 +6,7 @@ use std::time::Duration;
 use tidewater_proto::v1::{self, meta_command::Kind};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use super::clocks::next_tick;
+use super::clocks::{is_jump, next_tick};
 use super::leader_term::LeaderTerm;
 use crate::catalog::TICK_INTERVAL_MS;
 
@@ -23,10 +23,15 @@ impl LeaderTerm {
                 let state = self.group.view.read();
                 state.header().cluster_id.map(|_| state.header().time_ms)
             };
+            let agreed_ms = replicated_ms.and_then(|_| self.agree_on_time(now));
             let kind = match replicated_ms {
                 Some(replicated_ms) => {
-                    let agreed_ms = self.agree_on_time(now);
-                    Kind::AdvanceTime(next_tick(replicated_ms, now.duration_since(last), agreed_ms))
+                    let tick = next_tick(replicated_ms, now.duration_since(last), agreed_ms);
+                    if is_jump(replicated_ms, agreed_ms) {
+                        // First: no round may expire loads between.
+                        self.observations.record_jump(now);
+                    }
+                    Kind::AdvanceTime(tick)
                 }
                 // No other clock is known yet, and this one may be ahead: time counts from 0 until the
                 // first data node has sent its clock.
@@ -36,7 +41,12 @@ impl LeaderTerm {
                 }
             };
             match self.command(kind).await {
-                Ok(()) => last = now,
+                Ok(()) => {
+                    last = now;
+                    if agreed_ms.is_some() {
+                        self.observations.record_agreement();
+                    }
+                }
                 Err(error) => tracing::debug!(%error, "failed to advance replicated time"),
             }
         }

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tidewater_common::agreed_limits::CHANGE_STEP;
 use tidewater_common::ids::{GroupId, NodeId, RegionId, TableId};
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::{self, LoadPhase, Reason, TableState, meta_command::Kind};
@@ -122,7 +123,7 @@ impl LeaderTerm {
     ) -> Result<(), Refusal> {
         let group_id = route.group_id.get();
         let region_id = route.route_id.get();
-        let step = Some(v1::ProcedureStep { number: table.changes, step: 1 });
+        let step = Some(v1::ProcedureStep { number: table.changes, step: CHANGE_STEP });
         match change {
             TableChange::Alter { schema, options } => {
                 let request = v1::AlterRegionRequest {

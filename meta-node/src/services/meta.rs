@@ -1,6 +1,7 @@
 //! Implementation of the proto service `Meta`.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -13,6 +14,7 @@ use tidewater_proto::v1::{self, NodeRole, NodeState, Reason, meta_command::Kind,
 use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
+use super::refused_calls::RefusedCalls;
 use super::registration::{self, RegistrationRate};
 use super::{MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES, ReplicaSlot, RunningReplica, watch};
 use crate::catalog::{MetaState, Node};
@@ -30,12 +32,13 @@ pub(crate) struct MetaService {
     slot: ReplicaSlot,
     joiner: Arc<Joiner>,
     rate: Arc<Mutex<RegistrationRate>>,
+    refused: RefusedCalls,
 }
 
 impl MetaService {
     pub(crate) fn new(slot: ReplicaSlot, joiner: Arc<Joiner>) -> Self {
         let rate = Arc::new(Mutex::new(RegistrationRate::new(Instant::now())));
-        Self { slot, joiner, rate }
+        Self { slot, joiner, rate, refused: RefusedCalls::new() }
     }
 
     pub(crate) fn into_server(self) -> MetaServer<Self> {
@@ -91,7 +94,11 @@ impl MetaService {
         self.rate.lock().take(&state, request, now)
     }
 
-    fn heartbeat(&self, request: &v1::HeartbeatRequest) -> Result<v1::HeartbeatResponse, Refusal> {
+    fn heartbeat(
+        &self,
+        request: &v1::HeartbeatRequest,
+        from: Option<SocketAddr>,
+    ) -> Result<v1::HeartbeatResponse, Refusal> {
         let running = self.slot.get()?;
         running.group.check_leading()?;
         let ours = running.group.cluster_id.to_string();
@@ -140,6 +147,8 @@ impl MetaService {
         } else {
             let mut plausible = request.clone();
             plausible.groups.retain(|report| is_plausible(&state, request.node_id, report));
+            let ignored = request.groups.len() - plausible.groups.len();
+            self.refused.record_ignored(request.node_id, ignored, from);
             running.observations.record_heartbeat(&plausible, now);
         }
         let compactors = match node.role {
@@ -262,7 +271,10 @@ impl Meta for MetaService {
         &self,
         request: Request<v1::HeartbeatRequest>,
     ) -> Result<Response<v1::HeartbeatResponse>, Status> {
-        Ok(Response::new(self.heartbeat(request.get_ref())?))
+        let from = request.remote_addr();
+        let answer = self.heartbeat(request.get_ref(), from);
+        let answer = answer.inspect_err(|problem| self.refused.record("heartbeat", problem, from));
+        Ok(Response::new(answer?))
     }
 
     type WatchStream = EventStream;

@@ -64,6 +64,7 @@ fn snapshot() -> v1::CatalogSnapshot {
             .collect(),
         hooks: vec![],
         has_table_changes: true,
+        next_route_id: 15,
     }
 }
 

@@ -167,6 +167,7 @@ impl State {
                 nodes: Vec::new(),
                 hooks: Vec::new(),
                 has_table_changes: true,
+                next_route_id: 0,
             },
             regions,
             leader: 11,

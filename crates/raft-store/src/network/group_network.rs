@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use tonic::transport::Channel;
 use tonic::{Response, Status};
 
+use super::answer_check::AppendRange;
 use super::confirmations::Confirmations;
 use super::connections::ConnectionLane;
 use super::error::CallContext;
@@ -163,6 +164,9 @@ impl RaftNetworkV2<TypeConfig> for GroupNetwork {
         let response = self.heartbeat(call, &request, option.soft_ttl()).await?;
         let result = wire::append_result_from_wire(response, request.vote.leader_id.term)
             .map_err(|error| call.network_error(error))?;
+        if result.is_ok() && !AppendRange::of(&request).admits(&result) {
+            return Err(call.network_error("it acknowledges entries that were not sent"));
+        }
         if !matches!(result, Err(StreamAppendError::HigherVote(_))) {
             self.confirmations.record(self.target, Term(request.vote.leader_id.term), sent);
         }

@@ -4,8 +4,8 @@ use tidewater_common::ids::{Epoch, JobId, Sequence};
 use tidewater_common::keys::KeyRange;
 use tidewater_common::schema::{TableOptions, TableSchema};
 
-use super::compactor::CompactionLimits;
 use super::cut::sub_job_count;
+use super::options::CompactionLimits;
 use super::pick::CompactionReason;
 use super::runs::{Ranged, sorted_runs};
 use crate::expiry::Expiry;

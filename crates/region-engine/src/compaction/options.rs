@@ -42,3 +42,18 @@ impl Default for CompactionOptions {
         }
     }
 }
+
+/// Resources that a job may use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CompactionLimits {
+    /// Concurrent sub-jobs; each keeps one core busy.
+    pub parallelism: usize,
+    /// Bytes of memory. With less memory, fewer sub-jobs run concurrently, but always one.
+    pub memory_bytes: u64,
+}
+
+impl From<&CompactionOptions> for CompactionLimits {
+    fn from(options: &CompactionOptions) -> Self {
+        Self { parallelism: options.parallelism, memory_bytes: options.memory_bytes }
+    }
+}

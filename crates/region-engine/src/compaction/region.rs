@@ -8,8 +8,9 @@ use tidewater_common::keys::KeyRange;
 use tidewater_common::schema::{TableOptions, TableSchema};
 use tokio::time::Instant;
 
-use super::compactor::{CommittedCompaction, CompactionLimits, CompactionTarget, Compactor};
+use super::compactor::{CommittedCompaction, CompactionTarget, Compactor};
 use super::job::CompactionJob;
+use super::options::CompactionLimits;
 use super::plan::{CompactionPlan, PlanError, resolve};
 use super::progress::Attempt;
 use crate::EngineError;

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use tidewater_common::ids::{OwnerEpoch, RegionId, TableId};
 
 use super::error::HookError;
+use super::event::HookEvent;
 use super::hook::RegionHook;
 use super::payload::{
-    FilesRemoved, GcPass, ManifestKind, RegionMetaActionList, RegionRole, RegionSnapshot,
-    SstFileInfo,
+    FilesRemoved, GcPass, ManifestKind, RegionMetaActionList, RegionRole, SstFileInfo,
 };
 use super::plugins::Plugins;
 use crate::layout::RegionDir;
@@ -22,20 +22,6 @@ pub(crate) struct RegionHooks {
     plugins: Plugins,
     region: RegionId,
     table: TableId,
-}
-
-/// Events that hooks observe.
-#[derive(Debug)]
-pub(super) enum HookEvent {
-    SstFilesWritten { metadata: Arc<RegionSpec>, files: Arc<[SstFileInfo]> },
-    ManifestUpdated { actions: RegionMetaActionList, manifest: ManifestKind },
-    Opened { metadata: Arc<RegionSpec> },
-    Closed { metadata: Arc<RegionSpec> },
-    Dropped { metadata: Arc<RegionSpec> },
-    RoleChanged { old: RegionRole, new: RegionRole, epoch: OwnerEpoch },
-    FilesRemoved(FilesRemoved),
-    Gc(GcPass),
-    Bootstrap(RegionSnapshot),
 }
 
 impl RegionHooks {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use tidewater_common::ids::RegionId;
 
-use super::calls::HookEvent;
 use super::error::HookError;
+use super::event::HookEvent;
 use super::payload::{RegionMetaActionList, RegionSnapshot};
 use super::shield::ShieldedHook;
 use crate::manifest::history::PastDelta;

@@ -8,27 +8,9 @@ use tidewater_common::ids::TableId;
 
 use super::durable::DurableHook;
 use super::error::HookSetupError;
-use super::hook::RegionHookRef;
+use super::registration::HookRegistration;
 use super::shield::{HookStatus, ShieldedHook};
 use super::suspension::HookLimits;
-
-/// A hook with its name and scope.
-#[derive(Debug, Clone)]
-pub struct HookRegistration {
-    /// Unique within the registry.
-    pub name: String,
-    /// The kind that created it; `None` for hooks of the program itself.
-    pub kind: Option<String>,
-    /// The only table that it sees; `None`: all.
-    pub table: Option<TableId>,
-    /// Initially paused.
-    pub paused: bool,
-    /// Called by readers of the manifest, through [`Plugins::durable`], and not when an event
-    /// occurs.
-    pub durable: bool,
-    /// The hook.
-    pub hook: RegionHookRef,
-}
 
 /// Registry of hooks. Clones are handles to the same registry.
 #[derive(Debug, Clone, Default)]
@@ -43,21 +25,13 @@ struct Inner {
     hooks: RwLock<Vec<Arc<ShieldedHook>>>,
 }
 
-impl From<RegionHookRef> for HookRegistration {
-    /// Registers under the hook's own name, for all tables.
-    fn from(hook: RegionHookRef) -> Self {
-        let name = hook.name().to_owned();
-        Self { name, kind: None, table: None, paused: false, durable: false, hook }
-    }
-}
-
 impl Plugins {
     /// Creates an empty registry with these limits.
     pub fn new(limits: HookLimits) -> Self {
         Self { inner: Arc::new(Inner { limits, hooks: RwLock::default() }) }
     }
 
-    /// Adds a hook: a [`RegionHookRef`], or a [`HookRegistration`] for more options.
+    /// Adds a hook: a [`RegionHookRef`](super::RegionHookRef), or a [`HookRegistration`] for more options.
     ///
     /// # Errors
     /// [`HookSetupError::NameTaken`].

@@ -7,9 +7,9 @@ use parking_lot::Mutex;
 use tidewater_common::ids::{RegionId, TableId};
 use tokio::time::{Instant, timeout};
 
-use super::calls::HookEvent;
 use super::error::HookError;
-use super::plugins::HookRegistration;
+use super::event::HookEvent;
+use super::registration::HookRegistration;
 use super::suspension::{CallAdmission, CallOutcome, HealthChange, HookHealth, HookLimits};
 use crate::meters;
 

@@ -6,43 +6,22 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use tidewater_common::ids::{Epoch, JobId, ManifestVersion, Sequence};
+use tidewater_common::ids::{Epoch, JobId, Sequence};
 use tokio::sync::SemaphorePermit;
 use uuid::Uuid;
 
-use super::planned::PlannedCompaction;
+use super::planned::{CompactionReport, PlannedCompaction};
 use super::{Contents, Region};
 use crate::EngineError;
 use crate::compaction::plan::resolve;
 use crate::compaction::select::{CompactionSelection, SelectionContext, select};
-use crate::compaction::{
-    Attempt, CompactionPlan, CompactionReason, OutputOptions, ProgressSnapshot, Scope,
-};
+use crate::compaction::{Attempt, CompactionPlan, CompactionReason, OutputOptions, Scope};
 use crate::file_meta::{FileMeta, FileRef};
 use crate::manifest::ManifestState;
 
 /// Delay in milliseconds after which a row that has expired for reads also expires for compactions: a
 /// node whose clock is behind must not see an older version of an expired row.
 const MAX_CLOCK_SKEW_MS: u64 = 600_000;
-
-/// Result of a compaction.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CompactionReport {
-    /// Id of the job.
-    pub job_id: JobId,
-    /// Reason for choosing the input files.
-    pub why: CompactionReason,
-    /// A manifest version that contains the output files.
-    pub manifest_version: ManifestVersion,
-    /// Number of input files.
-    pub files_in: usize,
-    /// Size of the input files in bytes.
-    pub bytes_in: u64,
-    /// Number of output files.
-    pub files_out: usize,
-    /// Rows and bytes read and written.
-    pub done: ProgressSnapshot,
-}
 
 /// A compaction that the picker would choose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,16 +5,37 @@ use std::sync::Arc;
 use tidewater_common::ids::{JobId, ManifestVersion};
 
 use super::Region;
-use super::compact::CompactionReport;
 use crate::EngineError;
 use crate::compaction::compactor::CompactionTarget;
-use crate::compaction::{Attempt, CommittedCompaction, CompactionJob, CompactionPlan, Compactor};
+use crate::compaction::{
+    Attempt, CommittedCompaction, CompactionJob, CompactionPlan, CompactionReason, Compactor,
+    ProgressSnapshot,
+};
 use crate::hooks::ManifestKind;
 use crate::manifest::Author;
 use crate::manifest::history::{History, history};
 
 /// Number of deltas per read when searching for the delta of a job.
 const DELTAS_PER_READ: u64 = 64;
+
+/// Result of a compaction.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CompactionReport {
+    /// Id of the job.
+    pub job_id: JobId,
+    /// Reason for choosing the input files.
+    pub why: CompactionReason,
+    /// A manifest version that contains the output files.
+    pub manifest_version: ManifestVersion,
+    /// Number of input files.
+    pub files_in: usize,
+    /// Size of the input files in bytes.
+    pub bytes_in: u64,
+    /// Number of output files.
+    pub files_out: usize,
+    /// Rows and bytes read and written.
+    pub done: ProgressSnapshot,
+}
 
 /// A compaction that the owner has planned. Until it is dropped, other compactions of this replica
 /// leave its input files alone.

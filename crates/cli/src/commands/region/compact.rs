@@ -30,7 +30,7 @@ pub(crate) struct Options {
     table: Option<String>,
 
     /// Number of regions that are compacted at the same time, with --table
-    #[arg(long, value_name = "N", default_value_t = 4,
+    #[arg(long, value_name = "N", default_value_t = 4, requires = "table",
           value_parser = clap::value_parser!(u32).range(1..=256))]
     concurrency: u32,
 

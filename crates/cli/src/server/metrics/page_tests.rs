@@ -32,7 +32,9 @@ const LABELS: [(&str, &str); 6] = [
     ),
     (
         "reason",
-        "the error reason in lower case, without `REASON_`, from `proto/tidewater/v1/error.proto`",
+        "the error reason in lower case, without `REASON_`, from `proto/tidewater/v1/error.proto`; of Raft messages the broken rule: \
+         `source_differs`, `names_receiver`, `vote_kind`, `term_jump`, `not_member`, `malformed`, `command` (unknown kind), \
+         `committed` (contradicts committed entries) or `snapshot` (damaged)",
     ),
 ];
 
