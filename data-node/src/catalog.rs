@@ -72,6 +72,11 @@ impl WatchedCatalog {
         }
     }
 
+    /// Reads the current records.
+    pub(crate) fn read<T>(&self, read: impl FnOnce(&CatalogRecords) -> T) -> T {
+        read(&self.records.read())
+    }
+
     /// Returns the regions of all tables.
     pub(crate) fn region_ids(&self) -> Vec<RegionId> {
         self.records.read().regions.keys().copied().map(RegionId).collect()

@@ -5,6 +5,7 @@
 //! new calls, transfers the leadership of each led group to another voter, and stops its replicas;
 //! it flushes no memtables, since the log keeps their rows.
 
+mod conditions;
 mod handover;
 mod heartbeat;
 mod log_growth;

@@ -19,6 +19,7 @@
 //! - `table_attempts`: attempts on tables, their backoff and progress (pure); `table_tasks`: attempts in
 //!   progress; `group_permits`: limit of the calls to each group.
 //! - `clocks`: agreement of clocks, and the next reading of replicated time (pure); `replicated_time`: ticks.
+//! - `problems`: problems of the cluster, for its status (pure), and their begin.
 //! - `leader_term`: starts, runs and stops the tasks of a term.
 
 pub(crate) mod clocks;
@@ -32,6 +33,7 @@ mod loads;
 mod observations;
 mod placement_tasks;
 mod plan;
+pub(crate) mod problems;
 mod recording;
 mod replicated_time;
 mod step_failures;

@@ -147,8 +147,7 @@ impl NodeCore {
             hooks: self.hooks.lock().values().map(hook_report).collect(),
             compactor: None,
             clock_ms: SystemClock.now_ms(),
-            // A stub keeps nothing that a copy could lack.
-            boot: 0,
+            ..HeartbeatRequest::default()
         }
     }
 

@@ -95,7 +95,12 @@ async fn stub_nodes_fail_and_return_like_data_nodes() -> Result<()> {
         down_nodes(catalog) == down && !catalog.groups.iter().any(|group| leads(&group))
     })
     .await?;
+    let delay = Duration::from_millis(100);
+    stubs.world().set_delay(delay);
+    let begun = Instant::now();
     calls.create_table("t", 6).await?;
+    assert!(begun.elapsed() >= delay, "{:?}", begun.elapsed());
+    stubs.world().set_delay(Duration::ZERO);
     stubs.thaw();
     stubs.restart_dead().await?;
     wait_for_catalog(&calls, "all nodes are up", |catalog| down_nodes(catalog).is_empty()).await?;

@@ -18,6 +18,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::{MetaError, MetaOptions};
 use crate::group::MetaGroup;
 use crate::join::MetaPeers;
+use crate::leader::problems::{ProblemWatch, probe_nodes};
 use crate::leader::{Control, GarbageOptions, LeaderTiming, Observations, watch_leadership};
 use crate::machine::MetaMachine;
 use crate::services::RunningReplica;
@@ -96,7 +97,15 @@ impl MetaReplica {
             timing,
             stop.clone(),
         ));
-        let running = RunningReplica { group, control, observations };
+        let problems = Arc::new(ProblemWatch {
+            group: Arc::clone(&group),
+            observations: Arc::clone(&observations),
+            of_process: options.problems.clone(),
+            failure_timeout: options.failure_timeout,
+        });
+        tokio::spawn(Arc::clone(&problems).run(stop.clone()));
+        tokio::spawn(probe_nodes(Arc::clone(&problems), stop.clone()));
+        let running = RunningReplica { group, control, observations, problems };
         let raft_service = raft_service.clone();
         Ok(Self { running, store, raft_service, leadership, stop: stop.drop_guard() })
     }

@@ -36,14 +36,14 @@ pub(super) const TABLES: [MetricTable; 7] = [
         metrics: tidewater_raft_store::METRICS,
     },
     MetricTable {
-        title: "Compactors",
-        source: "compactor-node/src/meters.rs",
-        metrics: tidewater_compactor_node::METRICS,
-    },
-    MetricTable {
         title: "Meta nodes",
         source: "meta-node/src/meters.rs",
         metrics: tidewater_meta_node::METRICS,
+    },
+    MetricTable {
+        title: "Compactors",
+        source: "compactor-node/src/meters.rs",
+        metrics: tidewater_compactor_node::METRICS,
     },
     MetricTable {
         title: "Connections: every process",
