@@ -11,7 +11,6 @@
 //! - `services`: the RPC services `Meta`, `Admin`, `HookAdmin` and `HookCursors`.
 //! - `meters`: metrics of these services.
 //! - `join`: the handshake by which a node with an empty directory joins a cluster.
-//! - `meters`: metrics.
 //! - [`node`]: start and shutdown of the complete node in a process.
 //!
 //! Start reading at [`commands`].

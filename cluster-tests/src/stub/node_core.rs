@@ -148,8 +148,7 @@ impl NodeCore {
             hooks: self.hooks.lock().values().map(hook_report).collect(),
             compactor: None,
             clock_ms: SystemClock.now_ms(),
-            conditions: Vec::new(),
-            boot: 0,
+            ..HeartbeatRequest::default()
         }
     }
 

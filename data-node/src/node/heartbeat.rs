@@ -104,8 +104,8 @@ fn beat(
         hooks: hooks.reports(),
         compactor: None,
         clock_ms: clock.wall_ms(),
-        conditions,
         boot: node.directory.boot().get(),
+        conditions,
     }
 }
 

@@ -133,8 +133,9 @@ impl TableAttempts {
         attempts.in_progress = false;
         let before = std::mem::replace(&mut attempts.reason, failed);
         if failed.is_none() {
-            // The next phase, if there is one, is due at once.
-            self.tables.remove(&table);
+            // Another phase is due at once. The same one had nothing to do yet.
+            attempts.failures = 0;
+            attempts.due = now + BACKOFF.first;
             return before.map(|_| TableNotice::Recovered);
         }
         let has_progress = attempts.completed.len() > attempts.before;

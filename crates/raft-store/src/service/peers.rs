@@ -25,6 +25,15 @@ use crate::types::{StoredMembership, wire};
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
 impl RaftHost {
+    /// Refuses a message of a process that a newer one of the same node has superseded.
+    pub(super) fn check_start(&self, group: GroupId, sender: Sender) -> Result<(), Refusal> {
+        let newest = self.newest_start(NodeId(sender.node));
+        let Err(violation) = check_start(sender.boot, newest) else { return Ok(()) };
+        let text = format!("group {group} refuses a message of node {}: {violation}", sender.node);
+        self.note_refusal(group, violation.label(), &text, sender.address);
+        Err(Refusal::new(Reason::DirectoryCopied, text))
+    }
+
     /// Asks another node for the last membership of a group that it knows to be committed. `None`: its
     /// address is not known, it does not answer, or it has no replica of the group.
     pub async fn ask_membership(&self, group: GroupId, node: NodeId) -> Option<StoredMembership> {
@@ -39,15 +48,6 @@ impl RaftHost {
             group_id: group.get(),
             source_boot: 0,
         }
-    }
-
-    /// Refuses a message of a process that a newer one of the same node has superseded.
-    pub(super) fn check_start(&self, group: GroupId, sender: Sender) -> Result<(), Refusal> {
-        let newest = self.newest_start(NodeId(sender.node));
-        let Err(violation) = check_start(sender.boot, newest) else { return Ok(()) };
-        let text = format!("group {group} refuses a message of node {}: {violation}", sender.node);
-        self.note_refusal(group, violation.label(), &text, sender.address);
-        Err(Refusal::new(Reason::DirectoryCopied, text))
     }
 
     /// Refuses a message that no member of the group sends. `from`: the sender's address.

@@ -67,7 +67,20 @@ fn completed_regions_are_not_repeated_in_their_phase() {
     assert_eq!(attempts.begin_due(vec![(T, phase(1))], now), [T]);
     assert!(!completed(&attempts, 1, 7) && !completed(&attempts, 0, 7));
     attempts.end(T, None, now, NO_JITTER);
+    attempts.begin_due(Vec::new(), now);
     assert!(attempts.tables.is_empty());
+}
+
+#[test]
+fn phase_without_work_is_not_repeated_at_once() {
+    let now = Instant::now();
+    let mut attempts = TableAttempts::default();
+    attempts.begin_due(vec![(T, phase(0))], now);
+    attempts.end(T, None, now, NO_JITTER);
+    assert_eq!(attempts.begin_due(vec![(T, phase(0))], at(now, 499)), []);
+    assert_eq!(attempts.begin_due(vec![(T, phase(1))], at(now, 499)), [T], "the next phase");
+    attempts.end(T, None, now, NO_JITTER);
+    assert_eq!(attempts.begin_due(vec![(T, phase(1))], at(now, 500)), [T]);
 }
 
 #[test]
