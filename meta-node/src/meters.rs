@@ -16,6 +16,9 @@ pub const METRICS: &[Metric] = &[
         .describe("Calls of nodes that contradict the catalog."),
     Metric::counter("tidewater_group_reports_ignored_total", MetricUnit::Count)
         .describe("Reports of groups in heartbeats that no replica sends."),
+    Metric::gauge("tidewater_meta_state_differs", MetricUnit::Count).describe(
+        "Whether this meta node's catalog differs from the leader's at the same log index (1 or 0).",
+    ),
     Metric::gauge("tidewater_problems", MetricUnit::Count).labels(&["kind"]).describe(
         "Problems that the meta leader reports in the cluster status, 0 on other meta nodes.",
     ),
@@ -30,6 +33,11 @@ pub(crate) fn count_refused_call(call: &'static str, reason: Reason) {
 /// Counts reports of groups that were ignored.
 pub(crate) fn count_ignored_reports(reports: usize) {
     counter!("tidewater_group_reports_ignored_total").increment(reports as u64);
+}
+
+/// Sets whether the state of this replica differs from the leader's.
+pub(crate) fn set_state_differs(differs: bool) {
+    gauge!("tidewater_meta_state_differs").set(f64::from(u8::from(differs)));
 }
 
 /// Sets the number of problems of each kind.

@@ -99,6 +99,8 @@ impl HeartbeatLoop {
             hooks: hooks::reports(self.context.sets.status()),
             compactor: Some(load),
             groups: Vec::new(),
+            // A compactor is a new node at each start.
+            boot: 0,
         }
     }
 }

@@ -68,6 +68,10 @@ pub(super) async fn run(
                 groups.fail(format!("this node was removed from the cluster: {problem}"));
                 return;
             }
+            Err(problem) if problem.reason == Reason::DirectoryCopied => {
+                groups.fail(format!("this node was superseded: {problem}"));
+                return;
+            }
             Err(problem) if reachable => {
                 reachable = false;
                 warn!(
@@ -100,6 +104,7 @@ fn beat(
         hooks: hooks.reports(),
         compactor: None,
         clock_ms: clock.wall_ms(),
+        boot: node.directory.boot().get(),
         conditions,
     }
 }

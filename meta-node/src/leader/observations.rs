@@ -28,8 +28,8 @@ const MAX_UNREADABLE: usize = 64;
 struct NodeObservation {
     /// Time of the last heartbeat or registration.
     at: Option<Instant>,
-    /// Groups in the last heartbeat, with the time of their first report.
-    hosted: BTreeMap<GroupId, Instant>,
+    /// Groups in the last heartbeat.
+    hosted: BTreeMap<GroupId, HostedReplica>,
     /// Groups that the node reported to lead in the last heartbeat.
     leads: BTreeSet<GroupId>,
     /// Conditions in the last heartbeat.
@@ -40,6 +40,15 @@ struct NodeObservation {
     compactor: Option<v1::CompactorLoad>,
     /// The node's clock in its last heartbeat; 0: not sent.
     clock_ms: u64,
+}
+
+/// A replica in the heartbeats of its node.
+#[derive(Debug, Clone, Copy)]
+struct HostedReplica {
+    /// Time of the first report.
+    since: Instant,
+    /// Last entry of its log in the last heartbeat.
+    last_log: LogIndex,
 }
 
 /// Heartbeat timeout of compactors, which send a heartbeat every second. A compactor without a
@@ -112,6 +121,8 @@ pub(crate) struct ObservedCluster {
     pub(crate) silent_for: BTreeMap<NodeId, Duration>,
     /// Time since each node first reported each group that it currently hosts.
     pub(crate) hosted_for: BTreeMap<(NodeId, GroupId), Duration>,
+    /// Last log entry of each replica, as its node reported it last.
+    pub(crate) last_log: BTreeMap<(NodeId, GroupId), LogIndex>,
     /// Nodes that host a replica of a group, and did not report to lead it in the last heartbeat.
     pub(crate) followers: BTreeSet<(NodeId, GroupId)>,
     /// Last reports of group leaders.
@@ -214,7 +225,8 @@ impl Observations {
         known.at = Some(now);
         let hosted = |report: &v1::GroupReport| {
             let id = GroupId(report.group_id);
-            (id, known.hosted.get(&id).copied().unwrap_or(now))
+            let since = known.hosted.get(&id).map_or(now, |hosted| hosted.since);
+            (id, HostedReplica { since, last_log: LogIndex(report.last_log_index) })
         };
         let hosted: BTreeMap<_, _> = request.groups.iter().map(hosted).collect();
         changed |= hosted.len() != known.hosted.len();
@@ -399,8 +411,9 @@ impl Observations {
             if let Some(at) = &known.at {
                 observed.silent_for.insert(*id, age(at));
             }
-            for (group, at) in &known.hosted {
-                observed.hosted_for.insert((*id, *group), age(at));
+            for (group, replica) in &known.hosted {
+                observed.hosted_for.insert((*id, *group), age(&replica.since));
+                observed.last_log.insert((*id, *group), replica.last_log);
                 if !known.leads.contains(group) {
                     observed.followers.insert((*id, *group));
                 }

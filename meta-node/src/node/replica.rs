@@ -50,6 +50,7 @@ impl MetaReplica {
             tokio::task::spawn_blocking(move || MetaMachine::open(log, snapshot_dir)).await;
         let machine = opened.map_err(|error| MetaError::Task(error.to_string()))??;
         let view = machine.view();
+        let comparison = machine.comparison();
         let addresses = Arc::new(AddressBook::new());
         let network =
             NetworkFactory::new(identity.cluster_id, identity.node_id, Arc::clone(&addresses));
@@ -77,6 +78,7 @@ impl MetaReplica {
             addresses,
             clock,
             max_clock_difference: options.max_clock_difference,
+            comparison,
         });
         let control = Arc::new(Control::new(identity.cluster_id, identity.node_id, view));
         let observations = Arc::new(Observations::default());

@@ -94,7 +94,7 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
     settings.groups.keep_removed_logs = options.keep_removed_logs.duration();
     settings.groups.check_files_every = options.check_files_every.duration();
     let raft = process.raft();
-    process.add(start_data(settings, raft)).await?;
+    process.add(Box::pin(start_data(settings, raft))).await?;
     process.run("data").await
 }
 

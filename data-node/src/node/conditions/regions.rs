@@ -246,8 +246,13 @@ mod tests {
 
     #[test]
     fn region_that_its_group_lacks_is_a_problem() {
-        let place =
-            |table_id, group_id| RegionPlace { table_id, group_id, start: Vec::new(), end: None };
+        let place = |table_id, group_id| RegionPlace {
+            table_id,
+            group_id,
+            start: Vec::new(),
+            end: None,
+            incarnation: 1,
+        };
         let table = |name: &str, state: TableState| v1::Table {
             name: name.into(),
             state: state.into(),

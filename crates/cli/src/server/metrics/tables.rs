@@ -31,14 +31,14 @@ pub(super) const TABLES: [MetricTable; 7] = [
         metrics: tidewater_hook_kinds::METRICS,
     },
     MetricTable {
-        title: "Raft log: meta nodes and data nodes",
-        source: "crates/raft-store/src/meters.rs",
-        metrics: tidewater_raft_store::METRICS,
-    },
-    MetricTable {
         title: "Meta nodes",
         source: "meta-node/src/meters.rs",
         metrics: tidewater_meta_node::METRICS,
+    },
+    MetricTable {
+        title: "Raft log: meta nodes and data nodes",
+        source: "crates/raft-store/src/meters.rs",
+        metrics: tidewater_raft_store::METRICS,
     },
     MetricTable {
         title: "Compactors",
