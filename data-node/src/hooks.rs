@@ -2,17 +2,36 @@
 //! and reported to the meta service.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tidewater_common::ids::TableId;
 use tidewater_proto::v1::{self, watch_event::Event};
-use tidewater_region_engine::Plugins;
 use tidewater_region_engine::hooks::{
     self, DurableHook, HookHome, HookKinds, HookRegistration, HookSetupError, HookSpec,
 };
+use tidewater_region_engine::{Plugins, RegionHookRef};
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::meters;
+
+/// Interval of attempts to create hooks that could not be created.
+const RETRY_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Creates broken hooks as soon as it is possible, until the node closes.
+pub async fn retry_broken(hooks: Arc<NodeHooks>, closing: CancellationToken) {
+    while closing.run_until_cancelled(sleep(RETRY_INTERVAL)).await.is_some() {
+        let hooks = hooks.clone();
+        // A file system that hangs delays only the next attempt.
+        let retried = tokio::task::spawn_blocking(move || hooks.retry_broken());
+        if let Some(Err(problem)) = closing.run_until_cancelled(retried).await {
+            warn!(%problem, "failed to create broken hooks again");
+        }
+    }
+}
 
 /// Keeps the registry of hooks in line with the catalog.
 #[derive(Debug)]
@@ -85,6 +104,30 @@ impl NodeHooks {
                 }
             }
             Event::CurrentRevision(_) => {}
+        }
+    }
+
+    /// Tries again to create the hooks that could not be created: a file that they need may exist by now.
+    /// Blocking.
+    pub fn retry_broken(&self) {
+        let broken: Vec<v1::Hook> = {
+            let known = self.known.lock();
+            let broken = known.values().filter(|known| known.broken.is_some());
+            broken.map(|known| known.hook.clone()).collect()
+        };
+        for hook in broken {
+            // Without the lock: a file system may be slow.
+            let created = spec(&hook).and_then(|spec| self.kinds.make(&spec, self.home));
+            let mut known = self.known.lock();
+            let Some(current) = known.get_mut(&hook.name) else { continue };
+            if current.hook.generation != hook.generation || current.broken.is_none() {
+                continue;
+            }
+            let registered = created.and_then(|created| self.insert(&current.hook, created));
+            if registered.is_ok() {
+                info!(hook = %hook.name, kind = %hook.kind, "hook created");
+            }
+            current.broken = registered.err();
         }
     }
 
@@ -179,11 +222,14 @@ impl NodeHooks {
     }
 
     fn register(&self, hook: &v1::Hook) -> Result<(), HookSetupError> {
-        let spec = spec(hook)?;
-        let created = self.kinds.make(&spec, self.home)?;
+        let created = self.kinds.make(&spec(hook)?, self.home)?;
+        self.insert(hook, created)
+    }
+
+    fn insert(&self, hook: &v1::Hook, created: RegionHookRef) -> Result<(), HookSetupError> {
         self.plugins.insert(HookRegistration {
-            name: spec.name,
-            kind: Some(spec.kind),
+            name: hook.name.clone(),
+            kind: Some(hook.kind.clone()),
             table: (hook.table_id != 0).then_some(TableId(hook.table_id)),
             paused: hook.paused,
             durable: hook.durable,
@@ -336,6 +382,42 @@ mod tests {
         assert_eq!(states(&node), [("d".to_owned(), Broken)]);
         node.follow(&snapshot(vec![]));
         assert_eq!(names(&plugins), ["d"]);
+    }
+
+    #[tokio::test]
+    async fn broken_hook_is_created_when_its_file_appears() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().canonicalize().unwrap();
+        let plugins = Plugins::default();
+        let home = HookHome { role: "data", node_id: NodeId(101) };
+        let access = HookAccess::new(None, Some(&root), true, &[]).unwrap();
+        let kinds = tidewater_hook_kinds::builtin(access);
+        let node = NodeHooks::new(kinds, home, plugins.clone());
+        let secret = root.join("later/secret");
+        let config = serde_json::json!({ "url": "http://127.0.0.1:1/", "secret_file": secret });
+        let webhook = |name: &str, durable| v1::Hook {
+            kind: "webhook".into(),
+            config: config.to_string(),
+            durable,
+            ..hook(name, 1)
+        };
+        let unknown = v1::Hook { kind: "other".into(), ..hook("c", 1) };
+        node.follow(&snapshot(vec![webhook("a", true), webhook("b", false), unknown]));
+        use v1::HookState::{Active, Broken};
+        let of =
+            |state| [("a".to_owned(), state), ("b".to_owned(), state), ("c".to_owned(), Broken)];
+        node.retry_broken();
+        assert_eq!(states(&node), of(Broken));
+        assert!(node.durable("a", 1).is_none() && node.hook_specs(TableId(1)).is_empty());
+        std::fs::create_dir(root.join("later")).unwrap();
+        std::fs::write(&secret, "key").unwrap();
+        node.retry_broken();
+        assert_eq!(states(&node), of(Active));
+        assert!(node.durable("a", 1).is_some());
+        assert_eq!(node.hook_specs(TableId(1)).len(), 1);
+        node.follow(&snapshot(vec![]));
+        node.retry_broken();
+        assert_eq!(names(&plugins), [""; 0]);
     }
 
     #[test]

@@ -153,6 +153,7 @@ impl DataNode {
             closing.clone(),
         );
         tasks.spawn(beats);
+        tasks.spawn(crate::hooks::retry_broken(hooks.clone(), closing.clone()));
         let cursors = MetaCursorStore::new(link.clone(), cluster);
         tasks.spawn(durable_hooks::run(groups.clone(), hooks.clone(), cursors, closing.clone()));
         let stop = closing.clone();

@@ -7,7 +7,7 @@ use tidewater_common::clock::ClusterClock;
 use tidewater_common::problems::ProcessProblems;
 use tidewater_hook_kinds::HookAccess;
 use tidewater_raft_store::LogStoreOptions;
-use tidewater_region_engine::compaction::CompactionOptions;
+use tidewater_region_engine::compaction::{CompactionOptions, TWO_RUNS_BYTES};
 use tidewater_region_engine::env::EngineOptions;
 use tidewater_region_engine::hooks::{HookKinds, HookLimits};
 
@@ -95,6 +95,12 @@ impl DataOptions {
         self.memory_limit / 3
     }
 
+    /// Returns the bytes of memory for compactions on this node: a sixth of the limit, and as much as jobs
+    /// of two runs of wide rows need, which no compactor may be there to run.
+    pub fn compaction_bytes(&self) -> u64 {
+        (self.memory_limit / 6).max(TWO_RUNS_BYTES)
+    }
+
     /// Returns the options of the engine: its caches use a part of the memory limit.
     pub fn engine(&self) -> EngineOptions {
         let bytes = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
@@ -103,7 +109,8 @@ impl DataOptions {
             footer_cache_bytes: bytes(self.memory_limit / 16),
             index_cache_bytes: bytes(self.memory_limit / 32),
             compaction: CompactionOptions {
-                memory_bytes: self.memory_limit / 6,
+                memory_bytes: self.compaction_bytes(),
+                disk_reserve: self.disk_reserve,
                 ..CompactionOptions::default()
             },
             ..EngineOptions::default()
@@ -207,6 +214,9 @@ mod tests {
             (engine.object_cache_bytes, engine.footer_cache_bytes, engine.index_cache_bytes)
         };
         assert_eq!(parts(&options), (128 << 20, 64 << 20, 32 << 20));
+        assert_eq!(options.compaction_bytes(), TWO_RUNS_BYTES);
         assert_eq!(parts(&options.object_cache(Some(7))), (7, 64 << 20, 32 << 20));
+        let large = DataOptions::new("a", "d", vec![], "memory:///").memory_limit(6 << 30);
+        assert_eq!(large.engine().compaction.memory_bytes, 1 << 30);
     }
 }

@@ -7,6 +7,7 @@ use tidewater_common::ids::{Epoch, GroupId, OwnerEpoch, Term};
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::compaction::v1::{OpenCompactionRegionRequest, OpenCompactionRegionResponse};
 use tidewater_proto::v1::Reason;
+use tidewater_region_engine::compaction::admission::AdmissionError;
 use tidewater_region_engine::compaction::{
     self, CompactionLimits, CompactionRegion, OpenError, open_compaction_region,
 };
@@ -16,7 +17,6 @@ use tokio::time::Instant;
 use tracing::info;
 use uuid::Uuid;
 
-use crate::admission::AdmissionError;
 use crate::context::CompactorContext;
 use crate::meters;
 

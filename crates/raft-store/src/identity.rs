@@ -16,6 +16,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use tidewater_common::file::{self, FileError};
 use tidewater_common::ids::{BootNumber, ClusterId, DirectoryId, NodeId};
 use uuid::Uuid;
 
@@ -32,6 +33,8 @@ use lock::DirectoryLock;
 use record::IdentityRecord;
 
 const IDENTITY_FILE: &str = "identity";
+/// Maximum size of the identity file in bytes; a record has a few hundred.
+const MAX_IDENTITY_BYTES: u64 = 16 << 10;
 const IDENTITY_KEY: &[u8] = b"identity";
 const LOG_DIR: &str = "log";
 const SNAPSHOT_DIR: &str = "snapshots";
@@ -308,10 +311,16 @@ fn check_record(path: &Path, record: &IdentityRecord, role: Role) -> Result<(), 
 
 fn read_file(dir: &Path) -> Result<Option<IdentityRecord>, IdentityError> {
     let path = dir.join(IDENTITY_FILE);
-    let bytes = match fs::read(&path) {
+    let bytes = match file::read_file(&path, MAX_IDENTITY_BYTES) {
         Ok(bytes) => bytes,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(io_error("read", &path)(error)),
+        Err(error) if error.is_not_found() => return Ok(None),
+        Err(FileError::Io { source, .. }) => return Err(io_error("read", &path)(source)),
+        Err(error) => {
+            return Err(IdentityError::Damaged {
+                place: path.display().to_string(),
+                message: error.to_string(),
+            });
+        }
     };
     IdentityRecord::decode(&bytes, dir, &path.display().to_string()).map(Some)
 }

@@ -109,7 +109,7 @@ impl CompactionLoop<'_> {
         let shared = &self.context.shared;
         let fleet = &self.context.compactors.fleet;
         let capacity = CompactionCapacity {
-            local_permits: shared.env.compactions.available_permits(),
+            local_slots: shared.env.compactions.free(),
             compactor_slots: (!fleet.is_empty()).then(|| fleet.free_slots()),
             short_of_memory: shared.memory().excess() > 0,
         };
