@@ -120,6 +120,7 @@ impl CompactorNode {
             link,
             address: options.advertise,
             problems: options.problems,
+            history: Mutex::default(),
             interval: options.heartbeat,
             beat_now: this.beat_now.clone(),
         };

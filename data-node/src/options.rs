@@ -35,6 +35,9 @@ pub struct DataOptions {
     /// than all write buffers of the log store, so that the log store itself never encounters a full
     /// disk.
     pub disk_reserve: u64,
+    /// Free bytes on the disk of the data directory, and of a local object store, below which the node
+    /// reports a problem; 0: never.
+    pub disk_low: u64,
     /// Limits and intervals of groups.
     pub groups: GroupOptions,
     /// Interval of heartbeats to the meta service.
@@ -75,6 +78,7 @@ impl DataOptions {
             memory_limit: Self::DEFAULT_MEMORY_LIMIT,
             object_cache: None,
             disk_reserve: LogStoreOptions::default().free_space_floor,
+            disk_low: 1 << 30,
             groups: GroupOptions::default(),
             heartbeat: Duration::from_secs(1),
             hook_kinds: tidewater_hook_kinds::builtin(HookAccess::default()),
@@ -167,6 +171,8 @@ pub struct GroupOptions {
     pub open_scans: usize,
     /// Time for which the log of a removed replica is kept.
     pub keep_removed_logs: Duration,
+    /// Interval at which the leader compares the files of a region with a listing.
+    pub check_files_every: Duration,
 }
 
 impl Default for GroupOptions {
@@ -184,6 +190,7 @@ impl Default for GroupOptions {
             scan_lifetime: Duration::from_secs(30 * 60),
             open_scans: 256,
             keep_removed_logs: Duration::from_secs(24 * 3_600),
+            check_files_every: Duration::from_secs(600),
         }
     }
 }

@@ -10,6 +10,8 @@
 //! - [`agreed_limits`]: limits that meta nodes and data nodes share.
 //! - [`backoff`]: waits between attempts.
 //! - [`clock`]: the wall clock as a trait, passed in by the caller.
+//! - [`problem`]: problems for operators; [`problem_kind`]: their kinds, with meaning and remedy;
+//!   [`problems`]: those of a process.
 //! - [`log_rate`]: bounded rate of log lines about input of other processes.
 //! - [`header`]: the intended receiver of a call between nodes.
 //! - [`refusal`]: the RPC error, the one error type on the wire, and its mapping to a gRPC status.
@@ -23,6 +25,8 @@ pub mod ids;
 pub mod keys;
 pub mod log_rate;
 pub mod metric;
+pub mod problem;
+pub mod problem_kind;
 pub mod problems;
 pub mod quote;
 pub mod reason;

@@ -16,7 +16,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use tidewater_common::ids::{ClusterId, DirectoryId, NodeId};
+use tidewater_common::ids::{BootNumber, ClusterId, DirectoryId, NodeId};
 use uuid::Uuid;
 
 use crate::log_store::{LogStore, LogStoreOptions, StoreError};
@@ -215,6 +215,22 @@ impl DataDirectory {
     /// Returns the node's identity; `None` until it is adopted.
     pub fn identity(&self) -> Option<Identity> {
         self.record.identity()
+    }
+
+    /// Returns the number of the node's last counted start.
+    pub fn boot(&self) -> BootNumber {
+        self.record.boot
+    }
+
+    /// Counts a start of the node, durably. Called once, before the node registers: the meta service
+    /// accepts each number from one process only, and refuses a second process with a copy of the
+    /// directory, and a directory that was restored to an earlier state. A crash before the registration
+    /// leaves a number unused. Blocking.
+    pub fn count_start(&mut self) -> Result<BootNumber, IdentityError> {
+        let record = self.record.started();
+        write_file(&self.path, &record)?;
+        self.record = record;
+        Ok(self.record.boot)
     }
 
     /// Returns the directory for the snapshots of a group, creating it if missing. Blocking.

@@ -11,6 +11,7 @@ use tidewater_common::ids::{Incarnation, ManifestVersion, NodeId, RegionId, Tabl
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::{
     GarbageEvent, GarbageObject, GarbageReport, KeptObjects, Reason, SweepStoreRequest,
+    UnreadableManifest,
 };
 use tidewater_region_engine::EngineError;
 use tidewater_region_engine::env::RegionEnv;
@@ -196,8 +197,17 @@ fn final_event(
         unreadable: report.unreadable.iter().map(|(dir, why)| format!("{dir}: {why}")).collect(),
         floor_ms,
         node_id: node.get(),
+        unreadable_manifests: report.unreadable.iter().map(unreadable).collect(),
     };
     Ok(GarbageEvent { objects: Vec::new(), report: Some(report) })
+}
+
+fn unreadable((dir, why): &(RegionDir, String)) -> UnreadableManifest {
+    UnreadableManifest {
+        region_id: dir.region_id.get(),
+        table_id: dir.table_id.get(),
+        error: why.clone(),
+    }
 }
 
 fn to_wire(garbage: Garbage) -> GarbageObject {

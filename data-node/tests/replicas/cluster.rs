@@ -120,6 +120,7 @@ fn catalog(nodes: &[GroupMember]) -> Event {
         role: NodeRole::Data.into(),
         address: member.address.clone(),
         state: NodeState::Up.into(),
+        boot: 0,
     };
     let group = Group { group_id: GROUP, state: GroupState::Active.into(), ..Group::default() };
     Event::Snapshot(CatalogSnapshot {
