@@ -1,5 +1,5 @@
 //! Configured hooks of the catalog: created on this node, put into the registry that its regions call,
-//! and reported to the meta service.
+//! and reported to the meta service. The registry also receives the names of tables, for events.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -82,6 +82,9 @@ impl NodeHooks {
     pub fn follow(&self, event: &Event) {
         match event {
             Event::Snapshot(snapshot) => {
+                let tables = snapshot.tables.iter().map(|table| TableId(table.table_id)).collect();
+                self.plugins.retain_table_names(&tables);
+                self.set_table_names(&snapshot.tables);
                 let names: BTreeSet<&str> =
                     snapshot.hooks.iter().map(|hook| hook.name.as_str()).collect();
                 let mut known = self.known.lock();
@@ -95,6 +98,10 @@ impl NodeHooks {
                 }
             }
             Event::Delta(delta) => {
+                for table in &delta.table_deletes {
+                    self.plugins.set_table_name(TableId(*table), None);
+                }
+                self.set_table_names(&delta.table_upserts);
                 let mut known = self.known.lock();
                 for name in &delta.hook_deletes {
                     self.remove(&mut known, name);
@@ -129,6 +136,17 @@ impl NodeHooks {
             }
             current.broken = registered.err();
         }
+    }
+
+    fn set_table_names(&self, tables: &[v1::Table]) {
+        for table in tables {
+            self.plugins.set_table_name(TableId(table.table_id), Some(&table.name));
+        }
+    }
+
+    /// Returns the name of a table of the catalog.
+    pub fn table_name(&self, table: TableId) -> Option<Arc<str>> {
+        self.plugins.table_name(table)
     }
 
     /// Returns the status of every hook of the catalog on this node.
@@ -435,6 +453,28 @@ mod tests {
         node.set_lags(BTreeMap::from([("a".into(), 7), ("c".into(), 9)]));
         let backlogs: Vec<u64> = node.reports().iter().map(|hook| hook.backlog).collect();
         assert_eq!(backlogs, [7, 0, 0]);
+    }
+
+    #[test]
+    fn table_names_follow_the_catalog() {
+        let (node, plugins) = node();
+        let table =
+            |table_id, name: &str| v1::Table { table_id, name: name.into(), ..Default::default() };
+        let tables = vec![table(3, "flights"), table(4, "hosts")];
+        node.follow(&Event::Snapshot(v1::CatalogSnapshot { tables, ..Default::default() }));
+        let name = |id| plugins.table_name(TableId(id)).map(|name| name.to_string());
+        let text = |text: &str| Some(text.to_owned());
+        assert_eq!((name(3), name(4), name(5)), (text("flights"), text("hosts"), None));
+        let delta = v1::CatalogDelta {
+            table_upserts: vec![table(5, "new")],
+            table_deletes: vec![4],
+            ..Default::default()
+        };
+        node.follow(&Event::Delta(delta));
+        assert_eq!((name(3), name(4), name(5)), (text("flights"), None, text("new")));
+        let tables = vec![table(5, "new")];
+        node.follow(&Event::Snapshot(v1::CatalogSnapshot { tables, ..Default::default() }));
+        assert_eq!((name(3), node.table_name(TableId(5)).as_deref()), (None, Some("new")));
     }
 
     fn own_hook() -> hooks::HookRegistration {

@@ -108,6 +108,7 @@ fn parse(
         since: Epoch(request.since),
         limits: CompactionLimits { parallelism, memory_bytes },
         hooks: plugins,
+        table_name: Some(request.table_name).filter(|name| !name.is_empty()),
     })
 }
 
@@ -129,6 +130,17 @@ mod tests {
             let request = OpenCompactionRegionRequest { parallelism, memory_bytes, ..good.clone() };
             assert_eq!(parse(request, 3).unwrap().limits, expected);
         }
+        world.stopped().await;
+    }
+
+    #[tokio::test]
+    async fn table_name_of_older_owners_is_unknown() {
+        let world = CompactorFixture::new().await;
+        let region = world.small_region(9).await;
+        let good = world.open_request(&region, 1);
+        let named = OpenCompactionRegionRequest { table_name: "flights".into(), ..good.clone() };
+        assert_eq!(parse(named, 3).unwrap().table_name.as_deref(), Some("flights"));
+        assert_eq!(parse(good, 3).unwrap().table_name, None);
         world.stopped().await;
     }
 }

@@ -19,7 +19,7 @@ use crate::read::filter::Term;
 use crate::read::prune::{ColumnBounds, admits};
 
 /// Statistics of one column of a file, in the types of a schema.
-pub(super) struct ColumnStatistics<'a> {
+pub(crate) struct ColumnStatistics<'a> {
     footer: &'a Footer,
     leaf: usize,
     data_type: DataType,
@@ -30,7 +30,7 @@ pub(super) struct ColumnStatistics<'a> {
 impl<'a> ColumnStatistics<'a> {
     /// Returns `None` when nothing is known: the file lacks the column, or does not define its
     /// order.
-    pub(super) fn new(footer: &'a Footer, id: ColumnId, data_type: DataType) -> Option<Self> {
+    pub(crate) fn new(footer: &'a Footer, id: ColumnId, data_type: DataType) -> Option<Self> {
         let leaf = *footer.leaves.get(&id)?;
         let file = footer.metadata.metadata().file_metadata();
         let descriptor = file.schema_descr();
@@ -46,7 +46,7 @@ impl<'a> ColumnStatistics<'a> {
     }
 
     /// Returns the bounds of every row group.
-    pub(super) fn groups(&self) -> ColumnBounds {
+    pub(crate) fn groups(&self) -> ColumnBounds {
         let groups = self.footer.metadata.metadata().row_groups();
         let rows: Vec<u64> =
             groups.iter().map(|group| u64::try_from(group.num_rows()).unwrap_or(0)).collect();
