@@ -48,7 +48,8 @@ impl Forger {
 
     fn raft_header(&self, group_id: u64, source_node: u64) -> Option<RaftHeader> {
         let cluster_id = self.cluster_id.clone();
-        Some(RaftHeader { cluster_id, source_node, target_node: self.id, group_id })
+        let target_node = self.id;
+        Some(RaftHeader { cluster_id, source_node, target_node, group_id, source_boot: 0 })
     }
 
     fn header(&self) -> Option<CallHeader> {

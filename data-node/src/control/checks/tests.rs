@@ -25,10 +25,11 @@ fn records(state: TableState, change: Option<TableChange>) -> CatalogRecords {
         change,
         clone_of: 0,
     };
-    let place = RegionPlace { table_id: 3, group_id: 5, start: Vec::new(), end: None };
+    let place =
+        RegionPlace { table_id: 3, group_id: 5, incarnation: 1, start: Vec::new(), end: None };
     let node = |node_id, role: NodeRole, state: NodeState| {
         let address = format!("n{node_id}:1");
-        (node_id, Node { node_id, role: role.into(), state: state.into(), address })
+        (node_id, Node { node_id, role: role.into(), state: state.into(), address, boot: 0 })
     };
     let data = |id| node(id, NodeRole::Data, NodeState::Up);
     let group = |group_id, state: GroupState| {
@@ -37,7 +38,6 @@ fn records(state: TableState, change: Option<TableChange>) -> CatalogRecords {
         (group_id, group)
     };
     CatalogRecords {
-        incarnation: 1,
         has_table_changes: true,
         next_region_id: 10,
         tables: BTreeMap::from([(3, table)]),

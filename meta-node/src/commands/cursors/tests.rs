@@ -1,6 +1,10 @@
 use tidewater_proto::v1::meta_command::Kind;
 
+use tidewater_common::ids::Incarnation;
+
 use super::*;
+use crate::catalog::Header;
+use crate::commands::apply_change;
 use crate::commands::testing::{directory, drop_table, run, table, with_groups};
 
 /// Tables "t" (regions 1 and 2) and "u" (region 3).
@@ -200,4 +204,16 @@ fn cursor_never_moves_back() {
         advance(&mut state, vec![back]);
         assert_eq!(cursors(&state, "h"), [(3, 9, Tail)], "{at:?}");
     }
+}
+
+#[test]
+fn cursor_has_the_incarnation_of_its_region() {
+    let mut state = state();
+    let restored = Header { incarnation: Incarnation(2), ..state.header().clone() };
+    let change = CatalogChange { header: Some(restored), ..CatalogChange::default() };
+    apply_change(&mut state, change).unwrap();
+    run(&mut state, Kind::CreateTable(table(3, "v"))).unwrap();
+    add(&mut state, adding(10, "h", ""));
+    let of = |region| state.cursors().get(RegionId(region), "h").unwrap().incarnation;
+    assert_eq!([1, 2, 3, 4].map(of), [1, 1, 1, 2].map(Incarnation));
 }
