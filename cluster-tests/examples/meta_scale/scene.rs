@@ -1,6 +1,5 @@
 //! The processes and stubs of a measurement.
 
-use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
@@ -16,8 +15,8 @@ use crate::report::Report;
 
 /// Time over which the processor time of idle processes is measured.
 const IDLE: Duration = Duration::from_secs(4);
-/// Line of a meta node's log when it begins to lead, up to the number of the term.
-const LEADS: &str = "this node leads the meta group term=";
+/// Line of a meta node's log when it begins to lead.
+const LEADS: &str = "this node leads the meta group";
 
 /// A meta group with its stubs.
 pub(crate) struct Scene {
@@ -69,15 +68,13 @@ impl Scene {
             .ok_or_else(|| HarnessError::violated(format!("node {} leads", status.leader)))
     }
 
-    /// Number of terms with a leader so far, by the logs of the meta nodes.
+    /// Number of times that a meta node has begun to lead, by their logs.
     pub(crate) fn terms_led(&self) -> Result<usize> {
-        let mut terms = BTreeSet::new();
+        let mut terms = 0;
         for node in &self.cluster.meta {
-            let text = node.log().text()?;
-            let numbers = text.split(LEADS).skip(1).filter_map(|rest| rest.split(' ').next());
-            terms.extend(numbers.map(str::to_owned));
+            terms += node.log().text()?.matches(LEADS).count();
         }
-        Ok(terms.len())
+        Ok(terms)
     }
 
     /// Waits until all watchers and stub nodes have the leader's revision.
