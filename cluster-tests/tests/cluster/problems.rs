@@ -90,7 +90,7 @@ async fn frozen_node_is_reported_as_down() -> Result<()> {
 async fn with_files() -> Result<(Cluster, u64, PathBuf)> {
     let plan = ClusterPlan::default().nodes(1, 1, 0).env("TIDEWATER_CHECK_FILES_EVERY", "1s");
     // Reads must notice damage.
-    let cluster = plan.env("TIDEWATER_OBJECT_CACHE", "0B").start().await?;
+    let cluster = plan.env("TIDEWATER_OBJECT_CACHE", "0").start().await?;
     create(&cluster).await?;
     load(&cluster, 0).await?;
     cluster.flush(TABLE).await?.ok()?;

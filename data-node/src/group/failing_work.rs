@@ -1,6 +1,7 @@
 //! Work on regions that fails again and again, for the operator.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tidewater_common::ids::RegionId;
@@ -8,6 +9,9 @@ use tokio::time::Instant;
 
 /// Consecutive failures from which work counts as failing: single failures are retried and pass.
 const FAILING_FROM: u32 = 3;
+/// Time after which repeated failures count as failing in any case: one attempt at a store that does not
+/// answer may take a minute.
+const FAILING_FOR: Duration = Duration::from_secs(15);
 
 /// Consecutive failures of one kind of work on a region.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,9 +54,13 @@ impl FailingWork {
     }
 
     /// Returns the failures of a region on which the work fails repeatedly.
-    pub fn failing(&self, region: RegionId) -> Option<RegionFailures> {
+    pub fn failing(&self, region: RegionId, now: Instant) -> Option<RegionFailures> {
         let by_region = self.by_region.lock();
-        by_region.get(&region).filter(|failures| failures.count >= FAILING_FROM).cloned()
+        let is_failing = |failures: &&RegionFailures| {
+            let lasts = now.saturating_duration_since(failures.since) >= FAILING_FOR;
+            failures.count >= FAILING_FROM || (failures.count > 1 && lasts)
+        };
+        by_region.get(&region).filter(is_failing).cloned()
     }
 }
 
@@ -67,17 +75,19 @@ mod tests {
         let first = Instant::now();
         let fail = |error: &str| work.record_failure(region, error.to_owned(), Instant::now());
         work.record_failure(region, "a".to_owned(), first);
+        assert_eq!(work.failing(region, first + FAILING_FOR), None);
         fail("b");
-        assert_eq!(work.failing(region), None);
+        assert_eq!(work.failing(region, first), None);
+        assert!(work.failing(region, first + FAILING_FOR).is_some());
         fail("c");
         let failing = RegionFailures { since: first, count: 3, error: "c".to_owned() };
-        assert_eq!(work.failing(region), Some(failing));
+        assert_eq!(work.failing(region, first), Some(failing));
         work.clear(region);
         fail("d");
-        assert_eq!(work.failing(region), None);
+        assert_eq!(work.failing(region, first), None);
         fail("d");
         fail("d");
         work.clear_all();
-        assert_eq!(work.failing(region), None);
+        assert_eq!(work.failing(region, first), None);
     }
 }

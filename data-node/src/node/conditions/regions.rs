@@ -8,6 +8,7 @@ use tidewater_common::problem::Problem;
 use tidewater_common::quote::cut_at;
 use tidewater_proto::v1::{CompactionInfo, ProblemKind, TableState};
 use tidewater_region_engine::region::Phase;
+use tokio::time::Instant;
 
 use crate::catalog::CatalogRecords;
 use crate::group::damaged_files::DamagedFile;
@@ -58,15 +59,21 @@ fn of_region(shared: &ReplicaState, hosted: &HostedRegion) -> Vec<Problem> {
     let region = descriptor.region_id;
     let name = RegionName { group: shared.group, region, table: &descriptor.table_name };
     let is_loading = hosted.region.stats().phase == Phase::Loading;
+    let now = Instant::now();
     [
-        not_served(name, is_loading, shared.failing_loads.failing(region)),
+        not_served(name, is_loading, shared.failing_loads.failing(region, now)),
         damaged(name, &shared.damaged.of_region(region)),
-        failing(name, ProblemKind::FlushFailing, "flushes", shared.failing_flushes.failing(region)),
+        failing(
+            name,
+            ProblemKind::FlushFailing,
+            "flushes",
+            shared.failing_flushes.failing(region, now),
+        ),
         failing(
             name,
             ProblemKind::CompactionFailing,
             "compactions",
-            shared.failing_compactions.failing(region),
+            shared.failing_compactions.failing(region, now),
         ),
     ]
     .into_iter()
@@ -177,7 +184,6 @@ pub(super) fn quarantined(jobs: &[CompactionInfo]) -> Vec<Problem> {
 #[cfg(test)]
 mod tests {
     use tidewater_proto::v1;
-    use tokio::time::Instant;
 
     use super::*;
     use crate::catalog::RegionPlace;
