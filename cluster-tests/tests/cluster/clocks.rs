@@ -144,7 +144,8 @@ async fn only_data_node_with_wrong_clock_refuses_flushes() -> Result<()> {
         wait_for_problem(&cluster, words, true).await?;
         add_rows(&cluster, rows, &[]).await?;
         rows += ROWS;
-        let flushed = cluster.flush(TABLE).await?;
+        let region = cluster.region(TABLE).await?.region_id.to_string();
+        let flushed = cluster.run(&["region", "flush", &region, "--timeout", "5s"]).await?;
         if flushed.status == Some(0) || !flushed.stderr.contains("clock") {
             return Err(HarnessError::violated(format!("flush: {}", flushed.stderr)));
         }

@@ -38,7 +38,7 @@ async fn cluster_with_small_nodes() -> RemoteCompactionCluster {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn job_too_large_for_all_nodes_runs_locally_in_passes() {
+async fn job_too_large_for_nodes_runs_in_passes() {
     let cluster = cluster_with_small_nodes().await;
     let rows = cluster.node.scan().await.unwrap();
     let report = cluster.compact().await.unwrap();
@@ -97,7 +97,7 @@ async fn job_above_the_memory_of_its_node_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn remote_only_job_that_is_too_large_names_the_reason() {
+async fn too_large_remote_only_job_names_the_reason() {
     let cluster = RemoteCompactionCluster::start(no_fallback()).await;
     cluster.first.script(always_too_large());
     cluster.second.script(always_too_large());

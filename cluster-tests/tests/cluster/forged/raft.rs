@@ -101,7 +101,7 @@ async fn forged_raft_messages_are_refused() -> Result<()> {
     target.expect_unchanged().await
 }
 
-/// A node that lacks acknowledged rows starts first, and is told that it leads.
+/// A node that lacks acknowledged rows starts first, and receives a message that it leads.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn forged_leader_loses_no_acknowledged_rows() -> Result<()> {
     let mut target = Target::start().await?;

@@ -197,7 +197,7 @@ mod tests {
     ];
 
     #[test]
-    fn sizes_and_encoding_are_read_and_the_rest_is_skipped() {
+    fn page_header_yields_sizes_and_encoding() {
         let expected = PageHeader {
             kind: PageHeader::DATA,
             bytes: 1_000,

@@ -55,7 +55,7 @@ fn files(region: &Region) -> usize {
 }
 
 #[tokio::test]
-async fn many_runs_are_merged_within_the_limits_of_a_job() {
+async fn many_runs_are_merged_within_job_limits() {
     for (mode, max_runs, more_memory) in [
         (WriteMode::Upsert, 16, 1 << 30),
         (WriteMode::Upsert, 1_000, 300_000),

@@ -74,7 +74,7 @@ async fn slow_store_costs_statistics_not_the_event() {
     });
     let reader = reader(&fixture);
     let started = Instant::now();
-    let found = reader.read(&vec![&file; 20], &fixture.spec.schema).await;
+    let found = reader.read(&[&file; 20], &fixture.spec.schema).await;
     assert_eq!(found, vec![None; 20]);
     assert!(started.elapsed() <= Duration::from_secs(3), "{:?}", started.elapsed());
 }
