@@ -17,7 +17,7 @@ pub const METRICS: &[Metric] = &[
     Metric::counter("tidewater_group_reports_ignored_total", MetricUnit::Count)
         .describe("Reports of groups in heartbeats that no replica sends."),
     Metric::gauge("tidewater_meta_state_differs", MetricUnit::Count).describe(
-        "1 if this meta node's catalog differs from the leader's at the same log index, else 0.",
+        "Set to 1 while this meta node's catalog differs from the leader's at the same log index, else 0.",
     ),
     Metric::gauge("tidewater_problems", MetricUnit::Count).labels(&["kind"]).describe(
         "Problems that the meta leader reports in the cluster status, 0 on other meta nodes.",

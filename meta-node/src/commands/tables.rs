@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use tidewater_common::agreed_limits::CLONE_STEP;
 use tidewater_common::ids::{Epoch, GroupId, RegionId, TableId};
 use tidewater_common::schema::{TableOptions, TableSchema};
 use tidewater_proto::v1::{self, LoadPhase, TableState};
@@ -72,7 +73,7 @@ pub(super) fn begin(
         created_ms: time_ms,
         change: None,
         // The adoption of the source's files is the first change of a clone.
-        changes: u64::from(new.clone_of.is_some()),
+        changes: new.clone_of.map_or(0, |_| CLONE_STEP.0),
         clone_of: new.clone_of,
     };
     let change = CatalogChange {

@@ -220,7 +220,7 @@ fn staging_areas_open_and_close_as_the_catalog_decides() {
         region_id: 7,
         source_table_id: source,
         source_region_id: 2,
-        step: step_of(0, 1),
+        step: step_of(1, 1),
         ..Default::default()
     };
     let mut clone = records(TableState::Creating, None);
@@ -238,7 +238,7 @@ fn staging_areas_open_and_close_as_the_catalog_decides() {
         copy(&clone, &CopyRegionRequest { source_region_id: 1, ..copying(2) }),
         copy(&clone, &CopyRegionRequest { source_region_id: 7, ..copying(2) }),
         copy(&clone, &CopyRegionRequest { step: step_of(u64::MAX, 1), ..copying(2) }),
-        copy(&clone, &CopyRegionRequest { step: step_of(0, 2), ..copying(2) }),
+        copy(&clone, &CopyRegionRequest { step: step_of(1, 2), ..copying(2) }),
         copy(&records(TableState::Creating, None), &copying(2)),
         copy(&records(TableState::Active, None), &copying(0)),
     ];
