@@ -3,7 +3,7 @@
 //! - *Batch*: up to 512 committed entries that are applied to the state in memory and written to
 //!   RocksDB in one write, with the applied log id. The write is ordered after the log's writes and is
 //!   not synced before the replies are sent: after a crash, replay of the log restores missing rows.
-//! - *Snapshot*: a clone of the state (pointers), written to a file while later commands are applied.
+//! - *Snapshot*: a frozen clone of the state, written to a file while later commands are applied.
 //!
 //! # Layout
 //!
@@ -58,6 +58,8 @@ pub(crate) struct AppliedState {
 /// State machine of group 0, driven by Raft.
 #[derive(Debug)]
 pub struct MetaMachine {
+    state: MetaState,
+    /// What readers see of the state: everything up to the last complete batch.
     view: CatalogView,
     store: StateStore,
     dir: Arc<SnapshotDir>,
@@ -75,7 +77,8 @@ impl MetaMachine {
         let dir = Arc::new(SnapshotDir::open(snapshots)?);
         let digest = RowDigest::of(&state)?;
         let comparison = Arc::default();
-        Ok(Self { view: CatalogView::new(state), store, dir, applied, digest, comparison })
+        let view = CatalogView::new(state.clone());
+        Ok(Self { state, view, store, dir, applied, digest, comparison })
     }
 
     /// Comparison of the state with the leader's.
@@ -122,13 +125,13 @@ impl MetaMachine {
     }
 
     fn apply_command(
-        &self,
+        &mut self,
         term: Term,
         command: Result<v1::MetaCommand, CommandError>,
         rows: &mut Vec<StateRowWrite>,
     ) -> Reply {
-        let mut state = self.view.write();
-        let outcome = command.and_then(|command| commands::apply(&mut state, term, command));
+        let state = &mut self.state;
+        let outcome = command.and_then(|command| commands::apply(state, term, command));
         let outcome = match outcome {
             Ok((reply, effects)) => {
                 rows.extend(effects.rows);
@@ -140,20 +143,19 @@ impl MetaMachine {
             }),
         };
         let reply = v1::MetaReply {
-            revision: state.header().revision.get(),
-            catalog_version: state.catalog_version().get(),
+            revision: self.state.header().revision.get(),
+            catalog_version: self.state.catalog_version().get(),
             outcome: Some(outcome),
         };
         Reply(reply.encode_to_vec().into())
     }
 
-    fn apply_membership(&self, membership: &Membership, rows: &mut Vec<StateRowWrite>) {
+    fn apply_membership(&mut self, membership: &Membership, rows: &mut Vec<StateRowWrite>) {
         let members: BTreeMap<NodeId, String> =
             membership.nodes().map(|(id, member)| (NodeId(*id), member.address.clone())).collect();
-        let mut state = self.view.write();
-        let change = commands::members_change(&state, &members);
+        let change = commands::members_change(&self.state, &members);
         // Fails only when the revision is at its maximum: the state cannot reject a committed membership.
-        if let Ok(effects) = commands::apply_change(&mut state, change) {
+        if let Ok(effects) = commands::apply_change(&mut self.state, change) {
             rows.extend(effects.rows);
         }
     }
@@ -188,7 +190,7 @@ impl RaftStateMachine<TypeConfig> for MetaMachine {
                 return Ok(());
             }
             self.store.write(rows, &self.applied).await?;
-            self.view.publish();
+            self.view.publish(self.state.clone());
             for (responder, reply) in replies {
                 responder.send(reply);
             }
@@ -197,7 +199,7 @@ impl RaftStateMachine<TypeConfig> for MetaMachine {
 
     async fn get_snapshot_builder(&mut self) -> Self::SnapshotBuilder {
         MetaSnapshotBuilder {
-            state: self.view.frozen(),
+            state: self.state.clone(),
             applied: self.applied.clone(),
             dir: Arc::clone(&self.dir),
             disk: self.store.disk(),
@@ -223,10 +225,10 @@ impl RaftStateMachine<TypeConfig> for MetaMachine {
         self.applied = applied;
         self.digest = digest;
         self.comparison.clear();
-        *self.view.write() = state;
-        self.view.publish();
+        self.state = state;
+        self.view.publish(self.state.clone());
         tracing::info!(
-            revision = self.view.read().header().revision.get(),
+            revision = self.state.header().revision.get(),
             "catalog replaced by a snapshot from the leader"
         );
         Ok(())
@@ -251,7 +253,7 @@ impl PeerInput for MetaMachine {
 /// Writes one frozen view of the state to a file.
 #[derive(Debug)]
 pub struct MetaSnapshotBuilder {
-    state: Arc<MetaState>,
+    state: MetaState,
     applied: AppliedState,
     dir: Arc<SnapshotDir>,
     disk: watch::Receiver<DiskHealth>,
@@ -266,7 +268,7 @@ impl RaftSnapshotBuilder<TypeConfig> for MetaSnapshotBuilder {
             last_membership: self.applied.membership.clone(),
         };
         retry_while_disk_full(self.disk.clone(), "a snapshot of the catalog", || {
-            let state = Arc::clone(&self.state);
+            let state = self.state.clone();
             let dir = Arc::clone(&self.dir);
             let meta = meta.clone();
             blocking(move || dir.write(&state, meta))

@@ -2,9 +2,11 @@
 //! and groups. In memory only.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use rpds::RedBlackTreeMapSync as PersistentMap;
 use tidewater_common::clock::{ClockDifference, ClusterTime};
 use tidewater_common::ids::{GroupId, LogIndex, NodeId, TableId, Term};
 use tidewater_common::problem::{LastingProblem, Problem, ProblemHistory};
@@ -29,14 +31,12 @@ struct NodeObservation {
     /// Time of the last heartbeat or registration.
     at: Option<Instant>,
     /// Groups in the last heartbeat.
-    hosted: BTreeMap<GroupId, HostedReplica>,
-    /// Groups that the node reported to lead in the last heartbeat.
-    leads: BTreeSet<GroupId>,
+    hosted: Arc<BTreeMap<GroupId, HostedReplica>>,
     /// Conditions in the last heartbeat.
     conditions: Vec<Problem>,
     /// A heartbeat was received, not only a registration.
     beats: bool,
-    hooks: Vec<v1::HookReport>,
+    hooks: Arc<[v1::HookReport]>,
     compactor: Option<v1::CompactorLoad>,
     /// The node's clock in its last heartbeat; 0: not sent.
     clock_ms: u64,
@@ -49,6 +49,8 @@ struct HostedReplica {
     since: Instant,
     /// Last entry of its log in the last heartbeat.
     last_log: LogIndex,
+    /// The node reported to lead the group in the last heartbeat.
+    leads: bool,
 }
 
 /// Heartbeat timeout of compactors, which send a heartbeat every second. A compactor without a
@@ -58,7 +60,7 @@ const COMPACTOR_TIMEOUT: Duration = Duration::from_secs(4);
 const CLOCK_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// Hook reports of each node's last heartbeat.
-pub(crate) type HookReports = BTreeMap<NodeId, Vec<v1::HookReport>>;
+pub(crate) type HookReports = BTreeMap<NodeId, Arc<[v1::HookReport]>>;
 
 /// Last report of a group's leader on the group.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,8 +87,8 @@ impl ObservedGroup {
 struct ObservationState {
     leading_since: Option<Instant>,
     nodes: BTreeMap<NodeId, NodeObservation>,
-    groups: BTreeMap<GroupId, ObservedGroup>,
-    reported: BTreeMap<GroupId, Instant>,
+    groups: PersistentMap<GroupId, ObservedGroup>,
+    reported: PersistentMap<GroupId, Instant>,
     creating: BTreeMap<GroupId, Instant>,
     // Membership after a step: the planner ignores older reports.
     changed: BTreeMap<GroupId, ((Term, LogIndex), Instant)>,
@@ -112,6 +114,17 @@ pub(crate) struct ObservedGarbage {
     pub(crate) unreadable: Vec<v1::UnreadableManifest>,
 }
 
+/// A replica of a group, as its node reported it last.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct ObservedReplica {
+    /// Time since the node first reported the replica.
+    pub(crate) hosted_for: Duration,
+    /// Last entry of its log.
+    pub(crate) last_log: LogIndex,
+    /// The node reports to lead the group.
+    pub(crate) leads: bool,
+}
+
 /// A frozen copy of the observations for pure decisions, with ages instead of instants.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct ObservedCluster {
@@ -119,14 +132,10 @@ pub(crate) struct ObservedCluster {
     pub(crate) leading_for: Duration,
     /// Time since the last heartbeat or registration of each node; nodes without one are absent.
     pub(crate) silent_for: BTreeMap<NodeId, Duration>,
-    /// Time since each node first reported each group that it currently hosts.
-    pub(crate) hosted_for: BTreeMap<(NodeId, GroupId), Duration>,
-    /// Last log entry of each replica, as its node reported it last.
-    pub(crate) last_log: BTreeMap<(NodeId, GroupId), LogIndex>,
-    /// Nodes that host a replica of a group, and did not report to lead it in the last heartbeat.
-    pub(crate) followers: BTreeSet<(NodeId, GroupId)>,
+    /// Replicas of each group, by node.
+    pub(crate) replicas: BTreeMap<GroupId, BTreeMap<NodeId, ObservedReplica>>,
     /// Last reports of group leaders.
-    pub(crate) groups: BTreeMap<GroupId, ObservedGroup>,
+    pub(crate) groups: PersistentMap<GroupId, ObservedGroup>,
     /// Time since the last report of each group's leader.
     pub(crate) reported_for: BTreeMap<GroupId, Duration>,
     /// Time since this leader first observed each group in state creating.
@@ -149,6 +158,18 @@ pub(crate) struct ObservedCluster {
     pub(crate) table_errors: BTreeMap<TableId, String>,
     /// Difference of this leader's own clock, while it exceeds the bound.
     pub(crate) own_difference: Option<ClockDifference>,
+}
+
+impl ObservedCluster {
+    /// The replica of a group on a node.
+    pub(crate) fn replica(&self, group: GroupId, node: NodeId) -> Option<&ObservedReplica> {
+        self.replicas.get(&group)?.get(&node)
+    }
+
+    /// Returns whether a node hosts a replica of a group, and does not report to lead it.
+    pub(crate) fn is_follower(&self, group: GroupId, node: NodeId) -> bool {
+        self.replica(group, node).is_some_and(|replica| !replica.leads)
+    }
 }
 
 /// Maximum wait for a leader's report on a membership that a step has changed.
@@ -226,17 +247,15 @@ impl Observations {
         let hosted = |report: &v1::GroupReport| {
             let id = GroupId(report.group_id);
             let since = known.hosted.get(&id).map_or(now, |hosted| hosted.since);
-            (id, HostedReplica { since, last_log: LogIndex(report.last_log_index) })
+            let leads = report.leader == request.node_id;
+            (id, HostedReplica { since, last_log: LogIndex(report.last_log_index), leads })
         };
         let hosted: BTreeMap<_, _> = request.groups.iter().map(hosted).collect();
         changed |= hosted.len() != known.hosted.len();
-        known.hosted = hosted;
-        let led = request.groups.iter().filter(|report| report.leader == request.node_id);
-        known.leads = led.map(|report| GroupId(report.group_id)).collect();
+        known.hosted = Arc::new(hosted);
         known.beats = true;
         known.conditions = conditions(node, request);
-        known.hooks.clone_from(&request.hooks);
-        known.hooks.truncate(MAX_HOOKS);
+        known.hooks = request.hooks.iter().take(MAX_HOOKS).cloned().collect();
         known.compactor = request.compactor.clone();
         known.clock_ms = request.clock_ms;
         for report in request.groups.iter().filter(|report| report.leader == request.node_id) {
@@ -258,7 +277,7 @@ impl Observations {
     /// Last hook reports of all nodes.
     pub(crate) fn hooks(&self) -> HookReports {
         let inner = self.inner.lock();
-        inner.nodes.iter().map(|(node, known)| (*node, known.hooks.clone())).collect()
+        inner.nodes.iter().map(|(node, known)| (*node, Arc::clone(&known.hooks))).collect()
     }
 
     /// Last reported loads of compactors with a recent heartbeat.
@@ -380,17 +399,17 @@ impl Observations {
     /// Returns a frozen copy of the observations at `now`. `creating` are the groups in state creating;
     /// their age counts from the first call that names them.
     pub(crate) fn snapshot(&self, creating: &[GroupId], now: Instant) -> ObservedCluster {
+        let age = |at: &Instant| now.duration_since(*at);
         let mut inner = self.inner.lock();
+        let creating: BTreeSet<GroupId> = creating.iter().copied().collect();
         inner.creating.retain(|group, _| creating.contains(group));
         for group in creating {
-            inner.creating.entry(*group).or_insert(now);
+            inner.creating.entry(group).or_insert(now);
         }
         inner.changed.retain(|_, (_, at)| now.duration_since(*at) < REPORT_WAIT);
-        let age = |at: &Instant| now.duration_since(*at);
         let mut observed = ObservedCluster {
             leading_for: inner.leading_since.as_ref().map_or(Duration::ZERO, age),
             groups: inner.groups.clone(),
-            reported_for: inner.reported.iter().map(|(id, at)| (*id, age(at))).collect(),
             creating_for: inner.creating.iter().map(|(id, at)| (*id, age(at))).collect(),
             changed: inner.changed.iter().map(|(id, (at, _))| (*id, *at)).collect(),
             quiet_for: inner.registered_at.as_ref().map_or(Duration::ZERO, age),
@@ -407,29 +426,41 @@ impl Observations {
             },
             ..ObservedCluster::default()
         };
-        for (id, known) in &inner.nodes {
-            if let Some(at) = &known.at {
-                observed.silent_for.insert(*id, age(at));
-            }
-            for (group, replica) in &known.hosted {
-                observed.hosted_for.insert((*id, *group), age(&replica.since));
-                observed.last_log.insert((*id, *group), replica.last_log);
-                if !known.leads.contains(group) {
-                    observed.followers.insert((*id, *group));
-                }
-            }
-            if known.beats {
-                observed.beating.insert(*id);
-            }
-            if !known.conditions.is_empty() {
-                observed.conditions.insert(*id, known.conditions.clone());
-            }
-            let hooks: Vec<_> = known.hooks.iter().filter(is_out_of_order).cloned().collect();
-            if !hooks.is_empty() {
-                observed.hooks.insert(*id, hooks);
-            }
+        let reported = inner.reported.clone();
+        let nodes = inner.nodes.clone();
+        // Heartbeats are recorded while the copies are evaluated.
+        drop(inner);
+        observed.reported_for = reported.iter().map(|(id, at)| (*id, age(at))).collect();
+        for (id, known) in &nodes {
+            observed.add_node(*id, known, now);
         }
         observed
+    }
+}
+
+impl ObservedCluster {
+    fn add_node(&mut self, id: NodeId, known: &NodeObservation, now: Instant) {
+        if let Some(at) = known.at {
+            self.silent_for.insert(id, now.duration_since(at));
+        }
+        for (group, replica) in known.hosted.iter() {
+            let observed = ObservedReplica {
+                hosted_for: now.duration_since(replica.since),
+                last_log: replica.last_log,
+                leads: replica.leads,
+            };
+            self.replicas.entry(*group).or_default().insert(id, observed);
+        }
+        if known.beats {
+            self.beating.insert(id);
+        }
+        if !known.conditions.is_empty() {
+            self.conditions.insert(id, known.conditions.clone());
+        }
+        let hooks: Arc<[_]> = known.hooks.iter().filter(is_out_of_order).cloned().collect();
+        if !hooks.is_empty() {
+            self.hooks.insert(id, hooks);
+        }
     }
 }
 
@@ -473,15 +504,19 @@ impl ObservationState {
         if self.groups.get(&id).is_some_and(|known| self.outranks(id, known, &group)) {
             return false;
         }
-        self.reported.insert(id, now);
-        let known = self.groups.insert(id, group.clone());
-        known != Some(group)
+        self.reported.insert_mut(id, now);
+        let differs = self.groups.get(&id) != Some(&group);
+        if differs {
+            self.groups.insert_mut(id, group);
+        }
+        differs
     }
 
     /// Returns whether a known report counts more than a later one: another node leads in a later term,
     /// and has not reported since that it does not lead.
     fn outranks(&self, id: GroupId, known: &ObservedGroup, later: &ObservedGroup) -> bool {
-        let leads = self.nodes.get(&known.leader).is_some_and(|node| node.leads.contains(&id));
+        let leader = self.nodes.get(&known.leader);
+        let leads = leader.and_then(|node| node.hosted.get(&id)).is_some_and(|own| own.leads);
         known.leader != later.leader && known.term > later.term && leads
     }
 }
@@ -512,7 +547,7 @@ mod tests {
         // Reports of followers are ignored, too.
         record(103, report(1, 9, 101, &[101]));
         let observed = observations.snapshot(&[], now);
-        assert_eq!(observed.groups[&GroupId(1)].term, Term(5));
+        assert_eq!(observed.groups.get(&GroupId(1)).unwrap().term, Term(5));
         record(101, report(1, 6, 101, &[101]));
         assert_eq!(observations.leader_of(GroupId(1)), Some(NodeId(101)));
     }
@@ -525,7 +560,7 @@ mod tests {
         let record = |node, group_report| {
             observations.record_heartbeat(&heartbeat(node, vec![group_report]), now);
         };
-        let observed = || observations.snapshot(&[], now).groups[&GroupId(1)].clone();
+        let observed = || observations.snapshot(&[], now).groups.get(&GroupId(1)).cloned().unwrap();
         record(101, report(1, 900, 101, &[101]));
         record(101, report(1, 5, 101, &[101, 102]));
         assert_eq!((observed().term, observed().voters.len()), (Term(5), 2));
@@ -536,7 +571,7 @@ mod tests {
         record(102, report(1, 5, 101, &[]));
         record(101, report(1, 5, 101, &[101, 102]));
         assert_eq!((observed().leader, observed().term), (NodeId(101), Term(5)));
-        assert!(observations.snapshot(&[], now).followers.contains(&(NodeId(102), GroupId(1))));
+        assert!(observations.snapshot(&[], now).is_follower(GroupId(1), NodeId(102)));
     }
 
     #[test]
@@ -553,7 +588,7 @@ mod tests {
         let observed = observations.snapshot(&[], later + Duration::from_secs(1));
         assert_eq!(observed.leading_for, Duration::from_secs(1));
         assert!(observed.silent_for.is_empty() && observed.groups.is_empty());
-        assert!(observed.hosted_for.is_empty() && observed.table_errors.is_empty());
+        assert!(observed.replicas.is_empty() && observed.table_errors.is_empty());
     }
 
     #[tokio::test(start_paused = true)]

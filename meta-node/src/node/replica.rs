@@ -16,6 +16,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{MetaError, MetaOptions};
+use crate::feed::CatalogFeed;
 use crate::group::MetaGroup;
 use crate::join::MetaPeers;
 use crate::leader::problems::{ProblemWatch, probe_nodes};
@@ -81,6 +82,7 @@ impl MetaReplica {
             comparison,
         });
         let control = Arc::new(Control::new(identity.cluster_id, identity.node_id, view));
+        let feed = Arc::new(CatalogFeed::new(group.view.clone()));
         let observations = Arc::new(Observations::default());
         let stop = CancellationToken::new();
         let garbage = GarbageOptions { interval: options.gc_every, retention: options.retention() };
@@ -105,7 +107,7 @@ impl MetaReplica {
         });
         tokio::spawn(Arc::clone(&problems).run(stop.clone()));
         tokio::spawn(probe_nodes(Arc::clone(&problems), stop.clone()));
-        let running = RunningReplica { group, control, observations, problems };
+        let running = RunningReplica { group, feed, control, observations, problems };
         let raft_service = raft_service.clone();
         Ok(Self { running, store, raft_service, leadership, stop: stop.drop_guard() })
     }
