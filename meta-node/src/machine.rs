@@ -7,11 +7,12 @@
 //!
 //! # Layout
 //!
-//! - `view`: the state for readers; `store`: rows in RocksDB; `snapshot`: rows in files; `comparison`:
-//!   digests of the state, compared with the leader's.
+//! - `view`: the state for readers; `store`: rows in RocksDB; `snapshot`: rows in files; `snapshot_policy`:
+//!   when one is due (pure); `comparison`: digests of the state, compared with the leader's.
 
 mod comparison;
 mod snapshot;
+mod snapshot_policy;
 mod store;
 mod view;
 
@@ -39,6 +40,7 @@ use self::comparison::RowDigest;
 pub(crate) use self::comparison::StateComparison;
 pub use self::comparison::StateDifference;
 use self::snapshot::SnapshotDir;
+pub(crate) use self::snapshot_policy::SnapshotPressure;
 use self::store::StateStore;
 pub use self::store::{STATE_FAMILY, StateError};
 pub use self::view::CatalogView;
@@ -66,6 +68,7 @@ pub struct MetaMachine {
     applied: AppliedState,
     digest: RowDigest,
     comparison: Arc<StateComparison>,
+    pressure: Arc<SnapshotPressure>,
 }
 
 impl MetaMachine {
@@ -77,13 +80,22 @@ impl MetaMachine {
         let dir = Arc::new(SnapshotDir::open(snapshots)?);
         let digest = RowDigest::of(&state)?;
         let comparison = Arc::default();
+        let pressure = Arc::<SnapshotPressure>::default();
+        if let Some(newest) = dir.current() {
+            pressure.record_snapshot(newest.snapshot.length());
+        }
         let view = CatalogView::new(state.clone());
-        Ok(Self { state, view, store, dir, applied, digest, comparison })
+        Ok(Self { state, view, store, dir, applied, digest, comparison, pressure })
     }
 
     /// Comparison of the state with the leader's.
     pub(crate) fn comparison(&self) -> Arc<StateComparison> {
         Arc::clone(&self.comparison)
+    }
+
+    /// Log entries since the last snapshot.
+    pub(crate) fn pressure(&self) -> Arc<SnapshotPressure> {
+        Arc::clone(&self.pressure)
     }
 
     /// The state for readers.
@@ -100,6 +112,10 @@ impl MetaMachine {
         self.applied.last = Some(id);
         let before = rows.len();
         let mut is_tick = false;
+        self.pressure.count_entry(match &payload {
+            openraft::EntryPayload::Normal(command) => command.0.len(),
+            _ => 0,
+        });
         let reply = match payload {
             openraft::EntryPayload::Blank => Reply::default(),
             openraft::EntryPayload::Normal(bytes) => {
@@ -198,11 +214,13 @@ impl RaftStateMachine<TypeConfig> for MetaMachine {
     }
 
     async fn get_snapshot_builder(&mut self) -> Self::SnapshotBuilder {
+        self.pressure.restart();
         MetaSnapshotBuilder {
             state: self.state.clone(),
             applied: self.applied.clone(),
             dir: Arc::clone(&self.dir),
             disk: self.store.disk(),
+            pressure: Arc::clone(&self.pressure),
         }
     }
 
@@ -225,6 +243,7 @@ impl RaftStateMachine<TypeConfig> for MetaMachine {
         self.applied = applied;
         self.digest = digest;
         self.comparison.clear();
+        self.pressure.restart();
         self.state = state;
         self.view.publish(self.state.clone());
         tracing::info!(
@@ -257,6 +276,7 @@ pub struct MetaSnapshotBuilder {
     applied: AppliedState,
     dir: Arc<SnapshotDir>,
     disk: watch::Receiver<DiskHealth>,
+    pressure: Arc<SnapshotPressure>,
 }
 
 impl RaftSnapshotBuilder<TypeConfig> for MetaSnapshotBuilder {
@@ -267,13 +287,15 @@ impl RaftSnapshotBuilder<TypeConfig> for MetaSnapshotBuilder {
             last_log_id: self.applied.last,
             last_membership: self.applied.membership.clone(),
         };
-        retry_while_disk_full(self.disk.clone(), "a snapshot of the catalog", || {
+        let written = retry_while_disk_full(self.disk.clone(), "a snapshot of the catalog", || {
             let state = self.state.clone();
             let dir = Arc::clone(&self.dir);
             let meta = meta.clone();
             blocking(move || dir.write(&state, meta))
-        })
-        .await
+        });
+        let written = written.await?;
+        self.pressure.record_snapshot(written.snapshot.length());
+        Ok(written)
     }
 }
 
