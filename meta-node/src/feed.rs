@@ -67,7 +67,7 @@ impl CatalogFeed {
         if let Some(known) = known() {
             return Ok(known);
         }
-        // The newest state: it serves all that have waited meanwhile.
+        // The newest state: it serves all that have waited.
         let state = self.view.read();
         let encoded = tokio::task::spawn_blocking(move || Arc::new(EncodedSnapshot::new(&state)));
         let encoded = encoded.await.map_err(|error| {
