@@ -49,5 +49,7 @@ pub(crate) use self::group_permits::MAX_CALLS_PER_GROUP;
 #[cfg(test)]
 pub(crate) use self::leader_term::LeaderTerm;
 pub(crate) use self::leader_term::{LeaderTiming, watch_leadership};
-pub(crate) use self::observations::{HookReports, Observations, ObservedCluster, ObservedGroup};
+pub(crate) use self::observations::{
+    HookReports, MemberDifference, Observations, ObservedCluster, ObservedGroup,
+};
 pub(crate) use self::plan::{CREATION_LIMIT, REPLICAS};

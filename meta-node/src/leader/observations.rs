@@ -98,9 +98,19 @@ struct ObservationState {
     operations: BTreeMap<TableOperation, Instant>,
     // First failure and last error of the connections to a node that failed in a row.
     unreachable: BTreeMap<NodeId, (Instant, String)>,
+    member_differences: BTreeMap<NodeId, MemberDifference>,
     garbage_failing: Option<(Instant, String)>,
     garbage_unreadable: Vec<v1::UnreadableManifest>,
     history: ProblemHistory,
+}
+
+/// Difference of a meta member's catalog from the leader's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct MemberDifference {
+    /// Log index at which the member found it first.
+    pub(crate) first: LogIndex,
+    /// Replicated time of that comparison, milliseconds since the Unix epoch.
+    pub(crate) since_ms: u64,
 }
 
 /// Outcome of the last garbage collection passes.
@@ -141,6 +151,8 @@ pub(crate) struct ObservedCluster {
     pub(crate) conditions: BTreeMap<NodeId, Vec<Problem>>,
     /// Nodes to which connections fail: time since the first failure, and the last error.
     pub(crate) unreachable: BTreeMap<NodeId, (Duration, String)>,
+    /// Members of the meta group whose catalogs differ from the leader's.
+    pub(crate) member_differences: BTreeMap<NodeId, MemberDifference>,
     /// Reports of suspended and broken hooks.
     pub(crate) hooks: HookReports,
     /// Outcome of the last garbage collection passes.
@@ -331,6 +343,15 @@ impl Observations {
         }
     }
 
+    /// Records the answer of a meta member on its catalog; `None`: it equals the leader's.
+    pub(crate) fn record_comparison(&self, node: NodeId, difference: Option<MemberDifference>) {
+        let known = &mut self.inner.lock().member_differences;
+        match difference {
+            Some(difference) => drop(known.insert(node, difference)),
+            None => drop(known.remove(&node)),
+        }
+    }
+
     /// Records the outcome of a garbage collection pass over all tables.
     pub(crate) fn record_garbage(
         &self,
@@ -401,6 +422,7 @@ impl Observations {
                 .iter()
                 .map(|(id, (at, error))| (*id, (age(at), error.clone())))
                 .collect(),
+            member_differences: inner.member_differences.clone(),
             garbage: ObservedGarbage {
                 failing: inner.garbage_failing.as_ref().map(|(at, text)| (age(at), text.clone())),
                 unreadable: inner.garbage_unreadable.clone(),
