@@ -3,7 +3,8 @@
 //! # Layout
 //!
 //! - `slot`: the node's replica, once it has one; `meta`: registration, heartbeats, the catalog;
-//!   `catalog_server`: the same service on the wire; `heartbeat_facts`: the cluster in answers to heartbeats; `registration`: limits of registrations; `refused_calls`: calls that contradict the catalog; `watch`:
+//!   `catalog_server`: the same service on the wire; `heartbeat_facts`: the cluster in answers to heartbeats;
+//!   `registration`, `registration_rate`: limits of registrations; `refused_calls`: calls that contradict the catalog; `watch`:
 //!   the stream of catalog changes; `admin`: tables, members, leaders; `members`: members of group 0;
 //!   `hooks`: configured hooks; `cursors`: positions of durable hooks.
 
@@ -16,6 +17,7 @@ mod members;
 mod meta;
 mod refused_calls;
 mod registration;
+mod registration_rate;
 mod slot;
 mod watch;
 

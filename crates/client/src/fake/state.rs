@@ -65,6 +65,8 @@ pub(crate) struct State {
     pub(crate) catalog: v1::CatalogSnapshot,
     /// Served regions; the catalog may lag behind.
     pub(crate) regions: BTreeMap<u64, KeyRange>,
+    /// Schema of the regions; the catalog may lag behind.
+    pub(crate) schema: TableSchema,
     pub(crate) leader: u64,
     pub(crate) addresses: HashMap<u64, String>,
     pub(crate) answers: VecDeque<Answer>,
@@ -170,6 +172,7 @@ impl State {
                 next_route_id: 0,
             },
             regions,
+            schema: info.schema.clone(),
             leader: 11,
             addresses: HashMap::new(),
             answers: VecDeque::new(),
@@ -224,6 +227,13 @@ impl State {
         self.catalog.catalog_version += 1;
     }
 
+    /// Updates the catalog's table to the schema of the regions.
+    pub(crate) fn publish_schema(&mut self) {
+        self.catalog.tables[0].schema = Some((&self.schema).into());
+        self.catalog.revision += 1;
+        self.catalog.catalog_version += 1;
+    }
+
     /// Replaces a region by two children, which inherit the producers of their parent.
     pub(crate) fn split(&mut self, region: u64, at: i64, children: (u64, u64)) {
         let range = self.regions.remove(&region).unwrap();
@@ -264,7 +274,10 @@ impl State {
     /// Applies a write by the rules of a data node.
     pub(crate) fn apply(&mut self, write: &WriteRequest) -> Result<v1::WriteResponse, Refusal> {
         let range = self.region(write.region_id)?.clone();
-        let (ids, written) = decode_write(write);
+        if write.schema_version != self.schema.version().get() {
+            return Err(Refusal::new(Reason::SchemaVersionStale, "the table was altered"));
+        }
+        let (ids, written) = decode_write(write, &self.schema);
         let row_keys: Vec<Vec<u8>> = ids.iter().map(|id| row_key(*id)).collect();
         assert!(row_keys.is_sorted(), "rows must come in key order");
         assert_eq!(ids.len(), write.row_count as usize);
@@ -322,12 +335,12 @@ impl State {
 
 type Written = Vec<(i64, Option<String>)>;
 
-fn decode_write(write: &WriteRequest) -> (Vec<i64>, Written) {
+fn decode_write(write: &WriteRequest, schema: &TableSchema) -> (Vec<i64>, Written) {
     if write.rows.is_empty() {
         return (Vec::new(), Vec::new());
     }
     let delete = write.op() == RowOp::Delete;
-    let schema = if delete { schema().key_arrow() } else { schema().arrow() };
+    let schema = if delete { schema.key_arrow() } else { schema.arrow() };
     let batch = decode_batch(&write.rows, &schema).unwrap();
     let ids = batch.column(0).as_any().downcast_ref::<Int64Array>().unwrap().values().to_vec();
     let written = ids
