@@ -1,8 +1,10 @@
 //! Service `Data`: reads, writes and bulk loads of rows. One file per call.
 
+mod callers;
 mod files;
 mod format;
 mod get;
+mod paced;
 mod scan;
 #[cfg(test)]
 mod tests;
@@ -22,6 +24,8 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
+use self::callers::ScanLimits;
+pub use self::paced::PacedScans;
 use crate::groups::Groups;
 
 /// Largest message in either direction, in bytes.
@@ -31,7 +35,7 @@ pub const MESSAGE_BYTES: usize = 64 * 1024 * 1024;
 #[derive(Debug, Clone)]
 pub struct DataService {
     groups: Arc<Groups>,
-    scans: Arc<Semaphore>,
+    scans: Arc<ScanLimits>,
     files: Arc<Semaphore>,
     closing: CancellationToken,
 }
@@ -39,15 +43,18 @@ pub struct DataService {
 impl DataService {
     /// Creates the service for a node's groups; it refuses new calls once `closing` is cancelled.
     pub fn new(groups: Arc<Groups>, closing: CancellationToken) -> Self {
-        let scans = Arc::new(Semaphore::new(groups.context().options.open_scans));
+        let context = groups.context();
+        let memory = context.env.scan_memory.clone();
+        let scans = Arc::new(ScanLimits::new(context.options.open_scans, memory));
         Self { groups, scans, files: Arc::new(Semaphore::new(files::CONCURRENT_CALLS)), closing }
     }
 
     /// Wraps the service for tonic, with its message limits.
-    pub fn into_server(self) -> DataServer<Self> {
-        DataServer::new(self)
+    pub fn into_server(self) -> PacedScans<DataServer<Self>> {
+        let server = DataServer::new(self)
             .max_decoding_message_size(MESSAGE_BYTES)
-            .max_encoding_message_size(MESSAGE_BYTES)
+            .max_encoding_message_size(MESSAGE_BYTES);
+        PacedScans::new(server)
     }
 
     fn check_open(&self) -> Result<(), Refusal> {
@@ -78,7 +85,8 @@ impl Data for DataService {
 
     async fn scan(&self, request: Request<ScanRequest>) -> Result<Response<ScanStream>, Status> {
         self.check_open()?;
-        let stream = scan::call(&self.groups, &self.scans, request.into_inner()).await?;
+        let peer = request.remote_addr();
+        let stream = scan::call(&self.groups, &self.scans, peer, request.into_inner()).await?;
         Ok(Response::new(stream))
     }
 

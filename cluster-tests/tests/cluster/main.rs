@@ -36,5 +36,6 @@ mod readme;
 mod reflection;
 mod restart;
 mod s3;
+mod scan_memory;
 mod scan_results;
 mod support;

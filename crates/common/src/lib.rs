@@ -12,6 +12,7 @@
 //! - [`clock`]: the wall clock as a trait, passed in by the caller.
 //! - [`log_rate`]: bounded rate of log lines about input of other processes.
 //! - [`header`]: the intended receiver of a call between nodes.
+//! - [`read_arguments`]: limits of the arguments of a read.
 //! - [`refusal`]: the RPC error, the one error type on the wire, and its mapping to a gRPC status.
 
 pub mod agreed_limits;
@@ -25,6 +26,7 @@ pub mod log_rate;
 pub mod metric;
 pub mod problems;
 pub mod quote;
+pub mod read_arguments;
 pub mod reason;
 pub mod refusal;
 pub mod rows;

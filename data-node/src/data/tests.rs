@@ -6,6 +6,7 @@ use tidewater_common::ids::{Epoch, GroupId, RegionId, Sequence};
 use tidewater_common::rows::{decode_batch, decode_stream, encode_batch, encode_stream};
 use tidewater_proto::v1::{self, RowsFormat};
 use tidewater_region_engine::manifest::AreaId;
+use tidewater_region_engine::read::memory::ScanMemory;
 use tidewater_region_engine::region::{
     Cause, Obligation, PendingObligation, Publication, PublicationContent,
 };
@@ -32,6 +33,10 @@ async fn serving(folder: &TempDir) -> (Arc<Groups>, Arc<GroupReplica>) {
     replica.propose(opened, LIMIT).await.unwrap();
     assert_eq!(replica.group(), GroupId(5));
     (groups, replica)
+}
+
+fn scan_limits() -> ScanLimits {
+    ScanLimits::new(1, Arc::new(ScanMemory::new(8 << 20)))
 }
 
 /// A request to region 7 for the row of key 1.
@@ -111,8 +116,7 @@ async fn reads_wait_for_published_files() {
     hosted.region.apply_obligation(PendingObligation { cause, obligation }).unwrap();
     assert_eq!(get::call(&groups, get_1()).await.unwrap_err().reason, Reason::RegionLoading);
     let scan = ScanRequest { group_id: 5, region_id: 7, schema_version: 1, ..Default::default() };
-    let scans = Arc::new(Semaphore::new(1));
-    let refused = scan::call(&groups, &scans, scan).await.err().unwrap();
+    let refused = scan::call(&groups, &scan_limits(), None, scan).await.err().unwrap();
     assert_eq!(refused.reason, Reason::RegionLoading);
     drop((hosted, replica));
     stop(groups).await;
@@ -153,7 +157,7 @@ async fn streams_are_written_and_read() {
         rows_format: stream,
         ..Default::default()
     };
-    let mut messages = scan::call(&groups, &Arc::new(Semaphore::new(1)), scan).await.unwrap();
+    let mut messages = scan::call(&groups, &scan_limits(), None, scan).await.unwrap();
     let rows = messages.next().await.unwrap().unwrap().rows;
     assert_eq!(decode_stream(&rows, &expected).unwrap().num_rows(), 2);
     drop((messages, replica));

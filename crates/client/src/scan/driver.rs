@@ -23,7 +23,8 @@ use crate::router::Limits;
 const READY_BATCHES: usize = 2;
 
 impl Client {
-    /// Starts a scan; returns a stream of the table's rows in key order.
+    /// Starts a scan; returns a stream of the table's rows, in key order unless the spec
+    /// allows any order.
     ///
     /// # Errors
     /// [`ClientError::TableNotFound`], [`ClientError::ColumnNotFound`]. The stream returns later errors.
@@ -37,6 +38,7 @@ impl Client {
             predicates: spec.predicates,
             limit: spec.limit,
             count_only: false,
+            unordered: spec.unordered,
         };
         let (out, rows) = mpsc::channel(READY_BATCHES);
         let client = self.clone();

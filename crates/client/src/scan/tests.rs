@@ -44,6 +44,15 @@ async fn scan_reads_all_regions_in_key_order() {
 }
 
 #[tokio::test]
+async fn repeated_column_is_rejected_before_the_call() {
+    let (_cluster, client) = filled().await;
+    let columns = Some(vec!["id".to_owned(), "id".to_owned()]);
+    let error = scan(&client, ScanSpec { columns, ..ScanSpec::all("t") }).await.unwrap_err();
+    assert!(matches!(error, ClientError::BadInput(_)), "{error}");
+    assert!(error.to_string().contains("\"id\" is named twice"), "{error}");
+}
+
+#[tokio::test]
 async fn count_ends_at_its_deadline() {
     let (cluster, _) = filled().await;
     let mut options = cluster.options();

@@ -13,11 +13,12 @@ use tidewater_common::rows::rows_within;
 use tokio::sync::Semaphore;
 
 use super::convert::from_stored;
-use super::decode::{Pace, RowDecoder};
+use super::decode::{Pace, RowDecoder, row_bytes};
 use super::fetch::CheckedReader;
 use super::few::{FewRowsReader, is_small};
 use super::footer::{Footer, FooterCache, damaged, footer};
 use super::format::{EPOCH_ID, OP_ID, PAGE_ROWS, SEQUENCE_ID};
+use super::pace::RowBytes;
 use super::plan::{RowPlan, plan};
 use super::statistics::file_admits;
 use crate::EngineError;
@@ -27,11 +28,17 @@ use crate::file_meta::FileMeta;
 use crate::read::BATCH_BYTES;
 use crate::read::context::ReadContext;
 use crate::read::filter::Term;
+use crate::read::memory::ByteLease;
+use crate::read::need::SourceRow;
 use crate::read::pushdown::{Pushdown, pushed_terms};
 use crate::read::ranges::KeyRanges;
-use crate::read::shape::{Carried, Piece, TableShape};
+use crate::read::shape::{Carried, Piece, TableShape, estimated_width};
+use crate::read::source::SourceMemory;
 use crate::row_versions::{Numbers, Ops, RowOp, RowVersions, Stamps};
 use crate::storage::Storage;
+
+/// Estimated bytes of texts in memory for each byte of a file.
+const TEXT_INFLATION: u64 = 3;
 
 /// The resources needed to read files.
 #[derive(Debug, Clone)]
@@ -81,6 +88,7 @@ pub(crate) struct FileSource {
     pushdown: Pushdown,
     /// True if epochs are needed too.
     epochs: bool,
+    memory: SourceMemory,
     open_file: Option<OpenFile>,
     ended: bool,
     ready: VecDeque<Piece>,
@@ -92,6 +100,8 @@ struct OpenFile {
     ids: Vec<ColumnId>,
     /// True if all rows are in the ranges.
     covered: bool,
+    /// Memory in addition to the source's: a single row is larger.
+    _lease: Option<ByteLease>,
 }
 
 /// Reader of the rows of a file.
@@ -128,6 +138,7 @@ impl FileSource {
             context: ReadContext::default(),
             pushdown: Pushdown::Keys,
             epochs: false,
+            memory: SourceMemory::default(),
             open_file: None,
             ended: false,
             ready: VecDeque::new(),
@@ -154,6 +165,36 @@ impl FileSource {
     /// Sets which terms of the filter may skip rows; must precede the first call of [`Self::next`].
     pub(crate) fn set_pushdown(&mut self, pushdown: Pushdown) {
         self.pushdown = pushdown;
+    }
+
+    /// Limits the memory of the source; must precede the first call of [`Self::next`].
+    pub(crate) fn set_memory(&mut self, memory: SourceMemory) {
+        self.memory = memory;
+    }
+
+    /// Returns the estimated bytes of a row: by the types of the columns, and for texts by the size of
+    /// the file. The footer, which is not read yet, has the exact ones.
+    pub(crate) fn row(&self) -> SourceRow {
+        let schema = &self.shape.schema;
+        let rows = self.file.rows;
+        // In a small file, the footer is most of it.
+        let size = self.file.size.saturating_sub(self.file.tail.length) / rows.max(1);
+        let texts = size.saturating_mul(TEXT_INFLATION);
+        let width = estimated_width(schema, &self.carried.ids, texts);
+        let keys = estimated_width(schema, schema.primary_key(), 0);
+        // Decoded keys and their comparable form, and sequences.
+        let decoded = if self.merged { width + 2 * keys + 16 } else { width };
+        SourceRow { held: RowBytes { decoded, stored: size.min(decoded) }, width, rows }
+    }
+
+    /// Returns the number of rows if it is known without opening the file: all are shown, and each is
+    /// a row of the result.
+    pub(crate) fn rows_left(&self) -> Option<u64> {
+        let unread = self.open_file.is_none() && !self.ended && self.ready.is_empty();
+        let all = self.ranges.cover(&self.file.min_key, &self.file.max_key)
+            && self.context.filter.is_empty()
+            && !self.is_bounded();
+        (unread && all && self.file.deletes == 0).then_some(self.file.rows)
     }
 
     /// Returns whether the file may hold row versions that the read must not return.
@@ -221,8 +262,29 @@ impl FileSource {
             return Ok(None);
         }
         let pace = if self.merged { Pace::MERGED } else { Pace::ALONE };
-        let rows = self.row_reader(reader, leaves, &plan, pace);
-        Ok(Some(OpenFile { rows, ids, covered }))
+        let (most_bytes, _lease) = self.lease_row(&footer, &leaves, &plan).await?;
+        // A merge holds the keys of a piece in two more forms.
+        let most_bytes = if self.merged { most_bytes - most_bytes / 4 } else { most_bytes };
+        let rows = self.row_reader(reader, leaves, &plan, pace, most_bytes);
+        Ok(Some(OpenFile { rows, ids, covered, _lease }))
+    }
+
+    /// Returns the bytes that the source may hold. If these do not suffice for a single row, gets
+    /// more.
+    async fn lease_row(
+        &self,
+        footer: &Footer,
+        leaves: &[usize],
+        plan: &RowPlan,
+    ) -> Result<(u64, Option<ByteLease>), EngineError> {
+        let rows = plan.0.iter().map(|rows| row_bytes(footer, rows.group, leaves));
+        let least = rows.map(|row| Pace::least().bytes(row)).max().unwrap_or(0);
+        let more = least.saturating_sub(self.memory.bytes);
+        if more == 0 {
+            return Ok((self.memory.bytes, None));
+        }
+        let lease = self.memory.budgets.lease(more, more, self.memory.wait).await?;
+        Ok((least, Some(lease)))
     }
 
     fn row_reader(
@@ -231,12 +293,13 @@ impl FileSource {
         leaves: Vec<usize>,
         plan: &RowPlan,
         pace: Pace,
+        most_bytes: u64,
     ) -> RowReader {
-        if is_small(&reader.footer, &leaves, plan) {
+        if is_small(&reader.footer, &leaves, plan, most_bytes) {
             RowReader::Few(FewRowsReader::new(reader, leaves, plan))
         } else {
             let readers = self.access.readers.clone();
-            RowReader::Many(RowDecoder::new(reader, leaves, plan, pace, readers))
+            RowReader::Many(RowDecoder::new(reader, leaves, plan, pace, most_bytes, readers))
         }
     }
 
@@ -248,8 +311,8 @@ impl FileSource {
         plan: &RowPlan,
     ) -> Result<RowPlan, EngineError> {
         let (leaves, ids) = leaves(&reader.footer, self.shape.schema.primary_key().to_vec());
-        let rows = self.row_reader(reader.clone(), leaves, plan, Pace::ALONE);
-        let mut open_file = OpenFile { rows, ids, covered: false };
+        let rows = self.row_reader(reader.clone(), leaves, plan, Pace::ALONE, u64::MAX);
+        let mut open_file = OpenFile { rows, ids, covered: false, _lease: None };
         let mut kept = Vec::new();
         let mut at = 0;
         while let Some(batch) = open_file.rows.next().await? {

@@ -1,0 +1,106 @@
+use super::*;
+
+const WAIT: Duration = Duration::from_secs(10);
+const KIB: u64 = 1_024;
+
+fn budget(units: u64) -> Arc<ByteBudget> {
+    ByteBudget::new(units * UNIT)
+}
+
+#[tokio::test(start_paused = true)]
+async fn lease_is_charged_until_it_is_dropped() {
+    let whole = budget(100);
+    let nested = NestedBudgets::new([whole.clone()]);
+    let lease = nested.lease(10 * UNIT, 10 * UNIT, WAIT).await.unwrap();
+    assert_eq!((lease.bytes(), whole.used()), (10 * UNIT, 10 * UNIT));
+    drop(lease);
+    assert_eq!(whole.used(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn scan_leaves_a_quarter_of_the_free_bytes() {
+    let whole = budget(100);
+    let nested = NestedBudgets::new([whole.clone()]);
+    let lease = async |least, want| nested.lease(least * UNIT, want * UNIT, WAIT).await.unwrap();
+    let first = lease(5, 1_000).await;
+    let second = lease(5, 1_000).await;
+    // More than that, if it does not suffice otherwise.
+    let third = lease(5, 1_000).await;
+    let held = [first.bytes(), second.bytes(), third.bytes()].map(|bytes| bytes / UNIT);
+    assert_eq!(held, [75, 18, 5]);
+    drop(first);
+    assert_eq!(lease(5, 7).await.bytes(), 7 * UNIT);
+}
+
+#[tokio::test(start_paused = true)]
+async fn scan_without_memory_is_refused_after_its_wait() {
+    let whole = budget(10);
+    let nested = NestedBudgets::new([whole.clone()]);
+    let held = nested.lease(10 * UNIT, 10 * UNIT, WAIT).await.unwrap();
+    let begun = tokio::time::Instant::now();
+    let refused = nested.lease(UNIT, UNIT, WAIT).await.unwrap_err();
+    assert!(matches!(refused, EngineError::ScanMemory { needed: UNIT, .. }), "{refused}");
+    assert_eq!(begun.elapsed(), WAIT);
+    let waiting = {
+        let nested = nested.clone();
+        tokio::spawn(async move { nested.lease(UNIT, 8 * UNIT, WAIT).await })
+    };
+    tokio::task::yield_now().await;
+    assert!(!waiting.is_finished());
+    drop(held);
+    assert_eq!(waiting.await.unwrap().unwrap().bytes(), UNIT);
+}
+
+#[tokio::test(start_paused = true)]
+async fn caller_cannot_take_the_memory_of_others() {
+    let whole = budget(100);
+    let [one, other] = [budget(50), budget(50)].map(|own| NestedBudgets::new([own, whole.clone()]));
+    let mut held = Vec::new();
+    while let Ok(lease) = one.lease(5 * UNIT, 5 * UNIT, Duration::ZERO).await {
+        held.push(lease);
+    }
+    assert_eq!(whole.used(), 50 * UNIT);
+    // Requests of the first caller that wait do not delay the second.
+    let waiting = tokio::spawn({
+        let one = one.clone();
+        async move { one.lease(40 * UNIT, 40 * UNIT, WAIT).await.map(drop) }
+    });
+    tokio::task::yield_now().await;
+    let begun = tokio::time::Instant::now();
+    assert_eq!(other.lease(5 * UNIT, 5 * UNIT, WAIT).await.unwrap().bytes(), 5 * UNIT);
+    assert_eq!(begun.elapsed(), Duration::ZERO);
+    drop(held);
+    waiting.await.unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn far_too_large_lease_is_refused() {
+    let whole = budget(10);
+    let nested = NestedBudgets::new([budget(5), whole.clone()]);
+    let large = nested.lease(40 * UNIT, 40 * UNIT, WAIT).await.unwrap();
+    assert_eq!((large.bytes(), whole.used()), (40 * UNIT, 10 * UNIT));
+    assert!(nested.lease(UNIT, UNIT, Duration::ZERO).await.is_err());
+    drop(large);
+    let refused = nested.lease(41 * UNIT, 41 * UNIT, WAIT).await.unwrap_err();
+    assert!(matches!(refused, EngineError::ScanTooLarge { .. }), "{refused}");
+    assert_eq!(whole.used(), 0);
+}
+
+#[tokio::test]
+async fn default_account_is_unlimited() {
+    let account = ScanAccount::default();
+    assert_eq!(account.sources().limit(), u64::MAX);
+    let lease = account.messages().lease(1, 1 << 50, Duration::ZERO).await.unwrap();
+    assert_eq!(lease.bytes(), 1 << 50);
+}
+
+#[tokio::test]
+async fn sources_and_messages_have_separate_budgets() {
+    let memory = ScanMemory::new(64 * KIB);
+    assert_eq!(memory.limit(), 64 * KIB);
+    let account = memory.account();
+    let _sources = account.sources().lease(32 * KIB, 32 * KIB, Duration::ZERO).await.unwrap();
+    let _message = account.messages().lease(4 * KIB, 4 * KIB, Duration::ZERO).await.unwrap();
+    assert_eq!(memory.used(), 36 * KIB);
+    assert!(account.sources().lease(1, 1, Duration::ZERO).await.is_err());
+}
