@@ -11,11 +11,11 @@ use tidewater_proto::v1::{CompactorLoad, Reason};
 use tidewater_region_engine::compaction::CompactionRegion;
 use tidewater_region_engine::env::RegionEnv;
 use tidewater_region_engine::hooks::HookSets;
+use tidewater_region_engine::storage::StoreDisk;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
-use crate::disk::StoreDisk;
 use crate::handles::HandleTable;
 use crate::jobs::JobTable;
 use crate::meters;

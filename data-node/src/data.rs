@@ -4,6 +4,7 @@ mod callers;
 mod files;
 mod format;
 mod get;
+mod openings;
 mod paced;
 mod scan;
 #[cfg(test)]
@@ -14,6 +15,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use futures::Stream;
+use tidewater_common::ids::{RegionId, Serial};
+use tidewater_common::read_arguments::MAX_REQUEST_BYTES;
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::data_server::{Data, DataServer};
 use tidewater_proto::v1::{
@@ -21,11 +24,14 @@ use tidewater_proto::v1::{
     ScanResponse, WriteFilesRequest, WriteFilesResponse, WriteRequest, WriteResponse,
 };
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
 use self::callers::ScanLimits;
+use self::openings::OpeningLimits;
 pub use self::paced::PacedScans;
+use crate::group::producers::OPENING;
 use crate::groups::Groups;
 
 /// Largest message in either direction, in bytes.
@@ -37,6 +43,7 @@ pub struct DataService {
     groups: Arc<Groups>,
     scans: Arc<ScanLimits>,
     files: Arc<Semaphore>,
+    openings: Arc<OpeningLimits>,
     closing: CancellationToken,
 }
 
@@ -46,15 +53,18 @@ impl DataService {
         let context = groups.context();
         let memory = context.env.scan_memory.clone();
         let scans = Arc::new(ScanLimits::new(context.options.open_scans, memory));
-        Self { groups, scans, files: Arc::new(Semaphore::new(files::CONCURRENT_CALLS)), closing }
+        let files = Arc::new(Semaphore::new(files::CONCURRENT_CALLS));
+        Self { groups, scans, files, openings: Arc::default(), closing }
     }
 
     /// Wraps the service for tonic, with its message limits.
     pub fn into_server(self) -> PacedScans<DataServer<Self>> {
-        let server = DataServer::new(self)
-            .max_decoding_message_size(MESSAGE_BYTES)
-            .max_encoding_message_size(MESSAGE_BYTES);
-        PacedScans::new(server)
+        let server = |request_bytes| {
+            DataServer::new(self.clone())
+                .max_decoding_message_size(request_bytes)
+                .max_encoding_message_size(MESSAGE_BYTES)
+        };
+        PacedScans::new(server(MESSAGE_BYTES), server(MAX_REQUEST_BYTES))
     }
 
     fn check_open(&self) -> Result<(), Refusal> {
@@ -80,7 +90,12 @@ impl Data for DataService {
         request: Request<WriteRequest>,
     ) -> Result<Response<WriteResponse>, Status> {
         self.check_open()?;
-        Ok(Response::new(write::call(&self.groups, request.into_inner()).await?))
+        let peer = request.remote_addr();
+        let write = request.into_inner();
+        if Serial(write.serial) == OPENING {
+            self.openings.count(peer, RegionId(write.region_id), Instant::now())?;
+        }
+        Ok(Response::new(write::call(&self.groups, write).await?))
     }
 
     async fn scan(&self, request: Request<ScanRequest>) -> Result<Response<ScanStream>, Status> {

@@ -61,6 +61,9 @@ pub const METRICS: &[Metric] = &[
     Metric::gauge("tidewater_hook_lag_versions", MetricUnit::Count).labels(&["hook"]).describe(
         "Undelivered manifest versions of a durable hook, over the regions of this node.",
     ),
+    Metric::gauge("tidewater_gc_awaited_objects", MetricUnit::Count).describe(
+        "Objects that durable hooks kept from deletion in this node's last garbage collection pass.",
+    ),
     Metric::counter("tidewater_control_calls_refused_total", MetricUnit::Count)
         .labels(&["call", "reason"])
         .describe("Calls to the node's groups that contradict the catalog or the group."),
@@ -217,6 +220,11 @@ impl Drop for GaugeGuard {
 /// leads.
 pub(crate) fn set_hook_lag(hook: &str, versions: u64) {
     gauge!("tidewater_hook_lag_versions", "hook" => hook.to_owned()).set(versions as f64);
+}
+
+/// Sets the number of objects that a garbage collection pass kept for durable hooks.
+pub(crate) fn set_awaited_objects(objects: u64) {
+    gauge!("tidewater_gc_awaited_objects").set(objects as f64);
 }
 
 /// Sets the gauges of the node and its groups, once per heartbeat. One line for each group, never for

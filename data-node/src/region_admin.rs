@@ -157,7 +157,7 @@ async fn watch(
         tokio::select! {
             ended = &mut outcome => break ended,
             _ = tick.tick() => {
-                let progress = Some(attempt.progress.snapshot().into());
+                let progress = Some(total_progress(&attempt));
                 let event = CompactRegionEvent { progress, done: false, report: None };
                 if events.send(Ok(event)).await.is_err() {
                     return;
@@ -172,12 +172,18 @@ async fn watch(
         ))
     });
     let last_event = outcome.map_err(Status::from).map(|report| CompactRegionEvent {
-        progress: Some(attempt.progress.snapshot().into()),
+        progress: Some(total_progress(&attempt)),
         done: true,
         report: report.map(report_to_wire),
     });
     // The compaction does not need a connected caller.
     let _ = events.send(last_event).await;
+}
+
+/// Returns the work of all passes.
+fn total_progress(attempt: &Attempt) -> v1::CompactionProgress {
+    let (passes, done) = attempt.progress.total();
+    v1::CompactionProgress { passes, ..done.into() }
 }
 
 fn report_to_wire(done: CompactionResult) -> v1::CompactionReport {
@@ -191,6 +197,7 @@ fn report_to_wire(done: CompactionResult) -> v1::CompactionReport {
         done: Some(report.done.into()),
         why: report.why.as_str().to_owned(),
         node_id: node.map_or(0, NodeId::get),
+        passes: report.passes,
     }
 }
 

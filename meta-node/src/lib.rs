@@ -7,7 +7,7 @@
 //! - [`commands`]: validation of each command and the resulting change of the state. Pure.
 //! - [`machine`]: the replicated state machine: the state in memory, in RocksDB, in snapshots.
 //! - [`group`]: this node's replica: proposals, linearizable reads, leadership.
-//! - `leader`: tasks of the leader: replicated time, failure detection, placement, procedures.
+//! - `leader`: tasks of the leader: replicated time, failure detection, placement, procedures, problems.
 //! - `services`: the RPC services `Meta`, `Admin`, `HookAdmin` and `HookCursors`.
 //! - `meters`: metrics of these services.
 //! - `join`: the handshake by which a node with an empty directory joins a cluster.

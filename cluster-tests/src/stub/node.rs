@@ -137,6 +137,7 @@ async fn register(
         cluster_id: known.map(|known| known.cluster.to_string()).unwrap_or_default(),
         node_id: known.map_or(0, |known| known.node.get()),
         object_store_id: world.object_store.to_string(),
+        ..RegisterRequest::default()
     };
     let registered = link.register(request).await;
     registered.map_err(|error| HarnessError::violated(format!("register a stub node: {error}")))

@@ -144,9 +144,11 @@ impl NodeCore {
             address: self.address.to_string(),
             groups: self.world.reports(self.node),
             problems: Vec::new(),
+            conditions: Vec::new(),
             hooks: self.hooks.lock().values().map(hook_report).collect(),
             compactor: None,
             clock_ms: SystemClock.now_ms(),
+            ..HeartbeatRequest::default()
         }
     }
 

@@ -14,6 +14,8 @@ use crate::{HarnessError, Result};
 
 /// Bytes of the text of each row.
 const NOTE_BYTES: usize = 20;
+/// Wait before a writer that has failed is replaced.
+const REOPEN_DELAY: Duration = Duration::from_millis(10);
 
 /// Results of writes since the last [`StubWriters::restart_figures`].
 #[derive(Debug, Default)]
@@ -22,7 +24,7 @@ pub struct WriterFigures {
     pub acknowledged: AtomicU64,
     /// Writes that failed, or whose outcome is unknown.
     pub failed: AtomicU64,
-    /// Longest time of a write with all its attempts, in microseconds.
+    /// Longest time from the beginning of a write until one is acknowledged, in microseconds.
     pub slowest_micros: AtomicU64,
 }
 
@@ -61,8 +63,9 @@ impl StubWriters {
         let figures = Arc::new(WriterFigures::default());
         let mut tasks = JoinSet::new();
         for (number, client) in (1_i64..).zip(clients.iter().cycle().take(counts.writers)) {
-            let writer = Writer::of_client(client, table, number).await?;
-            tasks.spawn(run(writer, counts.pause, figures.clone()));
+            let source = WriterSource { client: client.clone(), table: table.to_owned(), number };
+            let writer = source.open().await?;
+            tasks.spawn(run(source, writer, counts.pause, figures.clone()));
         }
         Ok(Self { figures, _tasks: tasks })
     }
@@ -82,17 +85,44 @@ impl StubWriters {
     }
 }
 
-async fn run(writer: Writer, pause: Duration, figures: Arc<WriterFigures>) {
+/// Opens writers with the same number.
+#[derive(Debug)]
+struct WriterSource {
+    client: Client,
+    table: String,
+    number: i64,
+}
+
+impl WriterSource {
+    async fn open(&self) -> Result<Writer> {
+        Writer::of_client(&self.client, &self.table, self.number).await
+    }
+}
+
+/// Writes rows. A writer whose table was altered fails: as an application, the task opens another one.
+async fn run(
+    source: WriterSource,
+    mut writer: Writer,
+    pause: Duration,
+    figures: Arc<WriterFigures>,
+) {
     let mut serial = 1;
+    let mut begun = Instant::now();
     loop {
-        let begun = Instant::now();
         let attempt = writer.write(serial, 1, NOTE_BYTES).await;
         serial += 1;
-        let acknowledged = attempt.is_ok_and(|attempt| attempt.outcome == Outcome::Acknowledged);
-        let figure = if acknowledged { &figures.acknowledged } else { &figures.failed };
-        figure.fetch_add(1, Ordering::SeqCst);
-        let micros = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
-        figures.slowest_micros.fetch_max(micros, Ordering::SeqCst);
-        tokio::time::sleep(pause).await;
+        if attempt.is_ok_and(|attempt| attempt.outcome == Outcome::Acknowledged) {
+            figures.acknowledged.fetch_add(1, Ordering::SeqCst);
+            let micros = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
+            figures.slowest_micros.fetch_max(micros, Ordering::SeqCst);
+            tokio::time::sleep(pause).await;
+            begun = Instant::now();
+            continue;
+        }
+        figures.failed.fetch_add(1, Ordering::SeqCst);
+        tokio::time::sleep(REOPEN_DELAY).await;
+        if let Ok(opened) = source.open().await {
+            writer = opened;
+        }
     }
 }

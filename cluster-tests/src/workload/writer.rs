@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, new_null_array};
 use tidewater_client::{Client, ClientError, ClientOptions, TableWriter, WriterOptions};
 
 use crate::oracle::{Attempt, Outcome};
@@ -49,12 +49,17 @@ impl Writer {
     fn batch(&self, first: i64, rows: i64, note: usize) -> Result<RecordBatch> {
         let serials = first..first + rows;
         let notes = serials.clone().map(|serial| note_text(self.number, serial, note));
-        let columns: Vec<ArrayRef> = vec![
+        let mut columns: Vec<ArrayRef> = vec![
             Arc::new(Int64Array::from_iter_values(serials.clone().map(|_| self.number))),
             Arc::new(Int64Array::from_iter_values(serials.clone())),
             Arc::new(StringArray::from_iter_values(notes)),
         ];
-        RecordBatch::try_new(self.table.table().schema.arrow(), columns)
+        let schema = self.table.table().schema.arrow();
+        // Columns that were added to the table.
+        let added = schema.fields().iter().skip(columns.len());
+        let rows = columns[0].len();
+        columns.extend(added.map(|field| new_null_array(field.data_type(), rows)));
+        RecordBatch::try_new(schema, columns)
             .map_err(|error| HarnessError::violated(format!("build rows: {error}")))
     }
 }

@@ -19,6 +19,8 @@ const MIB: u64 = 1 << 20;
 const LIMIT_MIB: u64 = 1_024;
 /// Memory that scans may take above that of an idle node.
 const ABOVE_IDLE_MIB: u64 = 250;
+/// Unread scans before the flush.
+const UNFLUSHED_SCANS: usize = 64;
 /// Columns of values that are not part of the key.
 const VALUES: usize = 10;
 
@@ -124,28 +126,73 @@ async fn scans_of_many_windows_take_little_memory() -> Result<()> {
     cluster.finish().await
 }
 
+/// Creates table `t` with rows of 14 MB and these keys.
+async fn load_large_rows(cluster: &Cluster, keys: u64, regions: u64) -> Result<String> {
+    let columns = ["--columns", "k int64, v utf8", "--primary-key", "k"];
+    let regions = regions.to_string();
+    let spread = ["--distribute", "hash(k)", "--regions", &regions];
+    cluster.run(&[&["table", "create", "t"], &columns[..], &spread].concat()).await?.ok()?;
+    let path = cluster.directory().join("rows.csv");
+    let large = "x".repeat(14_000_000);
+    let rows: String = (0..keys).map(|key| format!("{key},{large}\n")).collect();
+    std::fs::write(&path, format!("k,v\n{rows}")).map_err(HarnessError::io("write rows"))?;
+    let load = ["load", "t", &path.to_string_lossy(), "--batch-rows", "1", "--in-flight", "1"];
+    cluster.run(&load).await?.ok()?;
+    Ok(large)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn scan_with_too_many_arguments_is_refused() -> Result<()> {
+    let cluster = ClusterPlan::default().nodes(1, 1, 0).start().await?;
+    let columns = ["--columns", "k int64, v utf8", "--primary-key", "k"];
+    cluster.run(&[&["table", "create", "t"], &columns[..]].concat()).await?.ok()?;
+    let client = NodeClient::new(cluster.data[0].spec.listen, Duration::from_secs(60))?;
+    let table = cluster.region("t").await?;
+    for (columns, part) in [(vec![1, 2, 1], "named twice"), (vec![1; 100_000], "1024 columns")] {
+        let refused = client.open_scan(table, columns).await.map(drop);
+        let refusal = expect_refusal(refused)?;
+        assert_eq!(refusal.reason, Reason::InvalidArgument);
+        assert!(refusal.message.contains(part), "{refusal}");
+    }
+    // Refused before it is decoded.
+    let huge = client.open_scan(table, vec![1; 5 << 20]).await.map(drop).unwrap_err();
+    assert_eq!(huge.code(), tonic::Code::OutOfRange, "{huge}");
+    cluster.finish().await
+}
+
+// The next region is read ahead on the same connection, which has memory for one row.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn scan_reads_large_rows_of_several_regions() -> Result<()> {
+    let plan = ClusterPlan::default().nodes(1, 1, 0).memory_limit(&format!("{LIMIT_MIB}MiB"));
+    let cluster = plan.start().await?;
+    load_large_rows(&cluster, 8, 2).await?;
+    let path = cluster.directory().join("scanned.csv");
+    let scan = ["scan", "t", "--columns", "k,v", "--format", "csv", "--timeout", "120s", "--out"];
+    cluster.run(&[&scan[..], &[&path.to_string_lossy()]].concat()).await?.ok()?;
+    let size = std::fs::metadata(&path).map_err(HarnessError::io("look at rows"))?.len();
+    assert!(size > 8 * 14_000_000, "{size} bytes");
+    expect_within_memory(&cluster, LIMIT_MIB)?;
+    cluster.finish().await
+}
+
 // `TIDEWATER_UNREAD_SCANS=256` is the number that took 5.6 GB.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn scans_that_nothing_reads_leave_memory_to_others() -> Result<()> {
     let scans: usize = setting("TIDEWATER_UNREAD_SCANS", 160);
     let plan = ClusterPlan::default().nodes(1, 1, 0).memory_limit(&format!("{LIMIT_MIB}MiB"));
     let cluster = plan.start().await?;
-    let create = ["table", "create", "t", "--columns", "k int64, v utf8", "--primary-key", "k"];
-    cluster.run(&create).await?.ok()?;
-    let path = cluster.directory().join("rows.csv");
-    let large = "x".repeat(14_000_000);
-    let text: String = (0..4).map(|key| format!("{key},{large}\n")).collect();
-    std::fs::write(&path, format!("k,v\n{text}")).map_err(HarnessError::io("write rows"))?;
-    let load = ["load", "t", &path.to_string_lossy(), "--batch-rows", "1", "--in-flight", "1"];
-    cluster.run(&load).await?.ok()?;
-    drop(text);
+    let large = load_large_rows(&cluster, 4, 1).await?;
 
     let address = cluster.data[0].spec.listen;
     let client = NodeClient::new(address, Duration::from_secs(60))?;
     let table = cluster.region("t").await?;
     let mut unread = Vec::new();
     let mut refused = 0;
-    for _ in 0..scans {
+    for number in 0..scans {
+        // The other scans read files, whose rows are decoded.
+        if number == UNFLUSHED_SCANS {
+            cluster.flush("t").await?.ok()?;
+        }
         match client.open_scan(table, vec![1, 2]).await {
             Ok(stream) => unread.push(stream),
             Err(status) => {

@@ -11,7 +11,7 @@ pub const CURSOR_VERSIONS_PER_MOVE: u64 = 64;
 /// Step of a region's alteration or truncation in the procedure of its table.
 pub const CHANGE_STEP: u32 = 1;
 /// Change number and step of the adoption of the source's files by a region of a new clone.
-pub const CLONE_STEP: (u64, u32) = (0, 1);
+pub const CLONE_STEP: (u64, u32) = (1, 1);
 /// Step that opens the staging area of an atomic load in a region.
 pub const LOAD_OPEN_STEP: u32 = 1;
 /// Step that publishes or abandons it.

@@ -7,6 +7,7 @@ use std::collections::HashSet;
 use tidewater_proto::v1::Predicate;
 
 use crate::ids::ColumnId;
+use crate::schema::MAX_COLUMNS;
 
 /// Maximum number of values in all predicates of a read together.
 pub const MAX_VALUES: usize = 10_000;
@@ -15,12 +16,18 @@ pub const MAX_VALUE_BYTES: usize = 1 << 20;
 /// Maximum number of predicates of a read.
 pub const MAX_PREDICATES: usize = 1_000;
 
+/// Maximum bytes of the request of a scan: more than any that is within the other limits.
+pub const MAX_REQUEST_BYTES: usize = 4 << 20;
+
 /// An argument of a read that a node does not accept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ReadArgumentError {
     /// A column occurs twice in the projection.
     #[error("column id {0} is named twice: name each column once")]
     RepeatedColumn(ColumnId),
+    /// More columns than a table has.
+    #[error("a read of more than {MAX_COLUMNS} columns (maximum): name each column once")]
+    Columns,
     /// The predicates have too many values.
     #[error(
         "the conditions have more than {MAX_VALUES} values (maximum): split the list and read once \
@@ -41,8 +48,11 @@ pub enum ReadArgumentError {
 /// Checks that a projection names each column once.
 ///
 /// # Errors
-/// [`ReadArgumentError::RepeatedColumn`].
+/// [`ReadArgumentError::RepeatedColumn`], [`ReadArgumentError::Columns`].
 pub fn check_projection(columns: &[u32]) -> Result<(), ReadArgumentError> {
+    if columns.len() > MAX_COLUMNS {
+        return Err(ReadArgumentError::Columns);
+    }
     let mut seen = HashSet::new();
     match columns.iter().find(|column| !seen.insert(**column)) {
         None => Ok(()),
@@ -102,6 +112,9 @@ mod tests {
             let expected = repeated.map(|id| ReadArgumentError::RepeatedColumn(ColumnId(id)));
             assert_eq!(check_projection(columns).err(), expected, "{columns:?}");
         }
+        let columns: Vec<u32> = (0..=1_024).collect();
+        assert_eq!(check_projection(&columns[1..]), Ok(()));
+        assert_eq!(check_projection(&columns), Err(ReadArgumentError::Columns));
     }
 
     #[test]

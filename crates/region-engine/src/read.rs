@@ -15,6 +15,7 @@
 //! ([`memory`]), which determines the pace of the group's sources ([`need`]).
 
 pub(crate) mod assemble;
+mod chain;
 pub(crate) mod context;
 pub(crate) mod filter;
 pub(crate) mod groups;
@@ -24,6 +25,7 @@ pub(crate) mod life;
 pub mod memory;
 pub(crate) mod merge;
 pub(crate) mod need;
+pub(crate) mod projection;
 pub(crate) mod prune;
 pub(crate) mod pushdown;
 pub(crate) mod ranges;

@@ -152,7 +152,7 @@ impl Region {
         };
         let usage = env.memory.usage();
         let manifest = ManifestContext::new(env.clone(), dir);
-        let hooks = RegionHooks::new(&env.plugins, dir);
+        let hooks = RegionHooks::new(&env, dir);
         let notifier = Arc::new(LifecycleNotifier::new(hooks.clone()));
         let contents = Contents {
             phase: Phase::Loading,

@@ -35,7 +35,7 @@ pub(super) fn open(catalog: &CatalogRecords, request: &OpenRegionRequest) -> Che
     let same_range = place.start == region.start
         && place.end.as_deref() == region.end.as_deref()
         && place.table_id == region.table_id;
-    if !same_range || region.incarnation != catalog.incarnation {
+    if !same_range || region.incarnation != place.incarnation {
         return refuse(format!("the catalog has another table or range for region {id}"));
     }
     if region.schema != table.schema || region.options != table.options {

@@ -63,6 +63,7 @@ struct CallerShare {
     caller: Caller,
     most_open: u64,
     open: Arc<Semaphore>,
+    arguments: Arc<ByteBudget>,
     sources: Arc<ByteBudget>,
     messages: Arc<ByteBudget>,
 }
@@ -117,10 +118,11 @@ impl ScanLimits {
             let own = shares.iter().map(|share| own(share).clone());
             NestedBudgets::new(own.chain([whole.clone()]))
         };
-        let account = ScanAccount::new(
-            budgets(|share| &share.sources, self.memory.sources()),
-            budgets(|share| &share.messages, self.memory.messages()),
-        );
+        let account = ScanAccount {
+            arguments: budgets(|share| &share.arguments, self.memory.arguments()),
+            sources: budgets(|share| &share.sources, self.memory.sources()),
+            messages: budgets(|share| &share.messages, self.memory.messages()),
+        };
         Ok(OpenScan { account, _permits: permits, _shares: shares })
     }
 
@@ -137,6 +139,7 @@ impl ScanLimits {
             caller,
             most_open,
             open: Arc::new(Semaphore::new(usize::try_from(most_open).unwrap_or(1))),
+            arguments: budget(self.memory.arguments()),
             sources: budget(self.memory.sources()),
             messages: budget(self.memory.messages()),
         });

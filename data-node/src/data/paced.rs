@@ -35,12 +35,14 @@ const SCAN: &str = "/Scan";
 /// Service whose scans have paced responses.
 #[derive(Debug, Clone)]
 pub struct PacedScans<S> {
-    inner: S,
+    calls: S,
+    /// The same service, with limits of its own.
+    scans: S,
 }
 
 impl<S> PacedScans<S> {
-    pub(super) fn new(inner: S) -> Self {
-        Self { inner }
+    pub(super) fn new(calls: S, scans: S) -> Self {
+        Self { calls, scans }
     }
 }
 
@@ -58,12 +60,14 @@ where
     type Future = Pin<Box<dyn Future<Output = Result<http::Response<Body>, Infallible>> + Send>>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        self.inner.poll_ready(context)
+        ready!(self.calls.poll_ready(context))?;
+        self.scans.poll_ready(context)
     }
 
     fn call(&mut self, request: http::Request<B>) -> Self::Future {
         let is_scan = request.uri().path().ends_with(SCAN);
-        let response = self.inner.call(request);
+        let service = if is_scan { &mut self.scans } else { &mut self.calls };
+        let response = service.call(request);
         Box::pin(async move {
             let response = response.await?;
             if !is_scan || response.body().is_end_stream() {

@@ -49,10 +49,9 @@ pub(super) async fn call(
     admission::check_schema(&hosted.descriptor, request.schema_version)?;
     let argument_bytes = arguments::check(&request)?;
     let open = limits.admit(peer)?;
-    let sources = open.account.sources();
     let arguments = match argument_bytes {
         Some(bytes) => {
-            let lease = sources.lease(bytes, bytes, ARGUMENTS_WAIT).await;
+            let lease = open.account.arguments.lease(bytes, bytes, ARGUMENTS_WAIT).await;
             Some(lease.map_err(|error| Refusal::from(&error))?)
         }
         None => None,
@@ -128,12 +127,19 @@ impl RunningScan {
         }
     }
 
+    /// Releases the memory of the sources, for which other scans need not wait until the reader has taken
+    /// the last messages.
+    fn close_sources(&mut self) {
+        self.rows = futures::stream::empty().boxed();
+    }
+
     async fn send_rows(&mut self, sender: &mpsc::Sender<SentMessage>) {
-        let messages = self.open.account.messages().clone();
+        let messages = self.open.account.messages.clone();
         while let Some(next) = self.rows.next().await {
             let mut parts = match next {
                 Ok(batch) => BatchParts::new(batch),
                 Err(error) => {
+                    self.close_sources();
                     let _ = sender.send(Err(Refusal::from(&error).into())).await;
                     return;
                 }
@@ -150,6 +156,7 @@ impl RunningScan {
                 }
             }
         }
+        self.close_sources();
         let message = ScanResponse { done: true, ..Default::default() };
         let _ = sender.send(Ok(LeasedMessage { message, lease: None })).await;
     }
@@ -167,6 +174,7 @@ fn scan_life_exceeded(operation: &str) -> Refusal {
 
 #[cfg(test)]
 mod tests {
+    use arrow::array::{ArrayRef, Int64Array, RecordBatch};
     use futures::stream;
     use tidewater_region_engine::read::memory::ScanMemory;
 
@@ -199,6 +207,30 @@ mod tests {
         drop(client);
         tokio::time::sleep(Duration::from_secs(1)).await;
         assert!(limits.admit(None).is_ok(), "the scan ended with its client");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn sources_close_before_the_last_messages_are_taken() {
+        let memory = Arc::new(ScanMemory::new(1 << 20));
+        let limits = ScanLimits::new(1, memory.clone());
+        let open = limits.admit(None).unwrap();
+        let held = open.account.sources.lease(4_096, 0, Duration::ZERO).await.unwrap();
+        let column: ArrayRef = Arc::new(Int64Array::from(vec![1]));
+        let batch = RecordBatch::try_from_iter([("k", column)]).unwrap();
+        let rows = stream::iter(vec![Ok(batch); BUFFER]).map(move |batch| {
+            let _ = &held;
+            batch
+        });
+        let (sender, mut receiver) = mpsc::channel(BUFFER);
+        let rows_format = RowsFormat::Batch;
+        let scan = RunningScan { rows: rows.boxed(), rows_format, open, _arguments: None };
+        tokio::spawn(scan.send(sender, Instant::now() + Duration::from_secs(60)));
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(memory.sources().used(), 0);
+        for _ in 0..BUFFER {
+            assert!(!receiver.recv().await.unwrap().unwrap().message.done);
+        }
+        assert!(receiver.recv().await.unwrap().unwrap().message.done);
     }
 
     #[tokio::test(start_paused = true)]

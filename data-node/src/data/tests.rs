@@ -165,6 +165,36 @@ async fn streams_are_written_and_read() {
 }
 
 #[tokio::test]
+async fn long_lists_wait_for_memory_of_arguments() {
+    let folder = tempfile::tempdir().unwrap();
+    let (groups, replica) = serving(&folder).await;
+    let memory = Arc::new(ScanMemory::new(8 << 20));
+    let held = memory.account().arguments.lease(1 << 20, 0, LIMIT).await.unwrap();
+    let limits = ScanLimits::new(1, memory.clone());
+    let scan = |values: usize| ScanRequest {
+        group_id: 5,
+        region_id: 7,
+        schema_version: 1,
+        predicates: vec![v1::Predicate {
+            column_id: 1,
+            op: v1::CompareOp::In.into(),
+            values: vec!["1".to_owned(); values],
+        }],
+        ..Default::default()
+    };
+    let refused = scan::call(&groups, &limits, None, scan(1_000)).await.err().unwrap();
+    assert_eq!(refused.reason, Reason::Overloaded);
+    drop(scan::call(&groups, &limits, None, scan(10)).await.unwrap());
+    drop(held);
+    until("the scan ended", async || limits.admit(None).is_ok()).await;
+    let rows = scan::call(&groups, &limits, None, scan(1_000)).await.unwrap();
+    assert!(memory.arguments().used() >= 1_000 * 320);
+    drop((rows, replica));
+    until("its memory is free", async || memory.used() == 0).await;
+    stop(groups).await;
+}
+
+#[tokio::test]
 async fn streams_that_do_not_fit_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let (groups, replica) = serving(&folder).await;

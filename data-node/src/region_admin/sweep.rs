@@ -11,16 +11,19 @@ use tidewater_common::ids::{Incarnation, ManifestVersion, NodeId, RegionId, Tabl
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::{
     GarbageEvent, GarbageObject, GarbageReport, KeptObjects, Reason, SweepStoreRequest,
+    UnreadableManifest,
 };
 use tidewater_region_engine::EngineError;
 use tidewater_region_engine::env::RegionEnv;
 use tidewater_region_engine::gc::{
-    Garbage, GarbageCollector, GcReport, GcRequest, HookPositions, LoggedVersions,
+    Garbage, GarbageCollector, GcReport, GcRequest, HookPositions, KeepReason, LoggedVersions,
 };
 use tidewater_region_engine::layout::RegionDir;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
+
+use crate::meters;
 
 /// Maximum number of objects deleted in one pass: bounds its memory.
 const MAX_DELETED: usize = 200_000;
@@ -171,10 +174,13 @@ fn final_event(
     floor_ms: u64,
 ) -> Result<GarbageEvent, Status> {
     let report = outcome.map_err(|error| Status::from(Refusal::from(&error)))?;
+    let awaited = report.kept.get(&KeepReason::Awaited).copied().unwrap_or(0);
+    meters::set_awaited_objects(awaited);
     tracing::info!(
         deleted = report.deleted,
         bytes = report.bytes,
         kept = report.kept_objects(),
+        awaited,
         failed = report.failed,
         unreadable = report.unreadable.len(),
         "garbage collected"
@@ -191,8 +197,17 @@ fn final_event(
         unreadable: report.unreadable.iter().map(|(dir, why)| format!("{dir}: {why}")).collect(),
         floor_ms,
         node_id: node.get(),
+        unreadable_manifests: report.unreadable.iter().map(unreadable).collect(),
     };
     Ok(GarbageEvent { objects: Vec::new(), report: Some(report) })
+}
+
+fn unreadable((dir, why): &(RegionDir, String)) -> UnreadableManifest {
+    UnreadableManifest {
+        region_id: dir.region_id.get(),
+        table_id: dir.table_id.get(),
+        error: why.clone(),
+    }
 }
 
 fn to_wire(garbage: Garbage) -> GarbageObject {

@@ -10,6 +10,7 @@ use tidewater_proto::v1::{
     ChangeMembershipRequest, ChangeMembershipResponse, Group, GroupMember, GroupState, Reason,
     StopReplicaRequest,
 };
+use tidewater_region_engine::compaction::CompactionOptions;
 use tidewater_region_engine::storage::Storage;
 use tonic::Request;
 
@@ -50,6 +51,7 @@ async fn replica_joins_from_a_snapshot_is_promoted_and_removed() {
             ..GroupOptions::default()
         },
         memory: 1 << 30,
+        compaction: CompactionOptions::default(),
         listen: "127.0.0.1:0".to_owned(),
         hooks: no_hooks(id),
     };

@@ -26,7 +26,7 @@ impl LeaderTerm {
         let advance = v1::AdvanceLoad { table_id: table.id.get(), number: table.changes };
         let overdue = is_overdue(&self.group.view.read(), load);
         if overdue && self.observations.may_expire_loads(Instant::now()) {
-            self.command(Kind::ExpireLoad(advance)).await?;
+            self.table_command(Kind::ExpireLoad(advance)).await?;
             tracing::warn!(
                 table = %table.name, area = %load.area,
                 "atomic load timed out without a call from its loader; abandoning it"
@@ -38,8 +38,8 @@ impl LeaderTerm {
                 let open = |route: Arc<RouteDescriptor>| async move {
                     self.open_area(table, &route, load).await
                 };
-                self.each_route(table.id, open).await?;
-                self.command(Kind::LoadOpened(advance)).await?;
+                self.each_route(table, open).await?;
+                self.table_command(Kind::LoadOpened(advance)).await?;
                 tracing::info!(table = %table.name, area = %load.area, "atomic load begun");
             }
             LoadPhase::Publishing | LoadPhase::Abandoning => {
@@ -47,7 +47,7 @@ impl LeaderTerm {
                 let close = |route: Arc<RouteDescriptor>| async move {
                     self.close_area(table, &route, load, publish).await
                 };
-                self.each_route(table.id, close).await?;
+                self.each_route(table, close).await?;
                 self.finish_change(table).await?;
             }
             // The loader is staging files.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use futures::Stream;
 use parking_lot::Mutex;
-use tidewater_common::ids::{GroupId, NodeId};
+use tidewater_common::ids::{BootNumber, GroupId, NodeId};
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::meta_server::{Meta, MetaServer};
 use tidewater_proto::v1::{self, NodeRole, NodeState, Reason, meta_command::Kind, meta_reply};
@@ -62,6 +62,8 @@ impl MetaService {
             cluster_id: request.cluster_id,
             node_id: request.node_id,
             object_store_id: request.object_store_id,
+            boot: request.boot,
+            start_id: request.start_id,
         };
         let reply = running.group.propose(Kind::RegisterNode(command)).await?;
         let Some(meta_reply::Outcome::NodeId(node_id)) = reply.outcome else {
@@ -200,6 +202,16 @@ impl MetaService {
 /// Checks that a heartbeat agrees with the node's registration. A node registers at each start, so that a
 /// heartbeat from another address is of a copy of the node, or of a node that another one has replaced.
 fn check_sender(node: &Node, request: &v1::HeartbeatRequest) -> Result<(), Refusal> {
+    if node.supersedes(BootNumber(request.boot)) {
+        return Err(Refusal::new(
+            Reason::DirectoryCopied,
+            format!(
+                "a newer process with the data directory of node {} has registered from {}: start {} against \
+                 start {} of this one. One of the two directories is a copy: only one may be used",
+                node.id, node.address, node.boot, request.boot
+            ),
+        ));
+    }
     let is_named = request.role != i32::from(NodeRole::Unspecified);
     if is_named && request.role != i32::from(node.role) {
         let text = format!("node {} is registered with another role", node.id);
@@ -352,6 +364,30 @@ mod tests {
         assert_eq!(reason(NodeRole::Data, &node.address), None);
         assert_eq!(reason(NodeRole::Data, "127.0.0.1:1"), Some(Reason::WrongNode));
         assert_eq!(reason(NodeRole::Compactor, &node.address), Some(Reason::RoleMismatch));
+    }
+
+    #[test]
+    fn heartbeat_of_a_superseded_start_is_refused() {
+        let state = with_nodes(1);
+        let known = Node { boot: BootNumber(6), ..Node::clone(state.node(NodeId(101)).unwrap()) };
+        let reason = |boot, address: &str| {
+            let address = address.to_owned();
+            let beat = v1::HeartbeatRequest { boot, address, ..Default::default() };
+            check_sender(&known, &beat).err().map(|refusal| refusal.reason)
+        };
+        for (boot, expected) in [
+            (5, Some(Reason::DirectoryCopied)),
+            (6, None),
+            // Registered, but this leader has yet to apply it.
+            (7, None),
+            // An older release.
+            (0, None),
+        ] {
+            assert_eq!(reason(boot, &known.address), expected, "{boot}");
+        }
+        // The copy has another address: the error must be the final one.
+        assert_eq!(reason(5, "127.0.0.1:1"), Some(Reason::DirectoryCopied));
+        assert_eq!(reason(6, "127.0.0.1:1"), Some(Reason::WrongNode));
     }
 
     #[test]

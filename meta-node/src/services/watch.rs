@@ -146,6 +146,7 @@ impl WatchCursor {
                 let published = |delta: &Arc<v1::CatalogDelta>| {
                     let mut delta = delta.as_ref().clone();
                     state.publish_changes(&mut delta.table_upserts);
+                    state.publish_starts(&mut delta.node_upserts);
                     delta.next_route_id = state.next_route_id().get();
                     Event::Delta(delta)
                 };

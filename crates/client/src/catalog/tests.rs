@@ -59,6 +59,7 @@ fn snapshot() -> v1::CatalogSnapshot {
                 role: v1::NodeRole::Data.into(),
                 address: format!("node{id}:1"),
                 state: v1::NodeState::Up.into(),
+                ..v1::Node::default()
             })
             .collect(),
         hooks: vec![],

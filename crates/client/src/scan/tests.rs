@@ -135,6 +135,23 @@ async fn scan_returns_columns_in_requested_order() {
 }
 
 #[tokio::test]
+async fn region_read_ahead_for_too_long_is_read_again() {
+    let (cluster, _) = filled().await;
+    for (life, of_second) in [(Duration::from_secs(60), 1), (Duration::from_millis(100), 2)] {
+        let mut options = cluster.options();
+        options.scan_read_ahead = life;
+        let client = Client::connect(options).await.unwrap();
+        cluster.state.lock().scans.clear();
+        let stream = client.scan(ScanSpec::all("t")).await.unwrap();
+        // The caller takes nothing while the second region is open.
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        assert_eq!(ids(&stream.collect().await.unwrap()), (0..30).collect::<Vec<_>>());
+        let opened = cluster.state.lock().scans.iter().filter(|scan| scan.region_id == 101).count();
+        assert_eq!(opened, of_second, "{life:?}");
+    }
+}
+
+#[tokio::test]
 async fn stream_cut_before_its_first_row_is_reopened() {
     let (cluster, client) = filled().await;
     cluster.state.lock().scan_answers =

@@ -41,7 +41,7 @@ mod tests {
     use crate::types::{Vote, log_id};
 
     #[test]
-    fn follower_acknowledges_what_was_sent() {
+    fn follower_acknowledges_only_sent_entries() {
         let append = |previous, entries: &[(u64, u64)]| {
             AppendRange::of(&AppendEntriesRequest {
                 vote: Vote::new_committed(4, 1),

@@ -15,8 +15,9 @@ use tidewater_proto::v1::{self, Reason};
 use tidewater_rpc::ConnectPolicy;
 use tokio::time::Instant;
 
+use super::dispatch::Sender;
 use super::host::{HostedGroup, RaftHost};
-use super::peer_check::{PeerMessage, PeerViolation, ReplicaView, check_peer};
+use super::peer_check::{PeerMessage, PeerViolation, ReplicaView, check_peer, check_start};
 use crate::meters;
 use crate::types::{StoredMembership, wire};
 
@@ -24,6 +25,15 @@ use crate::types::{StoredMembership, wire};
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
 impl RaftHost {
+    /// Refuses a message of a process that a newer one of the same node has superseded.
+    pub(super) fn check_start(&self, group: GroupId, sender: Sender) -> Result<(), Refusal> {
+        let newest = self.newest_start(NodeId(sender.node));
+        let Err(violation) = check_start(sender.boot, newest) else { return Ok(()) };
+        let text = format!("group {group} refuses a message of node {}: {violation}", sender.node);
+        self.note_refusal(group, violation.label(), &text, sender.address);
+        Err(Refusal::new(Reason::DirectoryCopied, text))
+    }
+
     /// Asks another node for the last membership of a group that it knows to be committed. `None`: its
     /// address is not known, it does not answer, or it has no replica of the group.
     pub async fn ask_membership(&self, group: GroupId, node: NodeId) -> Option<StoredMembership> {
@@ -36,6 +46,7 @@ impl RaftHost {
             source_node: self.node_id().get(),
             target_node: to.get(),
             group_id: group.get(),
+            source_boot: 0,
         }
     }
 

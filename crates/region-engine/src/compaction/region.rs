@@ -40,6 +40,8 @@ pub struct OpenCompactionRegionRequest {
     pub limits: CompactionLimits,
     /// The only hooks that are called.
     pub hooks: Vec<HookSpec>,
+    /// Name of the table, for the hooks; `None`: unknown to the caller.
+    pub table_name: Option<String>,
 }
 
 /// Reasons why a region is not opened, or a plan is refused; nothing was done.
@@ -97,9 +99,10 @@ pub async fn open_compaction_region(
 ) -> Result<CompactionRegion, OpenError> {
     let env = env.clone().with_plugins(sets.get(&request.hooks, Instant::now())?);
     let dir = request.dir;
+    env.plugins.set_table_name(dir.table_id, request.table_name.as_deref());
     let region = CompactionRegion {
         manifest: ManifestContext::new(env.clone(), dir),
-        hooks: RegionHooks::new(&env.plugins, dir),
+        hooks: RegionHooks::new(&env, dir),
         env,
         spec: RegionSpec {
             region_id: dir.region_id,

@@ -28,6 +28,7 @@ use crate::read::run_source::PIECE_ROWS;
 use crate::read::shape::{Carried, TableShape};
 use crate::row_versions::{Numbers, RowOp, RowVersions};
 use crate::sst::source::{FileAccess, FileSource};
+use crate::sst::statistics::stored_units;
 use crate::sst::units::{StoredUnits, has_units};
 use crate::sst::writer::FilePlan;
 use crate::workers::WorkerSlot;
@@ -175,7 +176,7 @@ impl SubJob {
             }
             let footer = self.wait(self.access.footer(file))??;
             self.attempt.progress.record_step();
-            units = units.union(&StoredUnits::of_file(&footer, schema));
+            units = units.union(&stored_units(&footer, schema));
         }
         Ok(units)
     }

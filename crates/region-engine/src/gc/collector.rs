@@ -294,7 +294,7 @@ impl CollectionPass<'_> {
         if deleted.is_empty() {
             return;
         }
-        let hooks = RegionHooks::new(&self.collector.env.plugins, dir);
+        let hooks = RegionHooks::new(&self.collector.env, dir);
         for files in &removed {
             hooks.files_removed(files.clone()).await;
         }

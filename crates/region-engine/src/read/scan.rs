@@ -4,23 +4,21 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::array::{RecordBatch, RecordBatchOptions, UInt8Array};
+use arrow::array::UInt8Array;
 use arrow::compute::kernels::cmp;
 use arrow::compute::not;
-use arrow::datatypes::{Schema, SchemaRef};
-use tidewater_common::ids::ColumnId;
 use tidewater_common::schema::WriteMode;
 
 use super::RowOrder;
-use super::filter::Filter;
+use super::chain::{Chain, Link};
 use super::groups::{chains, overlapping};
 use super::independent::{Extent, KeySharing, independent};
 use super::life::ReadDeadline;
-use super::memory::{ByteLease, ScanAccount};
+use super::memory::{ByteLease, Excess, ScanAccount};
 use super::merge::{Merge, MergeRules, MergeStep, Versions};
 use super::need::{GroupNeed, GroupUse, SourceRow};
 use super::pushdown::{SourceProperties, pushdown};
-use super::shape::{Carried, Piece, TableShape};
+use super::shape::TableShape;
 use super::source::{Source, SourceMemory};
 use crate::EngineError;
 use crate::file_meta::TimeRange;
@@ -28,8 +26,9 @@ use crate::row_versions::{Ops, RowOp, RowVersions};
 
 /// Longest wait of a scan for its first memory. Nothing was read, so its caller can repeat it.
 const FIRST_WAIT: Duration = Duration::from_secs(10);
-/// Longest wait for memory of a scan that has begun.
-const LATER_WAIT: Duration = Duration::from_secs(60);
+/// Longest wait for memory of a scan that has begun. Longer than a reader may take nothing: the memory
+/// of scans that are not read becomes free in that time.
+const LATER_WAIT: Duration = Duration::from_secs(90);
 /// Rows of a merge that are counted between two checks of the deadline.
 const COUNTED_ROWS: usize = 1 << 20;
 
@@ -63,7 +62,7 @@ pub(crate) struct Scan {
     open: Option<Group>,
     options: SourceOptions,
     deadline: ReadDeadline,
-    /// Memory of the open group.
+    /// Memory of the open group, or of the one before it.
     lease: Option<ByteLease>,
     /// True once a group was opened.
     begun: bool,
@@ -73,53 +72,6 @@ pub(crate) struct Scan {
 enum Group {
     Single(Source),
     Merged { merge: Merge, chains: Vec<Chain> },
-}
-
-/// Sources of which each begins after the previous one has ended. They are opened one after the
-/// other.
-#[derive(Debug)]
-struct Chain(VecDeque<Link>);
-
-/// A source of a chain.
-#[derive(Debug)]
-struct Link {
-    source: Source,
-    /// True if no key occurs twice in it.
-    unique: bool,
-    /// True if no other source holds one of its keys.
-    alone: bool,
-}
-
-impl Chain {
-    async fn next(&mut self) -> Result<Option<(Piece, bool)>, EngineError> {
-        while let Some(link) = self.0.front_mut() {
-            if let Some(piece) = link.source.next().await? {
-                return Ok(Some((piece, link.unique)));
-            }
-            self.0.pop_front();
-        }
-        Ok(None)
-    }
-
-    /// Returns the largest rows of its sources, of which one is open at a time.
-    fn row(&self) -> SourceRow {
-        self.0.iter().map(|link| link.source.row()).fold(SourceRow::LEAST, SourceRow::max)
-    }
-}
-
-/// Returns the columns of a scan: the projection first, then columns that only the filter needs.
-pub(crate) fn carried_columns(
-    shape: &TableShape,
-    projection: &[ColumnId],
-    filter: &Filter,
-) -> Result<Carried, EngineError> {
-    let mut ids = projection.to_vec();
-    for id in filter.columns() {
-        if !ids.contains(&id) {
-            ids.push(id);
-        }
-    }
-    Carried::new(&shape.schema, &ids)
 }
 
 impl Scan {
@@ -237,9 +189,10 @@ impl Scan {
         if self.open.is_some() {
             return Ok(true);
         }
-        // Before the scan waits: others may need it.
-        self.lease = None;
-        let Some(mut chains) = self.groups.pop_front() else { return Ok(false) };
+        let Some(mut chains) = self.groups.pop_front() else {
+            self.lease = None;
+            return Ok(false);
+        };
         let single = self.is_single(&chains);
         for link in chains.iter_mut().flat_map(|chain| &mut chain.0) {
             let properties = SourceProperties {
@@ -289,13 +242,13 @@ impl Scan {
         chains: &mut [Chain],
         group_use: GroupUse,
     ) -> Result<(), EngineError> {
-        let budgets = self.options.account.sources();
+        let budgets = &self.options.account.sources;
         let rows: Vec<SourceRow> = chains.iter().map(Chain::row).collect();
         let need = GroupNeed::new(&rows, group_use, budgets.limit());
         let wait = if self.begun { LATER_WAIT } else { FIRST_WAIT };
-        let lease = budgets.lease(need.least, need.want, wait).await?;
-        let memory =
-            SourceMemory { bytes: need.per_source(lease.bytes()), budgets: budgets.clone(), wait };
+        let lease = budgets.renew(self.lease.take(), need.least, need.want, wait).await?;
+        let bytes = need.per_source(lease.bytes());
+        let memory = SourceMemory { bytes, excess: Excess::new(budgets.clone()), wait };
         for link in chains.iter_mut().flat_map(|chain| &mut chain.0) {
             link.source.set_memory(&memory);
         }
@@ -340,26 +293,4 @@ fn without_deletes(rows: RowVersions) -> Result<RowVersions, EngineError> {
             Ok(rows.filter(&not(&deletes)?)?)
         }
     }
-}
-
-/// Returns the Arrow schema of a projection.
-pub(crate) fn projected_schema(
-    shape: &TableShape,
-    projection: &[ColumnId],
-) -> Result<SchemaRef, EngineError> {
-    Carried::new(&shape.schema, projection)?;
-    let whole = shape.schema.arrow();
-    let fields: Vec<_> = projection
-        .iter()
-        .filter_map(|id| shape.schema.index_of(*id))
-        .map(|index| whole.fields()[index].clone())
-        .collect();
-    Ok(Arc::new(Schema::new(fields)))
-}
-
-/// Returns the first columns of some rows as a batch of `schema`.
-pub(crate) fn to_batch(rows: &RowVersions, schema: &SchemaRef) -> Result<RecordBatch, EngineError> {
-    let arrays = rows.arrays()[..schema.fields().len()].to_vec();
-    let options = RecordBatchOptions::new().with_row_count(Some(rows.rows()));
-    Ok(RecordBatch::try_new_with_options(schema.clone(), arrays, &options)?)
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::memory::NestedBudgets;
+use super::memory::Excess;
 use super::need::SourceRow;
 use super::pushdown::Pushdown;
 use super::run_source::RunSource;
@@ -15,15 +15,15 @@ use crate::sst::source::FileSource;
 pub(crate) struct SourceMemory {
     /// Bytes that the source may hold.
     pub(crate) bytes: u64,
-    /// Budgets for more, if a single row is larger.
-    pub(crate) budgets: NestedBudgets,
-    /// Longest wait for more.
+    /// Memory above that, if a single row is larger.
+    pub(crate) excess: Excess,
+    /// Longest wait for it.
     pub(crate) wait: Duration,
 }
 
 impl Default for SourceMemory {
     fn default() -> Self {
-        Self { bytes: u64::MAX, budgets: NestedBudgets::default(), wait: Duration::ZERO }
+        Self { bytes: u64::MAX, excess: Excess::default(), wait: Duration::ZERO }
     }
 }
 

@@ -24,8 +24,16 @@ use arrow::datatypes::{
     TimestampSecondType,
 };
 
-use super::units::StoredUnit;
 use crate::EngineError;
+
+/// Unit in which a file stores a column of seconds or milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum StoredUnit {
+    /// Microseconds, unless a value overflows.
+    Micros,
+    /// Milliseconds, which hold all values that a write accepts.
+    Millis,
+}
 
 /// Returns the type that a column of `data_type` has in a file of format 2. `unit` concerns seconds
 /// and milliseconds only.

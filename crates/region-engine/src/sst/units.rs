@@ -5,24 +5,12 @@
 
 use arrow::array::{Array, ArrayRef};
 use arrow::datatypes::{DataType, TimeUnit, TimestampMillisecondType, TimestampSecondType};
-use tidewater_common::schema::{Column, TableSchema};
 
-use super::convert::overflowing;
-use super::footer::Footer;
-use super::statistics::ColumnStatistics;
+use super::convert::{StoredUnit, overflowing};
 use crate::EngineError;
 use crate::read::prune::ColumnBounds;
 use crate::read::shape::Carried;
 use crate::row_versions::RowVersions;
-
-/// Unit in which a file stores a column of seconds or milliseconds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum StoredUnit {
-    /// Microseconds, unless a value overflows.
-    Micros,
-    /// Milliseconds, which hold all values that a write accepts.
-    Millis,
-}
 
 /// Units in which a file stores its columns, in the order of the schema.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,19 +50,6 @@ impl StoredUnits {
         units
     }
 
-    /// Returns the units that hold all values of a file, by its statistics, as columns of `schema`.
-    pub(crate) fn of_file(footer: &Footer, schema: &TableSchema) -> Self {
-        let unit = |column: &Column| {
-            let data_type = column.data_type.arrow();
-            if !has_units(&data_type) || !footer.leaves.contains_key(&column.id) {
-                return StoredUnit::Micros;
-            }
-            ColumnStatistics::new(footer, column.id, data_type)
-                .map_or(StoredUnit::Millis, |statistics| unit_within(&statistics.groups()))
-        };
-        Self(schema.columns().iter().map(unit).collect())
-    }
-
     /// Returns whether these units hold all values that `other` holds.
     pub(crate) fn cover(&self, other: &Self) -> bool {
         self.0.iter().zip(&other.0).all(|(own, other)| own >= other)
@@ -88,6 +63,13 @@ impl StoredUnits {
     /// Returns the units, one for each column.
     pub(crate) fn iter(&self) -> impl Iterator<Item = StoredUnit> {
         self.0.iter().copied()
+    }
+}
+
+impl FromIterator<StoredUnit> for StoredUnits {
+    /// Collects the units of the columns of a schema, in their order.
+    fn from_iter<I: IntoIterator<Item = StoredUnit>>(units: I) -> Self {
+        Self(units.into_iter().collect())
     }
 }
 
@@ -110,7 +92,7 @@ fn unit_of(array: &ArrayRef) -> StoredUnit {
 }
 
 /// Returns the unit that holds all values within these bounds.
-fn unit_within(bounds: &ColumnBounds) -> StoredUnit {
+pub(super) fn unit_within(bounds: &ColumnBounds) -> StoredUnit {
     let is_unbounded = |range: usize| {
         let nulls = bounds.nulls.get(range).copied().flatten();
         let has_values = nulls.is_none_or(|nulls| nulls < bounds.rows[range]);

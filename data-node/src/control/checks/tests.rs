@@ -25,10 +25,11 @@ fn records(state: TableState, change: Option<TableChange>) -> CatalogRecords {
         change,
         clone_of: 0,
     };
-    let place = RegionPlace { table_id: 3, group_id: 5, start: Vec::new(), end: None };
+    let place =
+        RegionPlace { table_id: 3, group_id: 5, incarnation: 1, start: Vec::new(), end: None };
     let node = |node_id, role: NodeRole, state: NodeState| {
         let address = format!("n{node_id}:1");
-        (node_id, Node { node_id, role: role.into(), state: state.into(), address })
+        (node_id, Node { node_id, role: role.into(), state: state.into(), address, boot: 0 })
     };
     let data = |id| node(id, NodeRole::Data, NodeState::Up);
     let group = |group_id, state: GroupState| {
@@ -37,7 +38,6 @@ fn records(state: TableState, change: Option<TableChange>) -> CatalogRecords {
         (group_id, group)
     };
     CatalogRecords {
-        incarnation: 1,
         has_table_changes: true,
         next_region_id: 10,
         tables: BTreeMap::from([(3, table)]),
@@ -136,6 +136,10 @@ fn regions_change_only_as_the_catalog_decides() {
         alter(&catalog(&altering), &AlterRegionRequest { region_id: 8, ..alter_to(2, 4) }),
         alter(&catalog(&altering), &AlterRegionRequest { group_id: 6, ..alter_to(2, 4) }),
         alter(&catalog(&truncating), &alter_to(2, 4)),
+        alter(
+            &catalog(&truncating),
+            &AlterRegionRequest { schema: None, options: None, ..alter_to(2, 4) },
+        ),
         alter(&still, &alter_to(2, 4)),
     ];
     assert_only_first_passes(&altered, "alter");
@@ -216,7 +220,7 @@ fn staging_areas_open_and_close_as_the_catalog_decides() {
         region_id: 7,
         source_table_id: source,
         source_region_id: 2,
-        step: step_of(0, 1),
+        step: step_of(1, 1),
         ..Default::default()
     };
     let mut clone = records(TableState::Creating, None);
@@ -224,13 +228,17 @@ fn staging_areas_open_and_close_as_the_catalog_decides() {
     let source = RegionPlace { table_id: 2, ..clone.regions[&7].clone() };
     clone.regions.insert(1, RegionPlace { start: vec![9], ..source.clone() });
     clone.regions.insert(2, source);
+    let mut completed = records(TableState::Active, None);
+    completed.tables.get_mut(&3).unwrap().clone_of = 2;
+    completed.regions.clone_from(&clone.regions);
     let copied = [
         copy(&clone, &copying(2)),
+        copy(&completed, &copying(2)),
         copy(&clone, &copying(4)),
         copy(&clone, &CopyRegionRequest { source_region_id: 1, ..copying(2) }),
         copy(&clone, &CopyRegionRequest { source_region_id: 7, ..copying(2) }),
         copy(&clone, &CopyRegionRequest { step: step_of(u64::MAX, 1), ..copying(2) }),
-        copy(&clone, &CopyRegionRequest { step: step_of(0, 2), ..copying(2) }),
+        copy(&clone, &CopyRegionRequest { step: step_of(1, 2), ..copying(2) }),
         copy(&records(TableState::Creating, None), &copying(2)),
         copy(&records(TableState::Active, None), &copying(0)),
     ];

@@ -65,7 +65,7 @@ async fn connection_cannot_take_all_memory() {
     let hold = async |from: &str| {
         let scan = limits.admit(peer(from)).unwrap();
         let mut leases = Vec::new();
-        while let Ok(lease) = scan.account.messages().lease(1 << 20, 0, Duration::ZERO).await {
+        while let Ok(lease) = scan.account.sources.lease(1 << 20, 0, Duration::ZERO).await {
             leases.push(lease);
         }
         (scan, leases)

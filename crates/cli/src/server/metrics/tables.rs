@@ -31,6 +31,11 @@ pub(super) const TABLES: [MetricTable; 7] = [
         metrics: tidewater_hook_kinds::METRICS,
     },
     MetricTable {
+        title: "Meta nodes",
+        source: "meta-node/src/meters.rs",
+        metrics: tidewater_meta_node::METRICS,
+    },
+    MetricTable {
         title: "Raft log: meta nodes and data nodes",
         source: "crates/raft-store/src/meters.rs",
         metrics: tidewater_raft_store::METRICS,
@@ -39,11 +44,6 @@ pub(super) const TABLES: [MetricTable; 7] = [
         title: "Compactors",
         source: "compactor-node/src/meters.rs",
         metrics: tidewater_compactor_node::METRICS,
-    },
-    MetricTable {
-        title: "Meta nodes",
-        source: "meta-node/src/meters.rs",
-        metrics: tidewater_meta_node::METRICS,
     },
     MetricTable {
         title: "Connections: every process",

@@ -180,7 +180,7 @@ async fn count_reads_no_file_when_windows_share_no_key() {
         let region = region(&table(mode, true), &windows(6)).await;
         // All of it is taken: the numbers of rows are in the manifest.
         let memory = memory(4 * KIB);
-        let _held = memory.account().sources().lease(4 * KIB, 0, Duration::ZERO).await.unwrap();
+        let _held = memory.account().sources.lease(4 * KIB, 0, Duration::ZERO).await.unwrap();
         let counted = ScanOptions { account: memory.account(), ..options(&[], 10) };
         assert_eq!(region.count(&counted).await.unwrap(), 6 * 90, "{mode:?}");
     }
@@ -222,7 +222,7 @@ async fn scan_without_memory_is_refused_with_a_remedy() {
     let region = region(&table(WriteMode::Upsert, false), &windows(4)).await;
     let memory = memory(100 * KIB);
     let account = memory.account();
-    let _held = account.sources().lease(100 * KIB, 0, Duration::ZERO).await.unwrap();
+    let _held = account.sources.lease(100 * KIB, 0, Duration::ZERO).await.unwrap();
     let options = ScanOptions { account, ..options(&[], 10) };
     let begun = tokio::time::Instant::now();
     let refused = region.scan(&options).unwrap().try_next().await.unwrap_err();
