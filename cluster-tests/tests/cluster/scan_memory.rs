@@ -29,8 +29,8 @@ fn setting<T: FromStr>(name: &str, short: T) -> T {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(short)
 }
 
-/// Creates a table of devices and times, and fills hourly windows that all span the same devices. Each
-/// window is flushed.
+/// Creates a table of devices and times, and fills up to 744 hourly windows that all span the same
+/// devices, with up to 60,000 rows each. Each window is flushed.
 async fn fill_windows(cluster: &Cluster, windows: u64, rows: u64) -> Result<()> {
     let values: Vec<String> = (0..VALUES).map(|number| format!("v{number} float64")).collect();
     let columns = format!("device int64, at timestamp(ms), {}", values.join(", "));
@@ -41,8 +41,9 @@ async fn fill_windows(cluster: &Cluster, windows: u64, rows: u64) -> Result<()> 
     for window in 0..windows {
         let mut text = format!("device,at,{}\n", names.join(","));
         for row in 0..rows {
-            let time = 1_700_000_000_000 + window * 3_600_000 + row;
-            let time = format!("{}", time);
+            let (day, hour) = (1 + window / 24, window % 24);
+            let (second, millisecond) = (row / 1_000, row % 1_000);
+            let time = format!("2024-01-{day:02}T{hour:02}:00:{second:02}.{millisecond:03}Z");
             let _ = write!(text, "{},{time}", row % 1_000);
             for value in 0..VALUES as u64 {
                 let noise = (row * 7_919 + window * 104_729 + value * 1_299_709) % 1_000_003;
