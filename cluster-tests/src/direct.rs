@@ -13,11 +13,11 @@ use tidewater_proto::v1::region_admin_client::RegionAdminClient;
 use tidewater_proto::v1::{
     AdoptFilesRequest, AdoptFilesResponse, BeginLoadRequest, BeginLoadResponse, CatalogSnapshot,
     EndLoadRequest, EndLoadResponse, FlushRegionRequest, FlushRegionResponse, GetCatalogRequest,
-    ListRegionsRequest, RaftHeader, RaftVote, RegionInfo, ScanRequest, VoteRequest, VoteResponse,
-    WriteRequest, WriteResponse,
+    ListRegionsRequest, RaftHeader, RaftVote, RegionInfo, ScanRequest, ScanResponse, VoteRequest,
+    VoteResponse, WriteRequest, WriteResponse,
 };
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Request, Status};
+use tonic::{Request, Status, Streaming};
 use uuid::Uuid;
 
 use crate::{HarnessError, Result};
@@ -115,6 +115,28 @@ impl NodeClient {
             }
         })
         .await
+    }
+
+    /// Opens a scan of some columns of a region, whose rows are sent as they are read from the stream.
+    ///
+    /// # Errors
+    /// The RPC error of the node or of the transport.
+    pub async fn open_scan(
+        &self,
+        region: RegionRef,
+        projection: Vec<u32>,
+    ) -> Result<Streaming<ScanResponse>, Status> {
+        let mut client = DataClient::new(self.channel.clone()).max_decoding_message_size(64 << 20);
+        // Without a deadline: the stream outlives the call.
+        let request = Request::new(ScanRequest {
+            group_id: region.group_id,
+            region_id: region.region_id,
+            catalog_version: region.catalog_version,
+            schema_version: region.schema_version,
+            projection,
+            ..ScanRequest::default()
+        });
+        self.limited(async { client.scan(request).await.map(|r| r.into_inner()) }).await
     }
 
     /// Sends the empty opening write of a new producer, the smallest write that must be replicated.

@@ -1,9 +1,11 @@
 //! Service `Data`: reads, writes and bulk loads of rows. One file per call.
 
+mod callers;
 mod files;
 mod format;
 mod get;
 mod openings;
+mod paced;
 mod scan;
 #[cfg(test)]
 mod tests;
@@ -14,6 +16,7 @@ use std::sync::Arc;
 
 use futures::Stream;
 use tidewater_common::ids::{RegionId, Serial};
+use tidewater_common::read_arguments::MAX_REQUEST_BYTES;
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::data_server::{Data, DataServer};
 use tidewater_proto::v1::{
@@ -25,7 +28,9 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
+use self::callers::ScanLimits;
 use self::openings::OpeningLimits;
+pub use self::paced::PacedScans;
 use crate::group::producers::OPENING;
 use crate::groups::Groups;
 
@@ -36,7 +41,7 @@ pub const MESSAGE_BYTES: usize = 64 * 1024 * 1024;
 #[derive(Debug, Clone)]
 pub struct DataService {
     groups: Arc<Groups>,
-    scans: Arc<Semaphore>,
+    scans: Arc<ScanLimits>,
     files: Arc<Semaphore>,
     openings: Arc<OpeningLimits>,
     closing: CancellationToken,
@@ -45,16 +50,21 @@ pub struct DataService {
 impl DataService {
     /// Creates the service for a node's groups; it refuses new calls once `closing` is cancelled.
     pub fn new(groups: Arc<Groups>, closing: CancellationToken) -> Self {
-        let scans = Arc::new(Semaphore::new(groups.context().options.open_scans));
+        let context = groups.context();
+        let memory = context.env.scan_memory.clone();
+        let scans = Arc::new(ScanLimits::new(context.options.open_scans, memory));
         let files = Arc::new(Semaphore::new(files::CONCURRENT_CALLS));
         Self { groups, scans, files, openings: Arc::default(), closing }
     }
 
     /// Wraps the service for tonic, with its message limits.
-    pub fn into_server(self) -> DataServer<Self> {
-        DataServer::new(self)
-            .max_decoding_message_size(MESSAGE_BYTES)
-            .max_encoding_message_size(MESSAGE_BYTES)
+    pub fn into_server(self) -> PacedScans<DataServer<Self>> {
+        let server = |request_bytes| {
+            DataServer::new(self.clone())
+                .max_decoding_message_size(request_bytes)
+                .max_encoding_message_size(MESSAGE_BYTES)
+        };
+        PacedScans::new(server(MESSAGE_BYTES), server(MAX_REQUEST_BYTES))
     }
 
     fn check_open(&self) -> Result<(), Refusal> {
@@ -90,7 +100,8 @@ impl Data for DataService {
 
     async fn scan(&self, request: Request<ScanRequest>) -> Result<Response<ScanStream>, Status> {
         self.check_open()?;
-        let stream = scan::call(&self.groups, &self.scans, request.into_inner()).await?;
+        let peer = request.remote_addr();
+        let stream = scan::call(&self.groups, &self.scans, peer, request.into_inner()).await?;
         Ok(Response::new(stream))
     }
 

@@ -67,6 +67,14 @@ pub const METRICS: &[Metric] = &[
     Metric::counter("tidewater_control_calls_refused_total", MetricUnit::Count)
         .labels(&["call", "reason"])
         .describe("Calls to the node's groups that contradict the catalog or the group."),
+    Metric::counter("tidewater_scans_refused_total", MetricUnit::Count)
+        .describe("Scans that were refused because the node or their caller had too many open."),
+    Metric::counter("tidewater_scans_stalled_total", MetricUnit::Count)
+        .describe("Scans that ended because their readers took nothing for a minute."),
+    Metric::gauge("tidewater_scan_memory_bytes", MetricUnit::Bytes)
+        .describe("Memory held by scans: open files, rows being merged, messages to readers."),
+    Metric::gauge("tidewater_scan_memory_limit_bytes", MetricUnit::Bytes)
+        .describe("Limit of the memory held by scans."),
     Metric::gauge("tidewater_memtable_bytes", MetricUnit::Bytes)
         .describe("Unflushed rows in memory."),
     Metric::gauge("tidewater_memory_limit_bytes", MetricUnit::Bytes)
@@ -225,6 +233,9 @@ pub(crate) fn observe(groups: &Groups) {
     let memory = &groups.context().env.memory;
     gauge!("tidewater_memtable_bytes").set(memory.used() as f64);
     gauge!("tidewater_memory_limit_bytes").set(memory.limit() as f64);
+    let scans = &groups.context().env.scan_memory;
+    gauge!("tidewater_scan_memory_bytes").set(scans.used() as f64);
+    gauge!("tidewater_scan_memory_limit_bytes").set(scans.limit() as f64);
     gauge!("tidewater_object_cache_bytes").set(groups.context().env.objects.bytes() as f64);
     for replica in groups.all() {
         let group = replica.group().to_string();
@@ -243,4 +254,14 @@ pub(crate) fn count_refused_call(call: &'static str, reason: Reason) {
     let reason = tidewater_common::reason::label(reason);
     counter!("tidewater_control_calls_refused_total", "call" => call, "reason" => reason)
         .increment(1);
+}
+
+/// Counts a scan that was refused because too many are open.
+pub(crate) fn count_refused_scan() {
+    counter!("tidewater_scans_refused_total").increment(1);
+}
+
+/// Counts a scan whose reader took nothing for too long.
+pub(crate) fn count_stalled_scan() {
+    counter!("tidewater_scans_stalled_total").increment(1);
 }

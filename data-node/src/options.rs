@@ -31,6 +31,8 @@ pub struct DataOptions {
     pub memory_limit: u64,
     /// Bytes of data files that are cached in memory for reads; `None`: an eighth of the memory limit.
     pub object_cache: Option<u64>,
+    /// Bytes that all scans together may hold; `None`: an eighth of the memory limit.
+    pub scan_memory: Option<u64>,
     /// Bytes that must be free on the disk of the data directory; with less, writes are refused. More
     /// than all write buffers of the log store, so that the log store itself never encounters a full
     /// disk.
@@ -77,6 +79,7 @@ impl DataOptions {
             object_store: object_store.into(),
             memory_limit: Self::DEFAULT_MEMORY_LIMIT,
             object_cache: None,
+            scan_memory: None,
             disk_reserve: LogStoreOptions::default().free_space_floor,
             disk_low: 1 << 30,
             groups: GroupOptions::default(),
@@ -106,6 +109,7 @@ impl DataOptions {
         let bytes = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
         EngineOptions {
             object_cache_bytes: bytes(self.object_cache.unwrap_or(self.memory_limit / 8)),
+            scan_memory_bytes: self.scan_memory.unwrap_or(self.memory_limit / 8),
             footer_cache_bytes: bytes(self.memory_limit / 16),
             index_cache_bytes: bytes(self.memory_limit / 32),
             compaction: CompactionOptions {
@@ -121,6 +125,13 @@ impl DataOptions {
     #[must_use]
     pub fn object_cache(mut self, bytes: Option<u64>) -> Self {
         self.object_cache = bytes;
+        self
+    }
+
+    /// Sets the bytes that all scans together may hold.
+    #[must_use]
+    pub fn scan_memory(mut self, bytes: Option<u64>) -> Self {
+        self.scan_memory = bytes;
         self
     }
 
@@ -174,7 +185,7 @@ pub struct GroupOptions {
     pub read_deadline: Duration,
     /// Longest duration of a scan.
     pub scan_lifetime: Duration,
-    /// Most scans open at the same time on this node.
+    /// Most scans open at the same time on this node; a connection may have half of them.
     pub open_scans: usize,
     /// Time for which the log of a removed replica is kept.
     pub keep_removed_logs: Duration,
@@ -214,6 +225,8 @@ mod tests {
             (engine.object_cache_bytes, engine.footer_cache_bytes, engine.index_cache_bytes)
         };
         assert_eq!(parts(&options), (128 << 20, 64 << 20, 32 << 20));
+        assert_eq!(options.engine().scan_memory_bytes, 128 << 20);
+        assert_eq!(options.clone().scan_memory(Some(9)).engine().scan_memory_bytes, 9);
         assert_eq!(options.compaction_bytes(), TWO_RUNS_BYTES);
         assert_eq!(parts(&options.object_cache(Some(7))), (7, 64 << 20, 32 << 20));
         let large = DataOptions::new("a", "d", vec![], "memory:///").memory_limit(6 << 30);

@@ -40,6 +40,7 @@ mod readme;
 mod reflection;
 mod restart;
 mod s3;
+mod scan_memory;
 mod scan_results;
 mod stubs;
 mod support;

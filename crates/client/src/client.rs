@@ -1,9 +1,10 @@
 //! Client: connects to a cluster and keeps its catalog up to date.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use tidewater_common::ids::{GroupId, RegionId};
+use tidewater_common::quote::quoted;
 use tidewater_common::refusal::Effect;
 use tidewater_common::schema::Column;
 use tidewater_proto::v1;
@@ -154,6 +155,13 @@ pub(crate) fn projection(
         None => (0..all.len()).collect(),
         Some(names) => names.iter().map(|name| position(table, name)).collect::<Result<_, _>>()?,
     };
+    let mut seen = HashSet::new();
+    if let Some(repeated) = positions.iter().find(|position| !seen.insert(**position)) {
+        let name = quoted(&all[*repeated].name);
+        return Err(ClientError::BadInput(format!(
+            "column {name} is named twice: name each column once"
+        )));
+    }
     let ids = positions.iter().map(|position| all[*position].id.get()).collect();
     let schema = table
         .schema

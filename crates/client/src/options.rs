@@ -60,6 +60,10 @@ pub struct ClientOptions {
     pub connect_timeout: Duration,
     /// Timeout of the next message of a scan.
     pub scan_idle_timeout: Duration,
+    /// Longest time for which the stream of a scan's next region is open without being read. It holds
+    /// memory of its node that the current region may wait for, and nodes end streams that are not read
+    /// for a minute.
+    pub scan_read_ahead: Duration,
     /// Backoff between attempts.
     pub backoff: Backoff,
     /// Backoff between attempts of the catalog watch to reconnect.
@@ -80,6 +84,7 @@ impl Default for ClientOptions {
             connect_deadline: Duration::from_secs(2),
             connect_timeout: Duration::from_secs(2),
             scan_idle_timeout: Duration::from_secs(30),
+            scan_read_ahead: Duration::from_secs(10),
             backoff: Backoff {
                 first: Duration::from_millis(10),
                 longest: Duration::from_millis(250),

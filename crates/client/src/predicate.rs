@@ -11,6 +11,8 @@ mod parser;
 
 use std::fmt;
 
+use tidewater_common::read_arguments::ReadArgumentError;
+
 pub use self::parser::parse;
 
 /// An invalid condition, with the position of the problem in the text.
@@ -65,6 +67,9 @@ pub enum PredicateProblem {
     /// A use of `or`, `not` or parentheses around terms, which are not supported.
     #[error("only `and` can join conditions")]
     OnlyAnd,
+    /// More conditions or values than a node accepts.
+    #[error(transparent)]
+    Limit(#[from] ReadArgumentError),
 }
 
 impl fmt::Display for PredicateError {

@@ -17,6 +17,7 @@
 //! - [`peer_network`]: the network of a caller, for limits of callers.
 //! - [`log_rate`]: bounded rate of log lines about input of other processes.
 //! - [`header`]: the intended receiver of a call between nodes.
+//! - [`read_arguments`]: limits of the arguments of a read.
 //! - [`refusal`]: the RPC error, the one error type on the wire, and its mapping to a gRPC status.
 
 pub mod address;
@@ -35,6 +36,7 @@ pub mod problem;
 pub mod problem_kind;
 pub mod problems;
 pub mod quote;
+pub mod read_arguments;
 pub mod reason;
 pub mod refusal;
 pub mod rows;

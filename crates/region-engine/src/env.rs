@@ -16,6 +16,7 @@ use crate::hooks::Plugins;
 use crate::index::IndexCache;
 use crate::manifest::ManifestOptions;
 use crate::memory::MemoryBudget;
+use crate::read::memory::ScanMemory;
 use crate::sst::FooterCache;
 use crate::storage::{Storage, StoreDisk};
 
@@ -85,6 +86,8 @@ pub struct RegionEnv {
     pub ids: Arc<dyn IdSource>,
     /// Memory budget for unflushed rows.
     pub memory: Arc<MemoryBudget>,
+    /// Memory budget for scans.
+    pub scan_memory: Arc<ScanMemory>,
     /// Cache of data file footers.
     pub footers: Arc<FooterCache>,
     /// Cache of indexes.
@@ -113,6 +116,7 @@ impl RegionEnv {
         memory: Arc<MemoryBudget>,
         options: EngineOptions,
     ) -> Self {
+        let scan_memory = Arc::new(ScanMemory::new(options.scan_memory_bytes));
         let footers = Arc::new(FooterCache::new(options.footer_cache_bytes));
         let workers = Arc::new(Semaphore::new(options.workers.max(1)));
         let objects = Arc::new(ObjectCache::new(options.object_cache_bytes));
@@ -126,6 +130,7 @@ impl RegionEnv {
             clock,
             ids,
             memory,
+            scan_memory,
             footers,
             indexes,
             objects,
@@ -159,6 +164,9 @@ pub struct EngineOptions {
     pub manifest: ManifestOptions,
     /// Target size of a data file in bytes: the next file begins when it is reached.
     pub target_file_bytes: usize,
+    /// Bytes that the scans of all regions may hold together: half of them for open files and rows
+    /// being merged, half for encoded rows that their readers have yet to take.
+    pub scan_memory_bytes: u64,
     /// Capacity of the footer cache in bytes.
     pub footer_cache_bytes: usize,
     /// Capacity of the index cache in bytes; a larger index is not used.
@@ -179,6 +187,7 @@ impl Default for EngineOptions {
         Self {
             manifest: ManifestOptions::default(),
             target_file_bytes: 256 << 20,
+            scan_memory_bytes: 128 << 20,
             footer_cache_bytes: 64 << 20,
             index_cache_bytes: 64 << 20,
             object_cache_bytes: 128 << 20,

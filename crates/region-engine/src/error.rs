@@ -166,6 +166,33 @@ pub enum EngineError {
         retry_after: std::time::Duration,
     },
 
+    /// The memory of scans is exhausted: nothing was read.
+    #[error(
+        "no memory for the scan: it needs {needed} bytes, and all scans of the node together may hold \
+         {limit}: retry in {retry_after:?}, read fewer columns or smaller key ranges, or raise \
+         --scan-memory"
+    )]
+    ScanMemory {
+        /// Bytes that the scan needs.
+        needed: u64,
+        /// Bytes that scans may hold together.
+        limit: u64,
+        /// Backoff before a retry.
+        retry_after: std::time::Duration,
+    },
+
+    /// A scan needs more memory than all scans of the node may hold together: nothing was read.
+    #[error(
+        "the scan needs {needed} bytes at once, and all scans of the node together may hold {limit}: \
+         read fewer columns or smaller key ranges, compact the region, or raise --scan-memory"
+    )]
+    ScanTooLarge {
+        /// Bytes that the scan needs.
+        needed: u64,
+        /// Bytes that scans may hold together.
+        limit: u64,
+    },
+
     /// A request names a column that the schema lacks, or its rows do not match the schema.
     #[error("{detail}")]
     BadRows {

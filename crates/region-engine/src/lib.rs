@@ -81,7 +81,9 @@ pub use self::hooks::{Plugins, RegionHook, RegionHookRef};
 pub use self::memory::MemoryBudget;
 pub use self::memtable::{RowsWrite, RunImage};
 pub use self::meters::METRICS;
-pub use self::read::{CompareOp, Predicate, RowStream, ScanMeter, ScanOptions, ScanStats};
+pub use self::read::{
+    CompareOp, Predicate, RowOrder, RowStream, ScanMeter, ScanOptions, ScanStats,
+};
 pub use self::region::{
     CompactionReport, FlushReport, IndexReport, Region, RegionSpec, RegionStats,
 };

@@ -32,6 +32,10 @@ pub const METRICS: &[Metric] = &[
         .describe("Compressed bytes of the pages that were read."),
     Metric::counter("tidewater_read_bytes_pruned_total", MetricUnit::Bytes)
         .describe("Compressed bytes of skipped pages and of files that were not opened."),
+    Metric::counter("tidewater_scan_memory_waits_total", MetricUnit::Count)
+        .describe("Requests of scans for memory that had to wait."),
+    Metric::counter("tidewater_scan_memory_refused_total", MetricUnit::Count)
+        .describe("Requests of scans for memory that were refused."),
     Metric::counter("tidewater_indexes_unusable_total", MetricUnit::Count)
         .describe("Indexes that were missing or damaged when a read loaded them."),
     Metric::counter("tidewater_object_cache_hits_total", MetricUnit::Count).describe(
@@ -76,6 +80,16 @@ fn add(count: u64, counter: impl FnOnce() -> Counter) {
     if count > 0 {
         counter().increment(count);
     }
+}
+
+/// Counts a scan that waits for memory.
+pub(crate) fn record_waiting_scan() {
+    counter!("tidewater_scan_memory_waits_total").increment(1);
+}
+
+/// Counts a scan that gets no memory.
+pub(crate) fn record_refused_scan() {
+    counter!("tidewater_scan_memory_refused_total").increment(1);
 }
 
 /// Counts an index that was missing or damaged.

@@ -3,20 +3,29 @@
 //! - **Read**: pins the runs and files of one version when it is called, until it ends.
 //! - **Source**: a run or a file that yields row versions by key and, within a key, newest first.
 //! - **Group**: sources whose key ranges overlap. Groups follow each other in key order, so at most
-//!   one group is open at a time.
+//!   one group is open at a time. If the rows may be in any order, a group is a set of sources that
+//!   may share a key ([`independent`]), for example the files of one time window.
 //!
 //! A group of one source that holds one version per key is streamed. All others go through a merge.
 //! Predicates are evaluated after the merge has picked the newest versions. Otherwise an old
 //! version that matches would be returned in place of a new one that does not. [`pushdown`] decides
 //! which predicates may skip rows before the merge, [`prune`] which rows they skip.
+//!
+//! The memory of a scan is bounded: before it opens a group, it gets a part of the budget of all scans
+//! ([`memory`]), which determines the pace of the group's sources ([`need`]).
 
 pub(crate) mod assemble;
+mod chain;
 pub(crate) mod context;
 pub(crate) mod filter;
 pub(crate) mod groups;
+pub(crate) mod independent;
 pub(crate) mod key_terms;
 pub(crate) mod life;
+pub mod memory;
 pub(crate) mod merge;
+pub(crate) mod need;
+pub(crate) mod projection;
 pub(crate) mod prune;
 pub(crate) mod pushdown;
 pub(crate) mod ranges;
@@ -35,6 +44,7 @@ use tidewater_common::ids::{ColumnId, Epoch};
 use tidewater_common::keys::KeyRange;
 
 pub use self::filter::{CompareOp, Predicate};
+use self::memory::ScanAccount;
 pub use self::stats::{ScanMeter, ScanStats};
 use crate::EngineError;
 
@@ -61,6 +71,20 @@ pub struct ScanOptions {
     pub batch_rows: usize,
     /// Row versions of later epochs are skipped; `None`: no bound.
     pub as_of: Option<Epoch>,
+    /// Order of the rows.
+    pub order: RowOrder,
+    /// Budgets of the scan's memory.
+    pub account: ScanAccount,
+}
+
+/// Order of the rows of a scan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RowOrder {
+    /// By row key.
+    Key,
+    /// Any order. Fewer sources are then open at the same time: time windows, for example, are read
+    /// one after the other.
+    Any,
 }
 
 impl ScanOptions {
@@ -73,9 +97,11 @@ impl ScanOptions {
             limit: None,
             batch_rows: DEFAULT_BATCH_ROWS,
             as_of: None,
+            order: RowOrder::Key,
+            account: ScanAccount::default(),
         }
     }
 }
 
-/// Stream of a scan's batches in key order; it ends after an error.
+/// Stream of a scan's batches; it ends after an error.
 pub type RowStream = Pin<Box<dyn Stream<Item = Result<RecordBatch, EngineError>> + Send>>;

@@ -14,6 +14,7 @@ pub(crate) mod fetch;
 pub(crate) mod few;
 pub(crate) mod footer;
 pub(crate) mod format;
+pub(crate) mod pace;
 pub(crate) mod plan;
 pub(crate) mod sink;
 pub(crate) mod source;

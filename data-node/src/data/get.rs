@@ -5,6 +5,7 @@ use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::{GetRequest, GetResponse, Reason, RowOp};
 
 use super::format;
+use super::scan::arguments::check_columns;
 use crate::group::descriptor::Descriptor;
 use crate::group::{admission, refusals};
 use crate::groups::Groups;
@@ -20,6 +21,7 @@ pub(super) async fn call(groups: &Groups, request: GetRequest) -> Result<GetResp
     replica.require_leader()?;
     let hosted = replica.region(region)?;
     admission::check_schema(&hosted.descriptor, request.schema_version)?;
+    check_columns(&request.projection)?;
     let rows_format = format::requested(request.rows_format)?;
     let keys = keys(&hosted.descriptor, &request)?;
     replica.confirm(options.read_deadline).await?;

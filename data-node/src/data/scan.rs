@@ -1,36 +1,41 @@
 //! `Scan`: one confirmation by the quorum, then a bounded stream over a pinned version.
 
-use std::sync::Arc;
+pub(super) mod arguments;
+mod messages;
 
-use arrow::array::RecordBatch;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
 use futures::{StreamExt, TryStreamExt};
-use tidewater_common::ids::{ColumnId, GroupId, RegionId};
-use tidewater_common::keys::KeyRange;
+use tidewater_common::ids::{GroupId, RegionId};
 use tidewater_common::refusal::Refusal;
-use tidewater_common::rows::first_part;
-use tidewater_proto::v1::{self, Reason, RowsFormat, ScanRequest, ScanResponse};
-use tidewater_region_engine::{CompareOp, Predicate, RowStream, ScanOptions};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tidewater_proto::v1::{Reason, RowsFormat, ScanRequest, ScanResponse};
+use tidewater_region_engine::read::memory::ByteLease;
+use tidewater_region_engine::{RowStream, ScanOptions};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
+use self::arguments::scan_options;
+use self::messages::{BatchParts, LeasedMessage, MessageStream};
+use super::callers::{OpenScan, ScanLimits};
 use super::{ScanStream, format};
 use crate::group::admission;
 use crate::group::hosted::HostedRegion;
 use crate::group::shared::ReplicaState;
 use crate::groups::Groups;
 
-/// Batches buffered for a slow client.
+/// Messages buffered for a slow client.
 const BUFFER: usize = 2;
-/// A batch above this size is sent in parts, well below the message limit.
-const MESSAGE_TARGET: usize = 8 * 1024 * 1024;
-/// Maximum number of rows of a batch.
-const BATCH_ROWS: usize = 8_192;
+/// Longest wait for the memory of long arguments.
+const ARGUMENTS_WAIT: Duration = Duration::from_secs(5);
 
+/// Starts a scan for the caller at `peer`.
 pub(super) async fn call(
     groups: &Groups,
-    scans: &Arc<Semaphore>,
+    limits: &ScanLimits,
+    peer: Option<SocketAddr>,
     request: ScanRequest,
 ) -> Result<ScanStream, Refusal> {
     let options = &groups.context().options;
@@ -42,13 +47,15 @@ pub(super) async fn call(
     replica.require_leader()?;
     let hosted = replica.region(RegionId(request.region_id))?;
     admission::check_schema(&hosted.descriptor, request.schema_version)?;
-    let permit = scans.clone().try_acquire_owned().map_err(|_| {
-        Refusal::new(
-            Reason::Overloaded,
-            format!("{} scans are open on this node (maximum): retry later", options.open_scans),
-        )
-        .retry_after(std::time::Duration::from_millis(500))
-    })?;
+    let argument_bytes = arguments::check(&request)?;
+    let open = limits.admit(peer)?;
+    let arguments = match argument_bytes {
+        Some(bytes) => {
+            let lease = open.account.arguments.lease(bytes, bytes, ARGUMENTS_WAIT).await;
+            Some(lease.map_err(|error| Refusal::from(&error))?)
+        }
+        None => None,
+    };
     replica.confirm(options.read_deadline).await?;
     // Looked up again: the region may have been dropped, or replaced by a snapshot, during the
     // confirmation.
@@ -57,7 +64,7 @@ pub(super) async fn call(
     replica.check_published(&hosted)?;
     let count_only = request.count_only;
     let rows_format = format::requested(request.rows_format)?;
-    let scan = scan_options(request)?;
+    let scan = scan_options(request, open.account.clone())?;
     if count_only {
         return tokio::time::timeout(options.scan_lifetime, count(&replica.shared, &hosted, scan))
             .await
@@ -67,8 +74,18 @@ pub(super) async fn call(
     let rows = reload_on_missing_file(rows, &replica.shared, hosted.descriptor.region_id);
     let (sender, receiver) = mpsc::channel(BUFFER);
     let deadline = Instant::now() + options.scan_lifetime;
-    tokio::spawn(send(rows, rows_format, sender, deadline, permit));
-    Ok(Box::pin(ReceiverStream::new(receiver)))
+    let running = RunningScan { rows, rows_format, open, _arguments: arguments };
+    tokio::spawn(running.send(sender, deadline));
+    Ok(Box::pin(MessageStream::new(receiver)))
+}
+
+/// A scan whose rows are sent.
+struct RunningScan {
+    rows: RowStream,
+    rows_format: RowsFormat,
+    open: OpenScan,
+    /// Memory of the arguments.
+    _arguments: Option<ByteLease>,
 }
 
 /// Passes the rows on. On a missing file, the region's manifest is read again, since garbage
@@ -95,49 +112,58 @@ async fn count(
     Ok(Box::pin(futures::stream::iter([Ok(last)])))
 }
 
-/// Ends when the client disconnects, which closes the channel. The channel is watched between
-/// batches too: a filter that matches no row would otherwise read the whole region without a
-/// reader.
-async fn send(
-    mut rows: RowStream,
-    rows_format: RowsFormat,
-    sender: mpsc::Sender<Result<ScanResponse, Status>>,
-    deadline: Instant,
-    permit: OwnedSemaphorePermit,
-) {
-    let sent = async {
-        while let Some(next) = rows.next().await {
-            let messages = match next {
-                Ok(batch) => messages(&batch, rows_format),
-                Err(error) => Err(Refusal::from(&error)),
-            };
-            match messages {
-                Ok(messages) => {
-                    for message in messages {
-                        if sender.send(Ok(message)).await.is_err() {
-                            return;
-                        }
-                    }
+impl RunningScan {
+    /// Ends when the client disconnects, which closes the channel. The channel is watched between
+    /// batches too: a filter that matches no row would otherwise read the whole region without a
+    /// reader.
+    async fn send(mut self, sender: mpsc::Sender<SentMessage>, deadline: Instant) {
+        tokio::select! {
+            () = self.send_rows(&sender) => {}
+            () = sender.closed() => {}
+            () = tokio::time::sleep_until(deadline) => {
+                // Does not wait for a client that stopped reading.
+                let _ = sender.try_send(Err(scan_life_exceeded("scan").into()));
+            }
+        }
+    }
+
+    /// Releases the memory of the sources, for which other scans need not wait until the reader has taken
+    /// the last messages.
+    fn close_sources(&mut self) {
+        self.rows = futures::stream::empty().boxed();
+    }
+
+    async fn send_rows(&mut self, sender: &mpsc::Sender<SentMessage>) {
+        let messages = self.open.account.messages.clone();
+        while let Some(next) = self.rows.next().await {
+            let mut parts = match next {
+                Ok(batch) => BatchParts::new(batch),
+                Err(error) => {
+                    self.close_sources();
+                    let _ = sender.send(Err(Refusal::from(&error).into())).await;
+                    return;
                 }
-                Err(refusal) => {
-                    let _ = sender.send(Err(refusal.into())).await;
+            };
+            loop {
+                let message = match parts.next(self.rows_format, &messages).await {
+                    Ok(Some(message)) => Ok(message),
+                    Ok(None) => break,
+                    Err(refusal) => Err(refusal.into()),
+                };
+                let failed = message.is_err();
+                if sender.send(message).await.is_err() || failed {
                     return;
                 }
             }
         }
-        let done = ScanResponse { done: true, ..Default::default() };
-        let _ = sender.send(Ok(done)).await;
-    };
-    tokio::select! {
-        () = sent => {}
-        () = sender.closed() => {}
-        () = tokio::time::sleep_until(deadline) => {
-            // Does not wait for a client that stopped reading.
-            let _ = sender.try_send(Err(scan_life_exceeded("scan").into()));
-        }
+        self.close_sources();
+        let message = ScanResponse { done: true, ..Default::default() };
+        let _ = sender.send(Ok(LeasedMessage { message, lease: None })).await;
     }
-    drop(permit);
 }
+
+/// A message or the error that ends the scan.
+type SentMessage = Result<LeasedMessage, Status>;
 
 fn scan_life_exceeded(operation: &str) -> Refusal {
     Refusal::new(
@@ -146,60 +172,11 @@ fn scan_life_exceeded(operation: &str) -> Refusal {
     )
 }
 
-/// Splits a batch into one or more messages. The batch is measured before encoding, so that at most
-/// one message is held twice.
-fn messages(batch: &RecordBatch, rows_format: RowsFormat) -> Result<Vec<ScanResponse>, Refusal> {
-    let mut messages = Vec::new();
-    let mut rest = 0..batch.num_rows();
-    while !rest.is_empty() {
-        let count = first_part(batch.columns(), rest.clone(), MESSAGE_TARGET);
-        let rows = format::encode(&batch.slice(rest.start, count), rows_format)?;
-        messages.push(ScanResponse { rows, row_count: count as u64, done: false });
-        rest.start += count;
-    }
-    Ok(messages)
-}
-
-fn scan_options(request: ScanRequest) -> Result<ScanOptions, Refusal> {
-    Ok(ScanOptions {
-        projection: request.projection.into_iter().map(ColumnId).collect(),
-        range: KeyRange { start: request.start.to_vec(), end: request.end.map(|end| end.to_vec()) },
-        predicates: request.predicates.into_iter().map(predicate).collect::<Result<_, _>>()?,
-        limit: request.limit,
-        batch_rows: BATCH_ROWS,
-        as_of: None,
-    })
-}
-
-fn predicate(wire: v1::Predicate) -> Result<Predicate, Refusal> {
-    let op = match v1::CompareOp::try_from(wire.op) {
-        Ok(v1::CompareOp::Eq) => CompareOp::Eq,
-        Ok(v1::CompareOp::Ne) => CompareOp::Ne,
-        Ok(v1::CompareOp::Lt) => CompareOp::Lt,
-        Ok(v1::CompareOp::Le) => CompareOp::Le,
-        Ok(v1::CompareOp::Gt) => CompareOp::Gt,
-        Ok(v1::CompareOp::Ge) => CompareOp::Ge,
-        Ok(v1::CompareOp::In) => CompareOp::In,
-        Ok(v1::CompareOp::IsNull) => CompareOp::IsNull,
-        Ok(v1::CompareOp::IsNotNull) => CompareOp::IsNotNull,
-        Ok(v1::CompareOp::Unspecified) | Err(_) => {
-            return Err(Refusal::new(
-                Reason::Unsupported,
-                format!("unknown comparison {} in a predicate", wire.op),
-            ));
-        }
-    };
-    Ok(Predicate { column: ColumnId(wire.column_id), op, values: wire.values })
-}
-
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
-    use arrow::array::{ArrayRef, BinaryArray, RecordBatchOptions};
-    use arrow::datatypes::Schema;
+    use arrow::array::{ArrayRef, Int64Array, RecordBatch};
     use futures::stream;
-    use tidewater_common::rows::decode_batch;
+    use tidewater_region_engine::read::memory::ScanMemory;
 
     use super::*;
 
@@ -208,67 +185,61 @@ mod tests {
         stream::pending().boxed()
     }
 
-    fn begin(
-        scans: &Arc<Semaphore>,
-        life: Duration,
-    ) -> mpsc::Receiver<Result<ScanResponse, Status>> {
-        let permit = scans.clone().try_acquire_owned().unwrap();
+    fn limits() -> ScanLimits {
+        ScanLimits::new(1, Arc::new(ScanMemory::new(1 << 20)))
+    }
+
+    fn begin(limits: &ScanLimits, life: Duration) -> mpsc::Receiver<SentMessage> {
+        let open = limits.admit(None).unwrap();
         let (sender, receiver) = mpsc::channel(BUFFER);
-        tokio::spawn(send(endless(), RowsFormat::Batch, sender, Instant::now() + life, permit));
+        let rows_format = RowsFormat::Batch;
+        let scan = RunningScan { rows: endless(), rows_format, open, _arguments: None };
+        tokio::spawn(scan.send(sender, Instant::now() + life));
         receiver
     }
 
     #[tokio::test(start_paused = true)]
     async fn scan_without_matches_ends_when_its_client_disconnects() {
-        let scans = Arc::new(Semaphore::new(1));
-        let life = Duration::from_secs(30 * 60);
-        let client = begin(&scans, life);
+        let limits = limits();
+        let client = begin(&limits, Duration::from_secs(30 * 60));
         tokio::time::sleep(Duration::from_secs(60)).await;
-        assert_eq!(scans.available_permits(), 0, "the client is connected");
+        assert!(limits.admit(None).is_err(), "the client is connected");
         drop(client);
-        let freed = tokio::time::timeout(Duration::from_secs(1), scans.acquire()).await;
-        assert!(freed.is_ok(), "the scan ended with its client");
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert!(limits.admit(None).is_ok(), "the scan ended with its client");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn sources_close_before_the_last_messages_are_taken() {
+        let memory = Arc::new(ScanMemory::new(1 << 20));
+        let limits = ScanLimits::new(1, memory.clone());
+        let open = limits.admit(None).unwrap();
+        let held = open.account.sources.lease(4_096, 0, Duration::ZERO).await.unwrap();
+        let column: ArrayRef = Arc::new(Int64Array::from(vec![1]));
+        let batch = RecordBatch::try_from_iter([("k", column)]).unwrap();
+        let rows = stream::iter(vec![Ok(batch); BUFFER]).map(move |batch| {
+            let _ = &held;
+            batch
+        });
+        let (sender, mut receiver) = mpsc::channel(BUFFER);
+        let rows_format = RowsFormat::Batch;
+        let scan = RunningScan { rows: rows.boxed(), rows_format, open, _arguments: None };
+        tokio::spawn(scan.send(sender, Instant::now() + Duration::from_secs(60)));
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(memory.sources().used(), 0);
+        for _ in 0..BUFFER {
+            assert!(!receiver.recv().await.unwrap().unwrap().message.done);
+        }
+        assert!(receiver.recv().await.unwrap().unwrap().message.done);
     }
 
     #[tokio::test(start_paused = true)]
     async fn expired_scan_reports_an_exceeded_deadline() {
-        let scans = Arc::new(Semaphore::new(1));
-        let mut client = begin(&scans, Duration::from_secs(60));
+        let limits = limits();
+        let mut client = begin(&limits, Duration::from_secs(60));
         let refusal = Refusal::from(client.recv().await.unwrap().unwrap_err());
         assert_eq!(refusal.reason, Reason::DeadlineExceeded);
         assert!(client.recv().await.is_none());
-        assert_eq!(scans.available_permits(), 1);
-    }
-
-    #[test]
-    fn large_batch_is_split_by_bytes() {
-        // The large rows are adjacent.
-        let rows: Vec<Vec<u8>> = (0..64_usize)
-            .map(|row| vec![b'x'; if (16..32).contains(&row) { 3 << 20 } else { 10 }])
-            .collect();
-        let column: ArrayRef = Arc::new(BinaryArray::from_iter_values(&rows));
-        let batch = RecordBatch::try_from_iter([("body", column)]).unwrap();
-        let parts = messages(&batch, RowsFormat::Batch).unwrap();
-        // Two of the large rows fit in a message, together with the adjacent small ones.
-        assert_eq!(parts.len(), 8);
-        let mut back = Vec::new();
-        for part in parts {
-            assert!(part.rows.len() <= MESSAGE_TARGET + 4_096, "{} bytes", part.rows.len());
-            let decoded = decode_batch(&part.rows, &batch.schema()).unwrap();
-            assert_eq!(decoded.num_rows() as u64, part.row_count);
-            back.push(decoded);
-        }
-        let back = arrow::compute::concat_batches(&batch.schema(), &back).unwrap();
-        assert!(back == batch);
-    }
-
-    #[test]
-    fn rows_without_columns_fit_one_message() {
-        let options = RecordBatchOptions::new().with_row_count(Some(5));
-        let batch =
-            RecordBatch::try_new_with_options(Arc::new(Schema::empty()), Vec::new(), &options)
-                .unwrap();
-        let parts = messages(&batch, RowsFormat::Batch).unwrap();
-        assert_eq!((parts.len(), parts[0].row_count), (1, 5));
+        assert!(limits.admit(None).is_ok());
     }
 }

@@ -6,6 +6,7 @@ use tidewater_common::ids::{Epoch, GroupId, RegionId, Sequence};
 use tidewater_common::rows::{decode_batch, decode_stream, encode_batch, encode_stream};
 use tidewater_proto::v1::{self, RowsFormat};
 use tidewater_region_engine::manifest::AreaId;
+use tidewater_region_engine::read::memory::ScanMemory;
 use tidewater_region_engine::region::{
     Cause, Obligation, PendingObligation, Publication, PublicationContent,
 };
@@ -32,6 +33,10 @@ async fn serving(folder: &TempDir) -> (Arc<Groups>, Arc<GroupReplica>) {
     replica.propose(opened, LIMIT).await.unwrap();
     assert_eq!(replica.group(), GroupId(5));
     (groups, replica)
+}
+
+fn scan_limits() -> ScanLimits {
+    ScanLimits::new(1, Arc::new(ScanMemory::new(8 << 20)))
 }
 
 /// A request to region 7 for the row of key 1.
@@ -111,8 +116,7 @@ async fn reads_wait_for_published_files() {
     hosted.region.apply_obligation(PendingObligation { cause, obligation }).unwrap();
     assert_eq!(get::call(&groups, get_1()).await.unwrap_err().reason, Reason::RegionLoading);
     let scan = ScanRequest { group_id: 5, region_id: 7, schema_version: 1, ..Default::default() };
-    let scans = Arc::new(Semaphore::new(1));
-    let refused = scan::call(&groups, &scans, scan).await.err().unwrap();
+    let refused = scan::call(&groups, &scan_limits(), None, scan).await.err().unwrap();
     assert_eq!(refused.reason, Reason::RegionLoading);
     drop((hosted, replica));
     stop(groups).await;
@@ -153,10 +157,40 @@ async fn streams_are_written_and_read() {
         rows_format: stream,
         ..Default::default()
     };
-    let mut messages = scan::call(&groups, &Arc::new(Semaphore::new(1)), scan).await.unwrap();
+    let mut messages = scan::call(&groups, &scan_limits(), None, scan).await.unwrap();
     let rows = messages.next().await.unwrap().unwrap().rows;
     assert_eq!(decode_stream(&rows, &expected).unwrap().num_rows(), 2);
     drop((messages, replica));
+    stop(groups).await;
+}
+
+#[tokio::test]
+async fn long_lists_wait_for_memory_of_arguments() {
+    let folder = tempfile::tempdir().unwrap();
+    let (groups, replica) = serving(&folder).await;
+    let memory = Arc::new(ScanMemory::new(8 << 20));
+    let held = memory.account().arguments.lease(1 << 20, 0, LIMIT).await.unwrap();
+    let limits = ScanLimits::new(1, memory.clone());
+    let scan = |values: usize| ScanRequest {
+        group_id: 5,
+        region_id: 7,
+        schema_version: 1,
+        predicates: vec![v1::Predicate {
+            column_id: 1,
+            op: v1::CompareOp::In.into(),
+            values: vec!["1".to_owned(); values],
+        }],
+        ..Default::default()
+    };
+    let refused = scan::call(&groups, &limits, None, scan(1_000)).await.err().unwrap();
+    assert_eq!(refused.reason, Reason::Overloaded);
+    drop(scan::call(&groups, &limits, None, scan(10)).await.unwrap());
+    drop(held);
+    until("the scan ended", async || limits.admit(None).is_ok()).await;
+    let rows = scan::call(&groups, &limits, None, scan(1_000)).await.unwrap();
+    assert!(memory.arguments().used() >= 1_000 * 320);
+    drop((rows, replica));
+    until("its memory is free", async || memory.used() == 0).await;
     stop(groups).await;
 }
 

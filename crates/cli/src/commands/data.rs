@@ -89,7 +89,8 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
         )
     }
     .memory_limit(options.memory.memory_limit.0)
-    .object_cache(options.memory.object_cache.map(|size| size.0));
+    .object_cache(options.memory.object_cache.map(|size| size.0))
+    .scan_memory(options.memory.scan_memory.map(|size| size.0));
     let mut settings = options.compaction.apply(settings);
     settings.groups.keep_removed_logs = options.keep_removed_logs.duration();
     settings.groups.check_files_every = options.check_files_every.duration();

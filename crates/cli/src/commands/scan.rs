@@ -217,6 +217,7 @@ async fn aggregated(
         aggregation.add_row_count(client.count(spec).await?);
     } else {
         spec.columns = Some(aggregation.columns().to_vec());
+        spec.unordered = true;
         let mut stream = client.scan(spec).await?;
         while let Some(batch) = stream.next_batch().await {
             aggregation.push(&batch?)?;

@@ -70,7 +70,8 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
     let own = vec![process.bound().to_string()];
     let mut data = DataOptions::new(&address, &paths.data, own.clone(), &paths.objects)
         .memory_limit(memory_limit)
-        .object_cache(options.memory.object_cache.map(|size| size.0));
+        .object_cache(options.memory.object_cache.map(|size| size.0))
+        .scan_memory(options.memory.scan_memory.map(|size| size.0));
     data.problems = process.problems();
     data.hook_kinds = hook_kinds.clone();
     data.hook_limits = options.hooks.limits();

@@ -69,6 +69,32 @@ pub(crate) struct RowMemory {
     /// Memory for cached ranges of files [default: an eighth of the memory limit]
     #[arg(long, env = "TIDEWATER_OBJECT_CACHE", value_name = "SIZE")]
     pub(crate) object_cache: Option<Size>,
+
+    /// Memory that all scans together may hold, at least 32MiB; a scan that gets none within 10 s is
+    /// refused [default: an eighth of the memory limit]
+    #[arg(long, env = "TIDEWATER_SCAN_MEMORY", value_name = "SIZE", value_parser = scan_memory)]
+    pub(crate) scan_memory: Option<Size>,
+}
+
+/// Least memory of scans: with less, rows of the largest permitted size cannot be read.
+const MIN_SCAN_MEMORY: Size = Size(32 << 20);
+
+/// Parses the memory of scans.
+fn scan_memory(text: &str) -> Result<Size, ScanMemoryError> {
+    let size: Size = text.parse()?;
+    if size.0 < MIN_SCAN_MEMORY.0 {
+        return Err(ScanMemoryError::TooLow { size });
+    }
+    Ok(size)
+}
+
+/// An invalid memory of scans.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum ScanMemoryError {
+    #[error(transparent)]
+    Size(#[from] SizeError),
+    #[error("{size} is too small for scans (minimum {MIN_SCAN_MEMORY})")]
+    TooLow { size: Size },
 }
 
 /// Parses the URL of an object store.
@@ -115,6 +141,14 @@ mod tests {
         for url in ["nonsense://somewhere", "not a url", "file://relative/dir", "s3://"] {
             assert!(matches!(object_store(url), Err(StorageError::Url { .. })), "{url}");
         }
+    }
+
+    #[test]
+    fn too_small_scan_memory_is_rejected() {
+        assert_eq!(scan_memory("32MiB"), Ok(MIN_SCAN_MEMORY));
+        let low = scan_memory("31MiB").unwrap_err();
+        assert_eq!(low.to_string(), "31MiB is too small for scans (minimum 32MiB)");
+        assert!(matches!(scan_memory("much"), Err(ScanMemoryError::Size(_))));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Parser of conditions: turns tokens into predicates, checked against the table's columns.
 
+use tidewater_common::read_arguments::{MAX_PREDICATES, ReadArgumentError, ValueCount};
 use tidewater_common::schema::{Column, ColumnType, TableSchema};
 use tidewater_proto::v1::{CompareOp, Predicate};
 
@@ -12,12 +13,17 @@ use crate::values::check_value;
 /// # Errors
 /// The first problem of the text, with its position.
 pub fn parse(schema: &TableSchema, text: &str) -> Result<Vec<Predicate>, PredicateError> {
-    let mut parser = Parser { schema, tokens: tokens(text)?, at: 0, end: text.chars().count() + 1 };
+    let end = text.chars().count() + 1;
+    let values = ValueCount::default();
+    let mut parser = Parser { schema, tokens: tokens(text)?, at: 0, end, values };
     let mut predicates = Vec::new();
     if parser.tokens.is_empty() {
         return Ok(predicates);
     }
     loop {
+        if predicates.len() == MAX_PREDICATES {
+            return Err(parser.error(ReadArgumentError::Predicates.into()));
+        }
         predicates.push(parser.term()?);
         if parser.tokens.len() == parser.at {
             return Ok(predicates);
@@ -38,6 +44,8 @@ struct Parser<'a> {
     at: usize,
     /// Position after the last character, from 1.
     end: usize,
+    /// Values so far.
+    values: ValueCount,
 }
 
 impl Parser<'_> {
@@ -127,6 +135,7 @@ impl Parser<'_> {
                 why,
             }));
         }
+        self.values.add(&value).map_err(|error| self.error(error.into()))?;
         self.at += 1;
         Ok(value)
     }

@@ -1,4 +1,7 @@
 use tidewater_common::ids::{ColumnId, SchemaVersion};
+use tidewater_common::read_arguments::{
+    MAX_PREDICATES, MAX_VALUE_BYTES, MAX_VALUES, ReadArgumentError,
+};
 use tidewater_common::schema::{Column, TableSchema};
 use tidewater_proto::v1::{CompareOp, Predicate};
 
@@ -110,6 +113,24 @@ fn invalid_conditions_report_position_and_problem() {
         assert_eq!(error.position, *position, "{text}: {error}");
         assert!(error.to_string().contains(part), "{text}: {error}");
     }
+}
+
+#[test]
+fn conditions_beyond_the_limits_of_a_read_are_rejected() {
+    let list = |values: usize| {
+        let values: Vec<String> = (0..values).map(|value| value.to_string()).collect();
+        format!("distance in ({})", values.join(", "))
+    };
+    assert_eq!(parse(&schema(), &list(MAX_VALUES)).unwrap()[0].values.len(), MAX_VALUES);
+    let error = parse(&schema(), &list(MAX_VALUES + 1)).unwrap_err();
+    assert_eq!(error.problem, PredicateProblem::Limit(ReadArgumentError::Values));
+    assert!(error.to_string().contains("split the list"), "{error}");
+    let long = format!("origin = '{}'", "x".repeat(MAX_VALUE_BYTES + 1));
+    let error = parse(&schema(), &long).unwrap_err();
+    assert_eq!(error.problem, PredicateProblem::Limit(ReadArgumentError::ValueBytes));
+    let many = vec!["distance is null"; MAX_PREDICATES + 1].join(" and ");
+    let error = parse(&schema(), &many).unwrap_err();
+    assert_eq!(error.problem, PredicateProblem::Limit(ReadArgumentError::Predicates));
 }
 
 #[test]

@@ -40,6 +40,7 @@ impl Client {
             predicates: spec.predicates,
             limit: None,
             count_only: true,
+            unordered: true,
         };
         // The ranges follow the current catalog. Each is counted by a scan of its own, which follows later
         // changes of routes.

@@ -1,6 +1,7 @@
 //! Task of a scan: reads the regions one after the other, and opens the next one ahead.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tidewater_common::keys::KeyRange;
 use tidewater_common::refusal::{Effect, Refusal};
@@ -21,9 +22,13 @@ use crate::router::Limits;
 
 /// Capacity of the channel to the caller, in batches.
 const READY_BATCHES: usize = 2;
+/// Silence of the current region after which the stream of the next region is closed: it may hold the
+/// memory for which the current one waits.
+const READ_AHEAD_SILENCE: Duration = Duration::from_secs(2);
 
 impl Client {
-    /// Starts a scan; returns a stream of the table's rows in key order.
+    /// Starts a scan; returns a stream of the table's rows, in key order unless the spec
+    /// allows any order.
     ///
     /// # Errors
     /// [`ClientError::TableNotFound`], [`ClientError::ColumnNotFound`]. The stream returns later errors.
@@ -37,6 +42,7 @@ impl Client {
             predicates: spec.predicates,
             limit: spec.limit,
             count_only: false,
+            unordered: spec.unordered,
         };
         let (out, rows) = mpsc::channel(READY_BATCHES);
         let client = self.clone();
@@ -83,7 +89,9 @@ impl TableScan {
                 self.refresh_routes(no_route(&self.plan)).await?;
                 continue;
             };
-            let reader = ahead.take().filter(|reader| reader.region_range == next);
+            let life = self.core.router.options.scan_read_ahead;
+            let usable = |reader: &RegionReader| reader.region_range == next && reader.age() < life;
+            let reader = ahead.take().filter(usable);
             let mut reader = reader.unwrap_or_else(|| self.start_reader(next));
             let after = reader
                 .region_range
@@ -93,7 +101,7 @@ impl TableScan {
                 .map(|end| KeyRange::new(end, rest.end.clone()));
             ahead = self.start_next_reader(&catalog, after.as_ref());
             let before = self.rows;
-            match self.forward(&mut reader, out).await {
+            match self.forward(&mut reader, &mut ahead, out).await {
                 Ok(()) => {
                     self.attempts = Attempts::default();
                     self.limits = Limits::of(&self.core.router.options);
@@ -120,14 +128,30 @@ impl TableScan {
         Ok(self.rows)
     }
 
-    /// Forwards a region's rows to the caller until the end of the region.
+    /// Forwards a region's rows to the caller until the end of the region. Closes the stream of the next
+    /// region when that takes long.
     async fn forward(
         &mut self,
         reader: &mut RegionReader,
+        ahead: &mut Option<RegionReader>,
         out: Option<&mpsc::Sender<Item>>,
     ) -> Result<(), ReadError> {
         loop {
-            match reader.next().await? {
+            let message = match ahead {
+                None => reader.next().await,
+                Some(opened) => {
+                    let life = self.core.router.options.scan_read_ahead;
+                    let left = life.saturating_sub(opened.age()).min(READ_AHEAD_SILENCE);
+                    match tokio::time::timeout(left, reader.next()).await {
+                        Ok(message) => message,
+                        Err(_) => {
+                            *ahead = None;
+                            continue;
+                        }
+                    }
+                }
+            };
+            match message? {
                 RegionMessage::End => return Ok(()),
                 RegionMessage::Count(rows) => self.rows += rows,
                 RegionMessage::Rows(batch) => {

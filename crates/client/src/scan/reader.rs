@@ -1,10 +1,12 @@
 //! Task that reads the rows of one region ahead of its consumer.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tidewater_common::refusal::{Effect, Refusal};
 use tidewater_proto::v1::Reason;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::region::{ReadError, RegionMessage, RegionRange, RegionRows, ScanPlan};
@@ -19,6 +21,7 @@ const READ_AHEAD: usize = 2;
 #[derive(Debug)]
 pub(super) struct RegionReader {
     pub(super) region_range: RegionRange,
+    started: Instant,
     messages: mpsc::Receiver<Result<RegionMessage, ReadError>>,
     _task: AbortOnDropHandle<()>,
 }
@@ -33,10 +36,16 @@ impl RegionReader {
     ) -> Self {
         let (sender, messages) = mpsc::channel(READ_AHEAD);
         let task = tokio::spawn(read(core, plan, region_range.clone(), limits, sender));
-        Self { region_range, messages, _task: AbortOnDropHandle::new(task) }
+        let started = Instant::now();
+        Self { region_range, started, messages, _task: AbortOnDropHandle::new(task) }
     }
 
-    /// Returns the next message. [`RegionMessage::End`] or an error is the last one.
+    /// Returns the time since the start.
+    pub(super) fn age(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// Returns the next message. Cancel safe. [`RegionMessage::End`] or an error is the last one.
     pub(super) async fn next(&mut self) -> Result<RegionMessage, ReadError> {
         self.messages.recv().await.unwrap_or_else(|| {
             Err(ReadError::Failed(FailedAttempt {

@@ -29,6 +29,7 @@ pub(super) struct ScanPlan {
     pub(super) predicates: Vec<v1::Predicate>,
     pub(super) limit: Option<u64>,
     pub(super) count_only: bool,
+    pub(super) unordered: bool,
 }
 
 /// The part of the scanned range in one region.
@@ -94,6 +95,7 @@ impl RegionRows {
             limit: plan.limit,
             count_only: plan.count_only,
             rows_format: v1::RowsFormat::Batch.into(),
+            unordered: plan.unordered,
         };
         search.set_group(region_range.route.group);
         // The idle timeout also limits the first message. A count has a single message, so it gets the whole

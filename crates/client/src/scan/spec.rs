@@ -16,6 +16,9 @@ pub struct ScanSpec {
     pub predicates: Vec<v1::Predicate>,
     /// Maximum number of rows; `None`: unlimited.
     pub limit: Option<u64>,
+    /// True if the rows may be in any order: time windows are then read one after the other instead
+    /// of being merged. For aggregates.
+    pub unordered: bool,
 }
 
 impl ScanSpec {
@@ -27,6 +30,7 @@ impl ScanSpec {
             range: KeyRange::whole(),
             predicates: Vec::new(),
             limit: None,
+            unordered: false,
         }
     }
 }

@@ -44,6 +44,15 @@ async fn scan_reads_all_regions_in_key_order() {
 }
 
 #[tokio::test]
+async fn repeated_column_is_rejected_before_the_call() {
+    let (_cluster, client) = filled().await;
+    let columns = Some(vec!["id".to_owned(), "id".to_owned()]);
+    let error = scan(&client, ScanSpec { columns, ..ScanSpec::all("t") }).await.unwrap_err();
+    assert!(matches!(error, ClientError::BadInput(_)), "{error}");
+    assert!(error.to_string().contains("\"id\" is named twice"), "{error}");
+}
+
+#[tokio::test]
 async fn count_ends_at_its_deadline() {
     let (cluster, _) = filled().await;
     let mut options = cluster.options();
@@ -123,6 +132,23 @@ async fn scan_returns_columns_in_requested_order() {
     assert!(error.to_string().contains("its columns are id, v"), "{error}");
     let error = client.scan(ScanSpec::all("nope")).await.unwrap_err();
     assert!(matches!(error, ClientError::TableNotFound(_)), "{error}");
+}
+
+#[tokio::test]
+async fn region_read_ahead_for_too_long_is_read_again() {
+    let (cluster, _) = filled().await;
+    for (life, of_second) in [(Duration::from_secs(60), 1), (Duration::from_millis(100), 2)] {
+        let mut options = cluster.options();
+        options.scan_read_ahead = life;
+        let client = Client::connect(options).await.unwrap();
+        cluster.state.lock().scans.clear();
+        let stream = client.scan(ScanSpec::all("t")).await.unwrap();
+        // The caller takes nothing while the second region is open.
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        assert_eq!(ids(&stream.collect().await.unwrap()), (0..30).collect::<Vec<_>>());
+        let opened = cluster.state.lock().scans.iter().filter(|scan| scan.region_id == 101).count();
+        assert_eq!(opened, of_second, "{life:?}");
+    }
 }
 
 #[tokio::test]

@@ -41,12 +41,13 @@ impl From<&EngineError> for Refusal {
             }
             EngineError::Loading { .. } => refusal(Reason::RegionLoading).retry_after(LOADING),
             EngineError::NotOwner { .. } => refusal(Reason::NotLeader).retry_after(ELECTION),
-            EngineError::Overloaded { retry_after, .. } => {
+            EngineError::Overloaded { retry_after, .. }
+            | EngineError::ScanMemory { retry_after, .. } => {
                 refusal(Reason::Overloaded).retry_after(*retry_after)
             }
-            EngineError::BadRows { .. } | EngineError::BelowSince { .. } => {
-                refusal(Reason::InvalidArgument)
-            }
+            EngineError::BadRows { .. }
+            | EngineError::BelowSince { .. }
+            | EngineError::ScanTooLarge { .. } => refusal(Reason::InvalidArgument),
             EngineError::VersionExpired { .. } => refusal(Reason::DeadlineExceeded),
             EngineError::Unknown { .. }
             | EngineError::Contended { .. }
@@ -111,6 +112,12 @@ mod tests {
                 Reason::Overloaded,
                 true,
             ),
+            (
+                EngineError::ScanMemory { needed: 2, limit: 1, retry_after: LOADING },
+                Reason::Overloaded,
+                true,
+            ),
+            (EngineError::ScanTooLarge { needed: 2, limit: 1 }, Reason::InvalidArgument, false),
             (EngineError::BadRows { detail: "x".into() }, Reason::InvalidArgument, false),
             (EngineError::VersionExpired { region, life: STORE }, Reason::DeadlineExceeded, false),
             (

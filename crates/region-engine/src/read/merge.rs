@@ -111,6 +111,10 @@ pub(crate) struct Merge {
     last_bytes: Vec<u8>,
     /// True if no older version of the last key is emitted.
     settled: bool,
+    /// True if emitted rows are only counted.
+    counts_only: bool,
+    /// Bytes of the pinned chunks of which all rows were processed: only the pending batch holds them.
+    exhausted_bytes: usize,
 }
 
 impl Merge {
@@ -130,7 +134,15 @@ impl Merge {
             last: LastKey::None,
             last_bytes: Vec::new(),
             settled: false,
+            counts_only: false,
+            exhausted_bytes: 0,
         }
+    }
+
+    /// Creates a merge whose rows are counted and not built; see [`Merge::take_count`]. It holds one
+    /// chunk of each source.
+    pub(crate) fn counting(sources: usize, rules: MergeRules) -> Self {
+        Self { counts_only: true, ..Self::new(sources, rules) }
     }
 
     /// Passes the next chunk of a source, `None` at its end. Empty chunks are skipped.
@@ -156,7 +168,9 @@ impl Merge {
             // Otherwise many chunks that contribute a row or two each would be held at the same
             // time.
             let enough = self.pending >= target || self.pending_bytes >= BATCH_BYTES;
-            if enough || self.pinned.len() > 4 * self.slots.len() + 16 {
+            let many = self.pinned.len() > 4 * self.slots.len() + 16
+                || self.exhausted_bytes >= BATCH_BYTES;
+            if enough || many {
                 return MergeStep::Full;
             }
             if let Some(source) = self.unfed.last() {
@@ -193,6 +207,7 @@ impl Merge {
         self.segments.clear();
         self.pending = 0;
         self.pending_bytes = 0;
+        self.exhausted_bytes = 0;
         for slot in &mut self.slots {
             slot.pin = None;
         }
@@ -233,6 +248,10 @@ impl Merge {
         }
         self.slots[winner].position = end;
         if end == chunk.rows.rows() {
+            if self.slots[winner].pin.is_some() {
+                let bytes = chunk.row_bytes.saturating_mul(end);
+                self.exhausted_bytes = self.exhausted_bytes.saturating_add(bytes);
+            }
             self.release_last();
             self.unfed.push(winner);
             return;
@@ -286,6 +305,10 @@ impl Merge {
 
     fn emit(&mut self, source: usize, chunk: &Arc<Chunk>, start: usize, end: usize) {
         if start >= end {
+            return;
+        }
+        if self.counts_only {
+            self.pending += end - start;
             return;
         }
         let pin = match self.slots[source].pin {

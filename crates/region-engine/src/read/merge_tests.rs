@@ -61,6 +61,28 @@ fn merge(sources: &[Vec<Version>], rules: MergeRules, piece: usize, target: usiz
     }
 }
 
+/// Counts the rows that the merge emits. It must hold no chunk but the current one of each source.
+fn count(sources: &[Vec<Version>], rules: MergeRules, piece: usize, target: usize) -> usize {
+    let unique: Vec<bool> =
+        sources.iter().map(|source| source.windows(2).all(|w| w[0].0 != w[1].0)).collect();
+    let mut pieces: Vec<_> = sources.iter().map(|source| source.chunks(piece)).collect();
+    let mut merge = Merge::counting(sources.len(), rules);
+    let mut rows = 0;
+    loop {
+        let step = merge.advance(target);
+        assert!(merge.pinned.is_empty());
+        if let MergeStep::Feed(source) = step {
+            let next = pieces[source].next().map(|versions| chunk(versions, unique[source]));
+            merge.feed(source, next);
+            continue;
+        }
+        rows += merge.take_count();
+        if step == MergeStep::Done {
+            return rows;
+        }
+    }
+}
+
 fn model(sources: &[Vec<Version>], rules: MergeRules) -> Vec<Version> {
     let mut all: Vec<Version> = sources.concat();
     all.sort_by_key(|version| (version.0, std::cmp::Reverse(version.1)));
@@ -120,6 +142,7 @@ proptest! {
     ) {
         let rules = MergeRules { versions, keep_deletes };
         prop_assert_eq!(merge(&sources, rules, piece, target), model(&sources, rules));
+        prop_assert_eq!(count(&sources, rules, piece, target), model(&sources, rules).len());
     }
 }
 
@@ -180,21 +203,41 @@ fn merged_batches_are_limited_in_bytes() {
     }
 }
 
+// Each chunk holds ten versions of one key, of which one is emitted.
 #[test]
-fn merge_counts_rows_without_building_them() {
-    let sources: Vec<Vec<Version>> = vec![vec![(1, 1, false), (2, 1, false)], vec![(2, 2, true)]];
+fn merge_holds_few_exhausted_chunks() {
     let rules = MergeRules { versions: Versions::Newest, keep_deletes: false };
-    let mut merge = Merge::new(2, rules);
-    for (index, source) in sources.iter().enumerate() {
-        merge.feed(index, Some(chunk(source, true)));
-    }
-    let mut count = 0;
+    let versions_of = |key: i32| {
+        let keys: ArrayRef = Arc::new(Int32Array::from(vec![key; 10]));
+        let bodies: ArrayRef =
+            Arc::new(BinaryArray::from_iter_values(vec![vec![b'x'; 100 << 10]; 10]));
+        let converter = RowConverter::new(vec![SortField::new(DataType::Int32)]).unwrap();
+        let stamps = Stamps {
+            sequences: Numbers::Each(UInt64Array::from_iter_values((0..10).rev())),
+            epochs: Numbers::All(0),
+            ops: Ops::All(RowOp::Put),
+        };
+        let ids = [ColumnId(1), ColumnId(2)].into();
+        let rows = RowVersions::new(ids, vec![keys.clone(), bodies], 10, stamps);
+        Chunk::new(rows, converter.convert_columns(&[keys]).unwrap(), false)
+    };
+    let mut merge = Merge::new(1, rules);
+    let mut keys = 0..40;
+    let mut most = 0;
+    let mut rows = 0;
     loop {
-        match merge.advance(usize::MAX) {
-            MergeStep::Feed(source) => merge.feed(source, None),
-            MergeStep::Full => count += merge.take_count(),
-            MergeStep::Done => break,
+        let step = merge.advance(1_000);
+        most = most.max(merge.pinned.len());
+        match step {
+            MergeStep::Feed(source) => merge.feed(source, keys.next().map(versions_of)),
+            MergeStep::Full | MergeStep::Done => {
+                rows += merge.take().unwrap().map_or(0, |rows| rows.rows());
+                if step == MergeStep::Done {
+                    break;
+                }
+            }
         }
     }
-    assert_eq!(count + merge.take_count(), 1);
+    assert_eq!(rows, 40);
+    assert!(most <= 10, "{most} chunks of 1 MB");
 }

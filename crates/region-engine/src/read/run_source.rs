@@ -10,11 +10,13 @@ use tidewater_common::ids::Epoch;
 use tidewater_common::rows::rows_within;
 
 use super::BATCH_BYTES;
+use super::need::SourceRow;
 use super::ranges::KeyRanges;
-use super::shape::{Carried, Piece, TableShape};
+use super::shape::{Carried, Piece, TableShape, estimated_width};
 use crate::EngineError;
 use crate::memtable::run::{Run, key_columns};
 use crate::row_versions::{Numbers, RowVersions};
+use crate::sst::pace::RowBytes;
 
 /// Maximum number of rows of a piece, of which a merge holds one for each source. Fewer when they
 /// are larger than [`BATCH_BYTES`]. Small in tests, so that they cross the boundaries.
@@ -35,6 +37,8 @@ pub(crate) struct RunSource {
     batch: usize,
     /// Rows of the current batch that are not yielded yet, in reverse order.
     remaining: Vec<Range<usize>>,
+    /// Maximum rows of a piece.
+    piece_rows: usize,
 }
 
 impl RunSource {
@@ -57,6 +61,7 @@ impl RunSource {
             as_of: None,
             batch: 0,
             remaining: Vec::new(),
+            piece_rows: PIECE_ROWS,
         })
     }
 
@@ -64,6 +69,23 @@ impl RunSource {
     pub(crate) fn with_as_of(mut self, as_of: Option<Epoch>) -> Self {
         self.as_of = as_of;
         self
+    }
+
+    /// Limits the bytes that a merge holds for this source: the keys of a piece, in two forms.
+    pub(crate) fn set_memory(&mut self, bytes: u64) {
+        let rows = usize::try_from(bytes / self.row().held.decoded / 2).unwrap_or(usize::MAX);
+        self.piece_rows = rows.clamp(1, PIECE_ROWS);
+    }
+
+    /// Returns the estimated bytes of a row. Values are shared with the memtable, and only the
+    /// comparable keys of a merge are copies.
+    pub(crate) fn row(&self) -> SourceRow {
+        let schema = &self.shape.schema;
+        let decoded = estimated_width(schema, schema.primary_key(), 0);
+        let whole = (self.run.bytes() / self.run.rows().max(1)) as u64;
+        let width = estimated_width(schema, &self.carried.ids, whole);
+        let rows = self.run.rows() as u64;
+        SourceRow { held: RowBytes { decoded, stored: 0 }, width, rows }
     }
 
     /// Returns the next rows; `None` at the end.
@@ -83,7 +105,7 @@ impl RunSource {
                 continue;
             };
             let batch = &self.run.batches()[self.batch - 1];
-            let most = range.start..range.end.min(range.start + PIECE_ROWS);
+            let most = range.start..range.end.min(range.start + self.piece_rows);
             let end = range.start + rows_within(batch.arrays(), most, BATCH_BYTES);
             if end < range.end {
                 self.remaining.push(end..range.end);

@@ -2,23 +2,35 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
-use arrow::array::{RecordBatch, RecordBatchOptions, UInt8Array};
+use arrow::array::UInt8Array;
 use arrow::compute::kernels::cmp;
 use arrow::compute::not;
-use arrow::datatypes::{Schema, SchemaRef};
-use tidewater_common::ids::ColumnId;
 use tidewater_common::schema::WriteMode;
 
-use super::filter::Filter;
+use super::RowOrder;
+use super::chain::{Chain, Link};
 use super::groups::{chains, overlapping};
+use super::independent::{Extent, KeySharing, independent};
 use super::life::ReadDeadline;
+use super::memory::{ByteLease, Excess, ScanAccount};
 use super::merge::{Merge, MergeRules, MergeStep, Versions};
+use super::need::{GroupNeed, GroupUse, SourceRow};
 use super::pushdown::{SourceProperties, pushdown};
-use super::shape::{Carried, Piece, TableShape};
-use super::source::Source;
+use super::shape::TableShape;
+use super::source::{Source, SourceMemory};
 use crate::EngineError;
+use crate::file_meta::TimeRange;
 use crate::row_versions::{Ops, RowOp, RowVersions};
+
+/// Longest wait of a scan for its first memory. Nothing was read, so its caller can repeat it.
+const FIRST_WAIT: Duration = Duration::from_secs(10);
+/// Longest wait for memory of a scan that has begun. Longer than a reader may take nothing: the memory
+/// of scans that are not read becomes free in that time.
+const LATER_WAIT: Duration = Duration::from_secs(90);
+/// Rows of a merge that are counted between two checks of the deadline.
+const COUNTED_ROWS: usize = 1 << 20;
 
 /// A source with its properties that are known before it is opened.
 #[derive(Debug)]
@@ -26,8 +38,19 @@ pub(crate) struct ScanSource {
     pub(crate) source: Source,
     /// Lowest and highest row key that it may yield.
     pub(crate) bounds: (Vec<u8>, Vec<u8>),
+    /// Least and greatest time of its rows; `None`: unknown.
+    pub(crate) times: Option<TimeRange>,
     /// True if no key occurs twice in it.
     pub(crate) unique: bool,
+}
+
+/// Options of a scan of some sources.
+#[derive(Debug, Clone)]
+pub(crate) struct SourceOptions {
+    /// Rows of a batch.
+    pub(crate) batch_rows: usize,
+    pub(crate) order: RowOrder,
+    pub(crate) account: ScanAccount,
 }
 
 /// A running scan.
@@ -37,8 +60,12 @@ pub(crate) struct Scan {
     newest_only: bool,
     groups: VecDeque<Vec<Chain>>,
     open: Option<Group>,
-    batch_rows: usize,
+    options: SourceOptions,
     deadline: ReadDeadline,
+    /// Memory of the open group, or of the one before it.
+    lease: Option<ByteLease>,
+    /// True once a group was opened.
+    begun: bool,
 }
 
 #[derive(Debug)]
@@ -47,65 +74,62 @@ enum Group {
     Merged { merge: Merge, chains: Vec<Chain> },
 }
 
-/// Sources of which each begins after the previous one has ended, each with a flag that is true if
-/// no key occurs twice in it. They are opened one after the other.
-#[derive(Debug)]
-struct Chain(VecDeque<(Source, bool)>);
-
-impl Chain {
-    async fn next(&mut self) -> Result<Option<(Piece, bool)>, EngineError> {
-        while let Some((source, unique)) = self.0.front_mut() {
-            if let Some(piece) = source.next().await? {
-                return Ok(Some((piece, *unique)));
-            }
-            self.0.pop_front();
-        }
-        Ok(None)
-    }
-}
-
-/// Returns the columns of a scan: the projection first, then columns that only the filter needs.
-pub(crate) fn carried_columns(
-    shape: &TableShape,
-    projection: &[ColumnId],
-    filter: &Filter,
-) -> Result<Carried, EngineError> {
-    let mut ids = projection.to_vec();
-    for id in filter.columns() {
-        if !ids.contains(&id) {
-            ids.push(id);
-        }
-    }
-    Carried::new(&shape.schema, &ids)
-}
-
 impl Scan {
     pub(crate) fn new(
         shape: Arc<TableShape>,
         candidates: Vec<ScanSource>,
-        batch_rows: usize,
+        options: SourceOptions,
         deadline: ReadDeadline,
     ) -> Self {
-        let bounds: Vec<(&[u8], &[u8])> = candidates
+        let extents: Vec<Extent<'_>> = candidates
             .iter()
-            .map(|candidate| (candidate.bounds.0.as_slice(), candidate.bounds.1.as_slice()))
+            .map(|candidate| Extent {
+                keys: (&candidate.bounds.0, &candidate.bounds.1),
+                times: candidate.times,
+            })
             .collect();
+        let parts = independent(&extents, KeySharing::of(&shape.schema, &shape.options));
+        let mut alone = vec![false; candidates.len()];
+        for part in &parts {
+            if let [single] = part.as_slice() {
+                alone[*single] = true;
+            }
+        }
+        let bounds: Vec<(&[u8], &[u8])> = extents.iter().map(|extent| extent.keys).collect();
+        let groups = match options.order {
+            RowOrder::Key => overlapping(&bounds),
+            RowOrder::Any => parts,
+        };
         let order: Vec<Vec<Vec<usize>>> =
-            overlapping(&bounds).iter().map(|group| chains(&bounds, group)).collect();
+            groups.iter().map(|group| chains(&bounds, group)).collect();
         let mut sources: Vec<Option<ScanSource>> = candidates.into_iter().map(Some).collect();
         let mut chain = |members: Vec<usize>| {
-            let members = members.into_iter().filter_map(|index| sources[index].take());
-            Chain(members.map(|candidate| (candidate.source, candidate.unique)).collect())
+            let links = members.into_iter().filter_map(|index| {
+                let ScanSource { source, unique, .. } = sources[index].take()?;
+                Some(Link { source, unique, alone: alone[index] })
+            });
+            Chain(links.collect())
         };
         let groups =
             order.into_iter().map(|group| group.into_iter().map(&mut chain).collect()).collect();
         let newest_only = shape.mode() == WriteMode::Upsert;
-        Self { shape, newest_only, groups, open: None, batch_rows: batch_rows.max(1), deadline }
+        let options = SourceOptions { batch_rows: options.batch_rows.max(1), ..options };
+        Self {
+            shape,
+            newest_only,
+            groups,
+            open: None,
+            options,
+            deadline,
+            lease: None,
+            begun: false,
+        }
     }
 
     /// Returns the next rows, about `batch_rows`, without deletes; `None` at the end.
     pub(crate) async fn next(&mut self) -> Result<Option<RowVersions>, EngineError> {
-        while self.open_group() {
+        let batch_rows = self.options.batch_rows;
+        while self.open_group(GroupUse::Merge { batch_rows }).await? {
             self.deadline.check()?;
             let rows = match &mut self.open {
                 None => return Ok(None),
@@ -114,7 +138,7 @@ impl Scan {
                     Some(piece) => Some(without_deletes(piece.rows)?),
                 },
                 Some(Group::Merged { merge, chains }) => {
-                    run_merge(&self.shape, merge, chains, self.batch_rows).await?;
+                    run_merge(&self.shape, merge, chains, batch_rows).await?;
                     merge.take()?
                 }
             };
@@ -130,19 +154,25 @@ impl Scan {
     /// Returns the number of remaining rows without building them.
     pub(crate) async fn count(&mut self) -> Result<u64, EngineError> {
         let mut total = 0;
-        while self.open_group() {
+        while self.open_group(GroupUse::Count).await? {
             self.deadline.check()?;
             let rows = match &mut self.open {
                 None => return Ok(total),
-                Some(Group::Single(source)) => match source.next().await? {
-                    None => None,
-                    Some(piece) => {
-                        let rows = piece.rows.rows();
-                        Some(rows - piece.rows.stamps().ops.deletes(rows))
+                Some(Group::Single(source)) => match source.rows_left() {
+                    Some(rows) => {
+                        total += rows;
+                        None
                     }
+                    None => match source.next().await? {
+                        None => None,
+                        Some(piece) => {
+                            let rows = piece.rows.rows();
+                            Some(rows - piece.rows.stamps().ops.deletes(rows))
+                        }
+                    },
                 },
                 Some(Group::Merged { merge, chains }) => {
-                    run_merge(&self.shape, merge, chains, usize::MAX).await?;
+                    run_merge(&self.shape, merge, chains, COUNTED_ROWS).await?;
                     Some(merge.take_count()).filter(|rows| *rows > 0)
                 }
             };
@@ -155,37 +185,82 @@ impl Scan {
     }
 
     /// Opens the next group when none is open; returns false when there is none left.
-    fn open_group(&mut self) -> bool {
+    async fn open_group(&mut self, merge_use: GroupUse) -> Result<bool, EngineError> {
         if self.open.is_some() {
-            return true;
+            return Ok(true);
         }
-        let Some(mut chains) = self.groups.pop_front() else { return false };
-        let mut members = chains.iter().flat_map(|chain| &chain.0);
-        let alone = members.next().is_some() && members.next().is_none();
-        for (source, unique) in chains.iter_mut().flat_map(|chain| &mut chain.0) {
+        let Some(mut chains) = self.groups.pop_front() else {
+            self.lease = None;
+            return Ok(false);
+        };
+        let single = self.is_single(&chains);
+        for link in chains.iter_mut().flat_map(|chain| &mut chain.0) {
             let properties = SourceProperties {
                 newest_only: self.newest_only,
-                alone,
-                unique: *unique,
-                bounded: source.is_bounded(),
+                alone: link.alone,
+                unique: link.unique,
+                bounded: link.source.is_bounded(),
             };
-            source.set_merged(!(alone && (*unique || !self.newest_only)));
-            source.set_pushdown(pushdown(properties));
+            link.source.set_merged(!single);
+            link.source.set_pushdown(pushdown(properties));
         }
-        let single = |unique: bool| alone && (unique || !self.newest_only);
-        let streams = chains
-            .first_mut()
-            .and_then(|chain| chain.0.pop_front_if(|(_, unique)| single(*unique)));
-        self.open = Some(match streams {
-            Some((source, _)) => Group::Single(source),
+        let known = single && merge_use == GroupUse::Count && rows_left(&chains).is_some();
+        if !known {
+            let group_use = if single { GroupUse::Stream } else { merge_use };
+            self.lease_memory(&mut chains, group_use).await?;
+        }
+        let streamed = chains.first_mut().and_then(|chain| chain.0.pop_front_if(|_| single));
+        self.open = Some(match streamed {
+            Some(link) => Group::Single(link.source),
             None => {
                 let versions = if self.newest_only { Versions::Newest } else { Versions::Every };
                 let rules = MergeRules { versions, keep_deletes: false };
-                Group::Merged { merge: Merge::new(chains.len(), rules), chains }
+                let merge = match merge_use {
+                    GroupUse::Count => Merge::counting(chains.len(), rules),
+                    GroupUse::Stream | GroupUse::Merge { .. } => Merge::new(chains.len(), rules),
+                };
+                Group::Merged { merge, chains }
             }
         });
-        true
+        Ok(true)
     }
+
+    /// Returns whether a group is one source that needs no merge.
+    fn is_single(&self, chains: &[Chain]) -> bool {
+        match chains {
+            [chain] if chain.0.len() == 1 => {
+                chain.0.iter().all(|link| link.unique || !self.newest_only)
+            }
+            _ => false,
+        }
+    }
+
+    /// Gets memory for the sources of a group, and distributes it among those that are open at the
+    /// same time.
+    async fn lease_memory(
+        &mut self,
+        chains: &mut [Chain],
+        group_use: GroupUse,
+    ) -> Result<(), EngineError> {
+        let budgets = &self.options.account.sources;
+        let rows: Vec<SourceRow> = chains.iter().map(Chain::row).collect();
+        let need = GroupNeed::new(&rows, group_use, budgets.limit());
+        let wait = if self.begun { LATER_WAIT } else { FIRST_WAIT };
+        let lease = budgets.renew(self.lease.take(), need.least, need.want, wait).await?;
+        let bytes = need.per_source(lease.bytes());
+        let memory = SourceMemory { bytes, excess: Excess::new(budgets.clone()), wait };
+        for link in chains.iter_mut().flat_map(|chain| &mut chain.0) {
+            link.source.set_memory(&memory);
+        }
+        self.lease = Some(lease);
+        self.begun = true;
+        Ok(())
+    }
+}
+
+/// Returns the rows of a group of one source, if they are known without reading them.
+fn rows_left(chains: &[Chain]) -> Option<u64> {
+    chains.first()?.0.front()?.source.rows_left()
 }
 
 /// Feeds a merge until it has `target` rows or all sources have ended.
@@ -218,26 +293,4 @@ fn without_deletes(rows: RowVersions) -> Result<RowVersions, EngineError> {
             Ok(rows.filter(&not(&deletes)?)?)
         }
     }
-}
-
-/// Returns the Arrow schema of a projection.
-pub(crate) fn projected_schema(
-    shape: &TableShape,
-    projection: &[ColumnId],
-) -> Result<SchemaRef, EngineError> {
-    Carried::new(&shape.schema, projection)?;
-    let whole = shape.schema.arrow();
-    let fields: Vec<_> = projection
-        .iter()
-        .filter_map(|id| shape.schema.index_of(*id))
-        .map(|index| whole.fields()[index].clone())
-        .collect();
-    Ok(Arc::new(Schema::new(fields)))
-}
-
-/// Returns the first columns of some rows as a batch of `schema`.
-pub(crate) fn to_batch(rows: &RowVersions, schema: &SchemaRef) -> Result<RecordBatch, EngineError> {
-    let arrays = rows.arrays()[..schema.fields().len()].to_vec();
-    let options = RecordBatchOptions::new().with_row_count(Some(rows.rows()));
-    Ok(RecordBatch::try_new_with_options(schema.clone(), arrays, &options)?)
 }

@@ -112,6 +112,24 @@ impl Carried {
     }
 }
 
+/// Bytes of a text of unknown length, at least.
+const LEAST_TEXT: u64 = 24;
+
+/// Estimates the bytes of some columns of a row in memory. `texts`: bytes of all texts of a row, where
+/// known.
+pub(crate) fn estimated_width(schema: &TableSchema, columns: &[ColumnId], texts: u64) -> u64 {
+    let mut width: u64 = 0;
+    let mut holds_texts = false;
+    for column in columns.iter().filter_map(|id| schema.column(*id)) {
+        let data_type = column.data_type.arrow();
+        let is_text = matches!(data_type, DataType::Utf8 | DataType::Binary);
+        holds_texts |= is_text;
+        let least = if is_text { LEAST_TEXT } else { 1 };
+        width += data_type.primitive_width().map_or(least, |bytes| bytes as u64);
+    }
+    if holds_texts { width.saturating_add(texts) } else { width }.max(1)
+}
+
 fn fill(column: &Column) -> Result<ArrayRef, EngineError> {
     match &column.default {
         None => Ok(new_null_array(&column.data_type.arrow(), 1)),

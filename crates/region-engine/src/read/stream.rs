@@ -8,7 +8,8 @@ use tidewater_common::rows::{bytes_of, first_part};
 
 use super::BATCH_BYTES;
 use super::filter::Filter;
-use super::scan::{Scan, to_batch};
+use super::projection::to_batch;
+use super::scan::Scan;
 use super::{RowStream, ScanOptions};
 use crate::EngineError;
 

@@ -10,21 +10,24 @@ use tidewater_common::ids::{ColumnId, Epoch};
 use super::{Region, Run};
 use crate::EngineError;
 use crate::expiry::Expiry;
-use crate::file_meta::FileMeta;
+use crate::file_meta::{FileMeta, TimeRange};
 use crate::read::context::ReadContext;
 use crate::read::filter::Filter;
+use crate::read::independent::KeySharing;
 use crate::read::key_terms::key_range;
 use crate::read::life::ReadDeadline;
+use crate::read::projection::{carried_columns, projected_schema};
 use crate::read::pushdown::{Pushdown, pushed_terms};
 use crate::read::ranges::KeyRanges;
 use crate::read::run_source::RunSource;
-use crate::read::scan::{Scan, ScanSource, carried_columns, projected_schema};
+use crate::read::scan::{Scan, ScanSource, SourceOptions};
 use crate::read::shape::{Carried, TableShape};
 use crate::read::source::Source;
 use crate::read::stream::stream;
-use crate::read::{DEFAULT_BATCH_ROWS, Predicate, RowStream, ScanMeter, ScanOptions};
+use crate::read::{Predicate, RowOrder, RowStream, ScanMeter, ScanOptions};
 use crate::sst::source::{FileAccess, FileSource};
 use crate::sst::statistics::file_admits;
+use crate::sst::writer::time_bounds;
 use crate::version::Version;
 
 /// Maximum number of keys in one point read.
@@ -62,7 +65,7 @@ impl Region {
             as_of: options.as_of,
             counters: meter.0.clone(),
         };
-        let scan = self.open_scan(pinned, &carried, &ranges, options.batch_rows, &context)?;
+        let scan = self.open_scan(pinned, &carried, &ranges, source_options(options), &context)?;
         Ok(stream(scan, filter, schema, options))
     }
 
@@ -71,7 +74,8 @@ impl Region {
     /// # Errors
     /// As [`Region::scan`], and errors of reading.
     pub async fn count(&self, options: &ScanOptions) -> Result<u64, EngineError> {
-        let options = ScanOptions { projection: Vec::new(), ..options.clone() };
+        let options =
+            ScanOptions { projection: Vec::new(), order: RowOrder::Any, ..options.clone() };
         let pinned = self.pin(options.as_of)?;
         let filter = self.filter(&pinned, &options.predicates)?;
         if !filter.is_empty() || options.limit.is_some() {
@@ -85,7 +89,8 @@ impl Region {
         let carried = Carried::new(&pinned.shape.schema, &[])?;
         let ranges = KeyRanges::one(&options.range, &self.spec.range);
         let context = ReadContext { as_of: options.as_of, ..ReadContext::default() };
-        self.open_scan(pinned, &carried, &ranges, options.batch_rows, &context)?.count().await
+        let options = source_options(&options);
+        self.open_scan(pinned, &carried, &ranges, options, &context)?.count().await
     }
 
     /// Returns the existing rows with these keys, in key order. `keys`: the key columns in key order, at
@@ -131,8 +136,9 @@ impl Region {
             let shown = self.by_index(&context, file, ranges.within(&file.clip)).await;
             files.push((file.clone(), shown));
         }
-        let scan = self.assemble(pinned, files, &carried, &ranges, DEFAULT_BATCH_ROWS, &context)?;
         let options = ScanOptions::all(projection.to_vec());
+        let sources = source_options(&options);
+        let scan = self.assemble(pinned, files, &carried, &ranges, sources, &context)?;
         let batches: Vec<RecordBatch> =
             stream(scan, filter, schema.clone(), &options).try_collect().await?;
         if schema.fields().is_empty() {
@@ -149,12 +155,12 @@ impl Region {
         pinned: Pinned,
         carried: &Carried,
         ranges: &KeyRanges,
-        batch_rows: usize,
+        options: SourceOptions,
         context: &ReadContext,
     ) -> Result<Scan, EngineError> {
         let files = pinned.version.files.iter();
         let files = files.map(|file| (file.clone(), ranges.within(&file.clip))).collect();
-        self.assemble(pinned, files, carried, ranges, batch_rows, context)
+        self.assemble(pinned, files, carried, ranges, options, context)
     }
 
     /// Pins the current rows: later writes, flushes and compactions do not change them.
@@ -187,19 +193,23 @@ impl Region {
         files: Vec<(Arc<FileMeta>, KeyRanges)>,
         carried: &Carried,
         ranges: &KeyRanges,
-        batch_rows: usize,
+        options: SourceOptions,
         context: &ReadContext,
     ) -> Result<Scan, EngineError> {
         let flushed = pinned.version.flushed.get();
         let shape = pinned.shape;
+        // Computed from all rows of a run, so only where it saves merging files.
+        let with_times = options.order == RowOrder::Any
+            && KeySharing::of(&shape.schema, &shape.options) == KeySharing::KeysAndTimes;
         let mut candidates = Vec::new();
         for run in pinned.runs {
             let (low, high) = run.key_bounds(&shape.schema, &shape.codec)?;
             let Some(bounds) = ranges.clamp(low, high) else { continue };
             let unique = run.unique();
+            let times = if with_times { run_times(&run, &shape)? } else { None };
             let source = RunSource::new(run, shape.clone(), carried.clone(), ranges, flushed)?;
             let source = Source::Run(source.with_as_of(context.as_of));
-            candidates.push(ScanSource { source, bounds, unique });
+            candidates.push(ScanSource { source, bounds, times, unique });
         }
         let mut shown = Vec::new();
         for (file, ranges) in files {
@@ -213,13 +223,14 @@ impl Region {
         }
         let access = FileAccess::new(&self.env, shown.iter().map(|(file, ..)| file.size).sum());
         for (file, ranges, bounds) in shown {
+            let times = file.time;
             let unique = file.one_version_per_key;
             let source =
                 FileSource::new(access.clone(), file, shape.clone(), carried.clone(), &ranges);
             let source = Source::File(Box::new(source.with_context(context.clone())));
-            candidates.push(ScanSource { source, bounds, unique });
+            candidates.push(ScanSource { source, bounds, times, unique });
         }
-        Ok(Scan::new(shape, candidates, batch_rows, pinned.life))
+        Ok(Scan::new(shape, candidates, options, pinned.life))
     }
 
     /// Returns the keys that the file may contain according to its indexes.
@@ -247,6 +258,25 @@ impl Region {
         let expiry = Expiry::new(&shape.schema, &shape.options, now_ms, &pinned.version.expired);
         Ok(Filter::bind(&shape.schema, predicates)?.with_expiry(expiry))
     }
+}
+
+fn source_options(options: &ScanOptions) -> SourceOptions {
+    SourceOptions {
+        batch_rows: options.batch_rows,
+        order: options.order,
+        account: options.account.clone(),
+    }
+}
+
+/// Returns the least and the greatest time of a run.
+fn run_times(run: &Run, shape: &TableShape) -> Result<Option<TimeRange>, EngineError> {
+    let mut times: Option<TimeRange> = None;
+    for batch in run.batches() {
+        // Every row has a time, or the rule that uses times does not apply.
+        let Some(of_batch) = time_bounds(batch, &shape.schema)? else { return Ok(None) };
+        times = Some(of_batch.and(times));
+    }
+    Ok(times)
 }
 
 /// Returns the first and the last key of these ranges that a file may show; `None` if it shows none.

@@ -26,46 +26,13 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::fetch::{CheckedReader, FileParts};
 use super::footer::Footer;
-use super::format::PAGE_ROWS;
+pub(crate) use super::pace::Pace;
+use super::pace::RowBytes;
 use super::plan::{GroupRows, RowPlan};
 use super::statistics::page_rows;
 use crate::EngineError;
 use crate::read::BATCH_BYTES;
 use crate::read::run_source::PIECE_ROWS;
-
-/// Amounts of a file that are in progress at the same time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Pace {
-    /// Maximum rows of a stretch; a multiple of `unit_rows`.
-    pub(crate) stretch_rows: usize,
-    /// Maximum rows of a unit; a multiple of [`PAGE_ROWS`] unless rows are wide.
-    pub(crate) unit_rows: usize,
-    /// Number of units that are decoded ahead.
-    pub(crate) ahead: usize,
-}
-
-impl Pace {
-    /// Pace of a file that is read alone and may use all cores.
-    pub(crate) const ALONE: Self =
-        Self { stretch_rows: 16 * PAGE_ROWS, unit_rows: 4 * PAGE_ROWS, ahead: 2 };
-    /// Pace of a file that is merged with others: many may overlap, so each holds little.
-    pub(crate) const MERGED: Self = Self {
-        stretch_rows: 4 * PAGE_ROWS,
-        // With the small pages of tests, every few rows would start a thread.
-        unit_rows: if cfg!(test) { 4 * PAGE_ROWS } else { PAGE_ROWS },
-        ahead: 1,
-    };
-
-    /// Returns this pace with units of at most `unit_rows` rows.
-    fn within(self, unit_rows: usize) -> Self {
-        let units = (self.stretch_rows / self.unit_rows).max(1);
-        // A page that is split between two units is decoded twice.
-        let whole_pages = unit_rows - unit_rows % PAGE_ROWS;
-        let unit_rows = if whole_pages > 0 { whole_pages } else { unit_rows.max(1) };
-        let unit_rows = self.unit_rows.min(unit_rows);
-        Self { stretch_rows: self.stretch_rows.min(units * unit_rows), unit_rows, ..self }
-    }
-}
 
 pub(super) type PendingRead = AbortOnDropHandle<Result<FileParts, EngineError>>;
 type PendingPermit =
@@ -75,7 +42,8 @@ pub(super) type DecodeResult = Result<Vec<RecordBatch>, EngineError>;
 /// Decodes the rows of a plan, ahead of the reader.
 pub(crate) struct RowDecoder {
     shared: Arc<DecodeContext>,
-    pace: Pace,
+    /// See [`Pace::ahead`].
+    ahead: usize,
     workers: Arc<Semaphore>,
     stretches: VecDeque<GroupRows>,
     reading: Option<(GroupRows, PendingRead)>,
@@ -90,6 +58,8 @@ struct DecodeContext {
     reader: CheckedReader,
     mask: ProjectionMask,
     leaves: Vec<usize>,
+    pace: Pace,
+    most_bytes: u64,
 }
 
 struct DecodeUnit {
@@ -98,23 +68,26 @@ struct DecodeUnit {
 }
 
 impl RowDecoder {
-    /// Creates a decoder of the rows of `plan` of these leaves of a file.
+    /// Creates a decoder of the rows of `plan` of these leaves of a file, which holds at most about
+    /// `most_bytes`, or a single row.
     pub(crate) fn new(
         reader: CheckedReader,
         leaves: Vec<usize>,
         plan: &RowPlan,
         pace: Pace,
+        most_bytes: u64,
         workers: Arc<Semaphore>,
     ) -> Self {
         let schema = reader.footer.metadata.parquet_schema();
         let mask = ProjectionMask::leaves(schema, leaves.iter().copied());
-        let shared = DecodeContext { reader, mask, leaves };
+        let shared = DecodeContext { reader, mask, leaves, pace, most_bytes };
+        let ahead = plan.0.iter().map(|rows| shared.pace(rows).ahead).min().unwrap_or(pace.ahead);
         let stretches =
-            plan.0.iter().flat_map(|rows| split_rows(rows, shared.pace(pace, rows).stretch_rows));
+            plan.0.iter().flat_map(|rows| split_rows(rows, shared.pace(rows).stretch_rows));
         let stretches = stretches.collect();
         Self {
             shared: Arc::new(shared),
-            pace,
+            ahead,
             workers,
             stretches,
             reading: None,
@@ -139,7 +112,7 @@ impl RowDecoder {
     ) -> Poll<Result<Option<RecordBatch>, EngineError>> {
         loop {
             self.read_ahead(context)?;
-            while self.decoding.len() < self.pace.ahead && self.waiting.is_none() {
+            while self.decoding.len() < self.wanted_ahead() && self.waiting.is_none() {
                 let Ok(permit) = self.workers.clone().try_acquire_owned() else { break };
                 if !self.start(permit) {
                     break;
@@ -171,10 +144,23 @@ impl RowDecoder {
         }
     }
 
+    /// Number of units to decode now. Without reading ahead, the next unit waits until all rows of the
+    /// one before it were taken.
+    fn wanted_ahead(&self) -> usize {
+        if self.ahead == 0 && self.ready.is_empty() { 1 } else { self.ahead }
+    }
+
+    fn reads_next_stretch(&self) -> bool {
+        if self.ahead == 0 {
+            return self.units.is_empty() && self.decoding.is_empty() && self.ready.is_empty();
+        }
+        self.units.len() < self.ahead
+    }
+
     /// Reads the next stretch while units of the previous one are decoded.
     fn read_ahead(&mut self, context: &mut Context<'_>) -> Result<(), EngineError> {
         loop {
-            if self.reading.is_none() && self.units.len() < self.pace.ahead {
+            if self.reading.is_none() && self.reads_next_stretch() {
                 let shared = &self.shared;
                 self.reading = self.stretches.pop_front().map(|rows| {
                     let ranges = byte_ranges(&shared.reader.footer, &rows, &shared.leaves);
@@ -185,7 +171,7 @@ impl RowDecoder {
             let Poll::Ready(read) = reading.poll_unpin(context) else { return Ok(()) };
             let Some((rows, _)) = self.reading.take() else { return Ok(()) };
             let parts = read.map_err(|error| task_failed(&error))??;
-            let units = split_rows(&rows, self.shared.pace(self.pace, &rows).unit_rows).into_iter();
+            let units = split_rows(&rows, self.shared.pace(&rows).unit_rows).into_iter();
             self.units.extend(units.map(|rows| DecodeUnit { rows, parts: parts.clone() }));
         }
     }
@@ -212,12 +198,10 @@ pub(super) fn spawn_read(reader: &CheckedReader, ranges: Vec<Range<u64>>) -> Pen
 impl DecodeContext {
     /// Returns the pace for the rows of a row group. It is counted in rows, and a unit has fewer
     /// wide rows.
-    fn pace(&self, pace: Pace, rows: &GroupRows) -> Pace {
-        pace.within(BATCH_BYTES / self.row_bytes(rows))
-    }
-
-    fn row_bytes(&self, rows: &GroupRows) -> usize {
-        row_bytes(&self.reader.footer, rows.group, &self.leaves)
+    fn pace(&self, rows: &GroupRows) -> Pace {
+        let row = row_bytes(&self.reader.footer, rows.group, &self.leaves);
+        let unit_rows = BATCH_BYTES / usize::try_from(row.decoded).unwrap_or(usize::MAX);
+        self.pace.within(unit_rows).within_bytes(row, self.most_bytes)
     }
 
     fn decode(&self, unit: DecodeUnit) -> DecodeResult {
@@ -249,18 +233,26 @@ pub(super) fn decode(
         .map_err(|error| undecodable(error.into()))
 }
 
-/// Returns the average decoded bytes of a row of these leaves in a row group; at least 1.
-pub(super) fn row_bytes(footer: &Footer, group: usize, leaves: &[usize]) -> usize {
-    let Some(group) = footer.metadata.metadata().row_groups().get(group) else { return 1 };
-    let decoded = |leaf: &usize| {
-        let Some(column) = group.columns().get(*leaf) else { return 0 };
-        // A dictionary may hold a long text once that occurs in every row.
-        let texts = column.unencoded_byte_array_data_bytes().unwrap_or(0);
-        offset(column.uncompressed_size().max(texts).max(0))
-    };
-    let bytes: u64 = leaves.iter().map(decoded).fold(0, u64::saturating_add);
-    let each = bytes / offset(group.num_rows()).max(1);
-    usize::try_from(each).unwrap_or(usize::MAX).max(1)
+/// Returns the average bytes of a row of these leaves in a row group.
+pub(super) fn row_bytes(footer: &Footer, group: usize, leaves: &[usize]) -> RowBytes {
+    let least = RowBytes { decoded: 1, stored: 0 };
+    let Some(group) = footer.metadata.metadata().row_groups().get(group) else { return least };
+    let fields = footer.metadata.schema().fields();
+    let rows = offset(group.num_rows()).max(1);
+    let mut decoded: u64 = 0;
+    let mut stored: u64 = 0;
+    for leaf in leaves {
+        let Some(column) = group.columns().get(*leaf) else { continue };
+        // A dictionary may hold a long text once that occurs in every row, and numbers may be encoded
+        // in a few bits.
+        let texts = offset(column.unencoded_byte_array_data_bytes().unwrap_or(0).max(0));
+        let width = fields.get(*leaf).and_then(|field| field.data_type().primitive_width());
+        let values = width.map_or(0, |width| rows.saturating_mul(width as u64));
+        let encoded = offset(column.uncompressed_size().max(0));
+        decoded = decoded.saturating_add(encoded.max(texts).max(values));
+        stored = stored.saturating_add(offset(column.compressed_size().max(0)));
+    }
+    RowBytes { decoded: (decoded / rows).max(1), stored: stored.div_ceil(rows) }
 }
 
 /// Splits rows into parts of at most `most` rows, at page boundaries unless rows are so wide that a
@@ -334,21 +326,6 @@ pub(super) fn task_failed(error: &tokio::task::JoinError) -> EngineError {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn wide_rows_are_decoded_in_small_units() {
-        for pace in [Pace::ALONE, Pace::MERGED] {
-            assert_eq!(pace.within(usize::MAX), pace);
-            assert_eq!(pace.within(pace.unit_rows), pace);
-            let units = pace.stretch_rows / pace.unit_rows;
-            for (most, rows) in
-                [(0, 1), (1, 1), (PAGE_ROWS - 1, PAGE_ROWS - 1), (PAGE_ROWS + 1, PAGE_ROWS)]
-            {
-                let within = pace.within(most);
-                assert_eq!((within.unit_rows, within.stretch_rows), (rows, units * rows));
-            }
-        }
-    }
 
     #[test]
     fn rows_are_split_at_page_boundaries() {

@@ -34,12 +34,14 @@ pub(crate) struct FewRowsReader {
     blocks: VecDeque<GroupRows>,
 }
 
-/// Returns whether the rows of a plan are few, and few bytes.
-pub(crate) fn is_small(footer: &Footer, leaves: &[usize], plan: &RowPlan) -> bool {
-    let bytes =
-        |rows: &GroupRows| row_bytes(footer, rows.group, leaves).saturating_mul(rows.count());
+/// Returns whether the rows of a plan are few, and few bytes: at most `most_bytes`.
+pub(crate) fn is_small(footer: &Footer, leaves: &[usize], plan: &RowPlan, most_bytes: u64) -> bool {
+    let bytes = |rows: &GroupRows| {
+        row_bytes(footer, rows.group, leaves).decoded.saturating_mul(rows.count() as u64)
+    };
     plan.rows() <= 2 * PAGE_ROWS
-        && plan.0.iter().map(bytes).fold(0, usize::saturating_add) <= BATCH_BYTES
+        && plan.0.iter().map(bytes).fold(0, u64::saturating_add)
+            <= most_bytes.min(BATCH_BYTES as u64)
 }
 
 impl FewRowsReader {
@@ -90,8 +92,10 @@ impl FewRowsReader {
         leaves: Vec<usize>,
     ) -> Result<Vec<ArrayRef>, EngineError> {
         let footer = &self.reader.footer;
-        let narrow =
-            |leaf: &usize| row_bytes(footer, rows.group, &[*leaf]) <= MAX_VALUES_BYTES / PAGE_ROWS;
+        let narrow = |leaf: &usize| {
+            let most = MAX_VALUES_BYTES / PAGE_ROWS;
+            row_bytes(footer, rows.group, &[*leaf]).decoded <= most as u64
+        };
         let (narrow, wide): (Vec<usize>, Vec<usize>) = leaves.iter().partition(|leaf| narrow(leaf));
         let mut ranges = byte_ranges(footer, &block.rows, &narrow);
         ranges.extend(byte_ranges(footer, rows, &wide));

@@ -1,22 +1,21 @@
 //! A file as a source of a read.
 
+mod columns;
+mod memory;
+
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, UInt64Array};
-use arrow::compute::filter_record_batch;
-use arrow::compute::kernels::cmp::lt_eq;
-use arrow::datatypes::{DataType, UInt8Type, UInt64Type};
+use arrow::array::RecordBatch;
 use tidewater_common::ids::ColumnId;
 use tidewater_common::rows::rows_within;
 use tokio::sync::Semaphore;
 
-use super::convert::from_stored;
 use super::decode::{Pace, RowDecoder};
 use super::fetch::CheckedReader;
 use super::few::{FewRowsReader, is_small};
-use super::footer::{Footer, FooterCache, damaged, footer};
+use super::footer::{Footer, FooterCache, footer};
 use super::format::{EPOCH_ID, OP_ID, PAGE_ROWS, SEQUENCE_ID};
 use super::plan::{RowPlan, plan};
 use super::statistics::file_admits;
@@ -27,10 +26,11 @@ use crate::file_meta::FileMeta;
 use crate::read::BATCH_BYTES;
 use crate::read::context::ReadContext;
 use crate::read::filter::Term;
+use crate::read::memory::ExtraMemory;
 use crate::read::pushdown::{Pushdown, pushed_terms};
 use crate::read::ranges::KeyRanges;
 use crate::read::shape::{Carried, Piece, TableShape};
-use crate::row_versions::{Numbers, Ops, RowOp, RowVersions, Stamps};
+use crate::read::source::SourceMemory;
 use crate::storage::Storage;
 
 /// The resources needed to read files.
@@ -81,6 +81,7 @@ pub(crate) struct FileSource {
     pushdown: Pushdown,
     /// True if epochs are needed too.
     epochs: bool,
+    memory: SourceMemory,
     open_file: Option<OpenFile>,
     ended: bool,
     ready: VecDeque<Piece>,
@@ -92,6 +93,8 @@ struct OpenFile {
     ids: Vec<ColumnId>,
     /// True if all rows are in the ranges.
     covered: bool,
+    /// Memory above the source's part: a single row is larger.
+    _extra: Option<ExtraMemory>,
 }
 
 /// Reader of the rows of a file.
@@ -128,6 +131,7 @@ impl FileSource {
             context: ReadContext::default(),
             pushdown: Pushdown::Keys,
             epochs: false,
+            memory: SourceMemory::default(),
             open_file: None,
             ended: false,
             ready: VecDeque::new(),
@@ -154,6 +158,21 @@ impl FileSource {
     /// Sets which terms of the filter may skip rows; must precede the first call of [`Self::next`].
     pub(crate) fn set_pushdown(&mut self, pushdown: Pushdown) {
         self.pushdown = pushdown;
+    }
+
+    /// Limits the memory of the source; must precede the first call of [`Self::next`].
+    pub(crate) fn set_memory(&mut self, memory: SourceMemory) {
+        self.memory = memory;
+    }
+
+    /// Returns the number of rows if it is known without opening the file: all are shown, and each is
+    /// a row of the result.
+    pub(crate) fn rows_left(&self) -> Option<u64> {
+        let unread = self.open_file.is_none() && !self.ended && self.ready.is_empty();
+        let all = self.ranges.cover(&self.file.min_key, &self.file.max_key)
+            && self.context.filter.is_empty()
+            && !self.is_bounded();
+        (unread && all && self.file.deletes == 0).then_some(self.file.rows)
     }
 
     /// Returns whether the file may hold row versions that the read must not return.
@@ -221,8 +240,11 @@ impl FileSource {
             return Ok(None);
         }
         let pace = if self.merged { Pace::MERGED } else { Pace::ALONE };
-        let rows = self.row_reader(reader, leaves, &plan, pace);
-        Ok(Some(OpenFile { rows, ids, covered }))
+        let (most_bytes, _extra) = self.row_memory(&footer, &leaves, &plan).await?;
+        // A merge holds the keys of a piece in two more forms.
+        let most_bytes = if self.merged { most_bytes - most_bytes / 4 } else { most_bytes };
+        let rows = self.row_reader(reader, leaves, &plan, pace, most_bytes);
+        Ok(Some(OpenFile { rows, ids, covered, _extra }))
     }
 
     fn row_reader(
@@ -231,12 +253,13 @@ impl FileSource {
         leaves: Vec<usize>,
         plan: &RowPlan,
         pace: Pace,
+        most_bytes: u64,
     ) -> RowReader {
-        if is_small(&reader.footer, &leaves, plan) {
+        if is_small(&reader.footer, &leaves, plan, most_bytes) {
             RowReader::Few(FewRowsReader::new(reader, leaves, plan))
         } else {
             let readers = self.access.readers.clone();
-            RowReader::Many(RowDecoder::new(reader, leaves, plan, pace, readers))
+            RowReader::Many(RowDecoder::new(reader, leaves, plan, pace, most_bytes, readers))
         }
     }
 
@@ -248,8 +271,8 @@ impl FileSource {
         plan: &RowPlan,
     ) -> Result<RowPlan, EngineError> {
         let (leaves, ids) = leaves(&reader.footer, self.shape.schema.primary_key().to_vec());
-        let rows = self.row_reader(reader.clone(), leaves, plan, Pace::ALONE);
-        let mut open_file = OpenFile { rows, ids, covered: false };
+        let rows = self.row_reader(reader.clone(), leaves, plan, Pace::ALONE, self.memory.bytes);
+        let mut open_file = OpenFile { rows, ids, covered: false, _extra: None };
         let mut kept = Vec::new();
         let mut at = 0;
         while let Some(batch) = open_file.rows.next().await? {
@@ -323,110 +346,6 @@ impl FileSource {
             }
         }
         Ok(())
-    }
-
-    /// Returns the rows whose epoch is within the read's bound.
-    fn visible(
-        &self,
-        open_file: &OpenFile,
-        batch: &RecordBatch,
-    ) -> Result<RecordBatch, EngineError> {
-        let Some(as_of) = self.context.as_of.filter(|_| self.is_bounded()) else {
-            return Ok(batch.clone());
-        };
-        let epochs = self.column(open_file, batch, EPOCH_ID, &DataType::UInt64)?;
-        let epochs = epochs.ok_or_else(|| self.damage("it has no epochs".to_owned()))?;
-        let visible = lt_eq(&epochs, &UInt64Array::new_scalar(as_of.get()))?;
-        Ok(filter_record_batch(batch, &visible)?)
-    }
-
-    fn keys(
-        &self,
-        open_file: &OpenFile,
-        batch: &RecordBatch,
-    ) -> Result<Vec<ArrayRef>, EngineError> {
-        let schema = &self.shape.schema;
-        schema
-            .primary_key()
-            .iter()
-            .filter_map(|id| schema.column(*id))
-            .map(|column| {
-                let data_type = column.data_type.arrow();
-                match self.column(open_file, batch, column.id, &data_type)? {
-                    Some(array) if array.null_count() == 0 => Ok(array),
-                    _ => Err(self.damage(format!("key column {:?} is missing", column.name))),
-                }
-            })
-            .collect()
-    }
-
-    fn versions(
-        &self,
-        open_file: &OpenFile,
-        batch: &RecordBatch,
-    ) -> Result<RowVersions, EngineError> {
-        let rows = batch.num_rows();
-        let arrays = self
-            .carried
-            .ids
-            .iter()
-            .zip(self.carried.types.iter())
-            .enumerate()
-            .map(|(index, (id, data_type))| {
-                match self.column(open_file, batch, *id, data_type)? {
-                    Some(array) => Ok(array),
-                    None => self.carried.missing(index, rows),
-                }
-            })
-            .collect::<Result<Vec<_>, EngineError>>()?;
-        let sequences = match (self.file.stamp, self.reads_sequences()) {
-            (Some(stamp), _) => Numbers::All(stamp.sequence.get()),
-            // No mark of expiry distinguishes the rows of the file, so that all have one sequence.
-            (None, false) => Numbers::All(self.file.min_sequence().get()),
-            (None, true) => {
-                let array = self.column(open_file, batch, SEQUENCE_ID, &DataType::UInt64)?;
-                let array = array.ok_or_else(|| self.damage("it has no sequences".to_owned()))?;
-                Numbers::Each(array.as_primitive::<UInt64Type>().clone())
-            }
-        };
-        let ops = match self.file.deletes {
-            0 => Ops::All(RowOp::Put),
-            _ => {
-                let array = self.column(open_file, batch, OP_ID, &DataType::UInt8)?;
-                let array = array.ok_or_else(|| self.damage("it has no operations".to_owned()))?;
-                Ops::Each(array.as_primitive::<UInt8Type>().clone())
-            }
-        };
-        let epochs = if self.reads_epochs() {
-            let array = self.column(open_file, batch, EPOCH_ID, &DataType::UInt64)?;
-            let array = array.ok_or_else(|| self.damage("it has no epochs".to_owned()))?;
-            Numbers::Each(array.as_primitive::<UInt64Type>().clone())
-        } else if self.epochs {
-            Numbers::All(self.file.min_epoch().get())
-        } else {
-            Numbers::All(0)
-        };
-        let stamps = Stamps { sequences, epochs, ops };
-        Ok(RowVersions::new(self.carried.ids.clone(), arrays, rows, stamps))
-    }
-
-    /// Returns the column with this field id; `None` if the file was written without it.
-    fn column(
-        &self,
-        open_file: &OpenFile,
-        batch: &RecordBatch,
-        id: ColumnId,
-        data_type: &DataType,
-    ) -> Result<Option<ArrayRef>, EngineError> {
-        let Some(index) = open_file.ids.iter().position(|own| *own == id) else { return Ok(None) };
-        let array = batch.column(index);
-        from_stored(array, data_type).map(Some).map_err(|error| {
-            self.damage(format!("column {id} has type {}: {error}", array.data_type()))
-        })
-    }
-
-    fn damage(&self, detail: String) -> EngineError {
-        damaged(&self.access.storage, &self.file, detail)
     }
 }
 

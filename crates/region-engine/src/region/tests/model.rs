@@ -21,9 +21,10 @@ use crate::compaction::Scope;
 use crate::histories::histories;
 use crate::index::Bloom;
 use crate::memtable::RunImage;
+use crate::read::memory::ScanMemory;
 use crate::region::{Publication, PublicationContent};
 use crate::storage::Storage;
-use crate::{CompareOp, EngineError, Predicate, Region, RegionSpec, ScanOptions};
+use crate::{CompareOp, EngineError, Predicate, Region, RegionSpec, RowOrder, ScanOptions};
 
 fn row(fixture: &RegionFixture, number: u8, value: Option<i64>, position: usize) -> Row {
     (key(number), value, format!("{}/{position}", fixture.log.len()))
@@ -266,6 +267,20 @@ async fn check_scan(
         .take(limit.map_or(usize::MAX, |limit| limit as usize))
         .collect();
     assert_eq!(scan(&fixture.region, &options).await.unwrap(), expected);
+    // Little memory, so that files are read in parts of pages.
+    let account = ScanMemory::new(1 << 20).account();
+    let bounded = ScanOptions { account, ..options.clone() };
+    assert_eq!(scan(&fixture.region, &bounded).await.unwrap(), expected);
+    let any_order = ScanOptions { order: RowOrder::Any, limit: None, ..options.clone() };
+    if limit.is_none() {
+        let by_text = |rows: &[Row]| {
+            let mut rows: Vec<String> = rows.iter().map(|row| format!("{row:?}")).collect();
+            rows.sort();
+            rows
+        };
+        let found = scan(&fixture.region, &any_order).await.unwrap();
+        assert_eq!(by_text(&found), by_text(&expected));
+    }
     assert_eq!(fixture.region.count(&options).await.unwrap(), expected.len() as u64);
 }
 

@@ -1,5 +1,6 @@
 //! Scans and point reads: caches, indexes, pruning, duration.
 
+mod bounded;
 mod caching;
 mod indexes;
 mod pruning;

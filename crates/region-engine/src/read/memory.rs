@@ -1,0 +1,92 @@
+//! Memory of scans: budgets for the process, and accounts of single scans.
+//!
+//! - **Budget**: bytes that leases may hold together. Requests are granted in the order of their
+//!   arrival.
+//! - **Nested budgets**: the process's budget within which a caller has a smaller one, so that a caller
+//!   does not take the memory of all others. A lease is charged to each of them.
+//! - **Lease**: bytes charged to the budgets until it is dropped.
+//! - **Excess**: bytes above the budgets, which one scan at a time may hold.
+//! - **Account**: the budgets of one scan: for its *arguments* (values that rows are compared with),
+//!   its *sources* (open files, rows being merged) and its *messages* (encoded rows that its reader
+//!   has yet to take).
+//!
+//! A scan waits for each of them while it holds the ones before it, in this order: arguments, the lease
+//! of its sources, excess, messages. It does not wait for a budget of which its sources hold a part, so
+//! that scans do not wait for each other in a circle. The memory of a message becomes free when its
+//! reader takes it, which depends on no lease.
+
+mod budget;
+mod excess;
+
+use std::sync::Arc;
+
+pub use self::budget::{ByteBudget, ByteLease, NestedBudgets};
+pub(crate) use self::excess::{Excess, ExtraMemory};
+
+/// Memory budget of all scans of a process.
+#[derive(Debug)]
+pub struct ScanMemory {
+    arguments: Arc<ByteBudget>,
+    sources: Arc<ByteBudget>,
+    messages: Arc<ByteBudget>,
+}
+
+impl ScanMemory {
+    /// Creates a budget of `limit` bytes: half for sources, three eighths for messages, an eighth for
+    /// arguments.
+    pub fn new(limit: u64) -> Self {
+        Self {
+            arguments: ByteBudget::new(limit / 8),
+            sources: ByteBudget::new(limit / 2),
+            messages: ByteBudget::new(limit / 8 * 3),
+        }
+    }
+
+    /// Budget of arguments.
+    pub fn arguments(&self) -> &Arc<ByteBudget> {
+        &self.arguments
+    }
+
+    /// Budget of sources: open files and rows being merged.
+    pub fn sources(&self) -> &Arc<ByteBudget> {
+        &self.sources
+    }
+
+    /// Budget of messages that readers have yet to take.
+    pub fn messages(&self) -> &Arc<ByteBudget> {
+        &self.messages
+    }
+
+    /// Limit in bytes.
+    pub fn limit(&self) -> u64 {
+        self.arguments.limit() + self.sources.limit() + self.messages.limit()
+    }
+
+    /// Bytes held by scans.
+    pub fn used(&self) -> u64 {
+        self.arguments.used() + self.sources.used() + self.messages.used()
+    }
+
+    /// Returns the account of a scan that has no budget of its own within the process's.
+    pub fn account(&self) -> ScanAccount {
+        ScanAccount {
+            arguments: NestedBudgets::new([self.arguments.clone()]),
+            sources: NestedBudgets::new([self.sources.clone()]),
+            messages: NestedBudgets::new([self.messages.clone()]),
+        }
+    }
+}
+
+/// Budgets of one scan. The default is unlimited.
+#[derive(Debug, Clone, Default)]
+pub struct ScanAccount {
+    /// Budgets of arguments.
+    pub arguments: NestedBudgets,
+    /// Budgets of open files and of rows being merged.
+    pub sources: NestedBudgets,
+    /// Budgets of messages.
+    pub messages: NestedBudgets,
+}
+
+#[cfg(test)]
+mod tests;

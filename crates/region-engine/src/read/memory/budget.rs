@@ -1,0 +1,201 @@
+//! Budgets in bytes, and leases of them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::EngineError;
+use crate::meters;
+
+/// Granularity of budgets in bytes.
+pub(super) const UNIT: u64 = 4_096;
+
+/// Retry hint of a scan without memory: a typical duration of a scan.
+pub(super) const RETRY_AFTER: Duration = Duration::from_millis(500);
+
+/// A request of this many times a budget is refused. Rows cannot be split: a scan of a few files with
+/// very large rows takes all of the budget, and exceeds it.
+pub(super) const MAX_EXCESS: u64 = 4;
+
+/// Bytes that leases may hold together.
+#[derive(Debug)]
+pub struct ByteBudget {
+    units: Arc<Semaphore>,
+    total: u32,
+    /// Turn to hold more than the budget.
+    pub(super) excess: Arc<Semaphore>,
+}
+
+impl ByteBudget {
+    /// Creates a budget of `limit` bytes, rounded up to a multiple of 4,096; at least one of them.
+    pub fn new(limit: u64) -> Arc<Self> {
+        let total = units(limit).min(u32::MAX >> 1);
+        let units = Arc::new(Semaphore::new(total as usize));
+        Arc::new(Self { units, total, excess: Arc::new(Semaphore::new(1)) })
+    }
+
+    /// Limit in bytes.
+    pub fn limit(&self) -> u64 {
+        u64::from(self.total) * UNIT
+    }
+
+    /// Bytes held by leases.
+    pub fn used(&self) -> u64 {
+        self.limit().saturating_sub(self.free())
+    }
+
+    fn free(&self) -> u64 {
+        self.units.available_permits() as u64 * UNIT
+    }
+
+    /// Number of units that a lease of `bytes` takes: at most all.
+    fn units_of(&self, bytes: u64) -> u32 {
+        units(bytes).min(self.total)
+    }
+}
+
+fn units(bytes: u64) -> u32 {
+    u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX).max(1)
+}
+
+/// Bytes charged to budgets until this is dropped.
+#[must_use = "dropping a lease releases its bytes"]
+#[derive(Debug)]
+pub struct ByteLease {
+    bytes: u64,
+    /// One for each budget.
+    permits: Vec<OwnedSemaphorePermit>,
+}
+
+impl ByteLease {
+    /// Bytes that the holder may use.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Releases all but `bytes`.
+    fn shrink(&mut self, bytes: u64) {
+        self.bytes = self.bytes.min(bytes);
+        for permit in &mut self.permits {
+            let kept = usize::try_from(units(bytes)).unwrap_or(usize::MAX);
+            drop(permit.split(permit.num_permits().saturating_sub(kept)));
+        }
+    }
+
+    /// Adds a lease of the same budgets.
+    fn add(&mut self, other: Self) {
+        self.bytes = self.bytes.saturating_add(other.bytes);
+        for (permit, other) in self.permits.iter_mut().zip(other.permits) {
+            permit.merge(other);
+        }
+    }
+}
+
+/// Budgets that contain each other, the smallest first. Without any, memory is unlimited.
+#[derive(Debug, Clone, Default)]
+pub struct NestedBudgets(Arc<[Arc<ByteBudget>]>);
+
+impl NestedBudgets {
+    /// Creates nested budgets, the smallest first.
+    pub fn new(budgets: impl IntoIterator<Item = Arc<ByteBudget>>) -> Self {
+        Self(budgets.into_iter().collect())
+    }
+
+    /// Limit of the smallest budget in bytes.
+    pub fn limit(&self) -> u64 {
+        self.0.iter().map(|budget| budget.limit()).min().unwrap_or(u64::MAX)
+    }
+
+    /// The largest budget; `None`: memory is unlimited.
+    pub(super) fn largest(&self) -> Option<&Arc<ByteBudget>> {
+        self.0.last()
+    }
+
+    /// Charges between `least` and `want` bytes: a scan gets at most three quarters of what is free,
+    /// unless `least` is more, so that scans which begin later still get a part.
+    ///
+    /// # Errors
+    /// [`EngineError::ScanTooLarge`] if `least` exceeds the largest budget many times, and
+    /// [`EngineError::ScanMemory`] if `least` bytes are not free within `wait`.
+    pub async fn lease(
+        &self,
+        least: u64,
+        want: u64,
+        wait: Duration,
+    ) -> Result<ByteLease, EngineError> {
+        let Some(largest) = self.largest() else {
+            return Ok(ByteLease { bytes: want.max(least), permits: Vec::new() });
+        };
+        let limit = largest.limit();
+        if least > limit.saturating_mul(MAX_EXCESS) {
+            meters::record_refused_scan();
+            return Err(EngineError::ScanTooLarge { needed: least, limit });
+        }
+        let most = want.min(self.limit()).max(least);
+        if let Some(lease) = self.try_lease(most.min(self.share().max(least))) {
+            return Ok(lease);
+        }
+        meters::record_waiting_scan();
+        match tokio::time::timeout(wait, self.wait_for(least)).await {
+            Ok(Some(lease)) => Ok(lease),
+            _ => {
+                meters::record_refused_scan();
+                Err(EngineError::ScanMemory { needed: least, limit, retry_after: RETRY_AFTER })
+            }
+        }
+    }
+
+    /// Like [`Self::lease`], in place of a lease of these budgets. One that suffices is kept, so that a
+    /// scan which has begun does not wait behind others; else it is dropped before the wait.
+    ///
+    /// # Errors
+    /// As [`Self::lease`].
+    pub async fn renew(
+        &self,
+        held: Option<ByteLease>,
+        least: u64,
+        want: u64,
+        wait: Duration,
+    ) -> Result<ByteLease, EngineError> {
+        let Some(mut lease) = held.filter(|held| held.bytes >= least) else {
+            return self.lease(least, want, wait).await;
+        };
+        if lease.bytes > want {
+            lease.shrink(want);
+        } else {
+            let more = (want.min(self.limit()).saturating_sub(lease.bytes)).min(self.share());
+            if let Some(more) = (more >= UNIT).then(|| self.try_lease(more)).flatten() {
+                lease.add(more);
+            }
+        }
+        Ok(lease)
+    }
+
+    /// Three quarters of the free bytes.
+    fn share(&self) -> u64 {
+        let free = self.0.iter().map(|budget| budget.free()).min().unwrap_or(u64::MAX);
+        free - free / 4
+    }
+
+    /// Charges these bytes, if they are free.
+    pub(super) fn try_lease(&self, bytes: u64) -> Option<ByteLease> {
+        let mut permits = Vec::with_capacity(self.0.len());
+        for budget in self.0.iter() {
+            let units = budget.units_of(bytes);
+            permits.push(budget.units.clone().try_acquire_many_owned(units).ok()?);
+        }
+        Some(ByteLease { bytes, permits })
+    }
+
+    /// `None` if the budgets were closed, which does not happen.
+    async fn wait_for(&self, bytes: u64) -> Option<ByteLease> {
+        let mut permits = Vec::with_capacity(self.0.len());
+        // The smallest first: a caller that has used up its own budget does not hold that of others.
+        for budget in self.0.iter() {
+            let units = budget.units_of(bytes);
+            permits.push(budget.units.clone().acquire_many_owned(units).await.ok()?);
+        }
+        Some(ByteLease { bytes, permits })
+    }
+}
