@@ -7,6 +7,7 @@
 //! - [`keys`]: order-preserving row keys, ranges of them, sorting.
 //! - [`metric`]: descriptions of metrics.
 //! - [`rows`]: record batches as encoded on the wire and in the log.
+//! - [`address`]: addresses of nodes, host:port.
 //! - [`agreed_limits`]: limits that meta nodes and data nodes share.
 //! - [`backoff`]: waits between attempts.
 //! - [`clock`]: the wall clock as a trait, passed in by the caller.
@@ -17,6 +18,7 @@
 //! - [`header`]: the intended receiver of a call between nodes.
 //! - [`refusal`]: the RPC error, the one error type on the wire, and its mapping to a gRPC status.
 
+pub mod address;
 pub mod agreed_limits;
 pub mod backoff;
 pub mod clock;
