@@ -64,6 +64,7 @@ struct HostedReplica {
 /// Heartbeat timeout of compactors, which send a heartbeat every second. A compactor without a
 /// heartbeat for longer gets no jobs.
 const COMPACTOR_TIMEOUT: Duration = Duration::from_secs(4);
+
 #[derive(Debug, Default)]
 struct ObservationState {
     leading_since: Option<Instant>,
@@ -239,32 +240,6 @@ impl Observations {
     }
 }
 
-impl ObservedCluster {
-    fn add_node(&mut self, id: NodeId, known: &NodeObservation, now: Instant) {
-        if let Some(at) = known.at {
-            self.silent_for.insert(id, now.duration_since(at));
-        }
-        for (group, replica) in known.hosted.iter() {
-            let observed = ObservedReplica {
-                hosted_for: now.duration_since(replica.since),
-                last_log: replica.last_log,
-                leads: replica.leads,
-            };
-            self.replicas.entry(*group).or_default().insert(id, observed);
-        }
-        if known.beats {
-            self.beating.insert(id);
-        }
-        if !known.conditions.is_empty() {
-            self.conditions.insert(id, known.conditions.clone());
-        }
-        let hooks: Arc<[_]> = known.hooks.iter().filter(is_out_of_order).cloned().collect();
-        if !hooks.is_empty() {
-            self.hooks.insert(id, hooks);
-        }
-    }
-}
-
 /// Returns the conditions in a heartbeat. A node of an older release sends sentences.
 fn conditions(node: NodeId, request: &v1::HeartbeatRequest) -> Vec<Problem> {
     if request.conditions.is_empty() && !request.problems.is_empty() {
@@ -274,11 +249,6 @@ fn conditions(node: NodeId, request: &v1::HeartbeatRequest) -> Vec<Problem> {
     }
     let typed = request.conditions.iter().take(MAX_CONDITIONS);
     typed.map(|condition| Problem::reported(node, condition)).collect()
-}
-
-/// Returns whether a node does not call a hook although it is not paused.
-fn is_out_of_order(hook: &&v1::HookReport) -> bool {
-    matches!(hook.state(), v1::HookState::Suspended | v1::HookState::Broken)
 }
 
 impl ObservationState {

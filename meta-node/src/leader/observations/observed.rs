@@ -9,6 +9,9 @@ use tidewater_common::clock::ClockDifference;
 use tidewater_common::ids::{GroupId, LogIndex, NodeId, TableId, Term};
 use tidewater_common::problem::Problem;
 use tidewater_proto::v1;
+use tokio::time::Instant;
+
+use super::NodeObservation;
 
 /// Hook reports of each node's last heartbeat.
 pub(crate) type HookReports = BTreeMap<NodeId, Arc<[v1::HookReport]>>;
@@ -99,4 +102,34 @@ impl ObservedCluster {
     pub(crate) fn is_follower(&self, group: GroupId, node: NodeId) -> bool {
         self.replica(group, node).is_some_and(|replica| !replica.leads)
     }
+
+    /// Adds the last heartbeat of a node.
+    pub(super) fn add_node(&mut self, id: NodeId, known: &NodeObservation, now: Instant) {
+        if let Some(at) = known.at {
+            self.silent_for.insert(id, now.duration_since(at));
+        }
+        for (group, replica) in known.hosted.iter() {
+            let observed = ObservedReplica {
+                hosted_for: now.duration_since(replica.since),
+                last_log: replica.last_log,
+                leads: replica.leads,
+            };
+            self.replicas.entry(*group).or_default().insert(id, observed);
+        }
+        if known.beats {
+            self.beating.insert(id);
+        }
+        if !known.conditions.is_empty() {
+            self.conditions.insert(id, known.conditions.clone());
+        }
+        let hooks: Arc<[_]> = known.hooks.iter().filter(is_out_of_order).cloned().collect();
+        if !hooks.is_empty() {
+            self.hooks.insert(id, hooks);
+        }
+    }
+}
+
+/// Returns whether a node does not call a hook although it is not paused.
+fn is_out_of_order(hook: &&v1::HookReport) -> bool {
+    matches!(hook.state(), v1::HookState::Suspended | v1::HookState::Broken)
 }
