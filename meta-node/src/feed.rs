@@ -18,6 +18,7 @@ use parking_lot::Mutex;
 use tidewater_common::ids::{Incarnation, Revision};
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::{CatalogDelta, Reason};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use self::frames::EncodedDelta;
 pub(crate) use self::frames::{EncodedSnapshot, Frame, current_revision, length_of};
@@ -28,6 +29,10 @@ use crate::machine::CatalogView;
 /// Maximum memory of encoded deltas, in bytes. Older ones are encoded again for the watchers that need them.
 const DELTA_BYTES: usize = 16 * 1024 * 1024;
 
+/// Watchers that prepare their events at the same time. A change wakes all watchers: one after the other, they
+/// would keep the tasks of Raft waiting for as long as all of them take.
+const MAX_TURNS: usize = 16;
+
 /// Encoded events of the catalog of one meta node.
 #[derive(Debug)]
 pub(crate) struct CatalogFeed {
@@ -36,6 +41,7 @@ pub(crate) struct CatalogFeed {
     /// Held while a snapshot is encoded: one at a time, for all that wait for it.
     encoding: tokio::sync::Mutex<()>,
     deltas: Mutex<DeltaCache>,
+    turns: Semaphore,
 }
 
 impl CatalogFeed {
@@ -45,7 +51,16 @@ impl CatalogFeed {
             snapshot: Mutex::default(),
             encoding: tokio::sync::Mutex::default(),
             deltas: Mutex::default(),
+            turns: Semaphore::new(MAX_TURNS),
         }
+    }
+
+    /// Waits for a turn to prepare events. It is not held while events are sent: a slow watcher delays no other.
+    ///
+    /// # Errors
+    /// The node is stopping.
+    pub(crate) async fn turn(&self) -> Result<SemaphorePermit<'_>, Refusal> {
+        self.turns.acquire().await.map_err(|_| stopping("the catalog feed has ended"))
     }
 
     /// Returns a snapshot of the current state or of a later one. Encodes it off the runtime's threads, unless
@@ -70,9 +85,9 @@ impl CatalogFeed {
         // The newest state: it serves all that have waited.
         let state = self.view.read();
         let encoded = tokio::task::spawn_blocking(move || Arc::new(EncodedSnapshot::new(&state)));
-        let encoded = encoded.await.map_err(|error| {
-            Refusal::new(Reason::ShuttingDown, format!("the catalog was not encoded: {error}"))
-        })?;
+        let encoded = encoded.await;
+        let encoded =
+            encoded.map_err(|error| stopping(&format!("the catalog was not encoded: {error}")))?;
         *self.snapshot.lock() = Some(Arc::clone(&encoded));
         Ok(encoded)
     }
@@ -93,6 +108,10 @@ impl CatalogFeed {
         let events = stored.iter().map(|delta| cache.get(delta, state).event(topics));
         Some((events.collect(), reached))
     }
+}
+
+fn stopping(why: &str) -> Refusal {
+    Refusal::new(Reason::ShuttingDown, why)
 }
 
 /// Encoded deltas of the last revisions.

@@ -126,14 +126,17 @@ impl Watcher {
         queue: &PieceQueue,
     ) -> Result<bool, Refusal> {
         loop {
-            let state = view.read();
-            let events = match self.cursor.missing(&state)? {
-                MissingEvents::Nothing => return Ok(true),
-                MissingEvents::Deltas => {
-                    let revision = self.cursor.revision;
-                    feed.deltas_since(&state, revision, self.topics, MAX_DELTAS)
+            let events = {
+                let _turn = feed.turn().await?;
+                let state = view.read();
+                match self.cursor.missing(&state)? {
+                    MissingEvents::Nothing => return Ok(true),
+                    MissingEvents::Deltas => {
+                        let revision = self.cursor.revision;
+                        feed.deltas_since(&state, revision, self.topics, MAX_DELTAS)
+                    }
+                    MissingEvents::Snapshot => None,
                 }
-                MissingEvents::Snapshot => None,
             };
             let pieces = match events {
                 Some((events, reached)) => {
@@ -149,7 +152,6 @@ impl Watcher {
                     frame
                 }
             };
-            drop(state);
             for piece in pieces {
                 if !send(queue, piece, SEND_TIMEOUT).await? {
                     return Ok(false);
@@ -406,6 +408,46 @@ mod tests {
         assert_eq!(pieces.len(), 3, "one slot is reserved for the error");
         assert!(snapshot.event(TopicSet::ALL).len() > 6, "the queue holds a part");
         assert_eq!(Arc::strong_count(&snapshot), 2, "held by the feed and this test");
+    }
+
+    // All turns could be taken by slow watchers otherwise.
+    #[tokio::test(start_paused = true)]
+    async fn slow_watchers_delay_no_other() {
+        let mut state = with_nodes(1);
+        let view = CatalogView::new(state.clone());
+        let feed = Arc::new(CatalogFeed::new(view.clone()));
+        let mut slow = Vec::new();
+        for _ in 0..64 {
+            let (queue, pieces) = mpsc::channel(5);
+            let mut watcher = watcher(&state);
+            assert!(watcher.catch_up(&view, &feed, &queue).await.unwrap());
+            send(&queue, current_revision(Revision(1)), SEND_TIMEOUT).await.unwrap();
+            slow.push((watcher, queue, pieces));
+        }
+        let mut other = watcher(&state);
+        let (queue, mut pieces) = mpsc::channel(16);
+        assert!(other.catch_up(&view, &feed, &queue).await.unwrap());
+        run(&mut state, Kind::RegisterNode(registration(2))).unwrap();
+        view.publish(state.clone());
+        let blocked = slow.into_iter().map(|(mut watcher, queue, pieces)| {
+            let view = view.clone();
+            let feed = Arc::clone(&feed);
+            tokio::spawn(async move {
+                let end = watcher.catch_up(&view, &feed, &queue).await;
+                drop(pieces);
+                end
+            })
+        });
+        let blocked: Vec<_> = blocked.collect();
+        tokio::task::yield_now().await;
+        let begun = tokio::time::Instant::now();
+        assert!(other.catch_up(&view, &feed, &queue).await.unwrap());
+        assert_eq!(begun.elapsed(), Duration::ZERO);
+        assert!(pieces.recv().await.is_some() && pieces.recv().await.is_some());
+        for blocked in blocked {
+            let refusal = blocked.await.unwrap().unwrap_err();
+            assert_eq!(refusal.reason, Reason::Overloaded);
+        }
     }
 
     #[tokio::test]
