@@ -107,10 +107,11 @@ mod tests {
         std::fs::write(&path, "12345").unwrap();
         assert_eq!(read_file(&path, 5).unwrap(), b"12345");
         assert_eq!(read_text(&path, 5).unwrap(), "12345");
-        let error = read_file(&path, 4).unwrap_err();
-        assert!(matches!(error, FileError::TooLarge { size: 5, limit: 4, .. }), "{error:?}");
+        // The error names the whole size, of which nothing is read.
+        let error = read_file(&path, 3).unwrap_err();
+        assert!(matches!(error, FileError::TooLarge { size: 5, limit: 3, .. }), "{error:?}");
         let text = error.to_string();
-        assert!(text.contains("file has 5 bytes, the maximum is 4"), "{text}");
+        assert!(text.contains("file has 5 bytes, the maximum is 3"), "{text}");
         // Its size on disk is not the only measure: files of the kernel have size 0.
         let error = read_file(Path::new("/proc/self/status"), 10).unwrap_err();
         assert!(matches!(error, FileError::TooLarge { size: 11, limit: 10, .. }), "{error:?}");

@@ -229,6 +229,26 @@ mod tests {
         assert_eq!(verdicts(&state, &[DIR.data(old)]), [Ok(KeepReason::Unknown)]);
     }
 
+    /// The manifest has the floor of the region only, so that these ids may still be referenced.
+    #[test]
+    fn unreferenced_files_above_the_region_floor_are_kept() {
+        let mut state = state();
+        let writer = tidewater_common::ids::WriterId(Uuid::from_u128(1));
+        let slot = VersionSlot { writer, time_ms: FLOOR - 3 };
+        state.slots.insert(ManifestVersion(9), slot);
+        let known = BTreeMap::from([(DIR.region_id, vec![ManifestVersion(8)])]);
+        let positions = HookPositions { known, oldest_ms: 0, max_versions_behind: 10 };
+        let why = |time_ms| {
+            let path = DIR.data(crate::manifest::samples::file_id(time_ms, 99));
+            let survey = survey(&state, ManifestVersion(8), &[object(path)], FLOOR, &positions);
+            survey.kept.keys().next().copied()
+        };
+        assert_eq!(why(FLOOR), Some(KeepReason::Young));
+        assert_eq!(why(FLOOR - 1), Some(KeepReason::Awaited));
+        assert_eq!(why(FLOOR - 3), Some(KeepReason::Awaited));
+        assert_eq!(why(FLOOR - 4), None);
+    }
+
     #[test]
     fn deltas_covered_before_the_floor_are_candidates() {
         let mut state = state();

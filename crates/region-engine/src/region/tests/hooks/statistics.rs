@@ -1,5 +1,6 @@
 //! Column statistics of the files of an event.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tidewater_common::schema::WriteMode;
@@ -9,7 +10,7 @@ use crate::file_meta::FileMeta;
 use crate::hooks::{ColumnSummary, FileStatisticsReader, MAX_EVENT_COLUMNS};
 use crate::region::tests::fixture::*;
 use crate::storage::testing::{Fault, FaultyStore};
-use crate::storage::{Operation, Storage};
+use crate::storage::{Operation, Storage, StorageOptions};
 
 /// Returns a region with one file of several row groups.
 async fn fixture(storage: Storage) -> (RegionFixture, FileMeta) {
@@ -72,7 +73,9 @@ async fn slow_store_costs_statistics_not_the_event() {
         Operation::Get => Fault::Slow(Duration::from_secs(60)),
         _ => Fault::None,
     });
-    let reader = reader(&fixture);
+    // The store itself waits longer.
+    let storage = Storage::new(Arc::new(store), "faulty://store", StorageOptions::default());
+    let reader = FileStatisticsReader::new(storage, fixture.env().footers);
     let started = Instant::now();
     let found = reader.read(&[&file; 20], &fixture.spec.schema).await;
     assert_eq!(found, vec![None; 20]);
