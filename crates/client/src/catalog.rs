@@ -9,9 +9,9 @@ mod apply;
 mod lookup;
 mod published;
 
-use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use rpds::{HashTrieMapSync, RedBlackTreeMapSync};
 use tidewater_common::ids::{
     CatalogVersion, ClusterId, GroupId, Incarnation, NodeId, RegionId, Revision, TableId,
 };
@@ -57,19 +57,24 @@ pub struct RouteInfo {
 }
 
 /// Tables, routes, groups and nodes at one revision.
+///
+/// The maps are persistent: two revisions share what did not change, so a delta costs time and memory
+/// in proportion to what it changes.
 #[derive(Debug, Clone)]
 pub struct Catalog {
     cluster_id: ClusterId,
     incarnation: Incarnation,
     revision: Revision,
     version: CatalogVersion,
-    tables: BTreeMap<TableId, Arc<TableInfo>>,
+    tables: RedBlackTreeMapSync<TableId, Arc<TableInfo>>,
+    /// Tables that are not being dropped.
+    names: HashTrieMapSync<String, TableId>,
     /// By table and start key.
-    routes: BTreeMap<(TableId, Vec<u8>), Arc<RouteInfo>>,
-    /// Key in `routes` of each region.
-    starts: HashMap<RegionId, (TableId, Vec<u8>)>,
-    groups: BTreeMap<GroupId, v1::Group>,
-    nodes: BTreeMap<NodeId, v1::Node>,
+    routes: RedBlackTreeMapSync<(TableId, Vec<u8>), Arc<RouteInfo>>,
+    /// Route of each region.
+    regions: HashTrieMapSync<RegionId, Arc<RouteInfo>>,
+    groups: RedBlackTreeMapSync<GroupId, Arc<v1::Group>>,
+    nodes: RedBlackTreeMapSync<NodeId, Arc<v1::Node>>,
 }
 
 /// Reasons to reject a snapshot or delta.
