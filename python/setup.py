@@ -7,7 +7,7 @@ from setuptools import setup
 
 HERE = pathlib.Path(__file__).resolve().parent
 PROTO = HERE.parent / "proto"
-FILES = ["catalog", "data", "error", "hook", "meta", "schema"]
+FILES = ["catalog", "data", "error", "hook", "meta", "problem", "schema"]
 
 
 def generate(target):

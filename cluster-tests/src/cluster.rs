@@ -239,9 +239,13 @@ impl Cluster {
     pub async fn wait_until_healthy(&self) -> Result<()> {
         wait::until("the cluster is healthy", HEALTHY_WITHIN, || async {
             let output = self.run(&["cluster", "status", "--output", "json"]).await;
-            let status = output.and_then(CommandOutput::ok).and_then(|output| output.json());
-            let status = status.map_err(|error| error.to_string())?;
-            if status["healthy"] == true { Ok(()) } else { Err(status["problems"].to_string()) }
+            let output = output.map_err(|error| error.to_string())?;
+            // The exit status is not 0 while there are problems.
+            let status = output.json().map_err(|error| error.to_string())?;
+            match (status["healthy"] == true, output.status) {
+                (true, Some(0)) => Ok(()),
+                (_, exit) => Err(format!("exit status {exit:?}: {}", status["problems"])),
+            }
         })
         .await
     }

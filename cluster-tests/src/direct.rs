@@ -163,6 +163,7 @@ impl NodeClient {
             source_node: source,
             target_node: target,
             group_id,
+            source_boot: 0,
         };
         let vote = RaftVote { term: 0, node_id: source, committed: false };
         let request = self.request(VoteRequest {

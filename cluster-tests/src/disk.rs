@@ -65,6 +65,8 @@ impl SmallDisk {
 
     /// Makes the disk visible to a node. `reserves`: the node's disk reserve applies to this disk.
     pub(crate) fn attach(&self, spec: &mut NodeSpec, reserves: bool) {
+        // The disk is smaller than the default.
+        spec.env.push(("TIDEWATER_DISK_LOW".to_owned(), "0".to_owned()));
         match &self.kind {
             Kind::Tmpfs { pid, .. } => {
                 let pid = pid.to_string();

@@ -16,6 +16,7 @@
 //! - [`inbox`]: a connection that reports the bytes its node has not read.
 //! - [`oracle`]: compares the outcomes of writes with a scan.
 //! - [`failover`]: results of a series of kills.
+//! - [`stub`]: data nodes, clients and watchers without storage, in this process.
 //! - [`workload`]: writers that run during faults.
 //! - [`wait`]: conditions with timeouts.
 //!
@@ -38,6 +39,7 @@ pub mod oracle;
 pub mod proxy;
 pub mod s3;
 mod sockets;
+pub mod stub;
 pub mod wait;
 pub mod workload;
 

@@ -5,6 +5,7 @@
 
 mod log;
 mod memory;
+mod processor;
 mod signal;
 
 use std::ffi::OsStr;
@@ -245,6 +246,17 @@ impl Node {
     pub fn memory(&self) -> Result<Memory> {
         match self.pid() {
             Some(pid) => Memory::of_process(pid),
+            None => Err(HarnessError::violated(format!("{} is not running", self.spec.name))),
+        }
+    }
+
+    /// Returns the processor time that the running process has used, over all its threads.
+    ///
+    /// # Errors
+    /// If the node is not running or the system does not report its time.
+    pub fn processor_time(&self) -> Result<Duration> {
+        match self.pid() {
+            Some(pid) => processor::time_of_process(pid),
             None => Err(HarnessError::violated(format!("{} is not running", self.spec.name))),
         }
     }

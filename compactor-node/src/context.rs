@@ -4,18 +4,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tidewater_common::clock::ClusterClock;
+use tidewater_common::clock::{Clock, ClusterClock};
 use tidewater_common::ids::{ClusterId, NodeId};
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::{CompactorLoad, Reason};
 use tidewater_region_engine::compaction::CompactionRegion;
 use tidewater_region_engine::env::RegionEnv;
 use tidewater_region_engine::hooks::HookSets;
+use tidewater_region_engine::storage::StoreDisk;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
-use crate::disk::StoreDisk;
 use crate::handles::HandleTable;
 use crate::jobs::JobTable;
 use crate::meters;
@@ -58,7 +58,8 @@ impl CompactorContext {
             memory_bytes: capacity.memory_bytes,
             memory_used_bytes: in_use.memory_bytes,
             disk_free_bytes: room.map(|room| room.saturating_sub(in_use.unwritten_bytes)),
-            draining: in_use.draining,
+            // With a wrong clock it refuses every job.
+            draining: in_use.draining || self.clock.check().is_err(),
             jobs_of: self.jobs.by_source(),
         }
     }

@@ -7,18 +7,19 @@ use parking_lot::Mutex;
 use tidewater_common::ids::{FileId, JobId, NodeId};
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::Reason;
+use tidewater_region_engine::compaction::admission::{
+    AdmissionError, JobCapacity, JobDemand, JobsInUse, admit,
+};
 use tidewater_region_engine::compaction::{Attempt, CompactionJob, CompactionLimits};
 use tidewater_region_engine::file_meta::{FileMeta, FileRef};
 use tidewater_region_engine::layout::RegionDir;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::admission::{AdmissionError, Capacity, InUse, JobDemand, admit};
-
 /// Running jobs and their shared capacity.
 #[derive(Debug)]
 pub(crate) struct JobTable {
-    capacity: Capacity,
+    capacity: JobCapacity,
     inner: Mutex<RunningJobs>,
     /// Number of running jobs.
     running: watch::Sender<usize>,
@@ -107,18 +108,18 @@ impl RunningJob {
 
 impl JobTable {
     /// Creates a table without jobs.
-    pub(crate) fn new(capacity: Capacity) -> Arc<Self> {
+    pub(crate) fn new(capacity: JobCapacity) -> Arc<Self> {
         let running = watch::Sender::new(0);
         Arc::new(Self { capacity, inner: Mutex::default(), running })
     }
 
     /// Resources shared by all jobs.
-    pub(crate) fn capacity(&self) -> Capacity {
+    pub(crate) fn capacity(&self) -> JobCapacity {
         self.capacity
     }
 
     /// Resources of the running jobs.
-    pub(crate) fn in_use(&self) -> InUse {
+    pub(crate) fn in_use(&self) -> JobsInUse {
         self.inner.lock().in_use()
     }
 
@@ -169,12 +170,7 @@ impl JobTable {
         let inputs: Vec<FileRef> = job.inputs.iter().map(FileMeta::reference).collect();
         let mut inner = self.inner.lock();
         inner.check(job.job_id, job.dir, &inputs)?;
-        let demand = JobDemand {
-            sub_job_bytes: job.sub_job_bytes(),
-            sub_jobs: job.sub_jobs(CompactionLimits { memory_bytes: u64::MAX, ..requested }),
-            memory_bytes: requested.memory_bytes,
-            bytes_read: job.bytes_read(),
-        };
+        let demand = JobDemand::of(job, requested);
         let limits = admit(self.capacity, inner.in_use(), room, demand)?;
         let running = Arc::new(RunningJob {
             id: job.job_id,
@@ -227,12 +223,12 @@ impl JobTable {
 }
 
 impl RunningJobs {
-    fn in_use(&self) -> InUse {
+    fn in_use(&self) -> JobsInUse {
         let jobs = self.running.values();
         let unwritten = |job: &Arc<RunningJob>| {
             job.bytes_read.saturating_sub(job.attempt.progress.snapshot().bytes_written)
         };
-        InUse {
+        JobsInUse {
             jobs: self.running.len(),
             memory_bytes: jobs.clone().map(|job| job.limits.memory_bytes).sum(),
             sub_jobs: jobs.clone().map(|job| job.limits.parallelism).sum(),

@@ -12,13 +12,12 @@
 //! - [`node`]: start, services and draining of the node. `context`: state shared by its services.
 //! - [`options`]: options of the node, and the engine options derived from them.
 //! - `service`: the gRPC service, one file per call.
-//! - `handles`: open regions (pure). `admission`: admission and limits of jobs (pure).
-//! - `jobs`: running jobs. `run`: life of one job. `disk`: free space for outputs.
+//! - `handles`: open regions (pure).
+//! - `jobs`: running jobs, admitted by [`tidewater_region_engine::compaction::admission`]. `run`: life of
+//!   one job.
 //! - `meters`: metrics of `/metrics`.
 
-mod admission;
 mod context;
-mod disk;
 mod handles;
 mod jobs;
 mod meters;

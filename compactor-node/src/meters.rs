@@ -4,8 +4,7 @@ use metrics::{counter, gauge};
 use tidewater_common::metric::{Metric, MetricUnit};
 use tidewater_proto::v1::Reason;
 use tidewater_region_engine::compaction::ProgressSnapshot;
-
-use crate::admission::{Capacity, InUse};
+use tidewater_region_engine::compaction::admission::{JobCapacity, JobsInUse};
 
 /// Metrics of a compactor.
 pub const METRICS: &[Metric] = &[
@@ -40,7 +39,7 @@ pub const METRICS: &[Metric] = &[
 ];
 
 /// Sets the gauges: shared capacity, resources in use, open handles.
-pub(crate) fn observe(capacity: Capacity, in_use: InUse, handles: usize) {
+pub(crate) fn observe(capacity: JobCapacity, in_use: JobsInUse, handles: usize) {
     gauge!("tidewater_compactor_slots").set(capacity.slots as f64);
     gauge!("tidewater_compactor_jobs_running").set(in_use.jobs as f64);
     gauge!("tidewater_compactor_memory_limit_bytes").set(capacity.memory_bytes as f64);

@@ -19,7 +19,7 @@ use tidewater_proto::v1::{NodeRole, RegisterRequest, RegisterResponse};
 use tidewater_region_engine::MemoryBudget;
 use tidewater_region_engine::env::{RegionEnv, SystemIds};
 use tidewater_region_engine::hooks::{HookHome, HookSets};
-use tidewater_region_engine::storage::{Storage, StoreError};
+use tidewater_region_engine::storage::{Storage, StoreDisk, StoreError};
 use tidewater_rpc::{MetaLink, RegisterError};
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, Semaphore, watch};
@@ -32,7 +32,6 @@ use tracing::{info, warn};
 use uuid::Uuid;
 
 use crate::context::{CONCURRENT_READS, CompactorContext};
-use crate::disk::StoreDisk;
 use crate::handles::HandleTable;
 use crate::jobs::JobTable;
 use crate::options::CompactorOptions;
@@ -120,6 +119,7 @@ impl CompactorNode {
             link,
             address: options.advertise,
             problems: options.problems,
+            history: Mutex::default(),
             interval: options.heartbeat,
             beat_now: this.beat_now.clone(),
         };

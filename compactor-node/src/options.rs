@@ -6,10 +6,9 @@ use tidewater_common::clock::ClusterClock;
 use tidewater_common::problems::ProcessProblems;
 use tidewater_hook_kinds::HookAccess;
 use tidewater_region_engine::compaction::CompactionOptions;
+use tidewater_region_engine::compaction::admission::JobCapacity;
 use tidewater_region_engine::env::EngineOptions;
 use tidewater_region_engine::hooks::{HookKinds, HookLimits};
-
-use crate::admission::Capacity;
 
 /// Options of a compactor node.
 #[derive(Debug, Clone)]
@@ -83,10 +82,12 @@ impl CompactorOptions {
     }
 
     /// Resources shared by all jobs.
-    pub(crate) fn capacity(&self) -> Capacity {
+    pub(crate) fn capacity(&self) -> JobCapacity {
         let reserved = self.process_bytes.saturating_add(self.footer_bytes());
-        Capacity {
-            slots: self.slots.max(1),
+        let slots = self.slots.max(1);
+        JobCapacity {
+            slots,
+            sub_jobs: slots,
             memory_bytes: self.memory_limit.saturating_sub(reserved),
         }
     }
@@ -104,6 +105,7 @@ impl CompactorOptions {
                 jobs: capacity.slots,
                 parallelism: capacity.slots,
                 memory_bytes: capacity.memory_bytes,
+                disk_reserve: self.disk_reserve,
                 ..CompactionOptions::default()
             },
             ..EngineOptions::default()
@@ -127,7 +129,10 @@ mod tests {
             ..CompactorOptions::new("a:1", vec![], "memory:///")
         };
         let engine = options.engine();
-        assert_eq!(options.capacity(), Capacity { slots: 1, memory_bytes: 432 << 20 });
+        assert_eq!(
+            options.capacity(),
+            JobCapacity { slots: 1, sub_jobs: 1, memory_bytes: 432 << 20 }
+        );
         assert_eq!((engine.workers, engine.footer_cache_bytes), (1, 16 << 20));
         assert_eq!((engine.object_cache_bytes, engine.index_cache_bytes), (0, 0));
         let embedded = CompactorOptions { process_bytes: 0, ..options.clone() };

@@ -13,12 +13,12 @@ use tidewater_proto::compaction::v1::{
 use tidewater_proto::v1::Reason;
 use tidewater_region_engine::EngineError;
 use tidewater_region_engine::compaction::CommittedCompaction;
+use tidewater_region_engine::storage::StoreDisk;
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 use tonic::Status;
 use tracing::{info, warn};
 
-use crate::disk::StoreDisk;
 use crate::jobs::{EndCause, JobSlot, RunningJob};
 use crate::meters;
 

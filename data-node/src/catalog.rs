@@ -8,9 +8,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use parking_lot::RwLock;
+use tidewater_common::ids::{Incarnation, RegionId};
 use tidewater_common::keys::split_global_key;
 use tidewater_common::refusal::Refusal;
-use tidewater_proto::v1::{self, Reason, watch_event::Event};
+use tidewater_proto::v1::{self, NodeState, Reason, watch_event::Event};
 use tokio::sync::watch;
 
 /// Longest wait of a call for the revision that it names.
@@ -21,6 +22,8 @@ const WAIT: Duration = Duration::from_secs(3);
 pub(crate) struct RegionPlace {
     pub(crate) table_id: u32,
     pub(crate) group_id: u64,
+    /// Incarnation of the cluster at the region's creation.
+    pub(crate) incarnation: u64,
     /// First row key.
     pub(crate) start: Vec<u8>,
     /// Row key after the last one; `None`: the end of the table.
@@ -30,9 +33,10 @@ pub(crate) struct RegionPlace {
 /// Records of the catalog at one revision.
 #[derive(Debug, Default)]
 pub(crate) struct CatalogRecords {
-    pub(crate) incarnation: u64,
     /// Tables name the changes in progress.
     pub(crate) has_table_changes: bool,
+    /// All ids of regions that exist or have existed are smaller. 0: the meta node does not send it.
+    pub(crate) next_region_id: u64,
     pub(crate) tables: BTreeMap<u32, v1::Table>,
     pub(crate) regions: BTreeMap<u64, RegionPlace>,
     pub(crate) groups: BTreeMap<u64, v1::Group>,
@@ -68,6 +72,22 @@ impl WatchedCatalog {
         }
     }
 
+    /// Reads the current records.
+    pub(crate) fn read<T>(&self, read: impl FnOnce(&CatalogRecords) -> T) -> T {
+        read(&self.records.read())
+    }
+
+    /// Returns the regions of all tables.
+    pub(crate) fn region_ids(&self) -> Vec<RegionId> {
+        self.records.read().regions.keys().copied().map(RegionId).collect()
+    }
+
+    /// Returns whether a node is up.
+    pub(crate) fn is_up(&self, node: u64) -> bool {
+        let records = self.records.read();
+        records.nodes.get(&node).is_some_and(|node| node.state() == NodeState::Up)
+    }
+
     /// Waits for a revision, then checks a call against the records. `revision` 0: the current one.
     pub(crate) async fn check<T>(
         &self,
@@ -94,8 +114,8 @@ impl From<&v1::CatalogSnapshot> for CatalogRecords {
     fn from(snapshot: &v1::CatalogSnapshot) -> Self {
         let place = |route: &v1::Route| Some((route.route_id, place(route)?));
         Self {
-            incarnation: snapshot.incarnation,
             has_table_changes: snapshot.has_table_changes,
+            next_region_id: snapshot.next_route_id,
             tables: snapshot.tables.iter().map(|table| (table.table_id, table.clone())).collect(),
             regions: snapshot.routes.iter().filter_map(place).collect(),
             groups: snapshot.groups.iter().map(|group| (group.group_id, group.clone())).collect(),
@@ -106,6 +126,7 @@ impl From<&v1::CatalogSnapshot> for CatalogRecords {
 
 impl CatalogRecords {
     fn apply(&mut self, delta: &v1::CatalogDelta) {
+        self.next_region_id = self.next_region_id.max(delta.next_route_id);
         for table in &delta.table_deletes {
             self.tables.remove(table);
         }
@@ -131,6 +152,7 @@ fn place(route: &v1::Route) -> Option<RegionPlace> {
     Some(RegionPlace {
         table_id: table.get(),
         group_id: route.group_id,
+        incarnation: route.incarnation.max(Incarnation::FIRST.get()),
         start: start.to_vec(),
         end: end.map(|(_, key)| key.to_vec()),
     })

@@ -66,6 +66,11 @@ impl Compactors {
         Self::new(cluster, node, Uuid::nil(), Arc::new(hooks))
     }
 
+    /// Returns the name of this table, for the hooks of a compactor; empty if the catalog no longer has it.
+    fn table_name(&self, table: TableId) -> String {
+        self.hooks.table_name(table).map_or_else(String::new, |name| name.to_string())
+    }
+
     /// Returns the hooks of this table: a compactor receives them with the region.
     fn hook_specs(&self, table: TableId) -> Vec<HookSpec> {
         self.hooks.hook_specs(table)

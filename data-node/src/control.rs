@@ -1,5 +1,5 @@
 //! Service `GroupControl`: calls of the meta leader and of other data nodes. Calls that contradict the
-//! catalog are refused, counted, and logged at a bounded rate.
+//! catalog or the group are refused, counted, and logged at a bounded rate.
 
 mod change_membership;
 mod checks;
@@ -20,10 +20,10 @@ use tidewater_common::header::check_header;
 use tidewater_common::log_rate::LogRate;
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::group_control_server::{GroupControl, GroupControlServer};
-use tidewater_proto::v1::{self, CallHeader};
+use tidewater_proto::v1::{self, CallHeader, Reason};
 use tokio::time::Instant;
 use tonic::{Request, Response, Status};
-use tracing::warn;
+use tracing::{info, warn};
 
 use crate::catalog::CatalogRecords;
 use crate::groups::Groups;
@@ -56,25 +56,62 @@ impl ControlService {
     /// Refuses a call for another node, and one that contradicts the catalog.
     async fn check<T>(
         &self,
-        call: &'static str,
-        (header, request): (Option<&CallHeader>, &T),
-        from: Option<SocketAddr>,
+        header: Option<&CallHeader>,
+        request: &T,
         check: Option<fn(&CatalogRecords, &T) -> checks::Checked>,
     ) -> Result<(), Refusal> {
         let node = self.groups.context();
         check_header(node.cluster, node.node, header)?;
         let Some(check) = check else { return Ok(()) };
         let revision = header.map_or(0, |header| header.catalog_revision);
-        let checked = node.catalog.check(revision, |catalog| check(catalog, request)).await;
-        if let Err(problem) = &checked {
-            meters::count_refused_call(call);
-            if let Some(count) = self.refusals.due(Instant::now().into_std()) {
-                let from = from.map_or_else(|| "unknown".to_owned(), |from| from.to_string());
-                warn!(call, %from, count, %problem, "refused a call that contradicts the catalog");
-            }
-        }
-        checked
+        node.catalog.check(revision, |catalog| check(catalog, request)).await
     }
+
+    /// Counts and logs a call that no node with a correct view of the cluster sends.
+    fn note_error(&self, call: &'static str, problem: &Refusal, from: Option<SocketAddr>) {
+        if !count_contradiction(call, problem) {
+            return;
+        }
+        if let Some(count) = self.refusals.due(Instant::now().into_std()) {
+            let from = address(from);
+            warn!(call, %from, count, %problem, "refused a call of another node");
+        }
+    }
+}
+
+/// Logs a call that has removed rows, columns or replicas, or changed members, with its sender.
+fn note_success(call: &'static str, group: u64, from: Option<SocketAddr>) {
+    let changes =
+        ["drop_region", "truncate_region", "alter_region", "change_membership", "stop_replica"];
+    if changes.contains(&call) {
+        info!(call, group, from = %address(from), "call of another node completed");
+    }
+}
+
+fn address(from: Option<SocketAddr>) -> String {
+    from.map_or_else(|| "unknown".to_owned(), |from| from.to_string())
+}
+
+/// Counts the error of a call, if the call contradicts the catalog or the group. Returns whether it does.
+pub(crate) fn count_contradiction(call: &'static str, problem: &Refusal) -> bool {
+    let contradicts = is_contradiction(problem.reason);
+    if contradicts {
+        meters::count_refused_call(call, problem.reason);
+    }
+    contradicts
+}
+
+/// Returns whether the error of a call means that the call contradicts the catalog or the group. The
+/// other errors are of calls that the meta leader repeats.
+fn is_contradiction(reason: Reason) -> bool {
+    matches!(
+        reason,
+        Reason::InvalidArgument
+            | Reason::WrongCluster
+            | Reason::WrongNode
+            | Reason::MembershipStale
+            | Reason::MemberNotFound
+    )
 }
 
 macro_rules! calls {
@@ -88,9 +125,22 @@ macro_rules! calls {
                 ) -> Result<Response<v1::$response>, Status> {
                     let from = request.remote_addr();
                     let request = request.into_inner();
-                    let checked = (request.header.as_ref(), &request);
-                    self.check(stringify!($name), checked, from, $check).await?;
-                    Ok(Response::new($call(&self.groups, request).await?))
+                    let group = request.group_id;
+                    let answer = async {
+                        self.check(request.header.as_ref(), &request, $check).await?;
+                        $call(&self.groups, request).await
+                    };
+                    let call = stringify!($name);
+                    match answer.await {
+                        Ok(answer) => {
+                            note_success(call, group, from);
+                            Ok(Response::new(answer))
+                        }
+                        Err(problem) => {
+                            self.note_error(call, &problem, from);
+                            Err(problem.into())
+                        }
+                    }
                 }
             )*
         }

@@ -3,6 +3,7 @@
 mod files;
 mod format;
 mod get;
+mod openings;
 mod scan;
 #[cfg(test)]
 mod tests;
@@ -12,6 +13,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use futures::Stream;
+use tidewater_common::ids::{RegionId, Serial};
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::data_server::{Data, DataServer};
 use tidewater_proto::v1::{
@@ -19,9 +21,12 @@ use tidewater_proto::v1::{
     ScanResponse, WriteFilesRequest, WriteFilesResponse, WriteRequest, WriteResponse,
 };
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
+use self::openings::OpeningLimits;
+use crate::group::producers::OPENING;
 use crate::groups::Groups;
 
 /// Largest message in either direction, in bytes.
@@ -33,6 +38,7 @@ pub struct DataService {
     groups: Arc<Groups>,
     scans: Arc<Semaphore>,
     files: Arc<Semaphore>,
+    openings: Arc<OpeningLimits>,
     closing: CancellationToken,
 }
 
@@ -40,7 +46,8 @@ impl DataService {
     /// Creates the service for a node's groups; it refuses new calls once `closing` is cancelled.
     pub fn new(groups: Arc<Groups>, closing: CancellationToken) -> Self {
         let scans = Arc::new(Semaphore::new(groups.context().options.open_scans));
-        Self { groups, scans, files: Arc::new(Semaphore::new(files::CONCURRENT_CALLS)), closing }
+        let files = Arc::new(Semaphore::new(files::CONCURRENT_CALLS));
+        Self { groups, scans, files, openings: Arc::default(), closing }
     }
 
     /// Wraps the service for tonic, with its message limits.
@@ -73,7 +80,12 @@ impl Data for DataService {
         request: Request<WriteRequest>,
     ) -> Result<Response<WriteResponse>, Status> {
         self.check_open()?;
-        Ok(Response::new(write::call(&self.groups, request.into_inner()).await?))
+        let peer = request.remote_addr();
+        let write = request.into_inner();
+        if Serial(write.serial) == OPENING {
+            self.openings.count(peer, RegionId(write.region_id), Instant::now())?;
+        }
+        Ok(Response::new(write::call(&self.groups, write).await?))
     }
 
     async fn scan(&self, request: Request<ScanRequest>) -> Result<Response<ScanStream>, Status> {

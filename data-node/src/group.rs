@@ -10,14 +10,17 @@
 //! - Pure: [`descriptor`], [`entry`], [`producers`], [`obligation`], [`state`], [`apply`], [`batch`], [`log_bytes`],
 //!   [`admission`], [`refusals`].
 //! - Shells: [`state_machine`], [`snapshot`], [`batcher`], [`loader`], [`memtable_merger`], [`replica`].
-//!   They share [`shared`]; [`staging_work`] serializes the work with staging areas.
+//!   They share [`shared`], which also keeps the [`failing_work`] and the
+//!   [`damaged_files`] of the regions; [`staging_work`] serializes the work with staging areas.
 
 pub mod admission;
 pub mod apply;
 pub mod batch;
 pub mod batcher;
+pub mod damaged_files;
 pub mod descriptor;
 pub mod entry;
+pub mod failing_work;
 pub mod hosted;
 pub mod loader;
 pub mod log_bytes;

@@ -28,7 +28,7 @@ use crate::group::shared::ReplicaState;
 use crate::group::state_machine::{GroupStateMachine, SnapshotFiles};
 use crate::group::{loader, memtable_merger};
 use crate::group_records::GroupRecords;
-use crate::leadership::{self, OwnerContext, housekeeping};
+use crate::leadership::{self, OwnerContext, file_check, housekeeping};
 use crate::options::GroupOptions;
 use crate::owner_request::REQUEST_QUEUE;
 use crate::peers::Peers;
@@ -327,6 +327,7 @@ impl Groups {
             self.peers.clone(),
             owner_requests.clone(),
         ));
+        tasks.spawn(file_check::run(shared.clone(), options.check_files_every));
         tasks.spawn(watch_core(group, raft.clone(), shared.clone(), self.failed.clone()));
         Ok(GroupReplica {
             shared,

@@ -1,18 +1,37 @@
 //! Configured hooks of the catalog: created on this node, put into the registry that its regions call,
-//! and reported to the meta service.
+//! and reported to the meta service. The registry also receives the names of tables, for events.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tidewater_common::ids::TableId;
 use tidewater_proto::v1::{self, watch_event::Event};
-use tidewater_region_engine::Plugins;
 use tidewater_region_engine::hooks::{
     self, DurableHook, HookHome, HookKinds, HookRegistration, HookSetupError, HookSpec,
 };
+use tidewater_region_engine::{Plugins, RegionHookRef};
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::meters;
+
+/// Interval of attempts to create hooks that could not be created.
+const RETRY_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Creates broken hooks as soon as it is possible, until the node closes.
+pub async fn retry_broken(hooks: Arc<NodeHooks>, closing: CancellationToken) {
+    while closing.run_until_cancelled(sleep(RETRY_INTERVAL)).await.is_some() {
+        let hooks = hooks.clone();
+        // A file system that hangs delays only the next attempt.
+        let retried = tokio::task::spawn_blocking(move || hooks.retry_broken());
+        if let Some(Err(problem)) = closing.run_until_cancelled(retried).await {
+            warn!(%problem, "failed to create broken hooks again");
+        }
+    }
+}
 
 /// Keeps the registry of hooks in line with the catalog.
 #[derive(Debug)]
@@ -63,6 +82,9 @@ impl NodeHooks {
     pub fn follow(&self, event: &Event) {
         match event {
             Event::Snapshot(snapshot) => {
+                let tables = snapshot.tables.iter().map(|table| TableId(table.table_id)).collect();
+                self.plugins.retain_table_names(&tables);
+                self.set_table_names(&snapshot.tables);
                 let names: BTreeSet<&str> =
                     snapshot.hooks.iter().map(|hook| hook.name.as_str()).collect();
                 let mut known = self.known.lock();
@@ -76,6 +98,10 @@ impl NodeHooks {
                 }
             }
             Event::Delta(delta) => {
+                for table in &delta.table_deletes {
+                    self.plugins.set_table_name(TableId(*table), None);
+                }
+                self.set_table_names(&delta.table_upserts);
                 let mut known = self.known.lock();
                 for name in &delta.hook_deletes {
                     self.remove(&mut known, name);
@@ -86,6 +112,41 @@ impl NodeHooks {
             }
             Event::CurrentRevision(_) => {}
         }
+    }
+
+    /// Tries again to create the hooks that could not be created: a file that they need may exist by now.
+    /// Blocking.
+    pub fn retry_broken(&self) {
+        let broken: Vec<v1::Hook> = {
+            let known = self.known.lock();
+            let broken = known.values().filter(|known| known.broken.is_some());
+            broken.map(|known| known.hook.clone()).collect()
+        };
+        for hook in broken {
+            // Without the lock: a file system may be slow.
+            let created = spec(&hook).and_then(|spec| self.kinds.make(&spec, self.home));
+            let mut known = self.known.lock();
+            let Some(current) = known.get_mut(&hook.name) else { continue };
+            if current.hook.generation != hook.generation || current.broken.is_none() {
+                continue;
+            }
+            let registered = created.and_then(|created| self.insert(&current.hook, created));
+            if registered.is_ok() {
+                info!(hook = %hook.name, kind = %hook.kind, "hook created");
+            }
+            current.broken = registered.err();
+        }
+    }
+
+    fn set_table_names(&self, tables: &[v1::Table]) {
+        for table in tables {
+            self.plugins.set_table_name(TableId(table.table_id), Some(&table.name));
+        }
+    }
+
+    /// Returns the name of a table of the catalog.
+    pub fn table_name(&self, table: TableId) -> Option<Arc<str>> {
+        self.plugins.table_name(table)
     }
 
     /// Returns the status of every hook of the catalog on this node.
@@ -179,11 +240,14 @@ impl NodeHooks {
     }
 
     fn register(&self, hook: &v1::Hook) -> Result<(), HookSetupError> {
-        let spec = spec(hook)?;
-        let created = self.kinds.make(&spec, self.home)?;
+        let created = self.kinds.make(&spec(hook)?, self.home)?;
+        self.insert(hook, created)
+    }
+
+    fn insert(&self, hook: &v1::Hook, created: RegionHookRef) -> Result<(), HookSetupError> {
         self.plugins.insert(HookRegistration {
-            name: spec.name,
-            kind: Some(spec.kind),
+            name: hook.name.clone(),
+            kind: Some(hook.kind.clone()),
             table: (hook.table_id != 0).then_some(TableId(hook.table_id)),
             paused: hook.paused,
             durable: hook.durable,
@@ -338,6 +402,42 @@ mod tests {
         assert_eq!(names(&plugins), ["d"]);
     }
 
+    #[tokio::test]
+    async fn broken_hook_is_created_when_its_file_appears() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().canonicalize().unwrap();
+        let plugins = Plugins::default();
+        let home = HookHome { role: "data", node_id: NodeId(101) };
+        let access = HookAccess::new(None, Some(&root), true, &[]).unwrap();
+        let kinds = tidewater_hook_kinds::builtin(access);
+        let node = NodeHooks::new(kinds, home, plugins.clone());
+        let secret = root.join("later/secret");
+        let config = serde_json::json!({ "url": "http://127.0.0.1:1/", "secret_file": secret });
+        let webhook = |name: &str, durable| v1::Hook {
+            kind: "webhook".into(),
+            config: config.to_string(),
+            durable,
+            ..hook(name, 1)
+        };
+        let unknown = v1::Hook { kind: "other".into(), ..hook("c", 1) };
+        node.follow(&snapshot(vec![webhook("a", true), webhook("b", false), unknown]));
+        use v1::HookState::{Active, Broken};
+        let of =
+            |state| [("a".to_owned(), state), ("b".to_owned(), state), ("c".to_owned(), Broken)];
+        node.retry_broken();
+        assert_eq!(states(&node), of(Broken));
+        assert!(node.durable("a", 1).is_none() && node.hook_specs(TableId(1)).is_empty());
+        std::fs::create_dir(root.join("later")).unwrap();
+        std::fs::write(&secret, "key").unwrap();
+        node.retry_broken();
+        assert_eq!(states(&node), of(Active));
+        assert!(node.durable("a", 1).is_some());
+        assert_eq!(node.hook_specs(TableId(1)).len(), 1);
+        node.follow(&snapshot(vec![]));
+        node.retry_broken();
+        assert_eq!(names(&plugins), [""; 0]);
+    }
+
     #[test]
     fn durable_hooks_have_a_generation_and_a_lag() {
         let (node, plugins) = node();
@@ -353,6 +453,28 @@ mod tests {
         node.set_lags(BTreeMap::from([("a".into(), 7), ("c".into(), 9)]));
         let backlogs: Vec<u64> = node.reports().iter().map(|hook| hook.backlog).collect();
         assert_eq!(backlogs, [7, 0, 0]);
+    }
+
+    #[test]
+    fn table_names_follow_the_catalog() {
+        let (node, plugins) = node();
+        let table =
+            |table_id, name: &str| v1::Table { table_id, name: name.into(), ..Default::default() };
+        let tables = vec![table(3, "flights"), table(4, "hosts")];
+        node.follow(&Event::Snapshot(v1::CatalogSnapshot { tables, ..Default::default() }));
+        let name = |id| plugins.table_name(TableId(id)).map(|name| name.to_string());
+        let text = |text: &str| Some(text.to_owned());
+        assert_eq!((name(3), name(4), name(5)), (text("flights"), text("hosts"), None));
+        let delta = v1::CatalogDelta {
+            table_upserts: vec![table(5, "new")],
+            table_deletes: vec![4],
+            ..Default::default()
+        };
+        node.follow(&Event::Delta(delta));
+        assert_eq!((name(3), name(4), name(5)), (text("flights"), None, text("new")));
+        let tables = vec![table(5, "new")];
+        node.follow(&Event::Snapshot(v1::CatalogSnapshot { tables, ..Default::default() }));
+        assert_eq!((name(3), node.table_name(TableId(5)).as_deref()), (None, Some("new")));
     }
 
     fn own_hook() -> hooks::HookRegistration {

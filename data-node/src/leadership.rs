@@ -16,10 +16,11 @@
 //! - [`owner`]: the commits of one region; [`adopt`]: adoption of existing files; [`indexes`]: index
 //!   builds.
 //! - [`compactions`]: regions to compact, and the loop that runs the jobs.
-//! - [`housekeeping`]: work of every replica, leader or follower.
+//! - [`housekeeping`]: work of every replica, leader or follower; [`file_check`]: missing and damaged files.
 
 pub mod adopt;
 pub mod compactions;
+pub mod file_check;
 pub mod flush_loop;
 pub mod flush_policy;
 pub mod housekeeping;

@@ -21,14 +21,8 @@ pub const METRICS: &[Metric] = &[
         .describe("Encoded rows in the log entries of writes that have ended."),
     Metric::histogram("tidewater_write_entry_seconds", MetricUnit::Seconds)
         .describe("Time from the proposal of a log entry of writes to its outcome."),
-    Metric::counter("tidewater_flushes_total", MetricUnit::Count)
-        .describe("Flushes that were committed."),
     Metric::counter("tidewater_flushes_failed_total", MetricUnit::Count)
         .describe("Flushes that failed and are retried."),
-    Metric::counter("tidewater_flush_rows_total", MetricUnit::Count)
-        .describe("Rows that flushes wrote."),
-    Metric::counter("tidewater_flush_bytes_total", MetricUnit::Bytes)
-        .describe("Bytes that flushes wrote."),
     Metric::counter("tidewater_compactions_total", MetricUnit::Count)
         .describe("Compactions that were committed, on this node or on a compactor."),
     Metric::counter("tidewater_compactions_failed_total", MetricUnit::Count)
@@ -67,9 +61,12 @@ pub const METRICS: &[Metric] = &[
     Metric::gauge("tidewater_hook_lag_versions", MetricUnit::Count).labels(&["hook"]).describe(
         "Undelivered manifest versions of a durable hook, over the regions of this node.",
     ),
+    Metric::gauge("tidewater_gc_awaited_objects", MetricUnit::Count).describe(
+        "Objects that durable hooks kept from deletion in this node's last garbage collection pass.",
+    ),
     Metric::counter("tidewater_control_calls_refused_total", MetricUnit::Count)
-        .labels(&["call"])
-        .describe("Calls to the node's groups that contradict the catalog and were refused."),
+        .labels(&["call", "reason"])
+        .describe("Calls to the node's groups that contradict the catalog or the group."),
     Metric::gauge("tidewater_memtable_bytes", MetricUnit::Bytes)
         .describe("Unflushed rows in memory."),
     Metric::gauge("tidewater_memory_limit_bytes", MetricUnit::Bytes)
@@ -96,13 +93,6 @@ pub(crate) fn record_write_entry(writes: usize, bytes: usize, took: Duration, fa
         counter!("tidewater_write_entries_failed_total").increment(1);
     }
     histogram!("tidewater_write_entry_seconds").record(took.as_secs_f64());
-}
-
-/// Counts a flush of a region.
-pub(crate) fn record_flush(rows: u64, bytes: u64) {
-    counter!("tidewater_flushes_total").increment(1);
-    counter!("tidewater_flush_rows_total").increment(rows);
-    counter!("tidewater_flush_bytes_total").increment(bytes);
 }
 
 /// Counts a flush that failed and is retried.
@@ -224,6 +214,11 @@ pub(crate) fn set_hook_lag(hook: &str, versions: u64) {
     gauge!("tidewater_hook_lag_versions", "hook" => hook.to_owned()).set(versions as f64);
 }
 
+/// Sets the number of objects that a garbage collection pass kept for durable hooks.
+pub(crate) fn set_awaited_objects(objects: u64) {
+    gauge!("tidewater_gc_awaited_objects").set(objects as f64);
+}
+
 /// Sets the gauges of the node and its groups, once per heartbeat. One line for each group, never for
 /// each region.
 pub(crate) fn observe(groups: &Groups) {
@@ -243,7 +238,9 @@ pub(crate) fn observe(groups: &Groups) {
     }
 }
 
-/// Counts a call that contradicts the catalog.
-pub(crate) fn count_refused_call(call: &'static str) {
-    counter!("tidewater_control_calls_refused_total", "call" => call).increment(1);
+/// Counts a call that contradicts the catalog or the group.
+pub(crate) fn count_refused_call(call: &'static str, reason: Reason) {
+    let reason = tidewater_common::reason::label(reason);
+    counter!("tidewater_control_calls_refused_total", "call" => call, "reason" => reason)
+        .increment(1);
 }

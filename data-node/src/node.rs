@@ -5,6 +5,7 @@
 //! new calls, transfers the leadership of each led group to another voter, and stops its replicas;
 //! it flushes no memtables, since the log keeps their rows.
 
+mod conditions;
 mod handover;
 mod heartbeat;
 mod log_growth;
@@ -19,7 +20,7 @@ use tidewater_proto::v1::{NodeRole, RegisterRequest, RegisterResponse};
 use tidewater_raft_store::{
     DataDirectory, DiskHealth, IdentityError, NetworkFactory, RaftHost, RaftService, Role,
 };
-use tidewater_region_engine::env::SystemIds;
+use tidewater_region_engine::env::{IdSource, SystemIds};
 use tidewater_region_engine::hooks::HookHome;
 use tidewater_region_engine::storage::{Storage, StoreError};
 use tidewater_region_engine::{MemoryBudget, Plugins, env::RegionEnv};
@@ -94,8 +95,14 @@ impl DataNode {
         let storage = Storage::start(&options.object_store).await?;
         let mut directory = open_directory(&options).await?;
         let object_store_id = storage.id().await?;
+        // Before the registration: the meta service accepts each number from one process only.
+        let mut directory =
+            tokio::task::spawn_blocking(move || directory.count_start().map(|_| directory))
+                .await??;
+        let start_id = SystemIds.random();
         let link = MetaLink::new(options.meta.clone(), Jitter::system());
-        let reply = link.register(registration(&options, &directory, object_store_id)).await?;
+        let request = registration(&options, &directory, object_store_id, start_id);
+        let reply = link.register(request).await?;
         let (cluster, node, _incarnation) = identity(&reply)?;
         let clock = ClusterClock::new(clock, Arc::new(SystemClock), options.max_clock_difference);
         let clock = Arc::new(clock);
@@ -126,7 +133,7 @@ impl DataNode {
             node,
             directory: directory.clone(),
             host: host.clone(),
-            network: NetworkFactory::new(cluster, node, addresses.clone()),
+            network: NetworkFactory::of_start(cluster, (node, directory.boot()), addresses.clone()),
             env,
             compactors,
             catalog: catalog.clone(),
@@ -146,6 +153,7 @@ impl DataNode {
             closing.clone(),
         );
         tasks.spawn(beats);
+        tasks.spawn(crate::hooks::retry_broken(hooks.clone(), closing.clone()));
         let cursors = MetaCursorStore::new(link.clone(), cluster);
         tasks.spawn(durable_hooks::run(groups.clone(), hooks.clone(), cursors, closing.clone()));
         let stop = closing.clone();
@@ -269,6 +277,7 @@ fn registration(
     options: &DataOptions,
     directory: &DataDirectory,
     object_store_id: Uuid,
+    start_id: Uuid,
 ) -> RegisterRequest {
     let identity = directory.identity();
     RegisterRequest {
@@ -281,6 +290,8 @@ fn registration(
             .unwrap_or_default(),
         node_id: identity.map_or(0, |identity| identity.node_id.get()),
         object_store_id: object_store_id.to_string(),
+        boot: directory.boot().get(),
+        start_id: start_id.to_string(),
     }
 }
 

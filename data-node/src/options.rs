@@ -7,7 +7,7 @@ use tidewater_common::clock::ClusterClock;
 use tidewater_common::problems::ProcessProblems;
 use tidewater_hook_kinds::HookAccess;
 use tidewater_raft_store::LogStoreOptions;
-use tidewater_region_engine::compaction::CompactionOptions;
+use tidewater_region_engine::compaction::{CompactionOptions, TWO_RUNS_BYTES};
 use tidewater_region_engine::env::EngineOptions;
 use tidewater_region_engine::hooks::{HookKinds, HookLimits};
 
@@ -35,6 +35,9 @@ pub struct DataOptions {
     /// than all write buffers of the log store, so that the log store itself never encounters a full
     /// disk.
     pub disk_reserve: u64,
+    /// Free bytes on the disk of the data directory, and of a local object store, below which the node
+    /// reports a problem; 0: never.
+    pub disk_low: u64,
     /// Limits and intervals of groups.
     pub groups: GroupOptions,
     /// Interval of heartbeats to the meta service.
@@ -75,6 +78,7 @@ impl DataOptions {
             memory_limit: Self::DEFAULT_MEMORY_LIMIT,
             object_cache: None,
             disk_reserve: LogStoreOptions::default().free_space_floor,
+            disk_low: 1 << 30,
             groups: GroupOptions::default(),
             heartbeat: Duration::from_secs(1),
             hook_kinds: tidewater_hook_kinds::builtin(HookAccess::default()),
@@ -91,6 +95,12 @@ impl DataOptions {
         self.memory_limit / 3
     }
 
+    /// Returns the bytes of memory for compactions on this node: a sixth of the limit, and as much as jobs
+    /// of two runs of wide rows need, which no compactor may be there to run.
+    pub fn compaction_bytes(&self) -> u64 {
+        (self.memory_limit / 6).max(TWO_RUNS_BYTES)
+    }
+
     /// Returns the options of the engine: its caches use a part of the memory limit.
     pub fn engine(&self) -> EngineOptions {
         let bytes = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
@@ -99,7 +109,8 @@ impl DataOptions {
             footer_cache_bytes: bytes(self.memory_limit / 16),
             index_cache_bytes: bytes(self.memory_limit / 32),
             compaction: CompactionOptions {
-                memory_bytes: self.memory_limit / 6,
+                memory_bytes: self.compaction_bytes(),
+                disk_reserve: self.disk_reserve,
                 ..CompactionOptions::default()
             },
             ..EngineOptions::default()
@@ -167,6 +178,8 @@ pub struct GroupOptions {
     pub open_scans: usize,
     /// Time for which the log of a removed replica is kept.
     pub keep_removed_logs: Duration,
+    /// Interval at which the leader compares the files of a region with a listing.
+    pub check_files_every: Duration,
 }
 
 impl Default for GroupOptions {
@@ -184,6 +197,7 @@ impl Default for GroupOptions {
             scan_lifetime: Duration::from_secs(30 * 60),
             open_scans: 256,
             keep_removed_logs: Duration::from_secs(24 * 3_600),
+            check_files_every: Duration::from_secs(600),
         }
     }
 }
@@ -200,6 +214,9 @@ mod tests {
             (engine.object_cache_bytes, engine.footer_cache_bytes, engine.index_cache_bytes)
         };
         assert_eq!(parts(&options), (128 << 20, 64 << 20, 32 << 20));
+        assert_eq!(options.compaction_bytes(), TWO_RUNS_BYTES);
         assert_eq!(parts(&options.object_cache(Some(7))), (7, 64 << 20, 32 << 20));
+        let large = DataOptions::new("a", "d", vec![], "memory:///").memory_limit(6 << 30);
+        assert_eq!(large.engine().compaction.memory_bytes, 1 << 30);
     }
 }

@@ -28,7 +28,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
-use self::sweep::{GarbageStream, Sweeper};
+use self::sweep::{GarbageStream, Sweeper, logged_versions};
+use crate::control::count_contradiction;
 use crate::group::hosted::HostedRegion;
 use crate::group::refusals;
 use crate::group::replica::GroupReplica;
@@ -156,7 +157,7 @@ async fn watch(
         tokio::select! {
             ended = &mut outcome => break ended,
             _ = tick.tick() => {
-                let progress = Some(attempt.progress.snapshot().into());
+                let progress = Some(total_progress(&attempt));
                 let event = CompactRegionEvent { progress, done: false, report: None };
                 if events.send(Ok(event)).await.is_err() {
                     return;
@@ -171,12 +172,18 @@ async fn watch(
         ))
     });
     let last_event = outcome.map_err(Status::from).map(|report| CompactRegionEvent {
-        progress: Some(attempt.progress.snapshot().into()),
+        progress: Some(total_progress(&attempt)),
         done: true,
         report: report.map(report_to_wire),
     });
     // The compaction does not need a connected caller.
     let _ = events.send(last_event).await;
+}
+
+/// Returns the work of all passes.
+fn total_progress(attempt: &Attempt) -> v1::CompactionProgress {
+    let (passes, done) = attempt.progress.total();
+    v1::CompactionProgress { passes, ..done.into() }
 }
 
 fn report_to_wire(done: CompactionResult) -> v1::CompactionReport {
@@ -190,6 +197,7 @@ fn report_to_wire(done: CompactionResult) -> v1::CompactionReport {
         done: Some(report.done.into()),
         why: report.why.as_str().to_owned(),
         node_id: node.map_or(0, NodeId::get),
+        passes: report.passes,
     }
 }
 
@@ -303,9 +311,13 @@ impl RegionAdmin for RegionAdminService {
     ) -> Result<Response<GarbageStream>, Status> {
         let node = self.groups.context();
         let request = request.into_inner();
-        check_header(node.cluster, node.node, request.header.as_ref())?;
-        let pass = self.sweeper.start(node.env.clone(), node.node, request)?;
-        Ok(Response::new(pass))
+        let logged = logged_versions(&request, &node.catalog.region_ids());
+        let pass = check_header(node.cluster, node.node, request.header.as_ref())
+            .and_then(|()| self.sweeper.start(node.env.clone(), node.node, request, logged));
+        let pass = pass.inspect_err(|problem| {
+            count_contradiction("sweep_store", problem);
+        });
+        Ok(Response::new(pass?))
     }
 
     type CompactRegionStream = CompactionStream;

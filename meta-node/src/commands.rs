@@ -14,6 +14,7 @@ mod hooks;
 mod loads;
 mod new_table;
 mod nodes;
+mod requests;
 mod tables;
 mod time;
 
@@ -25,6 +26,31 @@ pub use self::error::CommandError;
 pub(crate) use self::loads::is_overdue;
 pub use self::nodes::members_change;
 use crate::catalog::{CatalogChange, ChangeEffects, MetaState};
+
+/// Rules of validation under which a command was proposed: `MetaCommand.rules`. A new rule gets a new
+/// number, so that the log of an older release replays to the same state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Rules(pub(crate) u32);
+
+impl Rules {
+    /// Rules of the commands that this release proposes.
+    pub(crate) const CURRENT: Self = Self(1);
+
+    /// Returns whether a node is the home of at most one live group.
+    fn has_unique_homes(self) -> bool {
+        self >= Self(1)
+    }
+
+    /// Returns whether a repeated request must have the same arguments.
+    fn has_compared_arguments(self) -> bool {
+        self >= Self(1)
+    }
+
+    /// Returns whether the oldest outcomes make room for new ones.
+    fn has_outcome_eviction(self) -> bool {
+        self >= Self(1)
+    }
+}
 
 /// Reply of an accepted command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,7 +74,9 @@ pub fn apply(
     if matches!(command.kind, Some(Kind::Bench(_))) {
         return Ok((CommandReply::Done, ChangeEffects::default()));
     }
-    let (reply, change) = decide(state, term, command)?;
+    let rules = Rules(command.rules);
+    let (reply, mut change) = decide(state, term, command)?;
+    requests::make_room(state, rules, &mut change);
     apply_change(state, change).map(|effects| (reply, effects))
 }
 
@@ -73,6 +101,7 @@ fn decide(
     if command.decided_term != 0 && command.decided_term != term.get() {
         return Err(CommandError::StaleTerm { decided: Term(command.decided_term), entry: term });
     }
+    let rules = Rules(command.rules);
     let kind = command.kind.ok_or(CommandError::UnknownCommand)?;
     if let Kind::Bootstrap(command) = kind {
         return bootstrap::decide(state, &command).map(done);
@@ -84,23 +113,23 @@ fn decide(
         Kind::RegisterNode(command) => nodes::register(state, &command),
         Kind::UpdateNode(command) => nodes::update(state, &command).map(done),
         Kind::SetNodeState(command) => nodes::set_state(state, &command).map(done),
-        Kind::CreateGroup(command) => groups::create(state, &command),
+        Kind::CreateGroup(command) => groups::create(state, &command, rules),
         Kind::ActivateGroup(command) => groups::activate(state, &command).map(done),
         Kind::AbandonGroup(command) => groups::abandon(state, &command).map(done),
         Kind::ReportGroup(command) => groups::report(state, &command).map(done),
-        Kind::CreateTable(command) => tables::create(state, &command),
+        Kind::CreateTable(command) => tables::create(state, &command, rules),
         Kind::ActivateTable(command) => tables::activate(state, &command).map(done),
-        Kind::BeginDropTable(command) => tables::begin_drop(state, &command),
+        Kind::BeginDropTable(command) => tables::begin_drop(state, &command, rules),
         Kind::FinishDropTable(command) => tables::finish_drop(state, &command).map(done),
-        Kind::AddHook(command) => hooks::add(state, &command),
+        Kind::AddHook(command) => hooks::add(state, &command, rules),
         Kind::SetHookPaused(command) => hooks::set_paused(state, &command).map(done),
-        Kind::RemoveHook(command) => hooks::remove(state, &command),
+        Kind::RemoveHook(command) => hooks::remove(state, &command, rules),
         Kind::AdvanceCursors(command) => cursors::advance(state, &command).map(done),
-        Kind::BeginAlterTable(command) => alter_table::begin_alter(state, &command),
-        Kind::BeginTruncateTable(command) => alter_table::begin_truncate(state, &command),
+        Kind::BeginAlterTable(command) => alter_table::begin_alter(state, &command, rules),
+        Kind::BeginTruncateTable(command) => alter_table::begin_truncate(state, &command, rules),
         Kind::FinishTableChange(command) => alter_table::finish(state, &command).map(done),
-        Kind::CloneTable(command) => clone_table::begin(state, &command),
-        Kind::BeginLoad(command) => loads::begin(state, &command),
+        Kind::CloneTable(command) => clone_table::begin(state, &command, rules),
+        Kind::BeginLoad(command) => loads::begin(state, &command, rules),
         Kind::LoadOpened(command) => loads::mark_opened(state, &command).map(done),
         Kind::EndLoad(command) => loads::end(state, &command),
         Kind::ExpireLoad(command) => loads::expire(state, &command).map(done),

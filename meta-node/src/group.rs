@@ -20,8 +20,9 @@ use tidewater_rpc::AddressBook;
 use tokio::sync::watch;
 
 use crate::catalog::FEATURE_LEVEL;
+use crate::commands::Rules;
 use crate::leader::clocks::KnownClocks;
-use crate::machine::{CatalogView, MetaMachine};
+use crate::machine::{CatalogView, MetaMachine, StateComparison, StateDifference};
 
 /// Deadline of a command or a read, after which its outcome is unknown.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
@@ -42,6 +43,7 @@ pub struct MetaGroup {
     pub(crate) clock: Arc<dyn Clock>,
     /// Difference from the agreed time beyond which a clock is wrong.
     pub(crate) max_clock_difference: Duration,
+    pub(crate) comparison: Arc<StateComparison>,
 }
 
 impl MetaGroup {
@@ -51,6 +53,16 @@ impl MetaGroup {
         let state = self.view.read();
         let known = KnownClocks::new(&state, recent, self.clock.now_ms());
         known.agreed_ms(state.header().time_ms)
+    }
+
+    /// Returns the difference of this replica's state from the leader's, if the last comparison found one.
+    pub fn state_difference(&self) -> Option<StateDifference> {
+        self.comparison.difference()
+    }
+
+    /// Digest that the leader sends with a command: with each tick.
+    fn digest_of(&self, kind: &Kind) -> Option<v1::StateDigest> {
+        matches!(kind, Kind::AdvanceTime(_)).then(|| self.comparison.latest()).flatten()
     }
 
     /// Proposes a command that is valid in any term, and waits until it is applied.
@@ -79,6 +91,8 @@ impl MetaGroup {
         let command = v1::MetaCommand {
             feature_level: FEATURE_LEVEL,
             decided_term: term.get(),
+            rules: Rules::CURRENT.0,
+            leader_digest: self.digest_of(&kind),
             kind: Some(kind),
         };
         let write = self.raft.client_write(Command(command.encode_to_vec().into()));

@@ -10,12 +10,16 @@
 //! # Layout
 //!
 //! - `observations`: recorded heartbeats; `detector`: nodes that are up or down (pure).
-//! - `plan`: the next placement step of each group (pure); `steps`: performs a step; `step_failures`:
-//!   log level of its failures (pure).
+//! - `recording`: commands that record observations in the catalog.
+//! - `plan`: the next placement step of each group (pure); `placement_tasks`: steps in progress; `steps`:
+//!   performs a step; `step_failures`: log level of its failures (pure).
 //! - `control`: calls to data nodes; `tables`: opens, changes and drops regions; `clones` and `loads`:
 //!   the same with the files of another table, or with staged files; `garbage`: schedule of garbage
 //!   collection.
-//! - `clocks`: agreement of clocks, and the next reading of replicated time (pure).
+//! - `table_attempts`: attempts on tables, their backoff and progress (pure); `table_tasks`: attempts in
+//!   progress; `group_permits`: limit of the calls to each group.
+//! - `clocks`: agreement of clocks, and the next reading of replicated time (pure); `replicated_time`: ticks.
+//! - `problems`: problems of the cluster, for its status (pure), and their begin.
 //! - `leader_term`: starts, runs and stops the tasks of a term.
 
 pub(crate) mod clocks;
@@ -23,16 +27,25 @@ mod clones;
 mod control;
 mod detector;
 pub(crate) mod garbage;
+mod group_permits;
 mod leader_term;
 mod loads;
 mod observations;
+mod placement_tasks;
 mod plan;
+pub(crate) mod problems;
+mod recording;
+mod replicated_time;
 mod step_failures;
 mod steps;
+mod table_attempts;
+mod table_tasks;
 mod tables;
 
 pub(crate) use self::control::Control;
 pub(crate) use self::garbage::{GarbageOptions, Retention};
+#[cfg(test)]
+pub(crate) use self::group_permits::MAX_CALLS_PER_GROUP;
 #[cfg(test)]
 pub(crate) use self::leader_term::LeaderTerm;
 pub(crate) use self::leader_term::{LeaderTiming, watch_leadership};

@@ -7,8 +7,9 @@
 //! - [`commands`]: validation of each command and the resulting change of the state. Pure.
 //! - [`machine`]: the replicated state machine: the state in memory, in RocksDB, in snapshots.
 //! - [`group`]: this node's replica: proposals, linearizable reads, leadership.
-//! - `leader`: tasks of the leader: replicated time, failure detection, placement, procedures.
+//! - `leader`: tasks of the leader: replicated time, failure detection, placement, procedures, problems.
 //! - `services`: the RPC services `Meta`, `Admin`, `HookAdmin` and `HookCursors`.
+//! - `meters`: metrics of these services.
 //! - `join`: the handshake by which a node with an empty directory joins a cluster.
 //! - [`node`]: start and shutdown of the complete node in a process.
 //!
@@ -20,7 +21,9 @@ pub mod group;
 mod join;
 mod leader;
 pub mod machine;
+mod meters;
 pub mod node;
 mod services;
 
+pub use meters::METRICS;
 pub use node::{Bootstrap, Meta, MetaError, MetaOptions};

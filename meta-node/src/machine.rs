@@ -7,8 +7,10 @@
 //!
 //! # Layout
 //!
-//! - `view`: the state for readers; `store`: rows in RocksDB; `snapshot`: rows in files.
+//! - `view`: the state for readers; `store`: rows in RocksDB; `snapshot`: rows in files; `comparison`:
+//!   digests of the state, compared with the leader's.
 
+mod comparison;
 mod snapshot;
 mod store;
 mod view;
@@ -24,7 +26,7 @@ use openraft::OptionalSend;
 use openraft::storage::{ApplyResponder, EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
 use prost::Message;
 use tidewater_common::ids::{GroupId, NodeId, Term};
-use tidewater_proto::v1::{self, meta_reply};
+use tidewater_proto::v1::{self, meta_command::Kind, meta_reply};
 use tidewater_raft_store::types::{
     EntryPayload, LogId, Membership, Snapshot, SnapshotMeta, StoredMembership,
 };
@@ -33,6 +35,9 @@ use tidewater_raft_store::{
 };
 use tokio::sync::watch;
 
+use self::comparison::RowDigest;
+pub(crate) use self::comparison::StateComparison;
+pub use self::comparison::StateDifference;
 use self::snapshot::SnapshotDir;
 use self::store::StateStore;
 pub use self::store::{STATE_FAMILY, StateError};
@@ -57,6 +62,8 @@ pub struct MetaMachine {
     store: StateStore,
     dir: Arc<SnapshotDir>,
     applied: AppliedState,
+    digest: RowDigest,
+    comparison: Arc<StateComparison>,
 }
 
 impl MetaMachine {
@@ -66,7 +73,14 @@ impl MetaMachine {
         let store = StateStore::new(log);
         let (state, applied) = store.load()?;
         let dir = Arc::new(SnapshotDir::open(snapshots)?);
-        Ok(Self { view: CatalogView::new(state), store, dir, applied })
+        let digest = RowDigest::of(&state)?;
+        let comparison = Arc::default();
+        Ok(Self { view: CatalogView::new(state), store, dir, applied, digest, comparison })
+    }
+
+    /// Comparison of the state with the leader's.
+    pub(crate) fn comparison(&self) -> Arc<StateComparison> {
+        Arc::clone(&self.comparison)
     }
 
     /// The state for readers.
@@ -81,24 +95,40 @@ impl MetaMachine {
         rows: &mut Vec<StateRowWrite>,
     ) -> Reply {
         self.applied.last = Some(id);
-        match payload {
+        let before = rows.len();
+        let mut is_tick = false;
+        let reply = match payload {
             openraft::EntryPayload::Blank => Reply::default(),
-            openraft::EntryPayload::Normal(command) => {
-                self.apply_command(Term(id.leader_id.term), command.0, rows)
+            openraft::EntryPayload::Normal(bytes) => {
+                let command = v1::MetaCommand::decode(bytes.0)
+                    .map_err(|error| CommandError::Malformed(error.to_string()));
+                if let Ok(command) = &command {
+                    is_tick = matches!(command.kind, Some(Kind::AdvanceTime(_)));
+                    command.leader_digest.iter().for_each(|of| self.comparison.compare(of));
+                }
+                self.apply_command(Term(id.leader_id.term), command, rows)
             }
             openraft::EntryPayload::Membership(membership) => {
                 self.apply_membership(&membership, rows);
                 self.applied.membership = StoredMembership::new(Some(id), membership);
                 Reply::default()
             }
+        };
+        self.digest.follow(&rows[before..]);
+        if is_tick {
+            self.comparison.record(id.index, self.digest.value());
         }
+        reply
     }
 
-    fn apply_command(&self, term: Term, bytes: Bytes, rows: &mut Vec<StateRowWrite>) -> Reply {
+    fn apply_command(
+        &self,
+        term: Term,
+        command: Result<v1::MetaCommand, CommandError>,
+        rows: &mut Vec<StateRowWrite>,
+    ) -> Reply {
         let mut state = self.view.write();
-        let decoded = v1::MetaCommand::decode(bytes)
-            .map_err(|error| CommandError::Malformed(error.to_string()));
-        let outcome = decoded.and_then(|command| commands::apply(&mut state, term, command));
+        let outcome = command.and_then(|command| commands::apply(&mut state, term, command));
         let outcome = match outcome {
             Ok((reply, effects)) => {
                 rows.extend(effects.rows);
@@ -181,11 +211,18 @@ impl RaftStateMachine<TypeConfig> for MetaMachine {
     ) -> Result<(), io::Error> {
         let dir = Arc::clone(&self.dir);
         let received_meta = meta.clone();
-        let (state, rows) = blocking(move || dir.install(received_meta, snapshot)).await?;
+        let (state, rows, digest) = blocking(move || {
+            let (state, rows) = dir.install(received_meta, snapshot)?;
+            let digest = RowDigest::of(&state)?;
+            Ok((state, rows, digest))
+        })
+        .await?;
         let applied =
             AppliedState { last: meta.last_log_id, membership: meta.last_membership.clone() };
         self.store.replace(rows, &applied).await?;
         self.applied = applied;
+        self.digest = digest;
+        self.comparison.clear();
         *self.view.write() = state;
         self.view.publish();
         tracing::info!(

@@ -125,12 +125,7 @@ impl Meta {
         let joiner = Arc::new(joiner);
         let slot = ReplicaSlot::default();
         let meta = MetaService::new(slot.clone(), Arc::clone(&joiner));
-        let admin = AdminService::new(
-            slot.clone(),
-            options.failure_timeout,
-            options.retention(),
-            options.problems.clone(),
-        );
+        let admin = AdminService::new(slot.clone(), options.retention());
         let hooks = HookService::new(slot.clone(), options.hook_kinds.clone());
         let cursors = CursorService::new(slot.clone());
         let (failed_tx, failed) = watch::channel(None);

@@ -3,18 +3,18 @@
 //! # Layout
 //!
 //! - `slot`: the node's replica, once it has one; `meta`: registration, heartbeats, the catalog;
-//!   `registration`: limits of registrations; `watch`: the stream of catalog changes; `admin`: tables, members, leaders; `members`: members of
-//!   group 0; `hooks`: configured hooks; `cursors`: positions of durable hooks; `status`: problems of the
-//!   cluster (pure).
+//!   `registration`: limits of registrations; `refused_calls`: calls that contradict the catalog; `watch`:
+//!   the stream of catalog changes; `admin`: tables, members, leaders; `members`: members of group 0;
+//!   `hooks`: configured hooks; `cursors`: positions of durable hooks.
 
 mod admin;
 mod cursors;
 mod hooks;
 mod members;
 mod meta;
+mod refused_calls;
 mod registration;
 mod slot;
-mod status;
 mod watch;
 
 pub(crate) use self::admin::AdminService;

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Creates the Python environment of the tests in the cache directory: moto (S3 endpoint), DuckDB and pyarrow (readers
-# of SSTs), and the Python client of this clone. Prints the interpreter's path.
+# Creates the Python environment of the tests in the cache directory: moto (S3 endpoint), DuckDB, pyarrow, Polars and
+# PyIceberg (readers of SSTs), and the Python client of this clone. Prints the interpreter's path.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 
-WANTED="moto[server]==5.2.5 duckdb==2.0.0 duckdb-cli==1.5.6 pyarrow==26.0.1 pandas==3.1.1 pytest==9.2.0
-    grpcio==1.85.1 grpcio-tools==1.85.1 setuptools==84.2.1"
+WANTED="moto[server]==5.2.5 duckdb==2.0.0 duckdb-cli==1.5.6 pyarrow==26.0.1 pandas==3.1.1 polars==2.1.0
+    pyiceberg==0.12.0 pytest==9.2.0 grpcio==1.85.1 grpcio-tools==1.85.1 setuptools==84.2.1"
 venv=$TIDEWATER_CACHE/venv
 stamp=$venv/.installed
 

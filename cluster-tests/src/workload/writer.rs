@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, new_null_array};
 use tidewater_client::{Client, ClientError, ClientOptions, TableWriter, WriterOptions};
 
 use crate::oracle::{Attempt, Outcome};
@@ -21,13 +21,18 @@ impl Writer {
     /// # Errors
     /// If no meta node answers or the table does not exist.
     pub async fn connect(options: ClientOptions, table: &str, number: i64) -> Result<Self> {
-        let explain = |error: ClientError| {
-            HarnessError::violated(format!("writer {number} cannot start: {error}"))
-        };
-        let client = Client::connect(options).await.map_err(explain)?;
+        let client = Client::connect(options).await.map_err(|error| explain(number, &error))?;
+        Self::of_client(&client, table, number).await
+    }
+
+    /// Uses a client that other writers share; `number` identifies the rows.
+    ///
+    /// # Errors
+    /// If the table does not exist.
+    pub async fn of_client(client: &Client, table: &str, number: i64) -> Result<Self> {
         // One lane: one write in flight, so that the outcome of each is its own.
         let options = WriterOptions { lanes: 1, queue_batches: 1, ..WriterOptions::default() };
-        let table = client.writer(table, options).await.map_err(explain)?;
+        let table = client.writer(table, options).await.map_err(|error| explain(number, &error))?;
         Ok(Self { number, table })
     }
 
@@ -44,14 +49,23 @@ impl Writer {
     fn batch(&self, first: i64, rows: i64, note: usize) -> Result<RecordBatch> {
         let serials = first..first + rows;
         let notes = serials.clone().map(|serial| note_text(self.number, serial, note));
-        let columns: Vec<ArrayRef> = vec![
+        let mut columns: Vec<ArrayRef> = vec![
             Arc::new(Int64Array::from_iter_values(serials.clone().map(|_| self.number))),
             Arc::new(Int64Array::from_iter_values(serials.clone())),
             Arc::new(StringArray::from_iter_values(notes)),
         ];
-        RecordBatch::try_new(self.table.table().schema.arrow(), columns)
+        let schema = self.table.table().schema.arrow();
+        // Columns that were added to the table.
+        let added = schema.fields().iter().skip(columns.len());
+        let rows = columns[0].len();
+        columns.extend(added.map(|field| new_null_array(field.data_type(), rows)));
+        RecordBatch::try_new(schema, columns)
             .map_err(|error| HarnessError::violated(format!("build rows: {error}")))
     }
+}
+
+fn explain(number: i64, error: &ClientError) -> HarnessError {
+    HarnessError::violated(format!("writer {number} cannot start: {error}"))
 }
 
 /// Returns a text that depends on the row and does not compress well.

@@ -9,6 +9,7 @@ use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use tidewater_client::{BulkLoader, Client, ClientOptions};
 use tidewater_cluster_tests::cluster::{Cluster, ClusterPlan};
 use tidewater_cluster_tests::direct::{NodeClient, expect_refusal};
+use tidewater_cluster_tests::metrics::Metrics;
 use tidewater_cluster_tests::{HarnessError, Result, wait};
 use tidewater_proto::v1::{self, Reason};
 use uuid::Uuid;
@@ -205,6 +206,22 @@ async fn region_publishes_load_atomically_and_abandons_expired_load() -> Result<
     let refused = expect_refusal(direct.end_load(end).await)?;
     if !refused.message.contains("abandoned") {
         return Err(HarnessError::violated(refused.message));
+    }
+    cluster.finish().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bulk_load_flushes_older_rows_and_counts_them() -> Result<()> {
+    let cluster = Cluster::start().await?;
+    create(&cluster, 1).await?;
+    load(&cluster, TABLE, &file(&cluster, 0..100, "old")?, &[]).await?;
+    load(&cluster, TABLE, &file(&cluster, 50..150, "new")?, &["--bulk"]).await?;
+    expect(&cluster, TABLE, Some("old"), 50).await?;
+    expect(&cluster, TABLE, Some("new"), 100).await?;
+    let owner = &cluster.data[cluster.owner(TABLE).await?];
+    let flushed = Metrics::fetch(owner.spec.listen).await?.sum("tidewater_flush_rows_total");
+    if flushed != 100 {
+        return Err(HarnessError::violated(format!("{flushed} rows flushed, expected 100")));
     }
     cluster.finish().await
 }

@@ -1,10 +1,12 @@
 //! Limits on what callers and their mistakes can do to nodes: connections, files, names, loads.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tidewater_cluster_tests::cluster::{Cluster, ClusterPlan, LOG_TABLE};
-use tidewater_cluster_tests::{HarnessError, Result, wait};
+use tidewater_cluster_tests::s3::python;
+use tidewater_cluster_tests::{HarnessError, Result, binary, command, wait};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
@@ -195,5 +197,57 @@ async fn jsonl_hook_without_a_hook_directory_is_refused() -> Result<()> {
         cluster.run_bare(&args).await?.status(2)?.expect_stderr(&["overlaps with"])?;
     }
     cluster.data[0].start().await?;
+    cluster.finish().await
+}
+
+/// Writes Parquet files into the current directory: rows whose name is one value of a dictionary, cells of
+/// 60 and 100 MB, and a page that is too large.
+const EXPANDING: &str = r#"
+import pyarrow as pa, pyarrow.parquet as pq
+def write(name, keys, value):
+    names = pa.DictionaryArray.from_arrays(pa.array(keys, pa.int32()), pa.array(["small", value]))
+    table = pa.table({"k": pa.array(range(len(keys)), pa.int64()), "v": names})
+    pq.write_table(table, name, compression="zstd", dictionary_pagesize_limit=1 << 30)
+write("good.parquet", [0] * 50000 + [1] * 40, "v" * (1 << 20))
+write("wide.parquet", [0] * 50000 + [1] * 200000, "v" * (20 << 20))
+write("cells.parquet", [0, 1, 1, 1, 1, 1, 1, 1, 1], "v" * (100 << 20))
+write("page.parquet", [1], "v" * (200 << 20))
+plain = pa.table({"k": pa.array(range(12), pa.int64()), "v": ["v" * (60 << 20)] * 12})
+pq.write_table(plain, "plain.parquet", compression="zstd", use_dictionary=False, write_statistics=False)
+"#;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn load_of_expanding_parquet_stays_within_memory() -> Result<()> {
+    let cluster = ClusterPlan::default().nodes(1, 1, 0).start().await?;
+    let create = ["table", "create", "t", "--columns", "k int64, v utf8", "--primary-key", "k"];
+    cluster.run(&create).await?.ok()?;
+    let directory = cluster.directory().to_owned();
+    let written = tokio::process::Command::new(python()?)
+        .args(["-c", EXPANDING])
+        .current_dir(&directory)
+        .output()
+        .await
+        .map_err(HarnessError::io("write Parquet files"))?;
+    assert!(written.status.success(), "{}", String::from_utf8_lossy(&written.stderr));
+    let load = async |args: &[&str], name: &str| {
+        let file = directory.join(name).display().to_string();
+        assert!(std::fs::metadata(&file).unwrap().len() < 2 << 20, "{name} is large");
+        let binary = binary::tidewater()?.display().to_string();
+        let args = [&["--data=1000000000", &binary, "load", "t", &file], args].concat();
+        let env = [("TIDEWATER_META".to_owned(), cluster.meta_addresses().join(","))];
+        command::run(Path::new("prlimit"), &args, &env).await
+    };
+    for (name, words) in [
+        ("wide.parquet", ["row 50001", "nothing was written"]),
+        ("cells.parquet", ["row 2", "nothing was written"]),
+        ("plain.parquet", ["column v", "the maximum is 134217728"]),
+        ("page.parquet", ["column v", "the maximum is 134217728"]),
+    ] {
+        let refused = load(&[], name).await?.status(1)?.expect_stderr(&words)?;
+        println!("{name}: {}", refused.stderr.trim());
+        assert_eq!(cluster.count("t").await?, 0, "{name}");
+    }
+    load(&[], "good.parquet").await?.ok()?;
+    assert_eq!(cluster.count("t").await?, 50_040);
     cluster.finish().await
 }

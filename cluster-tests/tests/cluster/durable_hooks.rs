@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tidewater_cluster_tests::cluster::{Cluster, ClusterPlan, LOG_TABLE};
+use tidewater_cluster_tests::metrics::Metrics;
 use tidewater_cluster_tests::node::Signal;
 use tidewater_cluster_tests::workload::{LoadOptions, Workload};
 use tidewater_cluster_tests::{HarnessError, Result, wait};
 
+use crate::garbage::data_files;
 use crate::support::{SETTLED_WITHIN, live_files, wait_until_replicas_agree};
 
 fn violated<T>(what: String) -> Result<T> {
@@ -88,6 +90,72 @@ async fn current_version(cluster: &Cluster, region: u64) -> Result<u64> {
     let output =
         cluster.run(&["region", "manifest", &region.to_string(), "--output", "json"]).await?;
     Ok(output.ok()?.json()?["state"]["version"].as_u64().unwrap_or(0))
+}
+
+/// Writes and compacts rows; returns the files that the compaction has replaced.
+async fn replaced_files(cluster: &Cluster) -> Result<BTreeSet<String>> {
+    let csv = cluster.directory().join("rows.csv");
+    for note in ["first", "second"] {
+        let rows: String = (0..100).map(|serial| format!("1,{serial},{note}\n")).collect();
+        std::fs::write(&csv, format!("writer,serial,note\n{rows}"))
+            .map_err(HarnessError::io("write rows"))?;
+        cluster.run(&["load", LOG_TABLE, &csv.to_string_lossy()]).await?.ok()?;
+        cluster.flush(LOG_TABLE).await?.ok()?;
+    }
+    let before: BTreeSet<String> = live_files(cluster, LOG_TABLE).await?.into_iter().collect();
+    cluster.run(&["region", "compact", "--table", LOG_TABLE]).await?.ok()?;
+    let live: BTreeSet<String> = live_files(cluster, LOG_TABLE).await?.into_iter().collect();
+    let replaced: BTreeSet<String> = before.difference(&live).cloned().collect();
+    if replaced.len() < 2 {
+        return violated(format!("the compaction replaced {replaced:?}"));
+    }
+    Ok(replaced)
+}
+
+async fn collect_garbage(cluster: &Cluster) -> Result<Value> {
+    cluster.run(&["gc", "--output", "json"]).await?.ok()?.json()
+}
+
+/// Collects garbage until all of these files are deleted.
+async fn wait_until_deleted(cluster: &Cluster, files: &BTreeSet<String>) -> Result<()> {
+    wait::until("garbage collection deletes the replaced files", SETTLED_WITHIN, || async {
+        let report = collect_garbage(cluster).await.map_err(|error| error.to_string())?;
+        let stored = data_files(cluster).map_err(|error| error.to_string())?;
+        if files.is_disjoint(&stored) { Ok(()) } else { Err(report.to_string()) }
+    })
+    .await
+}
+
+/// Collects garbage several times; fails if one of these files is deleted.
+async fn expect_kept(cluster: &Cluster, files: &BTreeSet<String>) -> Result<()> {
+    let mut report = Value::Null;
+    for _ in 0..4 {
+        // Longer than the grace period.
+        tokio::time::sleep(Duration::from_millis(1_500)).await;
+        report = collect_garbage(cluster).await?;
+        if !files.is_subset(&data_files(cluster)?) {
+            return violated(format!("files that a hook awaits were deleted: {report}"));
+        }
+    }
+    if report["kept_because"]["awaited"].as_u64() < Some(files.len() as u64) {
+        return violated(format!("the report does not count awaited files: {report}"));
+    }
+    let metrics = Metrics::fetch(cluster.data[0].spec.listen).await?;
+    let awaited = metrics.sum("tidewater_gc_awaited_objects");
+    if awaited < files.len() as u64 {
+        return violated(format!("{awaited} awaited objects are counted"));
+    }
+    Ok(())
+}
+
+async fn pause(cluster: &Cluster, name: &str) -> Result<()> {
+    cluster.run(&["hook", "pause", name]).await?.ok()?;
+    wait::until("the hook is paused", SETTLED_WITHIN, || async {
+        let hook = find_hook(cluster, name).await.map_err(|error| error.to_string())?;
+        let hook = hook.ok_or("the hook is not listed")?;
+        if hook["state"] == "paused" { Ok(()) } else { Err(hook.to_string()) }
+    })
+    .await
 }
 
 async fn wait_for_all_versions(cluster: &Cluster, path: &Path, region: u64) -> Result<Vec<Value>> {
@@ -188,13 +256,7 @@ async fn garbage_collection_keeps_versions_awaited_by_durable_hooks() -> Result<
     cluster.flush(LOG_TABLE).await?.ok()?;
     let path = add(&cluster, "audit", &["--from", "1"]).await?;
     wait_for_all_versions(&cluster, &path, region).await?;
-    cluster.run(&["hook", "pause", "audit"]).await?.ok()?;
-    wait::until("the hook is paused", SETTLED_WITHIN, || async {
-        let hook = find_hook(&cluster, "audit").await.map_err(|error| error.to_string())?;
-        let hook = hook.ok_or("the hook is not listed")?;
-        if hook["state"] == "paused" { Ok(()) } else { Err(hook.to_string()) }
-    })
-    .await?;
+    pause(&cluster, "audit").await?;
     let load = Workload::start(&cluster, LoadOptions::default()).await?;
     // Flush beyond the next checkpoint, which covers versions that the hook has not received.
     let before = current_version(&cluster, region).await?;
@@ -328,6 +390,54 @@ async fn lagging_durable_hook_restarts_with_the_live_files() -> Result<()> {
     let by_calls = live_by_calls(&calls);
     if by_calls != live {
         return violated(format!("{by_calls:?} called, {live:?} live"));
+    }
+    cluster.finish().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn replaced_files_stay_until_durable_hook_receives_removal() -> Result<()> {
+    let plan = ClusterPlan::default().nodes(1, 1, 0).env("TIDEWATER_GC_GRACE", "1s");
+    let cluster = plan.start().await?;
+    cluster.create_log_table().await?;
+    let region = cluster.region(LOG_TABLE).await?.region_id;
+    cluster.flush(LOG_TABLE).await?.ok()?;
+    let path = add(&cluster, "audit", &["--from", "1"]).await?;
+    wait_for_all_versions(&cluster, &path, region).await?;
+    pause(&cluster, "audit").await?;
+    let replaced = replaced_files(&cluster).await?;
+    expect_kept(&cluster, &replaced).await?;
+    cluster.run(&["hook", "resume", "audit"]).await?.ok()?;
+    let calls = wait_for_all_versions(&cluster, &path, region).await?;
+    let named: BTreeSet<String> = calls.iter().flat_map(paths).collect();
+    if !replaced.is_subset(&named) {
+        return violated(format!("no call names all of {replaced:?}"));
+    }
+    wait_until_deleted(&cluster, &replaced).await?;
+
+    // A removed hook awaits nothing.
+    pause(&cluster, "audit").await?;
+    let replaced = replaced_files(&cluster).await?;
+    expect_kept(&cluster, &replaced).await?;
+    cluster.run(&["hook", "remove", "audit"]).await?.ok()?;
+    wait_until_deleted(&cluster, &replaced).await?;
+    cluster.finish().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hook_paused_beyond_its_limit_keeps_no_files() -> Result<()> {
+    let plan = ClusterPlan::default().nodes(1, 1, 0).env("TIDEWATER_GC_GRACE", "1s");
+    let cluster = plan.env("TIDEWATER_HOOK_RETENTION", "15s").start().await?;
+    cluster.create_log_table().await?;
+    let region = cluster.region(LOG_TABLE).await?.region_id;
+    cluster.flush(LOG_TABLE).await?.ok()?;
+    let path = add(&cluster, "audit", &["--from", "1"]).await?;
+    wait_for_all_versions(&cluster, &path, region).await?;
+    pause(&cluster, "audit").await?;
+    let replaced = replaced_files(&cluster).await?;
+    wait_until_deleted(&cluster, &replaced).await?;
+    let hook = find_hook(&cluster, "audit").await?.unwrap_or_default();
+    if hook["state"] != "paused" || hook["lag"].as_u64() < Some(3) {
+        return violated(format!("the hook does not show its lag: {hook}"));
     }
     cluster.finish().await
 }

@@ -8,10 +8,10 @@ use tidewater_cluster_tests::cluster::{Cluster, ClusterPlan, LOG_TABLE};
 use tidewater_cluster_tests::workload::{LoadOptions, Workload};
 use tidewater_cluster_tests::{HarnessError, Result, wait};
 
-use crate::support::{SETTLED_WITHIN, conclude, live_files};
+use crate::support::{SETTLED_WITHIN, conclude, live_files, wait_for_kind};
 
 /// Returns the data files in the store, relative to its root.
-fn data_files(cluster: &Cluster) -> Result<BTreeSet<String>> {
+pub(crate) fn data_files(cluster: &Cluster) -> Result<BTreeSet<String>> {
     let root = cluster.objects();
     let mut found = BTreeSet::new();
     let mut directories = vec![root.clone()];
@@ -171,6 +171,8 @@ async fn region_that_lost_deltas_keeps_its_files() -> Result<()> {
     if data_files(&cluster)? != files || !unreadable.contains("has recorded version") {
         return Err(HarnessError::violated(format!("garbage collection did not stop: {report}")));
     }
+    let region = cluster.region("t").await?.region_id;
+    wait_for_kind(&cluster, "garbage_spared", |problem| problem["region_id"] == region).await?;
     let file = cluster.directory().join("rows.csv");
     std::fs::write(&file, "k\n4\n").map_err(HarnessError::io("a csv file"))?;
     cluster.run(&["load", "t", &file.display().to_string()]).await?.ok()?;
@@ -185,6 +187,8 @@ async fn region_that_lost_deltas_keeps_its_files() -> Result<()> {
         std::fs::rename(saved(path), path).map_err(HarnessError::io("move a delta back"))?;
     }
     cluster.flush("t").await?.ok()?;
+    cluster.run(&["gc"]).await?.ok()?;
+    cluster.wait_until_healthy().await?;
     let count = cluster.run(&["scan", "t", "--count", "--output", "json"]).await?.ok()?.json()?;
     if count.to_string().contains('4') {
         Ok(())

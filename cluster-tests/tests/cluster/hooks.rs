@@ -38,6 +38,25 @@ async fn load(cluster: &Cluster, writer: u32) -> Result<()> {
     Ok(())
 }
 
+/// Checks table, incarnation, schema and column statistics of a call with one file of `load`.
+fn check_file_fields(line: &Value) {
+    assert_eq!((&line["table"], &line["schema"]["version"]), (&LOG_TABLE.into(), &1.into()));
+    assert!(
+        line["table_id"].as_u64() > Some(0) && line["incarnation"].as_u64() > Some(0),
+        "{line}"
+    );
+    let columns = &line["files"][0]["columns"];
+    let names = line["schema"]["columns"].as_array().expect("columns");
+    let names: Vec<&str> = names.iter().filter_map(|column| column["name"].as_str()).collect();
+    assert_eq!(names, ["writer", "serial", "note"]);
+    let serial = &columns[1];
+    assert_eq!(
+        (&serial["id"], &serial["min"], &serial["max"]),
+        (&2.into(), &"0".into(), &"99".into())
+    );
+    assert_eq!((&serial["nulls"], &columns[2]["max"]), (&0.into(), &"n".into()));
+}
+
 async fn hook_list(cluster: &Cluster) -> Result<Value> {
     cluster.run(&["hook", "list", "--output", "json"]).await?.ok()?.json()
 }
@@ -68,11 +87,14 @@ async fn jsonl_hook_reports_every_file_of_every_flush() -> Result<()> {
     assert_eq!(file_ids(&written), live);
     assert_eq!(file_ids(&updated), live);
     let owner = cluster.node_id(&cluster.data[cluster.owner(LOG_TABLE).await?].spec).await?;
+    written.iter().for_each(check_file_fields);
     let mut last = 0;
     for line in &updated {
         assert_eq!((&line["hook"], &line["manifest"]), (&"audit".into(), &"live".into()));
         assert_eq!((&line["node_role"], &line["node_id"]), (&"data".into(), &owner.into()));
         assert_eq!(line["region_id"].to_string(), region);
+        check_file_fields(line);
+        assert!(line["author"]["owner"].is_string(), "{line}");
         let version = line["manifest_version"].as_u64().expect("a version");
         assert!(version > last, "{line}");
         last = version;

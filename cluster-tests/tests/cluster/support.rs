@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use serde_json::Value;
 use tidewater_cluster_tests::cluster::{Cluster, LOG_TABLE};
 use tidewater_cluster_tests::oracle::Verdict;
 use tidewater_cluster_tests::workload::Workload;
 use tidewater_cluster_tests::{HarnessError, Result, wait};
+use tidewater_common::clock::{Clock, SystemClock};
 
 /// Limit for replicas to catch up with the leader, with a margin for a busy machine.
 pub(crate) const SETTLED_WITHIN: Duration = Duration::from_secs(60);
@@ -52,6 +54,38 @@ pub(crate) async fn wait_for_problem(cluster: &Cluster, words: &str, listed: boo
         if found == listed { Ok(()) } else { Err(status["problems"].to_string()) }
     })
     .await
+}
+
+/// Waits until `cluster status` lists a problem of this kind that `is_expected` accepts. Verifies that the
+/// problem has a time in the past and a remedy, and that the exit status says that there is a problem.
+pub(crate) async fn wait_for_kind(
+    cluster: &Cluster,
+    kind: &str,
+    is_expected: impl Fn(&Value) -> bool,
+) -> Result<Value> {
+    let what = format!("cluster status lists a problem of kind {kind}");
+    let problem = wait::until(&what, SETTLED_WITHIN, || async {
+        let output = cluster.run(&["cluster", "status", "--output", "json"]).await;
+        let output = output.map_err(|error| error.to_string())?;
+        let status = output.json().map_err(|error| error.to_string())?;
+        let problems = status["problem_details"].as_array().ok_or_else(|| status.to_string())?;
+        let is_wanted = |problem: &&Value| problem["kind"] == kind && is_expected(problem);
+        match problems.iter().find(is_wanted) {
+            Some(problem) if output.status == Some(5) => Ok(problem.clone()),
+            Some(_) => Err(format!("exit status {:?} with a problem", output.status)),
+            None => Err(status["problem_details"].to_string()),
+        }
+    })
+    .await?;
+    // Replicated time may differ a little from this machine's clock.
+    let now_ms = SystemClock.now_ms() + 2_000;
+    let since_ms = problem["since_ms"].as_u64();
+    let has_time = since_ms.is_some_and(|since| since <= now_ms && since + 3_600_000 > now_ms);
+    let has_remedy = problem["remedy"].as_str().is_some_and(|remedy| !remedy.is_empty());
+    if has_time && has_remedy {
+        return Ok(problem);
+    }
+    Err(HarnessError::violated(format!("at {now_ms}, without time or remedy: {problem}")))
 }
 
 /// Verifies that the peak memory of every data node, including the pages of its binary, is within the

@@ -16,7 +16,7 @@ fn with_new_id(job: &CompactionJob) -> CompactionJob {
 
 #[tokio::test]
 async fn job_and_its_files_run_once_at_a_time() {
-    let jobs = JobTable::new(Capacity { slots: 4, memory_bytes: 1 << 30 });
+    let jobs = JobTable::new(JobCapacity { slots: 4, sub_jobs: 4, memory_bytes: 1 << 30 });
     let first = job().await;
     let slot = start(&jobs, &first).unwrap();
     assert_eq!((slot.job.number, slot.job.source, slot.job.limits.parallelism), (2, SOURCE, 1));
@@ -37,12 +37,12 @@ async fn job_and_its_files_run_once_at_a_time() {
     drop(slot);
     assert!(jobs.check(overlapping.job_id, overlapping.dir, &reference).is_ok());
     drop((start(&jobs, &overlapping).unwrap(), other));
-    assert_eq!(jobs.in_use(), InUse::default());
+    assert_eq!(jobs.in_use(), JobsInUse::default());
 }
 
 #[tokio::test]
 async fn unwritten_bytes_of_jobs_count_against_the_disk() {
-    let jobs = JobTable::new(Capacity { slots: 4, memory_bytes: 1 << 30 });
+    let jobs = JobTable::new(JobCapacity { slots: 4, sub_jobs: 4, memory_bytes: 1 << 30 });
     let first = job().await;
     let _slot = start(&jobs, &first).unwrap();
     assert_eq!(jobs.in_use().unwritten_bytes, first.bytes());
@@ -58,7 +58,7 @@ async fn unwritten_bytes_of_jobs_count_against_the_disk() {
 
 #[tokio::test]
 async fn first_cause_of_an_early_end_is_recorded() {
-    let jobs = JobTable::new(Capacity { slots: 1, memory_bytes: 1 << 30 });
+    let jobs = JobTable::new(JobCapacity { slots: 1, sub_jobs: 1, memory_bytes: 1 << 30 });
     let first = job().await;
     let slot = start(&jobs, &first).unwrap();
     assert_eq!(slot.job.ended_by(), None);

@@ -4,9 +4,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tidewater_common::clock::Clock;
+use tidewater_common::problem::{Problem, ProblemHistory};
 use tidewater_common::problems::ProcessProblems;
-use tidewater_proto::v1::{HeartbeatRequest, NodeRole, Reason};
+use tidewater_proto::v1::{HeartbeatRequest, NodeCondition, NodeRole, ProblemKind, Reason};
 use tidewater_rpc::MetaLink;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
@@ -23,6 +25,8 @@ pub(super) struct HeartbeatLoop {
     pub(super) address: String,
     /// Problems of the process.
     pub(super) problems: ProcessProblems,
+    /// Begin of the node's problems.
+    pub(super) history: Mutex<ProblemHistory>,
     pub(super) interval: Duration,
     /// Notified to send a heartbeat immediately.
     pub(super) beat_now: Arc<Notify>,
@@ -79,35 +83,41 @@ impl HeartbeatLoop {
 
     async fn request(&self) -> HeartbeatRequest {
         let load = self.context.load().await;
-        let mut problems = self.problems.list();
-        problems.extend(node_problems(&self.context, load.disk_free_bytes));
+        let mut current = self.problems.list();
+        current.extend(node_problems(&self.context, load.disk_free_bytes));
+        let now = Instant::now().into_std();
+        let lasting = self.history.lock().record(current, now, 0);
+        let lasting: Vec<Problem> = lasting.into_iter().map(Problem::from).collect();
         HeartbeatRequest {
             cluster_id: self.context.cluster.to_string(),
             node_id: self.context.node.get(),
             role: NodeRole::Compactor.into(),
             address: self.address.clone(),
-            problems,
+            problems: lasting.iter().map(|problem| problem.detail.clone()).collect(),
+            conditions: lasting.iter().map(NodeCondition::from).collect(),
             clock_ms: self.context.clock.wall_ms(),
             hooks: hooks::reports(self.context.sets.status()),
             compactor: Some(load),
             groups: Vec::new(),
+            // A compactor is a new node at each start.
+            boot: 0,
         }
     }
 }
 
 /// Returns the problems of the node; `room`: free bytes of a local object store.
-fn node_problems(context: &CompactorContext, room: Option<u64>) -> Vec<String> {
+fn node_problems(context: &CompactorContext, room: Option<u64>) -> Vec<Problem> {
     let mut problems = Vec::new();
     if let Err(difference) = context.clock.check() {
-        problems.push(format!(
+        let detail = format!(
             "its clock is {difference}: it accepts no jobs until the clock is synchronized (NTP)"
-        ));
+        );
+        problems.push(Problem::new(ProblemKind::ClockDiffers, detail));
     }
     if room == Some(0) {
-        problems.push(
-            "the disk of the object store is full: no jobs are accepted until there is room"
-                .to_owned(),
-        );
+        let detail =
+            "the disk of the object store is full: no jobs are accepted until there is room";
+        problems.push(Problem::new(ProblemKind::DiskFull, detail));
     }
     problems
 }

@@ -3,6 +3,7 @@ use std::task::{Context, Wake, Waker};
 
 use parking_lot::Mutex;
 use tidewater_common::ids::{Epoch, ManifestVersion, NodeId};
+use tidewater_region_engine::compaction::admission::JobCapacity;
 use tidewater_region_engine::compaction::{CompactionLimits, Scope};
 use tidewater_region_engine::layout::RegionObject;
 use tidewater_region_engine::storage::Operation;
@@ -10,12 +11,11 @@ use tidewater_region_engine::storage::testing::{Fault, FaultyStore};
 use tokio::time::Instant;
 
 use super::*;
-use crate::admission::Capacity;
 use crate::jobs::JobTable;
 use crate::testing::{job, plan, region};
 
 async fn slot() -> (Arc<JobTable>, JobSlot) {
-    let jobs = JobTable::new(Capacity { slots: 1, memory_bytes: 1 << 30 });
+    let jobs = JobTable::new(JobCapacity { slots: 1, sub_jobs: 1, memory_bytes: 1 << 30 });
     let requested = CompactionLimits { parallelism: 1, memory_bytes: u64::MAX };
     let slot = jobs.start(&job().await, requested, None, (1, NodeId(101)), Instant::now()).unwrap();
     (jobs, slot)

@@ -7,6 +7,7 @@ use tidewater_common::ids::{Epoch, GroupId, OwnerEpoch, Term};
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::compaction::v1::{OpenCompactionRegionRequest, OpenCompactionRegionResponse};
 use tidewater_proto::v1::Reason;
+use tidewater_region_engine::compaction::admission::AdmissionError;
 use tidewater_region_engine::compaction::{
     self, CompactionLimits, CompactionRegion, OpenError, open_compaction_region,
 };
@@ -16,7 +17,6 @@ use tokio::time::Instant;
 use tracing::info;
 use uuid::Uuid;
 
-use crate::admission::AdmissionError;
 use crate::context::CompactorContext;
 use crate::meters;
 
@@ -108,6 +108,7 @@ fn parse(
         since: Epoch(request.since),
         limits: CompactionLimits { parallelism, memory_bytes },
         hooks: plugins,
+        table_name: Some(request.table_name).filter(|name| !name.is_empty()),
     })
 }
 
@@ -129,6 +130,17 @@ mod tests {
             let request = OpenCompactionRegionRequest { parallelism, memory_bytes, ..good.clone() };
             assert_eq!(parse(request, 3).unwrap().limits, expected);
         }
+        world.stopped().await;
+    }
+
+    #[tokio::test]
+    async fn table_name_of_older_owners_is_unknown() {
+        let world = CompactorFixture::new().await;
+        let region = world.small_region(9).await;
+        let good = world.open_request(&region, 1);
+        let named = OpenCompactionRegionRequest { table_name: "flights".into(), ..good.clone() };
+        assert_eq!(parse(named, 3).unwrap().table_name.as_deref(), Some("flights"));
+        assert_eq!(parse(good, 3).unwrap().table_name, None);
         world.stopped().await;
     }
 }

@@ -125,7 +125,7 @@ impl App {
         match self.command {
             Command::Standalone(options) => Box::pin(commands::standalone::run(options)).await,
             Command::Meta(options) => commands::meta::run(options).await,
-            Command::Data(options) => commands::data::run(options).await,
+            Command::Data(options) => Box::pin(commands::data::run(options)).await,
             Command::Compactor(options) => commands::compactor::run(options).await,
             Command::Table(table) => table.run().await,
             Command::Load(options) => commands::load::run(options).await,

@@ -77,7 +77,7 @@ impl Failure {
     /// Prints the message on stderr and returns the exit status.
     pub(crate) fn report(&self) -> ExitCode {
         if self.exit != Exit::OutputClosed {
-            crate::output::note(&format!("error: {}", self.message));
+            crate::output::terminal::note(&format!("error: {}", self.message));
         }
         ExitCode::from(self.exit.status())
     }

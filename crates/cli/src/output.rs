@@ -56,15 +56,6 @@ pub(crate) fn drawn(text: &str) -> Result<(), Failure> {
         .map_err(|error| Failure::writing("the output", &error))
 }
 
-/// Prints a line on stderr.
-pub(crate) fn note(text: &str) {
-    if io::stderr().is_terminal() {
-        eprintln!("{}", printable(text));
-    } else {
-        eprintln!("{text}");
-    }
-}
-
 /// Serializes a value as JSON.
 pub(crate) fn json<T: Serialize + ?Sized>(value: &T) -> Result<String, Failure> {
     serde_json::to_string(value)

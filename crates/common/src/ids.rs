@@ -72,6 +72,11 @@ integer_id! {
     Incarnation(u64)
 }
 integer_id! {
+    /// Number of a start of a node: counted in its data directory, from 1. 0: a process of a release that
+    /// does not count its starts.
+    BootNumber(u64)
+}
+integer_id! {
     /// Index of an entry in a group's log; the first entry has index 0.
     LogIndex(u64)
 }
@@ -99,6 +104,11 @@ integer_id! {
 impl GroupId {
     /// The group of the meta nodes.
     pub const META: GroupId = GroupId(0);
+}
+
+impl Incarnation {
+    /// The incarnation of a cluster that was never restored.
+    pub const FIRST: Incarnation = Incarnation(1);
 }
 
 impl ManifestVersion {

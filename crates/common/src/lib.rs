@@ -1,4 +1,4 @@
-//! Types shared by every part of Tidewater, without any I/O.
+//! Types shared by every part of Tidewater, without any I/O except [`file`].
 //!
 //! # Layout
 //!
@@ -7,20 +7,28 @@
 //! - [`keys`]: order-preserving row keys, ranges of them, sorting.
 //! - [`metric`]: descriptions of metrics.
 //! - [`rows`]: record batches as encoded on the wire and in the log.
+//! - [`agreed_limits`]: limits that meta nodes and data nodes share.
 //! - [`backoff`]: waits between attempts.
 //! - [`clock`]: the wall clock as a trait, passed in by the caller.
+//! - [`file`]: reads of whole files, with a limit.
+//! - [`problem`]: problems for operators; [`problem_kind`]: their kinds, with meaning and remedy;
+//!   [`problems`]: those of a process.
 //! - [`log_rate`]: bounded rate of log lines about input of other processes.
 //! - [`header`]: the intended receiver of a call between nodes.
 //! - [`refusal`]: the RPC error, the one error type on the wire, and its mapping to a gRPC status.
 
+pub mod agreed_limits;
 pub mod backoff;
 pub mod clock;
 pub mod disk;
+pub mod file;
 pub mod header;
 pub mod ids;
 pub mod keys;
 pub mod log_rate;
 pub mod metric;
+pub mod problem;
+pub mod problem_kind;
 pub mod problems;
 pub mod quote;
 pub mod reason;

@@ -142,6 +142,7 @@ pub const fn facts(reason: Reason) -> Facts {
         Reason::TableBusy => facts(NoEffect, Code::Aborted, Stop, Conflict),
         Reason::VersionGone => facts(NoEffect, Code::NotFound, Stop, NotFound),
         Reason::LoadEnded => facts(NoEffect, Code::Aborted, Stop, Conflict),
+        Reason::DirectoryCopied => facts(NoEffect, Code::FailedPrecondition, Stop, Conflict),
         Reason::ClockDiffers => facts(NoEffect, Code::Unavailable, FindLeader, Unavailable),
         Reason::CatalogBehind => facts(NoEffect, Code::Unavailable, Repeat, Unavailable),
         // Capacity.

@@ -129,10 +129,28 @@ fn append(
 #[cfg(test)]
 mod tests {
     use serde_json::json;
-    use tidewater_common::ids::{FileId, NodeId, OwnerEpoch, RegionId};
-    use tidewater_region_engine::hooks::{FilesRemoved, RegionRole, RemovalReason};
+    use tidewater_common::ids::*;
+    use tidewater_region_engine::hooks::{
+        EventSource, FilesRemoved, HookEvent, RegionEvent, RegionRole, RegionSnapshot,
+        RemovalReason,
+    };
+    use tidewater_region_engine::layout::RegionDir;
+    use tidewater_region_engine::manifest::ManifestState;
 
     use super::*;
+
+    fn region_dir(region: u64) -> RegionDir {
+        let region_id = RegionId(region);
+        RegionDir { table_id: TableId(3), region_id, incarnation: Incarnation(1) }
+    }
+
+    fn event(region: u64, event: HookEvent) -> RegionEvent {
+        RegionEvent { source: EventSource::new(region_dir(region)), event }
+    }
+
+    fn files_removed(region: u64, removed: &FilesRemoved) -> RegionEvent {
+        event(region, HookEvent::FilesRemoved(removed.clone()))
+    }
 
     fn make(root: &Path, path: &Path, durable: bool) -> Result<RegionHookRef, String> {
         let access = HookAccess::new(Some(root), None, false, &[]).unwrap();
@@ -174,7 +192,7 @@ mod tests {
         let audit = make(&root, &root.join("audit"), false).unwrap();
         std::os::unix::fs::symlink(&identity, root.join("audit")).unwrap();
         let removed = FilesRemoved { files: Vec::new(), reason: RemovalReason::Drop };
-        let error = audit.on_files_removed(RegionId(1), &removed).await.unwrap_err();
+        let error = audit.on_event(&files_removed(1, &removed)).await.unwrap_err();
         assert!(error.to_string().contains("is not a regular file"), "{error}");
         assert!(!identity.exists());
     }
@@ -191,24 +209,25 @@ mod tests {
         let hook = hook(&path);
         let file = FileId(Default::default());
         let removed = FilesRemoved { files: vec![file], reason: RemovalReason::Compaction };
-        hook.on_files_removed(RegionId(7), &removed).await.unwrap();
+        hook.on_event(&files_removed(7, &removed)).await.unwrap();
         let epoch = OwnerEpoch::default();
-        hook.on_region_role_changed(RegionId(7), RegionRole::Follower, RegionRole::Leader, epoch)
-            .await
-            .unwrap();
+        let (old, new) = (RegionRole::Follower, RegionRole::Leader);
+        hook.on_event(&event(7, HookEvent::RoleChanged { old, new, epoch })).await.unwrap();
         assert_eq!(
             lines(&path),
             [
                 json!({
-                    "hook": "audit", "event": "files_removed", "region_id": 7,
-                    "node_role": "data", "node_id": 101, "manifest_version": null,
-                    "manifest": null, "actions": [], "files": [{ "file_id": file }],
+                    "hook": "audit", "event": "files_removed", "table_id": 3, "table": null,
+                    "region_id": 7, "incarnation": 1, "node_role": "data", "node_id": 101,
+                    "manifest_version": null, "manifest": null, "author": null,
+                    "schema": null, "actions": [], "files": [{ "file_id": file }],
                     "reason": "compaction",
                 }),
                 json!({
-                    "hook": "audit", "event": "region_role_changed", "region_id": 7,
-                    "node_role": "data", "node_id": 101, "manifest_version": null,
-                    "manifest": null, "actions": [], "files": [],
+                    "hook": "audit", "event": "region_role_changed", "table_id": 3, "table": null,
+                    "region_id": 7, "incarnation": 1, "node_role": "data", "node_id": 101,
+                    "manifest_version": null, "manifest": null, "author": null,
+                    "schema": null, "actions": [], "files": [],
                     "old_role": "follower", "new_role": "leader", "owner_epoch": "0.0",
                 }),
             ]
@@ -217,25 +236,20 @@ mod tests {
 
     #[tokio::test]
     async fn bootstrap_record_contains_version_and_files() {
-        use tidewater_common::ids::{Incarnation, ManifestVersion, TableId};
-        use tidewater_region_engine::hooks::RegionSnapshot;
-        use tidewater_region_engine::layout::RegionDir;
-        use tidewater_region_engine::manifest::ManifestState;
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("hooks.jsonl");
-        let region_dir =
-            RegionDir { table_id: TableId(3), region_id: RegionId(7), incarnation: Incarnation(1) };
-        let mut state = ManifestState::empty(region_dir);
+        let mut state = ManifestState::empty(region_dir(7));
         state.version = ManifestVersion(12);
         let hook = make(dir.path(), &path, true).unwrap();
         let snapshot = RegionSnapshot::new(Arc::new(state));
-        hook.on_bootstrap(RegionId(7), &snapshot).await.unwrap();
+        hook.on_event(&event(7, HookEvent::Bootstrap(snapshot))).await.unwrap();
         assert_eq!(
             lines(&path),
             [json!({
-                "hook": "audit", "event": "bootstrap", "region_id": 7, "node_role": "data",
-                "node_id": 101, "manifest_version": 12, "manifest": null, "actions": [],
-                "files": [], "dropped": false,
+                "hook": "audit", "event": "bootstrap", "table_id": 3, "table": null,
+                "region_id": 7, "incarnation": 1, "node_role": "data", "node_id": 101,
+                "manifest_version": 12, "manifest": null, "author": null, "schema": null,
+                "actions": [], "files": [], "range": null, "dropped": false,
             })]
         );
     }
@@ -251,7 +265,7 @@ mod tests {
             let removed = removed.clone();
             tokio::spawn(async move {
                 for _ in 0..20 {
-                    hook.on_files_removed(RegionId(number), &removed).await.unwrap();
+                    hook.on_event(&files_removed(number, &removed)).await.unwrap();
                 }
             })
         });
@@ -267,13 +281,13 @@ mod tests {
         let path = dir.path().join("hooks.jsonl");
         let audit = hook(&path);
         let removed = FilesRemoved { files: Vec::new(), reason: RemovalReason::Drop };
-        audit.on_files_removed(RegionId(1), &removed).await.unwrap();
+        audit.on_event(&files_removed(1, &removed)).await.unwrap();
         std::fs::rename(&path, dir.path().join("old")).unwrap();
-        audit.on_files_removed(RegionId(2), &removed).await.unwrap();
+        audit.on_event(&files_removed(2, &removed)).await.unwrap();
         assert_eq!(lines(&path)[0]["region_id"], 2);
         let missing = dir.path().join("missing/hooks.jsonl");
         let audit = make(dir.path(), &missing, false).unwrap();
-        let error = audit.on_files_removed(RegionId(3), &removed).await.unwrap_err();
+        let error = audit.on_event(&files_removed(3, &removed)).await.unwrap_err();
         assert!(error.to_string().starts_with(missing.to_str().unwrap()), "{error}");
     }
 

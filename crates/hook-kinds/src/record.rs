@@ -1,31 +1,46 @@
-//! Calls as JSON records. Every record begins with the same nine fields; fields that do not apply
-//! to a call are null or empty. Field names are stable.
+//! Events as JSON records. Every record begins with the same fields; those that an event does not have
+//! are null or empty. Field names are stable: fields are added, and never changed or removed.
+//! `docs/hook-records.md` describes them.
 
 use serde_json::{Map, Value, json};
-use tidewater_common::ids::{OwnerEpoch, RegionId};
+use tidewater_region_engine::file_meta::FileMeta;
 use tidewater_region_engine::hooks::{
-    FilesRemoved, GcPass, HookHome, ManifestKind, RegionMetaActionList, RegionRole, RegionSnapshot,
-    SstFileInfo,
+    ColumnSummary, FilesRemoved, GcPass, HookEvent, HookHome, ManifestKind, RegionEvent,
+    RegionMetaActionList, RegionSnapshot,
 };
-use tidewater_region_engine::manifest::json::{action_json, file_json};
+use tidewater_region_engine::manifest::json::{
+    action_json, author_json, file_json, range_json, schema_json,
+};
 
 /// One call of a hook, as passed to a [`RecordSink`](crate::record_hook::RecordSink).
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Record(Map<String, Value>);
 
 impl Record {
-    /// Creates a record with the common fields.
-    pub(crate) fn new(hook: &str, home: HookHome, event: &'static str, region: RegionId) -> Self {
+    /// Creates the record of an event. `columns`: the statistics of the event's files, in their order.
+    pub(crate) fn new(
+        hook: &str,
+        home: HookHome,
+        event: &RegionEvent,
+        columns: Vec<Option<Vec<ColumnSummary>>>,
+    ) -> Self {
         let mut record = Self(Map::new());
         record.set("hook", json!(hook));
-        record.set("event", json!(event));
-        record.set("region_id", json!(region));
+        record.set("event", json!(event.event.name()));
+        record.set("table_id", json!(event.source.dir.table_id));
+        record.set("table", json!(event.source.table_name.as_deref()));
+        record.set("region_id", json!(event.source.dir.region_id));
+        record.set("incarnation", json!(event.source.dir.incarnation));
         record.set("node_role", json!(home.role));
         record.set("node_id", json!(home.node_id));
         record.set("manifest_version", Value::Null);
         record.set("manifest", Value::Null);
+        record.set("author", Value::Null);
+        record.set("schema", event.event.schema().map_or(Value::Null, schema_json));
         record.set("actions", json!([]));
-        record.set("files", json!([]));
+        let files = event.event.files().zip(columns);
+        record.set("files", files.map(|(file, columns)| with_columns(file, columns)).collect());
+        record.add_event(&event.event);
         record
     }
 
@@ -33,62 +48,47 @@ impl Record {
         self.0.insert(field.to_owned(), value);
     }
 
-    /// Adds written files, as the manifest will describe them.
-    pub(crate) fn with_written(mut self, files: &[SstFileInfo]) -> Self {
-        self.set("files", files.iter().map(|file| file_json(&file.meta)).collect());
-        self
+    fn add_event(&mut self, event: &HookEvent) {
+        match event {
+            HookEvent::ManifestUpdated { actions, manifest } => self.add_update(actions, *manifest),
+            HookEvent::Bootstrap(snapshot) => self.add_snapshot(snapshot),
+            HookEvent::RoleChanged { old, new, epoch } => {
+                self.set("old_role", json!(old.as_str()));
+                self.set("new_role", json!(new.as_str()));
+                self.set("owner_epoch", json!(epoch.to_string()));
+            }
+            HookEvent::FilesRemoved(removed) => self.add_removed(removed),
+            HookEvent::Gc(pass) => self.add_pass(pass),
+            HookEvent::SstFilesWritten { .. }
+            | HookEvent::Opened { .. }
+            | HookEvent::Closed { .. }
+            | HookEvent::Dropped { .. } => {}
+        }
     }
 
-    /// Adds a manifest change; its files are those that it adds.
-    pub(crate) fn with_update(
-        mut self,
-        actions: &RegionMetaActionList,
-        manifest: ManifestKind,
-    ) -> Self {
+    fn add_update(&mut self, actions: &RegionMetaActionList, manifest: ManifestKind) {
         self.set("manifest_version", json!(actions.version()));
         self.set("manifest", json!(manifest.as_str()));
+        self.set("author", author_json(actions.author()));
         self.set("actions", actions.actions().iter().map(action_json).collect());
-        // The files of a void change do not exist.
-        if manifest != ManifestKind::Void {
-            self.set("files", actions.files_added().map(file_json).collect());
-        }
         self.set("time_ms", json!(actions.time_ms()));
         if let Some(parent) = actions.by_reference() {
             self.set("by_reference", json!(parent));
         }
-        self
     }
 
-    /// Adds every live file at one version.
-    pub(crate) fn with_snapshot(mut self, snapshot: &RegionSnapshot) -> Self {
+    fn add_snapshot(&mut self, snapshot: &RegionSnapshot) {
         self.set("manifest_version", json!(snapshot.version()));
-        self.set("files", snapshot.files().map(file_json).collect());
+        self.set("range", snapshot.range().map_or(Value::Null, range_json));
         self.set("dropped", json!(snapshot.is_dropped()));
-        self
     }
 
-    /// Adds a change of the region's role.
-    pub(crate) fn with_roles(
-        mut self,
-        old: RegionRole,
-        new: RegionRole,
-        epoch: OwnerEpoch,
-    ) -> Self {
-        self.set("old_role", json!(old.as_str()));
-        self.set("new_role", json!(new.as_str()));
-        self.set("owner_epoch", json!(epoch.to_string()));
-        self
-    }
-
-    /// Adds deleted objects.
-    pub(crate) fn with_removed(mut self, removed: &FilesRemoved) -> Self {
+    fn add_removed(&mut self, removed: &FilesRemoved) {
         self.set("files", removed.files.iter().map(|id| json!({ "file_id": id })).collect());
         self.set("reason", json!(removed.reason.as_str()));
-        self
     }
 
-    /// Adds the result of a garbage collection pass.
-    pub(crate) fn with_pass(mut self, pass: &GcPass) -> Self {
+    fn add_pass(&mut self, pass: &GcPass) {
         let removed = pass
             .removed
             .iter()
@@ -96,7 +96,6 @@ impl Record {
             .collect();
         self.set("removed", removed);
         self.set("bytes", json!(pass.bytes));
-        self
     }
 
     /// Returns the JSON text, without line breaks.
@@ -104,3 +103,27 @@ impl Record {
         Value::Object(self.0).to_string()
     }
 }
+
+/// Returns a file as the manifest describes it, with the statistics of its columns.
+fn with_columns(file: &FileMeta, columns: Option<Vec<ColumnSummary>>) -> Value {
+    let mut value = file_json(file);
+    let columns = columns.map(|columns| columns.iter().map(column_json).collect::<Vec<_>>());
+    if let Value::Object(fields) = &mut value {
+        fields.insert("columns".to_owned(), json!(columns));
+    }
+    value
+}
+
+fn column_json(column: &ColumnSummary) -> Value {
+    json!({
+        "id": column.column,
+        "bytes": column.bytes,
+        "nulls": column.nulls,
+        "has_nan": column.has_nan,
+        "min": column.min,
+        "max": column.max,
+    })
+}
+
+#[cfg(test)]
+mod tests;

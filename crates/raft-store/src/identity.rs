@@ -16,7 +16,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use tidewater_common::ids::{ClusterId, DirectoryId, NodeId};
+use tidewater_common::file::{self, FileError};
+use tidewater_common::ids::{BootNumber, ClusterId, DirectoryId, NodeId};
 use uuid::Uuid;
 
 use crate::log_store::{LogStore, LogStoreOptions, StoreError};
@@ -32,6 +33,8 @@ use lock::DirectoryLock;
 use record::IdentityRecord;
 
 const IDENTITY_FILE: &str = "identity";
+/// Maximum size of the identity file in bytes; a record has a few hundred.
+const MAX_IDENTITY_BYTES: u64 = 16 << 10;
 const IDENTITY_KEY: &[u8] = b"identity";
 const LOG_DIR: &str = "log";
 const SNAPSHOT_DIR: &str = "snapshots";
@@ -217,6 +220,22 @@ impl DataDirectory {
         self.record.identity()
     }
 
+    /// Returns the number of the node's last counted start.
+    pub fn boot(&self) -> BootNumber {
+        self.record.boot
+    }
+
+    /// Counts a start of the node, durably. Called once, before the node registers: the meta service
+    /// accepts each number from one process only, and refuses a second process with a copy of the
+    /// directory, and a directory that was restored to an earlier state. A crash before the registration
+    /// leaves a number unused. Blocking.
+    pub fn count_start(&mut self) -> Result<BootNumber, IdentityError> {
+        let record = self.record.started();
+        write_file(&self.path, &record)?;
+        self.record = record;
+        Ok(self.record.boot)
+    }
+
     /// Returns the directory for the snapshots of a group, creating it if missing. Blocking.
     pub fn snapshot_dir(
         &self,
@@ -292,10 +311,16 @@ fn check_record(path: &Path, record: &IdentityRecord, role: Role) -> Result<(), 
 
 fn read_file(dir: &Path) -> Result<Option<IdentityRecord>, IdentityError> {
     let path = dir.join(IDENTITY_FILE);
-    let bytes = match fs::read(&path) {
+    let bytes = match file::read_file(&path, MAX_IDENTITY_BYTES) {
         Ok(bytes) => bytes,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(io_error("read", &path)(error)),
+        Err(error) if error.is_not_found() => return Ok(None),
+        Err(FileError::Io { source, .. }) => return Err(io_error("read", &path)(source)),
+        Err(error) => {
+            return Err(IdentityError::Damaged {
+                place: path.display().to_string(),
+                message: error.to_string(),
+            });
+        }
     };
     IdentityRecord::decode(&bytes, dir, &path.display().to_string()).map(Some)
 }

@@ -44,7 +44,7 @@ mod reclaim;
 mod shared;
 mod state;
 mod tail;
-mod usage;
+pub(crate) mod usage;
 
 pub use database::Database;
 pub use error::StoreError;

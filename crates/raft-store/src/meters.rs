@@ -5,7 +5,7 @@ use std::time::Duration;
 use metrics::{counter, gauge, histogram};
 use tidewater_common::metric::{Metric, MetricUnit};
 
-use crate::log_store::LogUsage;
+use crate::log_store::usage::LogUsage;
 
 /// Metrics of the log store and the Raft service, which meta nodes and data nodes have.
 pub const METRICS: &[Metric] = &[

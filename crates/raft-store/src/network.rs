@@ -19,11 +19,12 @@
 use std::sync::Arc;
 
 use openraft::RaftNetworkFactory;
-use tidewater_common::ids::{ClusterId, GroupId, NodeId};
+use tidewater_common::ids::{BootNumber, ClusterId, GroupId, NodeId};
 use tidewater_rpc::AddressBook;
 
 use crate::types::{Member, TypeConfig};
 
+mod answer_check;
 mod append_stream;
 mod confirmations;
 mod connections;
@@ -50,6 +51,8 @@ pub struct NetworkFactory {
 struct NetworkContext {
     cluster_id: ClusterId,
     node_id: NodeId,
+    /// Number of this start of the node; 0: not counted.
+    boot: BootNumber,
     addresses: Arc<AddressBook>,
     connections: Connections,
     heartbeats: HeartbeatStreams,
@@ -58,9 +61,24 @@ struct NetworkContext {
 impl NetworkFactory {
     /// Creates the factory of a node. Each call looks up its address in the address book.
     pub fn new(cluster_id: ClusterId, node_id: NodeId, addresses: Arc<AddressBook>) -> Self {
-        let connections = Connections::default();
-        let heartbeats = HeartbeatStreams::default();
-        let shared = NetworkContext { cluster_id, node_id, addresses, connections, heartbeats };
+        Self::of_start(cluster_id, (node_id, BootNumber(0)), addresses)
+    }
+
+    /// As [`NetworkFactory::new`], for a node that counts its starts: other nodes refuse its messages once
+    /// they know of a newer start.
+    pub fn of_start(
+        cluster_id: ClusterId,
+        (node_id, boot): (NodeId, BootNumber),
+        addresses: Arc<AddressBook>,
+    ) -> Self {
+        let shared = NetworkContext {
+            cluster_id,
+            node_id,
+            boot,
+            addresses,
+            connections: Connections::default(),
+            heartbeats: HeartbeatStreams::default(),
+        };
         Self { shared: Arc::new(shared) }
     }
 

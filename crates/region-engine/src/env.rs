@@ -11,13 +11,13 @@ use uuid::Uuid;
 
 use crate::EngineError;
 use crate::cache::ObjectCache;
-use crate::compaction::CompactionOptions;
+use crate::compaction::{CompactionOptions, LocalSlots};
 use crate::hooks::Plugins;
 use crate::index::IndexCache;
 use crate::manifest::ManifestOptions;
 use crate::memory::MemoryBudget;
 use crate::sst::FooterCache;
-use crate::storage::Storage;
+use crate::storage::{Storage, StoreDisk};
 
 /// Source of new ids; the only randomness in the engine.
 pub trait IdSource: Debug + Send + Sync + 'static {
@@ -96,8 +96,8 @@ pub struct RegionEnv {
     /// Permits for decoding rows that a read waits for. Separate from `workers`, whose permits are held
     /// for the time that writing a file takes.
     pub readers: Arc<Semaphore>,
-    /// Permits for compactions: bounds the concurrent compactions of all regions of the process.
-    pub compactions: Arc<Semaphore>,
+    /// Slots for the compactions that this process runs on all its regions, and their memory.
+    pub compactions: Arc<LocalSlots>,
     /// Hooks that observe the regions; initially none.
     pub plugins: Plugins,
     /// Engine options.
@@ -118,7 +118,8 @@ impl RegionEnv {
         let objects = Arc::new(ObjectCache::new(options.object_cache_bytes));
         let indexes = Arc::new(IndexCache::new(options.index_cache_bytes));
         let readers = Arc::new(Semaphore::new(options.workers.max(1)));
-        let compactions = Arc::new(Semaphore::new(options.compaction.jobs.max(1)));
+        let disk = StoreDisk::new(storage.location(), options.compaction.disk_reserve);
+        let compactions = LocalSlots::new(&options.compaction, disk);
         let plugins = Plugins::default();
         Self {
             storage,

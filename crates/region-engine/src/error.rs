@@ -6,6 +6,7 @@ mod refusal;
 use tidewater_common::clock::ClockDifference;
 use tidewater_common::ids::{Epoch, JobId, ManifestVersion, OwnerEpoch, RegionId};
 
+use crate::compaction::admission::AdmissionError;
 use crate::manifest::Void;
 use crate::storage::StorageError;
 
@@ -115,6 +116,15 @@ pub enum EngineError {
         region: RegionId,
         /// Id of the job.
         job: JobId,
+    },
+
+    /// This node has too little memory or disk for a compaction: nothing was changed.
+    #[error("region {region}: the compaction was not started: {why}")]
+    NotAdmitted {
+        /// Id of the region.
+        region: RegionId,
+        /// The resource that is short.
+        why: AdmissionError,
     },
 
     /// The region has been closed on this node.

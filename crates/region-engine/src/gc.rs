@@ -29,7 +29,7 @@
 //! A dry run does steps 1 and 3, and reports what a pass would delete.
 //!
 //! - [`named`]: the objects that a state references, with the reason (pure); [`awaited`]: the
-//!   versions that durable hooks still need (pure); [`logged`]: the versions that the logs have
+//!   versions and files that durable hooks still need (pure); [`logged`]: the versions that the logs have
 //!   recorded (pure); `survey`: the objects of one region;
 //!   `collector`: the pass.
 
@@ -46,7 +46,7 @@ use std::collections::BTreeMap;
 use object_store::path::Path;
 use tidewater_common::ids::TableId;
 
-pub use self::awaited::HookPositions;
+pub use self::awaited::{HookPositions, RegionFloor};
 pub use self::collector::GarbageCollector;
 pub use self::logged::LoggedVersions;
 use crate::hooks::RemovalReason;
@@ -101,7 +101,8 @@ pub enum KeepReason {
     Young,
     /// It belongs to the manifest.
     Manifest,
-    /// A delta or a checkpoint that a newer checkpoint covers, and that a durable hook still needs.
+    /// A durable hook still needs it: a delta or a checkpoint that a newer checkpoint covers, or a data file
+    /// removed by a version that the hook has yet to receive. Also unreferenced files as young as these.
     Awaited,
     /// It would be deleted, but a manifest cannot be read.
     Spared,

@@ -29,9 +29,10 @@
 //!
 //! # Layout
 //!
-//! - `hook`: the trait. `payload`: the arguments of its methods.
-//! - `plugins`: the registry. `kinds`: hooks from configuration. `sets`: registries created from
-//!   lists in requests. `error`: their errors.
+//! - `hook`: the trait. `event`: an event with the identity of its region. `payload`: the arguments of
+//!   the trait's methods. `file_statistics`: column statistics of an event's files.
+//! - `plugins`: the registry. `registration`: its entries. `kinds`: hooks from configuration. `sets`:
+//!   registries created from lists in requests. `error`: their errors.
 //! - `durable`: hooks that are called by readers of the manifest.
 //! - `calls`: the hooks of one region, and one function for each event.
 //! - `shield`: one call: time limit, panics, counters. `suspension`: rules of suspension (pure).
@@ -39,10 +40,13 @@
 mod calls;
 mod durable;
 mod error;
+mod event;
+mod file_statistics;
 mod hook;
 mod kinds;
 mod payload;
 mod plugins;
+mod registration;
 mod sets;
 mod shield;
 mod suspension;
@@ -50,13 +54,18 @@ mod suspension;
 pub(crate) use self::calls::RegionHooks;
 pub use self::durable::DurableHook;
 pub use self::error::{HookError, HookSetupError};
+pub use self::event::{EventSource, HookEvent, RegionEvent};
+pub use self::file_statistics::{
+    ColumnSummary, FileStatisticsReader, MAX_BOUND_BYTES, MAX_EVENT_COLUMNS,
+};
 pub use self::hook::{RegionHook, RegionHookRef};
 pub use self::kinds::{HookHome, HookKind, HookKinds, HookSpec};
 pub use self::payload::{
     FilesRemoved, GcPass, ManifestKind, RegionMetaActionList, RegionRole, RegionSnapshot,
     RemovalReason, SstFileInfo, SstInfo,
 };
-pub use self::plugins::{HookRegistration, Plugins};
+pub use self::plugins::Plugins;
+pub use self::registration::HookRegistration;
 pub use self::sets::{HookSets, MAX_HOOKS};
 pub use self::shield::{HookState, HookStatus};
 pub use self::suspension::HookLimits;

@@ -1,4 +1,4 @@
-//! Metrics of the engine: reads, caches, hook calls. Names are stable; counters start with the
+//! Metrics of the engine: flushes, reads, caches, hook calls. Names are stable; counters start with the
 //! process.
 
 use metrics::{Counter, counter};
@@ -8,6 +8,12 @@ use crate::read::ScanStats;
 
 /// Metrics of the engine, on the nodes that open regions.
 pub const METRICS: &[Metric] = &[
+    Metric::counter("tidewater_flushes_total", MetricUnit::Count)
+        .describe("Flushes that were committed."),
+    Metric::counter("tidewater_flush_rows_total", MetricUnit::Count)
+        .describe("Rows that flushes wrote."),
+    Metric::counter("tidewater_flush_bytes_total", MetricUnit::Bytes)
+        .describe("Bytes that flushes wrote."),
     Metric::counter("tidewater_read_files_total", MetricUnit::Count)
         .describe("Files that reads opened."),
     Metric::counter("tidewater_read_files_pruned_total", MetricUnit::Count)
@@ -44,6 +50,13 @@ pub const METRICS: &[Metric] = &[
         .labels(&["event", "hook"])
         .describe("Calls of a hook that failed, panicked or exceeded the time limit."),
 ];
+
+/// Counts a flush that was committed.
+pub(crate) fn record_flush(rows: u64, bytes: u64) {
+    counter!("tidewater_flushes_total").increment(1);
+    counter!("tidewater_flush_rows_total").increment(rows);
+    counter!("tidewater_flush_bytes_total").increment(bytes);
+}
 
 /// Adds the statistics of a read that has ended.
 pub(crate) fn record_read(stats: &ScanStats) {

@@ -38,14 +38,13 @@ use tidewater_common::ids::{Incarnation, RegionId, Sequence, TableId};
 use tidewater_common::keys::KeyRange;
 use tidewater_common::schema::{TableOptions, TableSchema};
 
-pub use self::compact::{CompactionDue, CompactionReport};
+pub use self::compact::CompactionDue;
 pub use self::flush::FlushReport;
 pub use self::index::IndexReport;
 use self::lifecycle::LifecycleNotifier;
-pub use self::obligation::{Cause, Obligation, PendingObligation};
+pub use self::obligation::{Cause, Obligation, PendingObligation, Publication, PublicationContent};
 pub use self::phase::Phase;
-pub use self::planned::{CompactionOutcome, PlannedCompaction};
-pub use self::publication::{Publication, PublicationContent};
+pub use self::planned::{CompactionOutcome, CompactionReport, PlannedCompaction};
 pub use self::read::MAX_GET_KEYS;
 pub use self::staging_area::{StagedFiles, StagingAreaStatus};
 pub use self::stats::RegionStats;
@@ -153,7 +152,7 @@ impl Region {
         };
         let usage = env.memory.usage();
         let manifest = ManifestContext::new(env.clone(), dir);
-        let hooks = RegionHooks::new(&env.plugins, dir);
+        let hooks = RegionHooks::new(&env, dir);
         let notifier = Arc::new(LifecycleNotifier::new(hooks.clone()));
         let contents = Contents {
             phase: Phase::Loading,

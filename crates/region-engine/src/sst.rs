@@ -7,6 +7,7 @@
 //! used. Any flipped bit therefore gives an error that names the object, never wrong rows.
 
 pub(crate) mod blocks;
+pub(crate) mod column_pages;
 pub(crate) mod convert;
 pub(crate) mod decode;
 pub(crate) mod fetch;
@@ -17,6 +18,7 @@ pub(crate) mod plan;
 pub(crate) mod sink;
 pub(crate) mod source;
 pub(crate) mod statistics;
+pub(crate) mod units;
 pub(crate) mod writer;
 
 pub use self::footer::FooterCache;

@@ -9,6 +9,7 @@
 //! servers answer 409 with nothing stored. The manifest resolves the outcome by reading the slot
 //! back.
 
+mod disk;
 mod error;
 mod local;
 mod marker;
@@ -30,12 +31,17 @@ use futures::TryStreamExt;
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutPayload};
 
+pub use self::disk::StoreDisk;
 pub use self::error::{Operation, StorageError};
 pub use self::marker::{CLUSTER_MARKER, ClusterMarker, MarkerError};
 pub use self::options::StorageOptions;
 pub use self::probe::{ProbeError, ProbeTest};
 pub use self::start::StoreError;
 pub use self::upload::{Upload, Uploaded};
+
+/// Maximum bytes of an object that is read as a whole: deltas and checkpoints of manifests. A delta of the
+/// most files of a job, or a checkpoint of a hundred thousand files, has a tenth of it.
+pub const MAX_OBJECT_BYTES: u64 = 256 << 20;
 
 /// A handle on an object store below one root; cheap to clone.
 #[derive(Clone)]
@@ -154,19 +160,37 @@ impl Storage {
         Upload::start(self.clone(), path.clone()).await
     }
 
-    /// Reads a whole object.
+    /// Reads a whole object of at most [`MAX_OBJECT_BYTES`].
     pub async fn get(&self, path: &Path) -> Result<Bytes, StorageError> {
-        retry::idempotent(&self.inner.options, || {
-            self.with_deadline(Operation::Get, path, async {
-                self.inner.store.get(path).await?.bytes().await
-            })
-        })
-        .await
+        self.get_within(path, MAX_OBJECT_BYTES).await
     }
 
-    /// Reads a whole object; `None` when it does not exist.
+    /// Reads a whole object of at most `limit` bytes: [`StorageError::TooLarge`] if it has more.
+    pub async fn get_within(&self, path: &Path, limit: u64) -> Result<Bytes, StorageError> {
+        let read = retry::idempotent(&self.inner.options, || {
+            self.with_deadline(Operation::Get, path, async {
+                let found = self.inner.store.get(path).await?;
+                let size = found.meta.size;
+                // Limited read.
+                if size > limit { Ok(Err(size)) } else { found.bytes().await.map(Ok) }
+            })
+        });
+        let object = || self.name(path);
+        read.await?.map_err(|size| StorageError::TooLarge { object: object(), size, limit })
+    }
+
+    /// Reads a whole object of at most [`MAX_OBJECT_BYTES`]; `None` when it does not exist.
     pub async fn get_opt(&self, path: &Path) -> Result<Option<Bytes>, StorageError> {
-        match self.get(path).await {
+        self.get_opt_within(path, MAX_OBJECT_BYTES).await
+    }
+
+    /// As [`get_within`](Self::get_within); `None` when the object does not exist.
+    pub async fn get_opt_within(
+        &self,
+        path: &Path,
+        limit: u64,
+    ) -> Result<Option<Bytes>, StorageError> {
+        match self.get_within(path, limit).await {
             Ok(bytes) => Ok(Some(bytes)),
             Err(error) if error.is_not_found() => Ok(None),
             Err(error) => Err(error),

@@ -20,6 +20,7 @@ use tidewater_proto::v1::{
     ListCursorsRequest, ListCursorsResponse, ReadGroupRequest, ReadGroupResponse, Reason,
     RegisterRequest, RegisterResponse,
 };
+use tokio::time::Instant;
 use tonic::transport::Channel;
 use tracing::{info, warn};
 
@@ -37,6 +38,10 @@ mod tests;
 /// Backoff between calls to all addresses. With jitter: all nodes of a cluster lose the same leader.
 const BACKOFF: Backoff =
     Backoff { first: Duration::from_millis(200), longest: Duration::from_secs(3) };
+
+/// Time for which a registration is repeated although it was refused for good, when the refusal names a time
+/// for a retry: the previous process of the node may have just stopped at another address.
+const STOPPING_LIMIT: Duration = Duration::from_secs(8);
 
 /// Client of the meta service. Clones share connections and the remembered leader.
 #[derive(Debug, Clone)]
@@ -86,12 +91,13 @@ impl MetaLink {
             return Err(RegisterError::NoAddress);
         }
         let mut backoff = BackoffSequence::new(BACKOFF, self.jitter.clone());
+        let begun = Instant::now();
         loop {
             let refusal = match self.register_once(&request).await {
                 Ok(response) => return Ok(response),
                 Err(refusal) => refusal,
             };
-            if is_final(refusal.reason) {
+            if is_final_for_registration(&refusal, begun.elapsed()) {
                 return Err(RegisterError::Refused(refusal));
             }
             let tried = self.addresses.join(", ");
@@ -234,6 +240,12 @@ fn cursors_client(channel: Channel) -> HookCursorsClient<Channel> {
     HookCursorsClient::new(channel).max_decoding_message_size(MESSAGE_BYTES)
 }
 
+/// Returns whether a registration ends with this refusal, `elapsed` after its first attempt.
+fn is_final_for_registration(refusal: &Refusal, elapsed: Duration) -> bool {
+    let may_pass = refusal.retry_after.is_some() && elapsed < STOPPING_LIMIT;
+    is_final(refusal.reason) && !may_pass
+}
+
 /// Returns whether neither a retry nor another meta node can help.
 fn is_final(reason: Reason) -> bool {
     matches!(
@@ -244,5 +256,6 @@ fn is_final(reason: Reason) -> bool {
             | Reason::RoleMismatch
             | Reason::ObjectStoreMismatch
             | Reason::NodeNotFound
+            | Reason::DirectoryCopied
     )
 }

@@ -14,6 +14,7 @@ fn snapshot(revision: u64) -> Event {
     Event::Snapshot(v1::CatalogSnapshot {
         revision,
         incarnation: 1,
+        next_route_id: 9,
         tables: vec![v1::Table { table_id: 3, ..v1::Table::default() }],
         routes: vec![
             route(7, 3, b"", Some(global_key(TableId(3), b"m"))),
@@ -31,16 +32,30 @@ async fn records_follow_snapshots_and_deltas() {
     let place = |start: &[u8], end: Option<&[u8]>| RegionPlace {
         table_id: 3,
         group_id: 1,
+        incarnation: 1,
         start: start.to_vec(),
         end: end.map(<[u8]>::to_vec),
     };
     assert_eq!(region(7), Some(place(b"", Some(b"m"))));
     assert_eq!(region(8), Some(place(b"m", None)));
+    // A region that was made after the cluster was restored.
+    let restored = v1::Route { incarnation: 2, ..route(9, 5, b"", None) };
     catalog.follow(&Event::Delta(v1::CatalogDelta {
         revision: 6,
+        route_upserts: vec![restored],
+        ..v1::CatalogDelta::default()
+    }));
+    assert_eq!(region(9).map(|place| place.incarnation), Some(2));
+    catalog.follow(&Event::Delta(v1::CatalogDelta {
+        revision: 7,
+        next_route_id: 12,
         route_deletes: vec![7],
         table_deletes: vec![3],
-        node_upserts: vec![v1::Node { node_id: 9, ..v1::Node::default() }],
+        node_upserts: vec![v1::Node {
+            node_id: 9,
+            state: v1::NodeState::Up.into(),
+            ..v1::Node::default()
+        }],
         group_upserts: vec![v1::Group { group_id: 2, ..v1::Group::default() }],
         ..v1::CatalogDelta::default()
     }));
@@ -48,8 +63,10 @@ async fn records_follow_snapshots_and_deltas() {
     let seen = |records: &CatalogRecords| {
         Ok((records.tables.len(), records.nodes.len(), records.groups.len()))
     };
-    assert_eq!(catalog.check(6, seen).await.unwrap(), (0, 1, 1));
-    catalog.follow(&snapshot(7));
+    assert_eq!(catalog.check(7, seen).await.unwrap(), (0, 1, 1));
+    assert!(catalog.is_up(9) && !catalog.is_up(8));
+    assert_eq!(catalog.records.read().next_region_id, 12);
+    catalog.follow(&snapshot(8));
     assert_eq!(catalog.check(0, seen).await.unwrap(), (1, 0, 0));
 }
 

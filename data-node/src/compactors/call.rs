@@ -159,6 +159,7 @@ impl Compactors {
             parallelism: 0,
             memory_bytes: 0,
             plugins: self.hook_specs(job.dir.table_id).iter().map(Into::into).collect(),
+            table_name: self.table_name(job.dir.table_id),
         }
     }
 

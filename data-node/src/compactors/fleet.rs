@@ -17,10 +17,26 @@ pub struct Fleet {
 #[derive(Debug, Default)]
 struct FleetState {
     up: BTreeMap<NodeId, Compactor>,
-    /// Slots that this node has reserved now.
-    reserved: BTreeMap<NodeId, u32>,
+    /// Slots that this node has reserved now, and the memory of their jobs.
+    reserved: BTreeMap<NodeId, ReservedSlots>,
     /// Largest number of slots reserved at the same time since each of the last reports, the newest first.
     max_reserved: BTreeMap<NodeId, [u32; REPORTS]>,
+}
+
+/// Reservations of this node on one compactor.
+#[derive(Debug, Clone, Copy, Default)]
+struct ReservedSlots {
+    slots: u32,
+    memory_bytes: u64,
+}
+
+/// Size of a job, as far as it concerns the choice of a compactor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct JobSize {
+    /// Bytes that it reads, which bound the bytes that it writes.
+    pub bytes: u64,
+    /// Bytes of memory of one sub-job.
+    pub memory_bytes: u64,
 }
 
 /// Number of reports after which a job that ended is no longer counted in the latest one.
@@ -35,8 +51,10 @@ pub struct Compactor {
     pub address: String,
     /// Slots that this node may use, reserved ones included.
     slots: u32,
-    /// Bytes of memory that no job uses.
-    free_memory: u64,
+    /// Bytes of memory for all jobs.
+    memory: u64,
+    /// Bytes of memory that the jobs of its last report use.
+    used_memory: u64,
     /// Bytes that outputs may take on the disk of a local store; `None`: no limit.
     free_disk: Option<u64>,
 }
@@ -47,6 +65,7 @@ pub struct SlotReservation<'a> {
     fleet: &'a Fleet,
     /// The compactor.
     pub compactor: Compactor,
+    memory_bytes: u64,
 }
 
 impl Fleet {
@@ -62,7 +81,7 @@ impl Fleet {
             if let Some(compactor) = available_compactor(info, node, known) {
                 inner.up.insert(id, compactor);
             }
-            let now = inner.reserved.get(&id).copied().unwrap_or_default();
+            let now = inner.reserved_on(id).slots;
             max_reserved.insert(id, [now, before[0], before[1]]);
         }
         inner.max_reserved = max_reserved;
@@ -84,40 +103,69 @@ impl Fleet {
         inner.up.values().map(|compactor| inner.free_slots(compactor) as usize).sum()
     }
 
-    /// Reserves a slot for a job that reads `bytes`, on a compactor that is not `excluded`; `None`:
-    /// none is free.
+    /// Returns the bytes of memory of the compactor that has the most for its jobs; 0: none is up.
+    pub fn largest_memory(&self) -> u64 {
+        let inner = self.inner.lock();
+        inner.up.values().map(|compactor| compactor.memory).max().unwrap_or(0)
+    }
+
+    /// Reserves a slot for a job on a compactor that is not `excluded`; `None`: none is free.
     pub fn reserve(
         &self,
         job: JobId,
-        bytes: u64,
+        size: JobSize,
         excluded: &BTreeSet<NodeId>,
     ) -> Option<SlotReservation<'_>> {
         let mut inner = self.inner.lock();
         let usable = inner.up.values().filter(|compactor| !excluded.contains(&compactor.node));
-        let free = usable.map(|compactor| (inner.free_slots(compactor), compactor));
-        let compactor = pick_compactor(free, job, bytes)?.clone();
+        let free = usable.map(|compactor| inner.candidate(compactor));
+        let compactor = pick_compactor(free, job, size)?.clone();
         let reserved = inner.reserved.entry(compactor.node).or_default();
-        *reserved += 1;
-        let reserved = *reserved;
+        reserved.slots += 1;
+        reserved.memory_bytes = reserved.memory_bytes.saturating_add(size.memory_bytes);
+        let slots = reserved.slots;
         let max_reserved = inner.max_reserved.entry(compactor.node).or_default();
-        max_reserved[0] = max_reserved[0].max(reserved);
-        Some(SlotReservation { fleet: self, compactor })
+        max_reserved[0] = max_reserved[0].max(slots);
+        Some(SlotReservation { fleet: self, compactor, memory_bytes: size.memory_bytes })
     }
 }
 
 impl FleetState {
-    fn free_slots(&self, compactor: &Compactor) -> u32 {
-        let reserved = self.reserved.get(&compactor.node).copied().unwrap_or(0);
-        compactor.slots.saturating_sub(reserved)
+    fn reserved_on(&self, compactor: NodeId) -> ReservedSlots {
+        self.reserved.get(&compactor).copied().unwrap_or_default()
     }
+
+    fn free_slots(&self, compactor: &Compactor) -> u32 {
+        compactor.slots.saturating_sub(self.reserved_on(compactor.node).slots)
+    }
+
+    /// Returns a compactor with its free capacity. Its last report may be older than the jobs of this
+    /// node, so that these are counted where they use more.
+    fn candidate<'a>(&self, compactor: &'a Compactor) -> FreeCompactor<'a> {
+        let used = compactor.used_memory.max(self.reserved_on(compactor.node).memory_bytes);
+        FreeCompactor {
+            compactor,
+            slots: self.free_slots(compactor),
+            memory_bytes: compactor.memory.saturating_sub(used),
+        }
+    }
+}
+
+/// Compactor and its capacity that no job uses.
+#[derive(Debug, Clone, Copy)]
+struct FreeCompactor<'a> {
+    compactor: &'a Compactor,
+    slots: u32,
+    memory_bytes: u64,
 }
 
 impl Drop for SlotReservation<'_> {
     fn drop(&mut self) {
         let mut inner = self.fleet.inner.lock();
         if let Some(reserved) = inner.reserved.get_mut(&self.compactor.node) {
-            *reserved = reserved.saturating_sub(1);
-            if *reserved == 0 {
+            reserved.slots = reserved.slots.saturating_sub(1);
+            reserved.memory_bytes = reserved.memory_bytes.saturating_sub(self.memory_bytes);
+            if reserved.slots == 0 {
                 inner.reserved.remove(&self.compactor.node);
             }
         }
@@ -138,26 +186,32 @@ fn available_compactor(info: &CompactorInfo, node: NodeId, known: u32) -> Option
         node: NodeId(info.node_id),
         address: info.address.clone(),
         slots: load.slots.saturating_sub(load.jobs.saturating_sub(own_jobs)),
-        free_memory: load.memory_bytes.saturating_sub(load.memory_used_bytes),
+        memory: load.memory_bytes,
+        used_memory: load.memory_used_bytes,
         free_disk: load.disk_free_bytes,
     })
 }
 
-/// Returns the compactor with the most free slots. Among equals the job's id decides, so that jobs
-/// spread and the choice does not depend on the node that makes it (rendezvous hashing, Thaler and
-/// Ravishankar).
+/// Returns the compactor with the most free slots among those with room for the job in memory. If the
+/// memory of all is in use, one of these: it may be free again when the job arrives. Among equals the
+/// job's id decides, so that jobs spread and the choice does not depend on the node that makes it
+/// (rendezvous hashing, Thaler and Ravishankar).
 fn pick_compactor<'a>(
-    usable: impl Iterator<Item = (u32, &'a Compactor)>,
+    usable: impl Iterator<Item = FreeCompactor<'a>>,
     job: JobId,
-    bytes: u64,
+    size: JobSize,
 ) -> Option<&'a Compactor> {
     usable
-        .filter(|(slots, compactor)| *slots > 0 && compactor.free_memory > 0)
-        .filter(|(_, compactor)| compactor.free_disk.is_none_or(|free| free >= bytes))
-        .max_by_key(|(slots, compactor)| {
-            (*slots, rendezvous_weight(job, compactor.node), compactor.node)
+        .filter(|free| free.slots > 0 && free.compactor.memory > free.compactor.used_memory)
+        .filter(|free| free.compactor.free_disk.is_none_or(|room| room >= size.bytes))
+        .max_by_key(|free| {
+            let node = free.compactor.node;
+            let fits = free.memory_bytes >= size.memory_bytes;
+            // A larger compactor may accept the job later, a smaller one never will.
+            let may_fit = free.compactor.memory >= size.memory_bytes;
+            (fits, may_fit, free.slots, rendezvous_weight(job, node), node)
         })
-        .map(|(_, compactor)| compactor)
+        .map(|free| free.compactor)
 }
 
 fn rendezvous_weight(job: JobId, node: NodeId) -> u64 {
@@ -179,6 +233,7 @@ mod tests {
     }
 
     const OWN: NodeId = NodeId(101);
+    const SIZE: JobSize = JobSize { bytes: 10, memory_bytes: 1 };
 
     fn job(number: u128) -> JobId {
         JobId(Uuid::from_u128(number))
@@ -186,7 +241,7 @@ mod tests {
 
     fn reserved(fleet: &Fleet, excluded: &[u64]) -> Option<u64> {
         let excluded = excluded.iter().copied().map(NodeId).collect();
-        let reservation = fleet.reserve(job(1), 10, &excluded)?;
+        let reservation = fleet.reserve(job(1), SIZE, &excluded)?;
         let node = reservation.compactor.node.get();
         std::mem::forget(reservation);
         Some(node)
@@ -200,7 +255,7 @@ mod tests {
         assert_eq!(fleet.free_slots(), 3);
         let others = |nodes: &[u64]| fleet.has_others(&nodes.iter().copied().map(NodeId).collect());
         assert!(others(&[]) && others(&[201]) && !others(&[201, 202]));
-        let first = fleet.reserve(job(1), 10, &BTreeSet::new()).unwrap();
+        let first = fleet.reserve(job(1), SIZE, &BTreeSet::new()).unwrap();
         assert_eq!(first.compactor.node, NodeId(202));
         assert_eq!(fleet.free_slots(), 2);
         assert_eq!(reserved(&fleet, &[202]), Some(201));
@@ -214,7 +269,7 @@ mod tests {
         let fleet = Fleet::default();
         fleet.follow(OWN, &[info(201, 2, 0)]);
         assert_eq!(reserved(&fleet, &[]), Some(201));
-        let second = fleet.reserve(job(1), 10, &BTreeSet::new());
+        let second = fleet.reserve(job(1), SIZE, &BTreeSet::new());
         fleet.follow(OWN, &[info(201, 2, 0)]);
         assert_eq!(fleet.free_slots(), 0, "the report is older than the reservation");
         let mut later = info(201, 8, 5);
@@ -232,7 +287,7 @@ mod tests {
         busy.load.iter_mut().for_each(|load| load.jobs_of = [(101, 2)].into());
         fleet.follow(OWN, std::slice::from_ref(&busy));
         assert_eq!(fleet.free_slots(), 2, "jobs from before the restart");
-        let taken = fleet.reserve(job(1), 10, &BTreeSet::new()).unwrap();
+        let taken = fleet.reserve(job(1), SIZE, &BTreeSet::new()).unwrap();
         busy.load.iter_mut().for_each(|load| (load.jobs, load.jobs_of) = (3, [(101, 3)].into()));
         fleet.follow(OWN, std::slice::from_ref(&busy));
         assert_eq!(fleet.free_slots(), 1);
@@ -255,7 +310,7 @@ mod tests {
             let mut info = info(201, 2, 0);
             info.load.iter_mut().for_each(change);
             fleet.follow(OWN, &[info]);
-            fleet.reserve(job(1), 10, &BTreeSet::new()).is_some()
+            fleet.reserve(job(1), SIZE, &BTreeSet::new()).is_some()
         };
         assert!(with(|_| {}));
         assert!(!with(|load| load.draining = true));
@@ -268,13 +323,55 @@ mod tests {
     }
 
     #[test]
+    fn job_goes_to_a_compactor_with_enough_memory() {
+        let with = |node, slots, memory_bytes, memory_used_bytes| {
+            let mut info = info(node, slots, 0);
+            info.load.iter_mut().for_each(|load| {
+                (load.memory_bytes, load.memory_used_bytes) = (memory_bytes, memory_used_bytes);
+            });
+            info
+        };
+        let size = JobSize { bytes: 10, memory_bytes: 352 };
+        let cases = [
+            // The first has more slots, but other jobs use its memory.
+            (vec![with(201, 8, 432, 81), with(202, 1, 432, 80)], Some(202)),
+            (vec![with(201, 8, 432, 80), with(202, 1, 432, 0)], Some(201)),
+            // No compactor has room: one that may have it later.
+            (vec![with(201, 8, 351, 0), with(202, 1, 432, 300)], Some(202)),
+            (vec![with(201, 8, 351, 0), with(202, 1, 351, 0)], Some(201)),
+            (vec![with(201, 8, 432, 432)], None),
+        ];
+        for (known, expected) in cases {
+            let fleet = Fleet::default();
+            fleet.follow(OWN, &known);
+            let reserved = fleet.reserve(job(1), size, &BTreeSet::new());
+            let node = reserved.map(|reserved| reserved.compactor.node.get());
+            assert_eq!(node, expected, "{known:?}");
+        }
+        // Own jobs count before a report has them, and not after they have ended.
+        let fleet = Fleet::default();
+        fleet.follow(OWN, &[with(201, 8, 432, 0), with(202, 2, 432, 0)]);
+        assert_eq!(fleet.largest_memory(), 432);
+        let reserve = || fleet.reserve(job(1), size, &BTreeSet::new()).unwrap();
+        let first = reserve();
+        let second = reserve();
+        assert_eq!([first.compactor.node, second.compactor.node], [NodeId(201), NodeId(202)]);
+        drop(first);
+        assert_eq!(reserve().compactor.node, NodeId(201));
+    }
+
+    #[test]
     fn jobs_spread_evenly_and_stay_when_a_compactor_leaves() {
         let all: Vec<Compactor> =
             (1..=4).filter_map(|node| available_compactor(&info(node, 1, 0), OWN, 0)).collect();
         let chosen = |known: &[Compactor]| -> Vec<u64> {
             let pick = |number| {
-                let free = known.iter().map(|compactor| (compactor.slots, compactor));
-                pick_compactor(free, job(number), 1).map_or(0, |compactor| compactor.node.get())
+                let free = known.iter().map(|compactor| FreeCompactor {
+                    compactor,
+                    slots: compactor.slots,
+                    memory_bytes: compactor.memory,
+                });
+                pick_compactor(free, job(number), SIZE).map_or(0, |compactor| compactor.node.get())
             };
             (0..400).map(pick).collect()
         };

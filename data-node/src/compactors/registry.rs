@@ -89,12 +89,6 @@ impl JobRegistry {
         of_region.filter(|entry| entry.state == JobState::Quarantined).count()
     }
 
-    /// Returns the number of quarantined jobs.
-    pub fn count_all_quarantined(&self) -> usize {
-        let jobs = self.jobs.lock();
-        jobs.values().filter(|entry| entry.state == JobState::Quarantined).count()
-    }
-
     /// Cancels a job, which releases it if it is quarantined. Returns whether the job exists.
     pub fn cancel(&self, job: JobId) -> bool {
         let jobs = self.jobs.lock();

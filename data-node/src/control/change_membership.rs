@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use openraft::ChangeMembers;
+use tidewater_common::agreed_limits::REPLICAS_PER_GROUP;
 use tidewater_common::ids::{GroupId, NodeId};
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::change_membership_request::Change;
@@ -52,6 +53,9 @@ pub(super) async fn call(
     if let Change::Promote(node) = &change {
         check_caught_up(&replica, &seen, *node)?;
     }
+    if let Change::Remove(node) = &change {
+        check_removal(&seen, *node, groups.context().catalog.is_up(*node))?;
+    }
     let next = plan(&seen, change)?;
     let id = match next {
         MembershipStep::Nothing => named,
@@ -74,6 +78,21 @@ fn check_caught_up(
         return Err(
             Refusal::new(Reason::MembershipBusy, text).retry_after(Duration::from_millis(500))
         );
+    }
+    Ok(())
+}
+
+/// Refuses to remove a voter that is up and that the group needs: the meta leader removes voters whose
+/// nodes are lost, and those above the number of replicas.
+pub(super) fn check_removal(
+    seen: &StoredMembership,
+    node: u64,
+    is_up: bool,
+) -> Result<(), Refusal> {
+    let voters = membership::future_voters(seen.membership());
+    if is_up && voters.contains(&node) && voters.len() <= REPLICAS_PER_GROUP {
+        let text = format!("node {node} is up, and the group has only {} voters", voters.len());
+        return Err(Refusal::new(Reason::InvalidArgument, text));
     }
     Ok(())
 }

@@ -3,6 +3,7 @@
 //! The calls are not authenticated. A call that contradicts the catalog is forged, or was decided
 //! before a later change: the meta leader decides again.
 
+use tidewater_common::agreed_limits::{CHANGE_STEP, CLONE_STEP, LOAD_CLOSE_STEP, LOAD_OPEN_STEP};
 use tidewater_common::ids::Sequence;
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::change_membership_request::Change;
@@ -34,7 +35,7 @@ pub(super) fn open(catalog: &CatalogRecords, request: &OpenRegionRequest) -> Che
     let same_range = place.start == region.start
         && place.end.as_deref() == region.end.as_deref()
         && place.table_id == region.table_id;
-    if !same_range || region.incarnation != catalog.incarnation {
+    if !same_range || region.incarnation != place.incarnation {
         return refuse(format!("the catalog has another table or range for region {id}"));
     }
     if region.schema != table.schema || region.options != table.options {
@@ -51,7 +52,7 @@ pub(super) fn alter(catalog: &CatalogRecords, request: &AlterRegionRequest) -> C
         let limit = version(&table.schema).saturating_add(1);
         return if version(&request.schema) <= limit { Ok(()) } else { no_change(table) };
     }
-    match change_of(table, request.step.as_ref())? {
+    match change_of(table, request.step.as_ref(), CHANGE_STEP)? {
         change if change.schema.is_none() => no_change(table),
         change if change.schema != request.schema || change.options != request.options => {
             refuse(format!("the catalog alters table {} in another way", table.name))
@@ -66,7 +67,7 @@ pub(super) fn truncate(catalog: &CatalogRecords, request: &TruncateRegionRequest
     if !catalog.has_table_changes {
         return Ok(());
     }
-    let change = change_of(table, request.step.as_ref())?;
+    let change = change_of(table, request.step.as_ref(), CHANGE_STEP)?;
     if change.schema.is_some() || !change.load_area.is_empty() { no_change(table) } else { Ok(()) }
 }
 
@@ -76,7 +77,7 @@ pub(super) fn open_area(catalog: &CatalogRecords, request: &OpenAreaRequest) -> 
     if !catalog.has_table_changes {
         return Ok(());
     }
-    let change = change_of(table, request.step.as_ref())?;
+    let change = change_of(table, request.step.as_ref(), LOAD_OPEN_STEP)?;
     if change.load_area == request.area_id { Ok(()) } else { no_change(table) }
 }
 
@@ -86,7 +87,7 @@ pub(super) fn close_area(catalog: &CatalogRecords, request: &CloseAreaRequest) -
     if !catalog.has_table_changes {
         return Ok(());
     }
-    let change = change_of(table, request.step.as_ref())?;
+    let change = change_of(table, request.step.as_ref(), LOAD_CLOSE_STEP)?;
     let decided = if request.publish { change.load_publishing } else { change.load_abandoning };
     if decided && change.load_area == request.area_id { Ok(()) } else { no_change(table) }
 }
@@ -101,13 +102,21 @@ pub(super) fn copy(catalog: &CatalogRecords, request: &CopyRegionRequest) -> Che
     let is_clone = table.state() == TableState::Creating
         && table.clone_of != 0
         && table.clone_of == request.source_table_id;
-    if is_clone { Ok(()) } else { no_change(table) }
+    let is_source = catalog.regions.get(&request.source_region_id).is_some_and(|source| {
+        source.table_id == request.source_table_id && source.start == place.start
+    });
+    let step = request.step.as_ref().map(|step| (step.number, step.step));
+    if is_clone && is_source && step == Some(CLONE_STEP) { Ok(()) } else { no_change(table) }
 }
 
 /// Checks the removal of a region.
 pub(super) fn drop(catalog: &CatalogRecords, request: &DropRegionRequest) -> Checked {
     if catalog.regions.contains_key(&request.region_id) {
         return refuse(format!("the catalog still has region {}", request.region_id));
+    }
+    // A group never opens a region that it has dropped.
+    if catalog.next_region_id != 0 && request.region_id >= catalog.next_region_id {
+        return refuse(format!("the catalog never had region {}", request.region_id));
     }
     Ok(())
 }
@@ -119,6 +128,13 @@ pub(super) fn start_group(catalog: &CatalogRecords, request: &StartGroupRequest)
     let named: Vec<u64> = request.first_members.iter().map(|member| member.node_id).collect();
     if named != group.first_members {
         return refuse(format!("the catalog has other first members for group {id}"));
+    }
+    // The first membership has these addresses, and replicas are reached at them.
+    let is_at = |member: &v1::GroupMember| {
+        catalog.nodes.get(&member.node_id).is_some_and(|known| known.address == member.address)
+    };
+    if let Some(member) = request.first_members.iter().find(|member| !is_at(member)) {
+        return refuse(format!("the catalog has another address for node {}", member.node_id));
     }
     let own = request.header.as_ref().map_or(0, |header| header.target_node);
     match (group.state(), request.initialize) {
@@ -194,7 +210,10 @@ fn changing_table(
 fn change_of<'a>(
     table: &'a v1::Table,
     step: Option<&ProcedureStep>,
+    expected: u32,
 ) -> Result<&'a v1::TableChange, Refusal> {
+    // A region never takes a step again that is not above its greatest one.
+    let step = step.filter(|step| step.step == expected);
     let number = step.map(|step| step.number);
     match &table.change {
         Some(change) if Some(change.number) == number => Ok(change),

@@ -110,6 +110,7 @@ pub(super) async fn close_area(
             start: descriptor.range.start.clone().into(),
             end: descriptor.range.end.clone().map(Into::into),
             step,
+            only_if_unwritten: false,
         })
     } else {
         entry::area_abandoned(AreaAbandoned { region_id, area_id, step })

@@ -6,7 +6,7 @@ use tidewater_proto::v1::{GroupMember, Reason};
 use tidewater_raft_store::Member;
 use tidewater_raft_store::types::{Membership, StoredMembership, log_id};
 
-use super::change_membership::{MembershipStep, plan};
+use super::change_membership::{MembershipStep, check_removal, plan};
 
 /// Voters 1 and 2, learner 3.
 fn membership() -> StoredMembership {
@@ -68,5 +68,30 @@ fn joint_membership_change_is_completed() {
     ];
     for (membership, change, step) in cases {
         assert_eq!(plan(membership, change.clone()).unwrap(), step, "{change:?}");
+    }
+}
+
+#[test]
+fn voter_that_the_group_needs_is_not_removed() {
+    let members = |voters: &[&[u64]]| {
+        let nodes: BTreeMap<u64, Member> =
+            (1..=4).map(|id| (id, Member::new(format!("n{id}:1")))).collect();
+        let voters = voters.iter().map(|set| set.iter().copied().collect()).collect();
+        StoredMembership::new(Some(log_id(1, 2)), Membership::new(voters, nodes).unwrap())
+    };
+    let cases: [(&[&[u64]], u64, bool, bool); 8] = [
+        (&[&[1, 2, 3]], 3, true, false),
+        (&[&[1, 2]], 2, true, false),
+        (&[&[1, 2, 3]], 3, false, true),
+        // A learner, a node that is no member, a superfluous voter, a change between its two steps.
+        (&[&[1, 2, 3]], 4, true, true),
+        (&[&[1, 2, 3]], 9, true, true),
+        (&[&[1, 2, 3, 4]], 4, true, true),
+        (&[&[1, 2, 3, 4], &[1, 2, 3]], 4, true, true),
+        (&[&[1, 2, 3, 4], &[1, 2, 3]], 3, true, false),
+    ];
+    for (voters, node, is_up, allowed) in cases {
+        let checked = check_removal(&members(voters), node, is_up);
+        assert_eq!(checked.is_ok(), allowed, "{voters:?} {node} {is_up}");
     }
 }

@@ -2,18 +2,20 @@
 
 use std::time::Duration;
 
+use tidewater_common::agreed_limits::CURSOR_VERSIONS_PER_MOVE;
 use tidewater_common::ids::ManifestVersion;
 use tidewater_proto::v1::CursorState;
 use tidewater_region_engine::EngineError;
 use tidewater_region_engine::env::RegionEnv;
-use tidewater_region_engine::hooks::{DurableHook, HookError, RegionSnapshot};
+use tidewater_region_engine::hooks::{
+    DurableHook, EventSource, FileStatisticsReader, HookError, RegionSnapshot,
+};
+use tidewater_region_engine::layout::RegionDir;
 use tidewater_region_engine::manifest::history::{History, PastDelta, history, snapshot};
 use tokio::time::Instant;
 
 use super::cursor::{Cursor, CursorMove};
 
-/// Most versions of one delivery: bounds the versions that are repeated after a crash, and the memory.
-const MAX_VERSIONS: u64 = 64;
 /// Duration after which a delivery to a slow hook ends early, so that its cursor moves.
 const MAX_DURATION: Duration = Duration::from_secs(10);
 
@@ -58,6 +60,13 @@ pub(super) async fn deliver(
     }
 }
 
+/// Returns the source of a region's events.
+fn event_source(env: &RegionEnv, dir: RegionDir) -> EventSource {
+    let statistics = FileStatisticsReader::new(env.storage.clone(), env.footers.clone());
+    let table_name = env.plugins.table_name(dir.table_id);
+    EventSource { dir, table_name, statistics: Some(statistics) }
+}
+
 async fn start_at_now(env: &RegionEnv, cursor: &Cursor) -> Result<CursorMove, DeliveryError> {
     let state = snapshot(env, cursor.dir).await?;
     Ok(CursorMove::To(state.version, CursorState::Tail))
@@ -80,7 +89,7 @@ async fn bootstrap(
     let version = state.version;
     // A region that is being opened has no version yet.
     if version.get() > 0 {
-        hook.bootstrap(RegionSnapshot::new(state)).await?;
+        hook.bootstrap(&event_source(env, cursor.dir), RegionSnapshot::new(state)).await?;
     }
     Ok(CursorMove::To(version, CursorState::Tail))
 }
@@ -91,12 +100,14 @@ async fn follow_tail(
     dropped: bool,
     hook: &DurableHook,
 ) -> DeliveryOutcome {
-    let found = match history(env, cursor.dir, cursor.version, MAX_VERSIONS).await {
+    let found = match history(env, cursor.dir, cursor.version, CURSOR_VERSIONS_PER_MOVE).await {
         Ok(found) => found,
         Err(error) => return DeliveryOutcome { to: None, error: Some(error.into()) },
     };
     let to = match found {
-        History::Deltas(past) => return deliver_deltas(&past, hook).await,
+        History::Deltas(past) => {
+            return deliver_deltas(&event_source(env, cursor.dir), &past, hook).await;
+        }
         // The region was never opened: its table was dropped before.
         History::Current if dropped => Some(CursorMove::Done),
         History::Current => match newest_below(env, cursor).await {
@@ -121,7 +132,11 @@ async fn newest_below(
 }
 
 /// Delivers one version after the other, until the hook does not accept one.
-async fn deliver_deltas(past: &[PastDelta], hook: &DurableHook) -> DeliveryOutcome {
+async fn deliver_deltas(
+    source: &EventSource,
+    past: &[PastDelta],
+    hook: &DurableHook,
+) -> DeliveryOutcome {
     let deadline = Instant::now() + MAX_DURATION;
     let mut delivered: Option<ManifestVersion> = None;
     let mut error = None;
@@ -129,7 +144,7 @@ async fn deliver_deltas(past: &[PastDelta], hook: &DurableHook) -> DeliveryOutco
         if Instant::now() >= deadline || hook.is_paused() {
             break;
         }
-        if let Err(problem) = hook.manifest_updated(version).await {
+        if let Err(problem) = hook.manifest_updated(source, version).await {
             error = Some(problem.into());
             break;
         }

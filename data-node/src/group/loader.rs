@@ -67,17 +67,26 @@ fn finish(shared: &ReplicaState, region: RegionId, loaded: Result<(), EngineErro
     match loaded {
         Ok(()) => {
             let failures = shared.targets.finish_load(region, now, bits);
+            if shared.targets.is_open(region) {
+                let error = "the stored manifest is older than the version in the log".to_owned();
+                shared.failing_loads.record_failure(region, error, now);
+            } else {
+                shared.failing_loads.clear(region);
+            }
             if failures > 0 {
                 info!(%group, %region, failures, "region manifest is readable again");
             }
         }
         // One line at the first failure: heartbeats report how many regions are affected.
-        Err(error) => match shared.targets.fail_load(region, now, bits) {
-            1 => warn!(%group, %region, %error, "failed to read region manifest; retrying"),
-            failures => {
-                debug!(%group, %region, %error, failures, "failed to read region manifest again")
+        Err(error) => {
+            shared.failing_loads.record_failure(region, error.to_string(), now);
+            match shared.targets.fail_load(region, now, bits) {
+                1 => warn!(%group, %region, %error, "failed to read region manifest; retrying"),
+                failures => {
+                    debug!(%group, %region, %error, failures, "failed to read region manifest again")
+                }
             }
-        },
+        }
     }
 }
 

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use openraft::ServerState;
 use openraft::async_runtime::WatchReceiver;
+use openraft::{Instant as _, ServerState};
 use tidewater_common::ids::{GroupId, LogIndex, NodeId, OwnerEpoch, RegionId, Term};
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::Reason;
@@ -20,6 +20,9 @@ use super::hosted::HostedRegion;
 use super::refusals;
 use super::shared::ReplicaState;
 use super::state_machine::GroupStateMachine;
+
+/// A leader without an answer from a quorum for this time is not reported as leader.
+const QUORUM_SILENCE: Duration = Duration::from_secs(3);
 
 /// Time limit for a replica's tasks to end.
 const STOP: Duration = Duration::from_secs(5);
@@ -63,6 +66,16 @@ impl GroupReplica {
             leader: metrics.current_leader.map(NodeId),
             is_leader: metrics.state == ServerState::Leader,
         }
+    }
+
+    /// Returns whether a quorum has answered this leader recently.
+    pub fn has_quorum(&self) -> bool {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let own = self.shared.node.get();
+        let is_alone = metrics.membership_config.voter_ids().all(|id| id == own);
+        let silent = metrics.last_quorum_acked.as_ref().map(|acked| acked.elapsed());
+        is_alone || silent.is_some_and(|silent| silent <= QUORUM_SILENCE)
     }
 
     /// Effective membership and its position in the log.
@@ -160,12 +173,6 @@ impl GroupReplica {
             })
             .map(|(node, _)| NodeId(*node))
             .collect()
-    }
-
-    /// Number of regions whose manifests have not been read yet.
-    pub fn loading_regions(&self) -> usize {
-        let regions = self.shared.regions.all();
-        regions.iter().filter(|hosted| hosted.region.stats().phase == Phase::Loading).count()
     }
 
     /// The other voter with the longest log that is not excluded; `None` if there is none.

@@ -11,11 +11,14 @@ use tidewater_region_engine::env::RegionEnv;
 use tidewater_region_engine::region::{Cause, PendingObligation};
 use tidewater_region_engine::{EngineError, MemoryBudget, Region};
 use tokio::sync::Notify;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::apply::earlier_outcome;
+use super::damaged_files::DamagedFiles;
 use super::descriptor::Descriptor;
 use super::entry::EntryOutcome;
+use super::failing_work::FailingWork;
 use super::hosted::{HostedRegion, HostedRegions};
 use super::loader::ManifestTargets;
 use super::log_bytes::LogBytes;
@@ -46,6 +49,14 @@ pub struct ReplicaState {
     /// Locks of the work with staging areas. They span terms, since a task may outlive the term in
     /// which it started.
     pub staging_work: StagingWork,
+    /// Reads of manifests that fail.
+    pub failing_loads: FailingWork,
+    /// Flushes, and other commits to manifests, that fail.
+    pub failing_flushes: FailingWork,
+    /// Compactions that fail.
+    pub failing_compactions: FailingWork,
+    /// Missing and damaged files.
+    pub damaged: DamagedFiles,
     /// Notified when a snapshot may be due or memory is short.
     pub housekeeping: Notify,
     /// Notified when a region has many memtable runs.
@@ -70,6 +81,10 @@ impl ReplicaState {
             targets: ManifestTargets::default(),
             log_bytes: Mutex::new(LogBytes::new(log_tail_bytes)),
             staging_work: StagingWork::default(),
+            failing_loads: FailingWork::default(),
+            failing_flushes: FailingWork::default(),
+            failing_compactions: FailingWork::default(),
+            damaged: DamagedFiles::default(),
             housekeeping: Notify::new(),
             merges: Notify::new(),
             stopping: CancellationToken::new(),
@@ -115,9 +130,10 @@ impl ReplicaState {
         }
     }
 
-    /// Handles a failed read. A missing file means that the region's manifest has advanced without
-    /// it: the manifest is read again.
+    /// Handles a failed read. A missing file usually means that the region's manifest has advanced
+    /// without it: the manifest is read again. A file that remains missing or damaged is reported.
     pub fn handle_read_error(&self, region: RegionId, error: &EngineError) {
+        self.damaged.record_error(region, error, Instant::now());
         if let EngineError::Storage(error) = error
             && error.is_not_found()
         {
@@ -204,6 +220,9 @@ impl ReplicaState {
     /// Closes a region.
     pub fn close(&self, region: RegionId) {
         self.staging_work.remove(region);
+        for failing in [&self.failing_loads, &self.failing_flushes, &self.failing_compactions] {
+            failing.clear(region);
+        }
         self.targets.remove(region);
         self.regions.remove(region);
     }

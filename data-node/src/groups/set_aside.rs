@@ -13,6 +13,7 @@ use std::time::Duration;
 use openraft::RaftLogReader;
 use openraft::storage::RaftLogStorage;
 use prost::Message;
+use tidewater_common::file::read_at_most;
 use tidewater_common::ids::GroupId;
 use tidewater_proto::v1;
 use tidewater_raft_store::types::wire;
@@ -23,6 +24,8 @@ use tracing::{info, warn};
 const FOLDER: &str = "removed";
 /// Name of the log's file.
 const LOG: &str = "log";
+/// Maximum bytes of a log that is read as a whole.
+pub const MAX_LOG_BYTES: u64 = 1 << 30;
 
 /// Copies a group's log and snapshots to a directory of their own, durably. Its Raft must have been
 /// shut down.
@@ -82,12 +85,11 @@ async fn write_log(mut log: GroupLog, mut writer: SnapshotWriter) -> io::Result<
 /// Reads a log that was set aside. Blocking.
 ///
 /// # Errors
-/// Fails on a damaged file.
+/// Fails on a damaged file, and on one above [`MAX_LOG_BYTES`].
 pub fn read_log(folder: &Path) -> io::Result<Vec<v1::RaftEntry>> {
     let file = tidewater_raft_store::SnapshotFile::open(folder.join(LOG))?;
-    let mut content = Vec::new();
-    io::Read::read_to_end(&mut file.reader()?, &mut content)?;
-    let mut content = bytes::Bytes::from(content);
+    let content = read_at_most(file.reader()?, MAX_LOG_BYTES)?;
+    let mut content = bytes::Bytes::from(content.ok_or(io::ErrorKind::FileTooLarge)?);
     v1::RaftVote::decode_length_delimited(&mut content)?;
     v1::RaftLogId::decode_length_delimited(&mut content)?;
     let mut entries = Vec::new();

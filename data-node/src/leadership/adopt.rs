@@ -165,6 +165,7 @@ fn publication(
         start: staged.range.start.clone().into(),
         end: staged.range.end.clone().map(Into::into),
         step: step.map(step_to_wire),
+        only_if_unwritten: content == AreaContent::Copies,
     }
 }
 

@@ -97,12 +97,19 @@ struct CompactionLoop<'a> {
     finished_sender: mpsc::Sender<FinishedJob>,
 }
 
+/// Forgets the failures of a term when the term ends: the next owner reports its own.
+impl Drop for CompactionLoop<'_> {
+    fn drop(&mut self) {
+        self.context.shared.failing_compactions.clear_all();
+    }
+}
+
 impl CompactionLoop<'_> {
     fn start_due(&mut self) {
         let shared = &self.context.shared;
         let fleet = &self.context.compactors.fleet;
         let capacity = CompactionCapacity {
-            local_permits: shared.env.compactions.available_permits(),
+            local_slots: shared.env.compactions.free(),
             compactor_slots: (!fleet.is_empty()).then(|| fleet.free_slots()),
             short_of_memory: shared.memory().excess() > 0,
         };
@@ -115,6 +122,9 @@ impl CompactionLoop<'_> {
         for candidate in candidates.iter().filter(|candidate| !candidate.held_back) {
             let state = self.regions.entry(candidate.region).or_default();
             state.update_due_since(candidate.files, now);
+            if candidate.files == 0 {
+                shared.failing_compactions.clear(candidate.region);
+            }
         }
         let policy = &self.context.compaction_policy;
         for PlacedCompaction { region, placement } in
@@ -209,6 +219,7 @@ impl CompactionLoop<'_> {
         state.running &= !job.is_background;
         let problem: &dyn std::fmt::Display = match &job.outcome {
             JobOutcome::NothingToDo | JobOutcome::Committed(_) => {
+                self.context.shared.failing_compactions.clear(job.region);
                 *state = RegionCompactionState::default();
                 return;
             }
@@ -248,6 +259,11 @@ impl CompactionLoop<'_> {
             JobOutcome::Failed(problem) => problem,
         };
         state.failures = state.failures.saturating_add(1);
+        let shared = &self.context.shared;
+        shared.failing_compactions.record_failure(job.region, problem.to_string(), Instant::now());
+        if let JobOutcome::Failed(OwnerError::Engine(error)) = &job.outcome {
+            shared.damaged.record_error(job.region, error, Instant::now());
+        }
         let bits = self.context.shared.env.ids.jitter_bits();
         let wait = policy.backoff.wait(state.failures, None, bits);
         state.not_before = Some(Instant::now() + wait);

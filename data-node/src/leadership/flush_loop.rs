@@ -94,6 +94,13 @@ pub async fn run(
     flush_loop.run(requests, finished).await;
 }
 
+/// Forgets the failures of a term when the term ends: the next owner reports its own.
+impl Drop for FlushLoop<'_> {
+    fn drop(&mut self) {
+        self.context.shared.failing_flushes.clear_all();
+    }
+}
+
 struct FlushLoop<'a> {
     context: &'a OwnerContext,
     owner: Arc<Owner>,
@@ -211,6 +218,12 @@ impl FlushLoop<'_> {
                 || !state.replies.is_empty()
                 || candidates.iter().any(|candidate| candidate.region == *id)
         });
+        let is_idle = |candidate: &&FlushCandidate| {
+            candidate.bytes == 0 && !candidate.has_obligations && !candidate.advance_pending
+        };
+        for idle in candidates.iter().filter(is_idle) {
+            shared.failing_flushes.clear(idle.region);
+        }
         let pressure = FlushPressure {
             excess_bytes: shared.memory().excess().max(self.bytes_to_free),
             large_requested: self.large_requested,
@@ -254,11 +267,19 @@ impl FlushLoop<'_> {
         let is_queued_again = self.queued(finished.region).is_some();
         let state = self.regions.entry(finished.region).or_default();
         let work = state.running.take().unwrap_or(RegionWork::Flush);
+        let failing = &self.context.shared.failing_flushes;
         let reply = match finished.result {
             // No caller waits for work that is no flush, and its result does not concern flushes.
-            Ok(None) => return state.record_success(work),
+            Ok(None) => {
+                state.record_success(work);
+                if state.flush_failures == 0 {
+                    failing.clear(finished.region);
+                }
+                return;
+            }
             Ok(Some(report)) => {
                 state.record_success(work);
+                failing.clear(finished.region);
                 Ok(report)
             }
             Err(error) => {
@@ -289,18 +310,22 @@ fn handle_failure(
     match problem {
         OwnerError::Engine(EngineError::Fenced { .. }) => {
             state.fenced = true;
+            context.shared.failing_flushes.clear(region);
             error!(%group, %region, %problem, "region fenced by a later owner; flushes stopped");
         }
         OwnerError::NotHosted
         | OwnerError::Engine(EngineError::Removed { .. } | EngineError::Closed { .. }) => {
             state.fenced = true;
+            context.shared.failing_flushes.clear(region);
         }
         OwnerError::Engine(_)
         | OwnerError::Adopt(_)
         | OwnerError::NotRecorded(_)
         | OwnerError::Log(_) => {
             let bits = context.shared.env.ids.jitter_bits();
-            let wait = state.record_failure(work, Instant::now(), bits);
+            let now = Instant::now();
+            let wait = state.record_failure(work, now, bits);
+            context.shared.failing_flushes.record_failure(region, problem.to_string(), now);
             if work == RegionWork::Flush {
                 meters::record_flush_failure();
                 warn!(%group, %region, %problem, ?wait, "flush failed; retrying");

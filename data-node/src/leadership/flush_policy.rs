@@ -47,7 +47,8 @@ pub struct FlushCandidate {
     /// A flush of it is running or queued: its bytes will be freed soon.
     pub flush_in_progress: bool,
     /// Its last flush failed, so it is unknown when its bytes will be freed. They must not keep other
-    /// regions from being flushed, or one bad region uses up the memory of all.
+    /// regions from being flushed, or one bad region uses up the memory of all. It is flushed again even
+    /// when it is small: otherwise the problem would be reported after its cause has gone.
     pub failing: bool,
     /// The log has decided something that its manifest does not record yet.
     pub has_obligations: bool,
@@ -101,7 +102,8 @@ pub fn pick_region_work(
     for candidate in free {
         let for_memory = bytes_to_free > 0 && candidate.bytes > 0;
         let due = candidate.bytes > 0
-            && (candidate.bytes >= policy.region_bytes
+            && (candidate.failing
+                || candidate.bytes >= policy.region_bytes
                 || candidate.age >= policy.max_age
                 || (pressure.large_requested && candidate.bytes >= policy.min_bytes));
         if for_memory || due {
@@ -209,6 +211,19 @@ mod tests {
         }
         // After its backoff it is retried, and the other one is flushed with it.
         assert_eq!(flushes(&pick_region_work(&policy(), &[bad, healthy], pressure)), [1, 2]);
+    }
+
+    #[test]
+    fn failed_flush_is_retried_for_a_small_region() {
+        let small = candidate(1, 1);
+        let failing = FlushCandidate { failing: true, ..small };
+        let held = FlushCandidate { held_back: true, ..failing };
+        let empty = FlushCandidate { failing: true, ..candidate(2, 0) };
+        for (region, picked) in [(small, false), (failing, true), (held, false), (empty, false)] {
+            let flushes =
+                flushes(&pick_region_work(&policy(), &[region], FlushPressure::default()));
+            assert_eq!(!flushes.is_empty(), picked, "{region:?}");
+        }
     }
 
     // A build of indexes or a compaction has advanced the manifest beyond the log: no reason to write a

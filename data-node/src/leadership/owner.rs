@@ -10,11 +10,10 @@ use tidewater_common::ids::{Epoch, GroupId, ManifestVersion, NodeId, OwnerEpoch,
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::Reason;
 use tidewater_region_engine::bulk::AdoptError;
-use tidewater_region_engine::compaction::{Attempt, Scope};
+use tidewater_region_engine::compaction::{Attempt, LocalSlot, LocalSlots, Scope};
 use tidewater_region_engine::index::Bloom;
 use tidewater_region_engine::region::{Phase, PlannedCompaction};
 use tidewater_region_engine::{CompactionReport, EngineError, FlushReport, IndexReport, Region};
-use tokio::sync::Semaphore;
 use tracing::info;
 
 use super::OwnerContext;
@@ -103,8 +102,8 @@ impl Owner {
         self.context.shared.env.ids.jitter_bits()
     }
 
-    /// Permits for compactions on this node.
-    pub fn permits(&self) -> &Semaphore {
+    /// Slots for compactions on this node.
+    pub fn slots(&self) -> &Arc<LocalSlots> {
         &self.context.shared.env.compactions
     }
 
@@ -129,7 +128,6 @@ impl Owner {
                 bytes = report.bytes,
                 "region flushed"
             );
-            meters::record_flush(report.rows, report.bytes);
         }
         // Also without files: an earlier flush with an unknown outcome may have committed, or its rows
         // may have cancelled each other out.
@@ -176,27 +174,30 @@ impl Owner {
         }
     }
 
-    /// Plans a compaction of a region; `None`: there is nothing to compact.
+    /// Plans a compaction of a region for a node that has `memory_bytes` for a job; `None`: there is
+    /// nothing to compact.
     pub async fn plan_compaction(
         &self,
         id: RegionId,
         scope: Scope,
         since: Epoch,
+        memory_bytes: u64,
     ) -> Result<Option<PlannedCompaction>, OwnerError> {
         let region = self.region(id)?;
         self.fence(id, &region).await?;
-        Ok(region.plan_compaction(scope, since).await?)
+        Ok(region.plan_compaction_within(scope, since, memory_bytes).await?)
     }
 
-    /// Runs a planned compaction on this node.
+    /// Runs a planned compaction on this node, in `slot`.
     pub async fn run_compaction(
         &self,
         id: RegionId,
         planned: &PlannedCompaction,
+        slot: &LocalSlot,
         attempt: &Attempt,
     ) -> Result<CompactionReport, OwnerError> {
         let region = self.region(id)?;
-        let report = planned.run(attempt).await?;
+        let report = planned.run(slot, attempt).await?;
         self.report_compacted(id, &report, None);
         if report.manifest_version > self.context.shared.advanced_version(id) {
             self.record_committed(id, &region, report.manifest_version);

@@ -1,17 +1,17 @@
 //! Heartbeats to the meta service: liveness of the node and reports of its groups.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tidewater_common::clock::{Clock, ClusterClock};
 use tidewater_common::ids::NodeId;
-use tidewater_proto::v1::{GroupReport, HeartbeatRequest, NodeRole, Reason};
-use tidewater_raft_store::DiskHealth;
+use tidewater_proto::v1::{GroupReport, HeartbeatRequest, NodeCondition, NodeRole, Reason};
 use tidewater_raft_store::types::LogId;
+use tidewater_region_engine::storage::Storage;
 use tidewater_rpc::MetaLink;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
+use super::conditions::{Conditions, DiskSpace};
 use super::handover::Handover;
 use crate::group::replica::GroupReplica;
 use crate::groups::Groups;
@@ -19,14 +19,8 @@ use crate::hooks::NodeHooks;
 use crate::meters;
 use crate::options::DataOptions;
 
-use super::log_growth;
-
 /// Maximum lag, in log entries, of a learner that may be promoted.
 const CAUGHT_UP: u64 = 1_000;
-/// Time ahead of the cluster's time from which a manifest's date is a problem.
-const DATED_AHEAD: Duration = Duration::from_secs(600);
-/// Maximum number of problems in one heartbeat.
-const PROBLEMS: usize = 16;
 
 /// Runs until the node closes.
 pub(super) async fn run(
@@ -38,6 +32,10 @@ pub(super) async fn run(
     closing: CancellationToken,
 ) {
     let mut handover = Handover::default();
+    let mut conditions = Conditions::default();
+    let store = Storage::directory(&options.object_store);
+    let disk = DiskSpace::new(options.disk_low, groups.context().directory.path(), store);
+    tokio::spawn(disk.clone().run(closing.clone()));
     let mut ticks = tokio::time::interval(options.heartbeat);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut reachable = true;
@@ -47,7 +45,8 @@ pub(super) async fn run(
             _ = ticks.tick() => {}
         }
         meters::observe(&groups);
-        let request = beat(&groups, &hooks, &clock, &options);
+        let reported = conditions.report(&groups, &disk, options.problems.list());
+        let request = beat(&groups, &hooks, &clock, &options, reported);
         let reply = tokio::select! {
             () = closing.cancelled() => return,
             reply = link.heartbeat(&request) => reply,
@@ -69,6 +68,10 @@ pub(super) async fn run(
                 groups.fail(format!("this node was removed from the cluster: {problem}"));
                 return;
             }
+            Err(problem) if problem.reason == Reason::DirectoryCopied => {
+                groups.fail(format!("this node was superseded: {problem}"));
+                return;
+            }
             Err(problem) if reachable => {
                 reachable = false;
                 warn!(
@@ -88,6 +91,7 @@ fn beat(
     hooks: &NodeHooks,
     clock: &ClusterClock,
     options: &DataOptions,
+    conditions: Vec<NodeCondition>,
 ) -> HeartbeatRequest {
     let node = groups.context();
     HeartbeatRequest {
@@ -96,10 +100,12 @@ fn beat(
         role: NodeRole::Data.into(),
         address: options.advertise.clone(),
         groups: groups.all().iter().map(|replica| report(replica)).collect(),
-        problems: problems(groups, options.problems.list()),
+        problems: conditions.iter().map(|condition| condition.detail.clone()).collect(),
         hooks: hooks.reports(),
         compactor: None,
         clock_ms: clock.wall_ms(),
+        boot: node.directory.boot().get(),
+        conditions,
     }
 }
 
@@ -111,12 +117,14 @@ fn report(replica: &GroupReplica) -> GroupReport {
     let id = position(membership.log_id());
     let effective = position(replica.membership().log_id());
     let leadership = replica.leadership();
+    // A leader without a quorum remains leader until it learns of a later one, but cannot serve.
+    let leader = leadership.leader.filter(|_| !leadership.is_leader || replica.has_quorum());
     let (last, applied) = replica.positions();
     let caught_up = if leadership.is_leader { replica.caught_up(CAUGHT_UP) } else { Vec::new() };
     GroupReport {
         group_id: replica.group().get(),
         term: leadership.term,
-        leader: leadership.leader.map_or(0, NodeId::get),
+        leader: leader.map_or(0, NodeId::get),
         last_log_index: last.get(),
         applied_index: applied.get(),
         voters: membership.membership().voter_ids().collect(),
@@ -129,67 +137,42 @@ fn report(replica: &GroupReplica) -> GroupReport {
     }
 }
 
-/// Returns the problems of the node, after those of its process.
-fn problems(groups: &Groups, of_process: Vec<String>) -> Vec<String> {
-    let mut problems = of_process;
-    if let Err(difference) = groups.context().env.clock.check() {
-        problems.push(format!(
-            "its clock is {difference}: it leads no groups, and neither flushes, compacts nor expires \
-             anything, until the clock is synchronized (NTP)"
-        ));
-    }
-    match groups.disk() {
-        DiskHealth::Ok => {}
-        DiskHealth::Full => problems.push(format!(
-            "its disk is full: it accepts no writes until there is room below {}",
-            groups.context().directory.path().display()
-        )),
-        DiskHealth::Failed(detail) => problems.push(format!("its disk has failed: {detail}")),
-    }
-    let context = groups.context();
-    problems.extend(log_growth::problems(&context.directory.log_store().usage(), &context.options));
-    let memory = &context.env.memory;
-    if memory.used() > memory.limit() {
-        problems.push(format!(
-            "unflushed rows take {} bytes, above the limit of {}",
-            memory.used(),
-            memory.limit()
-        ));
-    }
-    for replica in groups.all() {
-        let loading = replica.loading_regions();
-        if loading > 0 {
-            problems.push(format!(
-                "{loading} regions of group {} are loading: their manifests cannot be read yet",
-                replica.group()
-            ));
-        }
-    }
-    problems.extend(dated_ahead(groups));
-    let quarantined = groups.context().compactors.registry.count_all_quarantined();
-    if quarantined > 0 {
-        problems.push(format!(
-            "{quarantined} of its compactions have failed too often and are quarantined: \
-             `tidewater compaction list` shows them"
-        ));
-    }
-    problems.truncate(PROBLEMS);
-    problems
-}
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
 
-/// Describes regions with manifests from the future, written by a node whose clock was wrong.
-fn dated_ahead(groups: &Groups) -> Option<String> {
-    let led = groups.all().into_iter().filter(|replica| replica.leadership().is_leader);
-    let regions: Vec<_> = led
-        .flat_map(|replica| replica.shared.regions.all())
-        .map(|hosted| (hosted.region.manifest_ahead(), hosted.descriptor.region_id))
-        .filter(|(ahead, _)| *ahead > DATED_AHEAD)
-        .collect();
-    let (ahead, region) = regions.iter().max()?;
-    Some(format!(
-        "{} manifests are dated in the future by a clock that was wrong, that of region {region} by {} s: \
-         their removed files are not deleted before then",
-        regions.len(),
-        ahead.as_secs()
-    ))
+    use tidewater_raft_store::Member;
+    use tidewater_raft_store::types::{EntryPayload, Membership};
+
+    use super::*;
+    use crate::groups::tests::{GROUP, NODE, members, node, stop, until};
+
+    // A replica that a change removes would be stopped on it, and the change may never be committed.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn heartbeat_reports_committed_members() {
+        let folder = tempfile::tempdir().unwrap();
+        let groups = node(folder.path());
+        let replica = groups.start(GROUP).await.unwrap();
+        groups.initialize(&replica, members()).await.unwrap();
+        until("the first members are committed", async || !report(&replica).voters.is_empty())
+            .await;
+        let before = report(&replica);
+        let mut nodes = members();
+        nodes.insert(102, Member::new("127.0.0.1:1"));
+        let voters = [BTreeSet::from([NODE.get()]), BTreeSet::from([NODE.get(), 102])];
+        let joint = Membership::new(voters.to_vec(), nodes).unwrap();
+        let raft = replica.raft.clone();
+        let change = async move { raft.append_membership(joint, EntryPayload::Blank, []).await };
+        let changing = tokio::spawn(change);
+        until("the change is in the log", async || {
+            report(&replica).effective_index > before.effective_index
+        })
+        .await;
+        let during = report(&replica);
+        assert_eq!(during.voters, before.voters);
+        assert_eq!(during.membership_index, before.membership_index);
+        changing.abort();
+        drop(replica);
+        stop(groups).await;
+    }
 }

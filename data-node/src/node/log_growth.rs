@@ -1,5 +1,7 @@
 //! Problems of the Raft logs on disk, for the operator.
 
+use tidewater_common::problem::Problem;
+use tidewater_proto::v1::ProblemKind;
 use tidewater_raft_store::LogUsage;
 
 use crate::options::GroupOptions;
@@ -9,23 +11,25 @@ use crate::options::GroupOptions;
 const GROWTH_FACTOR: u64 = 8;
 
 /// Returns the problems of the logs that `usage` describes.
-pub(super) fn problems(usage: &LogUsage, options: &GroupOptions) -> Vec<String> {
+pub(super) fn problems(usage: &LogUsage, options: &GroupOptions) -> Vec<Problem> {
     let mut problems = Vec::new();
     let expected = options.snapshot_bytes.saturating_add(options.log_tail_bytes);
     if let Some((group, bytes)) = usage.largest_group
         && bytes > expected.saturating_mul(GROWTH_FACTOR)
     {
-        problems.push(format!(
+        let detail = format!(
             "the log of group {group} takes {bytes} bytes and grows: its snapshots fail or lag; the \
              node's log has the reason"
-        ));
+        );
+        problems.push(Problem::new(ProblemKind::LogGrows, detail).of_group(group));
     }
     if usage.exceeds_expectation() {
-        problems.push(format!(
+        let detail = format!(
             "Raft logs take {} bytes on disk, {} of them live: the space of purged entries is not \
              released; the node's log has the reason",
             usage.file_bytes, usage.live_bytes
-        ));
+        );
+        problems.push(Problem::new(ProblemKind::LogNotReleased, detail));
     }
     problems
 }
@@ -43,13 +47,14 @@ mod tests {
         let count = |file_bytes, live_bytes, largest| {
             let largest_group = Some((GroupId(7), largest));
             let usage = LogUsage { file_bytes, live_bytes, wal_bytes: 0, largest_group };
-            problems(&usage, &options)
+            let problems = problems(&usage, &options);
+            problems.into_iter().map(|problem| problem.detail).collect::<Vec<_>>()
         };
         assert_eq!(count(10_000, 9_000, 8_000), [""; 0]);
         let growing = count(10_000, 9_000, 8_001);
         assert!(growing.len() == 1 && growing[0].contains("group 7 takes 8001"), "{growing:?}");
         let dead = count(2 << 30, 1_000, 500);
         assert!(dead.len() == 1 && dead[0].contains("not released"), "{dead:?}");
-        assert_eq!(problems(&LogUsage::default(), &options), [""; 0]);
+        assert_eq!(problems(&LogUsage::default(), &options), []);
     }
 }

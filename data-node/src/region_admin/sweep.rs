@@ -1,5 +1,6 @@
 //! A garbage collection pass that streams its progress.
 
+use std::collections::BTreeSet;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,16 +11,19 @@ use tidewater_common::ids::{Incarnation, ManifestVersion, NodeId, RegionId, Tabl
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::{
     GarbageEvent, GarbageObject, GarbageReport, KeptObjects, Reason, SweepStoreRequest,
+    UnreadableManifest,
 };
 use tidewater_region_engine::EngineError;
 use tidewater_region_engine::env::RegionEnv;
 use tidewater_region_engine::gc::{
-    Garbage, GarbageCollector, GcReport, GcRequest, HookPositions, LoggedVersions,
+    Garbage, GarbageCollector, GcReport, GcRequest, HookPositions, KeepReason, LoggedVersions,
 };
 use tidewater_region_engine::layout::RegionDir;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
+
+use crate::meters;
 
 /// Maximum number of objects deleted in one pass: bounds its memory.
 const MAX_DELETED: usize = 200_000;
@@ -52,6 +56,7 @@ impl Sweeper {
         env: RegionEnv,
         node: NodeId,
         request: SweepStoreRequest,
+        logged: LoggedVersions,
     ) -> Result<GarbageStream, Refusal> {
         check_clock(env.clock.as_ref())?;
         check_floor(request.floor_ms, env.clock.now_ms())?;
@@ -63,7 +68,7 @@ impl Sweeper {
             .retry_after(PROGRESS_INTERVAL)
         })?;
         let (events, receiver) = mpsc::channel(1);
-        tokio::spawn(run(env, node, request, events, permit));
+        tokio::spawn(run(env, node, request, logged, events, permit));
         Ok(Box::pin(ReceiverStream::new(receiver)))
     }
 }
@@ -95,6 +100,7 @@ async fn run(
     env: RegionEnv,
     node: NodeId,
     request: SweepStoreRequest,
+    logged: LoggedVersions,
     events: mpsc::Sender<Result<GarbageEvent, Status>>,
     _permit: OwnedSemaphorePermit,
 ) {
@@ -107,7 +113,7 @@ async fn run(
     let (sender, mut found) = mpsc::channel(EVENT_OBJECTS);
     let collector = GarbageCollector::new(env)
         .with_hook_positions(awaited(&request))
-        .with_logged_versions(logged_versions(&request));
+        .with_logged_versions(logged);
     let pass = async {
         let outcome = collector.collect(&gc_request, &sender).await;
         drop(sender);
@@ -145,8 +151,12 @@ fn awaited(request: &SweepStoreRequest) -> HookPositions {
     }
 }
 
-/// Converts the versions that the groups' logs have recorded.
-fn logged_versions(request: &SweepStoreRequest) -> LoggedVersions {
+/// Converts the versions that the groups' logs have recorded. A region of this node's catalog that the
+/// request does not name is left alone: it is new, or the request is not the meta leader's.
+pub(super) fn logged_versions(request: &SweepStoreRequest, catalog: &[RegionId]) -> LoggedVersions {
+    let named: BTreeSet<u64> = request.logged.iter().map(|region| region.region_id).collect();
+    let unnamed = catalog.iter().copied().filter(|region| !named.contains(&region.get()));
+    let unanswered = request.unanswered_regions.iter().copied().map(RegionId).chain(unnamed);
     let known = request.logged.iter().map(|region| {
         let dir = RegionDir {
             table_id: TableId(region.table_id),
@@ -155,10 +165,7 @@ fn logged_versions(request: &SweepStoreRequest) -> LoggedVersions {
         };
         (dir, ManifestVersion(region.version))
     });
-    LoggedVersions {
-        known: known.collect(),
-        unanswered: request.unanswered_regions.iter().copied().map(RegionId).collect(),
-    }
+    LoggedVersions { known: known.collect(), unanswered: unanswered.collect() }
 }
 
 fn final_event(
@@ -167,10 +174,13 @@ fn final_event(
     floor_ms: u64,
 ) -> Result<GarbageEvent, Status> {
     let report = outcome.map_err(|error| Status::from(Refusal::from(&error)))?;
+    let awaited = report.kept.get(&KeepReason::Awaited).copied().unwrap_or(0);
+    meters::set_awaited_objects(awaited);
     tracing::info!(
         deleted = report.deleted,
         bytes = report.bytes,
         kept = report.kept_objects(),
+        awaited,
         failed = report.failed,
         unreadable = report.unreadable.len(),
         "garbage collected"
@@ -187,8 +197,17 @@ fn final_event(
         unreadable: report.unreadable.iter().map(|(dir, why)| format!("{dir}: {why}")).collect(),
         floor_ms,
         node_id: node.get(),
+        unreadable_manifests: report.unreadable.iter().map(unreadable).collect(),
     };
     Ok(GarbageEvent { objects: Vec::new(), report: Some(report) })
+}
+
+fn unreadable((dir, why): &(RegionDir, String)) -> UnreadableManifest {
+    UnreadableManifest {
+        region_id: dir.region_id.get(),
+        table_id: dir.table_id.get(),
+        error: why.clone(),
+    }
 }
 
 fn to_wire(garbage: Garbage) -> GarbageObject {
@@ -201,7 +220,55 @@ fn to_wire(garbage: Garbage) -> GarbageObject {
 
 #[cfg(test)]
 mod tests {
+    use tidewater_common::clock::ClockDifference;
+    use tidewater_proto::v1;
+    use tidewater_region_engine::MemoryBudget;
+    use tidewater_region_engine::env::{EngineOptions, SystemIds};
+    use tidewater_region_engine::storage::Storage;
+
     use super::*;
+
+    #[derive(Debug)]
+    struct WrongClock;
+
+    impl Clock for WrongClock {
+        fn now_ms(&self) -> u64 {
+            0
+        }
+
+        fn check(&self) -> Result<(), ClockDifference> {
+            Err(ClockDifference { difference_ms: 9, bound_ms: 1, since_ms: 0 })
+        }
+    }
+
+    #[tokio::test]
+    async fn node_with_wrong_clock_collects_no_garbage() {
+        let env = RegionEnv::new(
+            Storage::memory(),
+            Arc::new(WrongClock),
+            Arc::new(SystemIds),
+            MemoryBudget::new(1 << 20),
+            EngineOptions::default(),
+        );
+        let request = SweepStoreRequest::default();
+        let started = Sweeper::new().start(env, NodeId(1), request, LoggedVersions::default());
+        assert_eq!(started.err().map(|refusal| refusal.reason), Some(Reason::ClockDiffers));
+    }
+
+    #[test]
+    fn regions_that_a_request_omits_are_left_alone() {
+        let logged = v1::LoggedVersion { table_id: 3, region_id: 7, incarnation: 1, version: 5 };
+        let request = SweepStoreRequest {
+            logged: vec![logged],
+            unanswered_regions: vec![8],
+            ..SweepStoreRequest::default()
+        };
+        let versions = logged_versions(&request, &[7, 8, 9].map(RegionId));
+        assert_eq!(versions.unanswered, BTreeSet::from([8, 9].map(RegionId)));
+        let dir =
+            RegionDir { table_id: TableId(3), region_id: RegionId(7), incarnation: Incarnation(1) };
+        assert_eq!(versions.known, [(dir, ManifestVersion(5))].into());
+    }
 
     #[test]
     fn gc_floor_in_the_future_is_refused() {

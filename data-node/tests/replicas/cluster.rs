@@ -35,6 +35,7 @@ use tidewater_proto::v1::*;
 use tidewater_raft_store::{
     DataDirectory, LogStoreOptions, NetworkFactory, RaftHost, RaftService, Role,
 };
+use tidewater_region_engine::compaction::CompactionOptions;
 use tidewater_region_engine::env::{EngineOptions, RegionEnv, SystemIds};
 use tidewater_region_engine::hooks::HookHome;
 use tidewater_region_engine::hooks::HookKinds;
@@ -83,6 +84,7 @@ pub(crate) struct NodeConfig {
     pub(crate) storage: Storage,
     pub(crate) options: GroupOptions,
     pub(crate) memory: u64,
+    pub(crate) compaction: CompactionOptions,
     pub(crate) listen: String,
     pub(crate) hooks: Arc<NodeHooks>,
 }
@@ -120,6 +122,7 @@ fn catalog(nodes: &[GroupMember]) -> Event {
         role: NodeRole::Data.into(),
         address: member.address.clone(),
         state: NodeState::Up.into(),
+        boot: 0,
     };
     let group = Group { group_id: GROUP, state: GroupState::Active.into(), ..Group::default() };
     Event::Snapshot(CatalogSnapshot {
@@ -165,12 +168,13 @@ impl Node {
         let raft_service = RaftService::new();
         raft_service.add_host(host.clone());
         let addresses = Arc::new(AddressBook::new());
+        host.set_addresses(addresses.clone());
         let env = RegionEnv::new(
             config.storage.clone(),
             Arc::new(SystemClock),
             Arc::new(SystemIds),
             MemoryBudget::new(config.memory),
-            EngineOptions::default(),
+            EngineOptions { compaction: config.compaction.clone(), ..EngineOptions::default() },
         );
         let watched = Arc::new(WatchedCatalog::default());
         watched.follow(&catalog(&[]));

@@ -157,6 +157,7 @@ impl FakeCompactor {
             since: Epoch(request.since),
             limits: CompactionLimits { parallelism: 1, memory_bytes: 0 },
             hooks: plugins.collect(),
+            table_name: None,
         };
         let region = open_compaction_region(&self.env, &self.sets, opening).await;
         region.map_err(|error| Refusal::from(&error))

@@ -10,6 +10,7 @@ use tidewater_proto::v1::{
     ChangeMembershipRequest, ChangeMembershipResponse, Group, GroupMember, GroupState, Reason,
     StopReplicaRequest,
 };
+use tidewater_region_engine::compaction::CompactionOptions;
 use tidewater_region_engine::storage::Storage;
 use tonic::Request;
 
@@ -50,6 +51,7 @@ async fn replica_joins_from_a_snapshot_is_promoted_and_removed() {
             ..GroupOptions::default()
         },
         memory: 1 << 30,
+        compaction: CompactionOptions::default(),
         listen: "127.0.0.1:0".to_owned(),
         hooks: no_hooks(id),
     };
@@ -66,7 +68,7 @@ async fn replica_joins_from_a_snapshot_is_promoted_and_removed() {
     until("the log is purged", async || replica.purged().is_some()).await;
 
     let second = Node::start(&config(2)).await;
-    second.start_group(&[], false).await;
+    second.start_group(&[first.member()], false).await;
     let unknown = change(&first, Change::AddLearner(second.member()), None).await.unwrap_err();
     assert_eq!(unknown.reason, Reason::InvalidArgument, "the catalog has no such node");
     let elsewhere = GroupMember { address: "127.0.0.1:1".to_owned(), ..second.member() };
@@ -107,14 +109,18 @@ async fn replica_joins_from_a_snapshot_is_promoted_and_removed() {
         group_id: GROUP,
         state: GroupState::Active.into(),
         voters: voters.to_vec(),
+        leader: 1,
         membership_term: at.0,
         membership_index: at.1,
         ..Group::default()
     };
-    let refused = async |node: &Node, index| {
+    let stop_reason = async |node: &Node, index| {
         let reply = node.control.stop_replica(Request::new(stop(node, index))).await;
-        assert_eq!(Refusal::from(reply.unwrap_err()).reason, Reason::MembershipStale);
         assert!(node.groups.get(GroupId(GROUP)).is_ok());
+        Refusal::from(reply.unwrap_err()).reason
+    };
+    let refused = async |node: &Node, index| {
+        assert_eq!(stop_reason(node, index).await, Reason::MembershipStale);
     };
     refused(&second, u64::MAX).await;
     let known = replica.membership().log_id().map(|id| (id.leader_id.term, id.index)).unwrap();
@@ -126,6 +132,15 @@ async fn replica_joins_from_a_snapshot_is_promoted_and_removed() {
     refused(&second, 0).await;
     *first.records.0.lock().unwrap() = Some(record(&[2], (9, 99)));
     refused(&first, 0).await;
+    // The record follows heartbeats: the leader itself must have removed the replica.
+    *second.records.0.lock().unwrap() = Some(record(&[1], (9, 99)));
+    refused(&second, 0).await;
+    let silent = Group { leader: 9, ..record(&[1], (9, 99)) };
+    *second.records.0.lock().unwrap() = Some(silent);
+    assert_eq!(stop_reason(&second, 0).await, Reason::Unavailable);
+    let needed = change(&first, Change::Remove(2), None).await.unwrap_err();
+    assert_eq!(needed.reason, Reason::InvalidArgument, "the node is up");
+    first.know(&[]);
     let removed = change(&first, Change::Remove(2), None).await.unwrap();
     let at = (removed.membership_term, removed.membership_index);
     *second.records.0.lock().unwrap() = Some(record(&[1], at));

@@ -9,6 +9,7 @@ use tidewater_data_node::leadership::flush_policy::FlushPolicy;
 use tidewater_data_node::options::GroupOptions;
 use tidewater_proto::v1::group_control_server::GroupControl;
 use tidewater_proto::v1::{Reason, RequestFlushRequest};
+use tidewater_region_engine::compaction::CompactionOptions;
 use tidewater_region_engine::file_meta::FileMeta;
 use tidewater_region_engine::layout::RegionDir;
 use tidewater_region_engine::manifest::{ActionKind, Author, Change, Edit, ManifestContext};
@@ -37,6 +38,7 @@ fn node_config(folder: &tempfile::TempDir, store: &FaultyStore, memory: u64) -> 
         storage: store.storage(),
         options: options(),
         memory,
+        compaction: CompactionOptions::default(),
         listen: "127.0.0.1:0".to_owned(),
         hooks: no_hooks(1),
     }

@@ -15,6 +15,7 @@ use tidewater_proto::v1::region_admin_server::RegionAdmin;
 use tidewater_proto::v1::{
     CancelCompactionRequest, CompactionInfo, CompactionReport, ListCompactionsRequest, Reason,
 };
+use tidewater_region_engine::compaction::CompactionOptions;
 use tonic::Request;
 
 use crate::cluster::{Node, NodeConfig, until, write};
@@ -78,8 +79,12 @@ pub(crate) struct RemoteCompactionCluster {
 
 impl RemoteCompactionCluster {
     pub(crate) async fn start(options: GroupOptions) -> Self {
+        Self::start_with(options, CompactionOptions::default()).await
+    }
+
+    pub(crate) async fn start_with(options: GroupOptions, compaction: CompactionOptions) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let config = node_config(&folder, options).await;
+        let config = NodeConfig { compaction, ..node_config(&folder, options).await };
         let node = start_with_region(&config).await;
         node.write(write(1, 1, &[])).await.unwrap();
         flush_rows(&node, 2..5).await;

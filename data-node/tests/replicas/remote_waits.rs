@@ -10,7 +10,8 @@ use tidewater_data_node::leadership::compactions::retry_policy::JobPolicy;
 use tidewater_data_node::options::GroupOptions;
 use tidewater_proto::compaction::v1::RunningCompaction;
 use tidewater_proto::v1::{CompactionPlace, CompactionProgress, Reason};
-use tokio::sync::{Notify, SemaphorePermit};
+use tidewater_region_engine::compaction::LocalSlot;
+use tokio::sync::Notify;
 
 use crate::cluster::{GROUP, Node, until};
 use crate::fake_compactor::FakeReply;
@@ -19,9 +20,9 @@ use crate::remote_cluster::{
     no_fallback, options, with_automatic_compaction, without_time_limits,
 };
 
-/// Takes the only permit for compactions on this node.
-async fn take_local_permit(node: &Node) -> SemaphorePermit<'_> {
-    node.groups.context().env.compactions.acquire().await.unwrap()
+/// Takes the only slot for compactions on this node.
+async fn take_local_slot(node: &Node) -> LocalSlot {
+    node.groups.context().env.compactions.acquire().await
 }
 
 /// Lets the first compactor report a running job of the region with this progress.
@@ -150,7 +151,7 @@ async fn job_refused_by_compactors_waits_for_the_local_permit() {
     let cluster = RemoteCompactionCluster::start(options(JobPolicy::default())).await;
     cluster.first.script([FakeReply::RefuseOpening(Reason::BadPlugin)]);
     cluster.second.script([FakeReply::RefuseOpening(Reason::BadPlugin)]);
-    let taken = take_local_permit(&cluster.node).await;
+    let taken = take_local_slot(&cluster.node).await;
     let mut compacting = Box::pin(cluster.compact());
     let early = tokio::time::timeout(MANY_INTERVALS, &mut compacting).await;
     assert!(early.is_err(), "{early:?}");
@@ -198,7 +199,7 @@ async fn late_remote_commit_preempts_the_local_fallback() {
         .first
         .script([FakeReply::HangUntilNotified(go.clone())].into_iter().chain(always_overloaded()));
     cluster.second.script(always_overloaded());
-    let taken = take_local_permit(&cluster.node).await;
+    let taken = take_local_slot(&cluster.node).await;
     let mut compacting = Box::pin(cluster.compact());
     until("the job waits for the local permit", async || {
         assert!(futures::poll!(&mut compacting).is_pending());
@@ -246,7 +247,7 @@ async fn node_stops_while_requested_compactions_wait() {
         cluster.first.script((0..deaths).map(|_| FakeReply::Die));
         cluster.second.script((0..deaths).map(|_| FakeReply::Die));
         let compactions = cluster.node.groups.context().env.compactions.clone();
-        let taken = compactions.acquire().await.unwrap();
+        let taken = compactions.acquire().await;
         {
             let compacting = cluster.node.compact_at(place);
             tokio::pin!(compacting);
@@ -276,7 +277,7 @@ async fn node_stops_while_automatic_compactions_wait() {
         let context = format!("{reply:?}");
         let cluster = RemoteCompactionCluster::start(options).await;
         let compactions = cluster.node.groups.context().env.compactions.clone();
-        let taken = compactions.acquire().await.unwrap();
+        let taken = compactions.acquire().await;
         cluster.first.script(reply);
         cluster.second.script([FakeReply::RefuseOpening(Reason::BadPlugin)]);
         flush_rows(&cluster.node, 5..9).await;
@@ -297,7 +298,7 @@ async fn local_compaction_ends_with_its_node() {
             .await;
     cluster.announce(&[]);
     let env = cluster.node.groups.context().env.clone();
-    let taken = env.compactions.acquire().await.unwrap();
+    let taken = env.compactions.acquire().await;
     flush_rows(&cluster.node, 5..9).await;
     let workers = env.workers.available_permits() as u32;
     let busy = env.workers.clone().acquire_many_owned(workers).await.unwrap();

@@ -3,6 +3,7 @@
 
 use tidewater_data_node::options::GroupOptions;
 use tidewater_proto::v1::Reason;
+use tidewater_region_engine::compaction::CompactionOptions;
 use tidewater_region_engine::storage::Storage;
 
 use super::cluster::*;
@@ -15,6 +16,7 @@ pub(crate) async fn node_config(folder: &tempfile::TempDir, options: GroupOption
         storage: Storage::open(&format!("file://{}", store.display())).await.unwrap(),
         options,
         memory: 1 << 30,
+        compaction: CompactionOptions::default(),
         listen: "127.0.0.1:0".to_owned(),
         hooks: no_hooks(1),
     }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tidewater_data_node::options::GroupOptions;
 use tidewater_proto::v1::Reason;
+use tidewater_region_engine::compaction::CompactionOptions;
 use tidewater_region_engine::storage::Storage;
 
 use super::cluster::*;
@@ -41,6 +42,7 @@ impl ThreeNodes {
             storage: self.storage.clone(),
             options: self.options.clone(),
             memory: 1 << 30,
+            compaction: CompactionOptions::default(),
             listen: listen.to_owned(),
             hooks: no_hooks(id),
         }

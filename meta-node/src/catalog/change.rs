@@ -124,6 +124,8 @@ impl MetaState {
             node_deletes: change.node_deletes.iter().map(|id| id.get()).collect(),
             hook_upserts: change.hooks.iter().map(Into::into).collect(),
             hook_deletes: change.hook_deletes.clone(),
+            // Sent to watchers, not stored: replicas of the previous release store the same bytes.
+            next_route_id: 0,
         }
     }
 

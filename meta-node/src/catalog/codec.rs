@@ -5,24 +5,35 @@
 //! only see bytes that some release has written.
 
 use prost::Message;
-use tidewater_common::ids::{CatalogVersion, Epoch, GroupId, RegionId};
+use tidewater_common::ids::{CatalogVersion, Epoch, GroupId, Incarnation, RegionId};
 
 use super::{CatalogError, RouteDescriptor, RouteState};
 
 const CODEC: u8 = 1;
+/// Codec of a route that was made in a later incarnation than the first: its payload begins with the
+/// incarnation. Codec 1 has no room for it, and stands for the first one.
+const LATER_ROUTE_CODEC: u8 = 2;
 const FRAME: usize = 5;
 
 pub(super) fn frame(payload: &[u8]) -> Vec<u8> {
+    frame_as(CODEC, payload)
+}
+
+fn frame_as(codec: u8, payload: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(FRAME + payload.len());
-    bytes.push(CODEC);
+    bytes.push(codec);
     bytes.extend(crc32c::crc32c(payload).to_be_bytes());
     bytes.extend(payload);
     bytes
 }
 
 pub(super) fn unframe(bytes: &[u8]) -> Result<&[u8], &'static str> {
+    unframe_as(CODEC, bytes)
+}
+
+fn unframe_as(expected: u8, bytes: &[u8]) -> Result<&[u8], &'static str> {
     let (codec, rest) = bytes.split_first().ok_or("it is empty")?;
-    if *codec != CODEC {
+    if *codec != expected {
         return Err("its codec byte is unknown: it may come from a newer release");
     }
     let (checksum, payload) = rest.split_first_chunk::<4>().ok_or("it is truncated")?;
@@ -77,7 +88,14 @@ fn number(bytes: &[u8]) -> Result<u64, &'static str> {
 /// Encodes a route.
 pub fn encode_catalog_route(route: &RouteDescriptor) -> Result<Vec<u8>, CatalogError> {
     route.validate()?;
-    let mut payload = Vec::with_capacity(64 + route.start.len());
+    let mut payload = Vec::with_capacity(72 + route.start.len());
+    let codec = match route.incarnation {
+        Incarnation::FIRST => CODEC,
+        later => {
+            payload.extend(later.get().to_be_bytes());
+            LATER_ROUTE_CODEC
+        }
+    };
     payload.extend(route.route_id.get().to_be_bytes());
     payload.extend(route.group_id.get().to_be_bytes());
     payload.push(route.state as u8);
@@ -91,13 +109,16 @@ pub fn encode_catalog_route(route: &RouteDescriptor) -> Result<Vec<u8>, CatalogE
             put_bytes(&mut payload, end)?;
         }
     }
-    Ok(frame(&payload))
+    Ok(frame_as(codec, &payload))
 }
 
 /// Decodes the output of [`encode_catalog_route`]; trailing bytes return an error.
 pub fn decode_catalog_route(bytes: &[u8]) -> Result<RouteDescriptor, CatalogError> {
-    let payload = unframe(bytes).map_err(CatalogError::InvalidRouteRecord)?;
+    let is_later = bytes.first() == Some(&LATER_ROUTE_CODEC);
+    let codec = if is_later { LATER_ROUTE_CODEC } else { CODEC };
+    let payload = unframe_as(codec, bytes).map_err(CatalogError::InvalidRouteRecord)?;
     let mut reader = PayloadReader(payload);
+    let incarnation = if is_later { Incarnation(reader.u64()?) } else { Incarnation::FIRST };
     let route_id = RegionId(reader.u64()?);
     let group_id = GroupId(reader.u64()?);
     let state = RouteState::try_from(reader.u8()?)?;
@@ -113,7 +134,16 @@ pub fn decode_catalog_route(bytes: &[u8]) -> Result<RouteDescriptor, CatalogErro
         return Err(CatalogError::InvalidRouteRecord("it has trailing bytes"));
     }
     let parent_route_id = (parent != 0).then_some(RegionId(parent));
-    let route = RouteDescriptor { route_id, start, end, group_id, state, parent_route_id, epoch };
+    let route = RouteDescriptor {
+        route_id,
+        start,
+        end,
+        group_id,
+        state,
+        parent_route_id,
+        epoch,
+        incarnation,
+    };
     route.validate()?;
     Ok(route)
 }

@@ -12,7 +12,13 @@ fn route() -> RouteDescriptor {
         state: RouteState::WriteFenced,
         parent_route_id: Some(RegionId(1)),
         epoch: Epoch(9),
+        incarnation: Incarnation::FIRST,
     }
+}
+
+/// A route that was made after the cluster was restored.
+fn later_route() -> RouteDescriptor {
+    RouteDescriptor { incarnation: Incarnation(4), ..route() }
 }
 
 #[test]
@@ -22,6 +28,10 @@ fn stored_bytes_are_frozen() {
     let golden_route = golden_route.replace(' ', "");
     assert_eq!(hex(&encode_catalog_route(&route()).unwrap()), golden_route);
     assert_eq!(decode_catalog_route(&unhex(&golden_route)), Ok(route()));
+    let later = encode_catalog_route(&later_route()).unwrap();
+    let payload = ["0000000000000004", &golden_route[2 * FRAME..]].concat();
+    assert_eq!((later[0], hex(&later[FRAME..])), (2, payload));
+    assert_eq!(decode_catalog_route(&later), Ok(later_route()));
 
     let golden_version = hex(&encode_catalog_version(CatalogVersion(7)));
     assert_eq!(golden_version, "0158e2d6610000000000000007");
@@ -33,6 +43,15 @@ fn stored_bytes_are_frozen() {
 
 #[test]
 fn truncation_at_any_byte_returns_the_records_own_error() {
+    let later = encode_catalog_route(&later_route()).unwrap();
+    for cut in 0..later.len() {
+        for damaged in
+            [later[..cut].to_vec(), frame_as(2, later[..cut].get(FRAME..).unwrap_or(&[]))]
+        {
+            let decoded = decode_catalog_route(&damaged);
+            assert!(matches!(decoded, Err(CatalogError::InvalidRouteRecord(_))), "{cut}");
+        }
+    }
     let bytes = encode_catalog_route(&route()).unwrap();
     for cut in 0..bytes.len() {
         assert!(matches!(
@@ -105,11 +124,13 @@ fn invalid_route_is_not_encoded() {
 
 #[test]
 fn flipped_bit_fails_to_decode() {
-    let bytes = encode_catalog_route(&route()).unwrap();
-    for bit in 0..bytes.len() * 8 {
-        let mut damaged = bytes.clone();
-        damaged[bit / 8] ^= 1 << (bit % 8);
-        assert!(decode_catalog_route(&damaged).is_err());
+    for route in [route(), later_route()] {
+        let bytes = encode_catalog_route(&route).unwrap();
+        for bit in 0..bytes.len() * 8 {
+            let mut damaged = bytes.clone();
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            assert!(decode_catalog_route(&damaged).is_err());
+        }
     }
 }
 
@@ -118,13 +139,14 @@ proptest! {
     fn routes_round_trip(
         id in 1..u64::MAX, group in 1..u64::MAX, state in 0u8..4, parent in 0..u64::MAX,
         epoch in 0..u64::MAX, start in proptest::collection::vec(any::<u8>(), 0..40),
-        bounded in any::<bool>(),
+        bounded in any::<bool>(), incarnation in 1u64..4,
     ) {
         let end = bounded.then(|| [start.as_slice(), &[0]].concat());
         let route = RouteDescriptor {
             route_id: RegionId(id), start, end, group_id: GroupId(group),
             state: RouteState::try_from(state).unwrap(),
             parent_route_id: (parent != 0).then_some(RegionId(parent)), epoch: Epoch(epoch),
+            incarnation: Incarnation(incarnation),
         };
         prop_assert_eq!(decode_catalog_route(&encode_catalog_route(&route).unwrap()), Ok(route));
     }

@@ -71,6 +71,8 @@ pub struct RequestOutcome {
     pub table_name: String,
     /// Id of the table; 0 for hooks.
     pub table_id: TableId,
+    /// Checksum of the request; `None`: the arguments of a repeated request are not compared.
+    pub arguments: Option<u32>,
 }
 
 impl From<&RequestOutcome> for v1::OutcomeRecord {
@@ -80,6 +82,7 @@ impl From<&RequestOutcome> for v1::OutcomeRecord {
             kind: outcome.kind.stored().to_owned(),
             table_name: outcome.table_name.clone(),
             table_id: outcome.table_id.get(),
+            arguments: outcome.arguments,
         }
     }
 }
@@ -100,6 +103,7 @@ impl TryFrom<v1::OutcomeRecord> for RequestOutcome {
             kind,
             table_name: stored.table_name,
             table_id: TableId(stored.table_id),
+            arguments: stored.arguments,
         })
     }
 }

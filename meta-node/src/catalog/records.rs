@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use tidewater_common::ids::{
-    ClusterId, GroupId, Incarnation, LogIndex, NodeId, Revision, TableId, Term,
+    BootNumber, ClusterId, GroupId, Incarnation, LogIndex, NodeId, Revision, TableId, Term,
 };
 use tidewater_proto::v1::{self, GroupState, NodeRole, NodeState};
 use uuid::Uuid;
@@ -102,6 +102,18 @@ pub struct Node {
     pub state_since_ms: u64,
     /// Replicated time of the first registration.
     pub registered_ms: u64,
+    /// Number of the start that registered last; 0 for nodes that do not count their starts.
+    pub boot: BootNumber,
+    /// Id of the process that registered with this number.
+    pub start_id: Option<Uuid>,
+}
+
+impl Node {
+    /// Returns whether a process with this number is not the node's newest one: it uses a copy of the
+    /// node's directory, or an earlier state of it. A process without a number has an older release.
+    pub fn supersedes(&self, boot: BootNumber) -> bool {
+        boot != BootNumber(0) && boot < self.boot
+    }
 }
 
 impl From<&Node> for v1::Node {
@@ -111,6 +123,8 @@ impl From<&Node> for v1::Node {
             role: node.role.into(),
             address: node.address.clone(),
             state: node.state.into(),
+            // Not in stored deltas, whose bytes would differ between releases: see `publish_starts`.
+            boot: 0,
         }
     }
 }
@@ -185,6 +199,8 @@ impl From<&Node> for v1::NodeRecord {
             directory_id: node.directory_id.map_or_else(String::new, |id| id.to_string()),
             state_since_ms: node.state_since_ms,
             registered_ms: node.registered_ms,
+            boot: node.boot.get(),
+            start_id: node.start_id.map_or_else(String::new, |id| id.to_string()),
         }
     }
 }
@@ -194,20 +210,20 @@ impl TryFrom<v1::NodeRecord> for Node {
 
     fn try_from(stored: v1::NodeRecord) -> Result<Self, CatalogError> {
         let node = stored.node.ok_or_else(|| invalid("node", "it has no node"))?;
-        let directory_id = match stored.directory_id.as_str() {
-            "" => None,
-            text => {
-                Some(text.parse().map_err(|_| invalid("node", "its directory id is not a UUID"))?)
-            }
+        let uuid = |text: &str, problem: &str| match text {
+            "" => Ok(None),
+            text => text.parse().map(Some).map_err(|_| invalid("node", problem)),
         };
         Ok(Self {
             id: NodeId(node.node_id),
             role: known(NodeRole::try_from(node.role), NodeRole::Unspecified, "node")?,
             address: node.address,
             state: known(NodeState::try_from(node.state), NodeState::Unspecified, "node")?,
-            directory_id,
+            directory_id: uuid(&stored.directory_id, "its directory id is not a UUID")?,
             state_since_ms: stored.state_since_ms,
             registered_ms: stored.registered_ms,
+            boot: BootNumber(stored.boot),
+            start_id: uuid(&stored.start_id, "the id of its process is not a UUID")?,
         })
     }
 }

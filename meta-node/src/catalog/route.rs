@@ -1,7 +1,7 @@
 //! Routes: ranges of global keys and the groups that serve them.
 
 use bytes::Bytes;
-use tidewater_common::ids::{Epoch, GroupId, RegionId};
+use tidewater_common::ids::{Epoch, GroupId, Incarnation, RegionId};
 use tidewater_proto::v1;
 
 use super::CatalogError;
@@ -63,6 +63,8 @@ pub struct RouteDescriptor {
     pub parent_route_id: Option<RegionId>,
     /// Epoch of the route's creation; 0 until barriers exist.
     pub epoch: Epoch,
+    /// Incarnation of the cluster at the region's creation, part of the name of its directory.
+    pub incarnation: Incarnation,
 }
 
 impl RouteDescriptor {
@@ -91,6 +93,11 @@ impl From<&RouteDescriptor> for v1::Route {
             state: v1::RouteState::from(route.state).into(),
             parent_route_id: route.parent_route_id.map_or(0, RegionId::get),
             epoch: route.epoch.get(),
+            // 0 for the first one: stored deltas keep the bytes of older releases.
+            incarnation: match route.incarnation {
+                Incarnation::FIRST => 0,
+                later => later.get(),
+            },
         }
     }
 }

@@ -21,7 +21,7 @@ pub const OUTCOME_KEPT_MS: u64 = 24 * 60 * 60 * 1_000;
 /// Retention of the record of a compactor that is not up, in milliseconds of replicated time. Apply
 /// depends on it, so it never changes.
 pub const COMPACTOR_KEPT_MS: u64 = 24 * 60 * 60 * 1_000;
-/// Maximum number of recorded request ids; at the limit, requests with new ids are rejected.
+/// Maximum number of recorded request ids; at the limit, the oldest make room for new ones.
 pub const MAX_OUTCOMES: usize = 100_000;
 /// Interval at which the leader advances replicated time. Apply depends on it, so it never changes.
 pub const TICK_INTERVAL_MS: u64 = 1_000;
@@ -204,6 +204,11 @@ impl MetaState {
         self.outcomes.len()
     }
 
+    /// Recorded request ids with their times, oldest first.
+    pub fn outcomes_by_time(&self) -> impl Iterator<Item = (u64, Uuid)> {
+        self.outcome_times.iter().copied()
+    }
+
     /// Request ids recorded before `time_ms`, oldest first, at most `limit`.
     pub fn outcomes_before(&self, time_ms: u64, limit: usize) -> Vec<Uuid> {
         let old = self.outcome_times.range(..(time_ms, Uuid::nil()));
@@ -236,6 +241,7 @@ impl MetaState {
             nodes: self.nodes.values().map(|node| node.as_ref().into()).collect(),
             hooks: self.hooks.values().map(|hook| hook.as_ref().into()).collect(),
             has_table_changes: false,
+            next_route_id: 0,
         }
     }
 
@@ -243,7 +249,9 @@ impl MetaState {
     pub fn published_snapshot(&self) -> v1::CatalogSnapshot {
         let mut snapshot = self.catalog_snapshot();
         self.publish_changes(&mut snapshot.tables);
+        self.publish_starts(&mut snapshot.nodes);
         snapshot.has_table_changes = true;
+        snapshot.next_route_id = self.next_route_id.get();
         snapshot
     }
 
@@ -252,6 +260,15 @@ impl MetaState {
         for published in tables {
             if let Some(table) = self.tables.get(&TableId(published.table_id)) {
                 table.publish_change(published);
+            }
+        }
+    }
+
+    /// Adds the numbers of the newest starts to the nodes of a snapshot or a delta.
+    pub fn publish_starts(&self, nodes: &mut [v1::Node]) {
+        for published in nodes {
+            if let Some(node) = self.nodes.get(&NodeId(published.node_id)) {
+                published.boot = node.boot.get();
             }
         }
     }

@@ -83,7 +83,7 @@ fn check_table<'a, 'b>(
 
 #[cfg(test)]
 mod tests {
-    use tidewater_common::ids::{Epoch, GroupId};
+    use tidewater_common::ids::{Epoch, GroupId, Incarnation};
 
     use super::*;
     use crate::catalog::RouteState;
@@ -97,6 +97,7 @@ mod tests {
             state: RouteState::Active,
             parent_route_id: None,
             epoch: Epoch(0),
+            incarnation: Incarnation::FIRST,
         }
     }
 

@@ -5,15 +5,18 @@ use tidewater_common::ids::TableId;
 use tidewater_common::schema::{ColumnType, SchemaChange, SchemaError};
 use tidewater_proto::v1::{self, TableState, column_change};
 
-use super::tables::{find_repeated, request_id};
-use super::{CommandError, CommandReply, clone_table};
-use crate::catalog::{CatalogChange, MetaState, OutcomeKind, RequestOutcome, Table, TableChange};
+use super::requests::IdentifiedRequest;
+use super::{CommandError, CommandReply, Rules, clone_table};
+use crate::catalog::{CatalogChange, MetaState, OutcomeKind, Table, TableChange};
 
 pub(super) fn begin_alter(
     state: &MetaState,
     request: &v1::AlterTableRequest,
+    rules: Rules,
 ) -> Result<(CommandReply, CatalogChange), CommandError> {
-    begin(state, OutcomeKind::AlterTable, &request.request_id, &request.name, |table| {
+    let key = (request.request_id.as_str(), request.name.as_str());
+    let id = IdentifiedRequest::new(rules, OutcomeKind::AlterTable, key, request)?;
+    begin(state, &id, &request.name, |table| {
         let changes =
             request.columns.iter().map(column_change).collect::<Result<Vec<_>, CommandError>>()?;
         let mut options = table.options.clone();
@@ -32,22 +35,21 @@ pub(super) fn begin_alter(
 pub(super) fn begin_truncate(
     state: &MetaState,
     request: &v1::TruncateTableRequest,
+    rules: Rules,
 ) -> Result<(CommandReply, CatalogChange), CommandError> {
-    begin(state, OutcomeKind::TruncateTable, &request.request_id, &request.name, |_| {
-        Ok(TableChange::Truncate)
-    })
+    let key = (request.request_id.as_str(), request.name.as_str());
+    let id = IdentifiedRequest::new(rules, OutcomeKind::TruncateTable, key, request)?;
+    begin(state, &id, &request.name, |_| Ok(TableChange::Truncate))
 }
 
 /// Begins a change of a table. Idempotent by request id.
 pub(super) fn begin(
     state: &MetaState,
-    kind: OutcomeKind,
-    id: &str,
+    request: &IdentifiedRequest<'_>,
     name: &str,
     change: impl FnOnce(&Table) -> Result<TableChange, CommandError>,
 ) -> Result<(CommandReply, CatalogChange), CommandError> {
-    let request_id = request_id(id)?;
-    if let Some(table) = find_repeated(state, request_id, kind, name)? {
+    if let Some(table) = request.find_repeated(state)? {
         return Ok((CommandReply::Table(table), CatalogChange::default()));
     }
     let table =
@@ -64,12 +66,10 @@ pub(super) fn begin(
         changes: table.changes.checked_add(1).ok_or(CommandError::IdsUsedUp("change"))?,
         ..table.as_ref().clone()
     };
-    let time_ms = state.header().time_ms;
-    let outcome = RequestOutcome { time_ms, kind, table_name: name.to_owned(), table_id: table.id };
     let reply = CommandReply::Table(table.id);
     let change = CatalogChange {
         tables: vec![changed],
-        outcome: Some((request_id, outcome)),
+        outcome: Some(request.outcome(state, table.id)),
         ..CatalogChange::default()
     };
     Ok((reply, change))

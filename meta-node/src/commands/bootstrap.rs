@@ -19,7 +19,7 @@ pub(super) fn decide(
     }
     let header = Header {
         cluster_id: Some(cluster_id),
-        incarnation: Incarnation(1),
+        incarnation: Incarnation::FIRST,
         time_ms: command.now_ms,
         ..state.header().clone()
     };

@@ -10,17 +10,19 @@ use tidewater_common::ids::TableId;
 use tidewater_common::schema::check_name;
 use tidewater_proto::v1::{self, TableState};
 
-use super::tables::{self, TableDefinition, find_repeated, new_id, request_id};
-use super::{CommandError, CommandReply};
+use super::requests::IdentifiedRequest;
+use super::tables::{self, TableDefinition, new_id};
+use super::{CommandError, CommandReply, Rules};
 use crate::catalog::{CatalogChange, MetaState, OutcomeKind, RouteDescriptor, Table, table_bounds};
 
 pub(super) fn begin(
     state: &MetaState,
     request: &v1::CloneTableRequest,
+    rules: Rules,
 ) -> Result<(CommandReply, CatalogChange), CommandError> {
-    let kind = OutcomeKind::CloneTable;
-    let request_id = request_id(&request.request_id)?;
-    if let Some(table) = find_repeated(state, request_id, kind, &request.new_name)? {
+    let key = (request.request_id.as_str(), request.new_name.as_str());
+    let identified = IdentifiedRequest::new(rules, OutcomeKind::CloneTable, key, request)?;
+    if let Some(table) = identified.find_repeated(state)? {
         return Ok((CommandReply::Table(table), CatalogChange::default()));
     }
     check_name("table", &request.new_name)?;
@@ -43,7 +45,7 @@ pub(super) fn begin(
         options: source.options.clone(),
         clone_of: Some(source.id),
     };
-    tables::begin(state, (request_id, kind), new, ranges)
+    tables::begin(state, &identified, new, ranges)
 }
 
 /// Translates the ranges of one table's routes to another table.

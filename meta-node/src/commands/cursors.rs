@@ -48,7 +48,7 @@ pub(super) fn for_new_hook(
         .map(|(table, route)| HookCursor {
             version: ManifestVersion(version),
             state: initial_state,
-            ..new_cursor(state, hook, table, route)
+            ..new_cursor(hook, table, route)
         })
         .collect())
 }
@@ -60,23 +60,16 @@ pub(super) fn for_new_routes(
     routes: &[RouteDescriptor],
 ) -> Vec<HookCursor> {
     let hooks = state.hooks().filter(|hook| hook.durable && hook.observes(table));
-    hooks
-        .flat_map(|hook| routes.iter().map(move |route| new_cursor(state, hook, table, route)))
-        .collect()
+    hooks.flat_map(|hook| routes.iter().map(move |route| new_cursor(hook, table, route))).collect()
 }
 
-fn new_cursor(
-    state: &MetaState,
-    hook: &Hook,
-    table: TableId,
-    route: &RouteDescriptor,
-) -> HookCursor {
+fn new_cursor(hook: &Hook, table: TableId, route: &RouteDescriptor) -> HookCursor {
     HookCursor {
         hook: hook.name.clone(),
         generation: hook.generation,
         region: route.route_id,
         table,
-        incarnation: state.header().incarnation,
+        incarnation: route.incarnation,
         group: route.group_id,
         version: ManifestVersion(0),
         state: CursorState::Tail,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tidewater_common::ids::{ClusterId, GroupId, NodeId, TableId, Term};
+use tidewater_common::ids::{BootNumber, ClusterId, GroupId, NodeId, TableId, Term};
 use tidewater_common::quote::quoted;
 use tidewater_common::refusal::Refusal;
 use tidewater_common::schema::SchemaError;
@@ -57,6 +57,22 @@ pub enum CommandError {
         /// Id of the directory.
         directory: uuid::Uuid,
     },
+    /// The data directory is a copy of a node's directory, or an earlier state of it.
+    #[error(
+        "node {node} was started for the {registered}th time at {address}, and this data directory begins its \
+         start {boot}: it is a copy of the node's directory, or was restored from a backup. Its logs may lack \
+         acknowledged writes. To join as a new node, use an empty --data-dir"
+    )]
+    DirectoryCopied {
+        /// Id of the node.
+        node: NodeId,
+        /// Number of the refused start.
+        boot: BootNumber,
+        /// Number of the start that registered last.
+        registered: BootNumber,
+        /// Address of the node.
+        address: String,
+    },
     /// The directory is registered with another role.
     #[error("node {node} is a {registered:?} node, it cannot register as {requested:?}")]
     RoleMismatch {
@@ -102,6 +118,14 @@ pub enum CommandError {
     /// Invalid first members of a group.
     #[error("invalid first members of a group: {0}")]
     FirstMembers(String),
+    /// A second group with the same first member.
+    #[error("node {home} already is the home of group {group}")]
+    HomeTaken {
+        /// First member of both groups.
+        home: NodeId,
+        /// The first group.
+        group: GroupId,
+    },
     /// No group has this id.
     #[error("group {0} does not exist")]
     GroupNotFound(GroupId),
@@ -214,10 +238,10 @@ pub enum CommandError {
     #[error("{0} cursors in one request are too many (maximum {max})", max = super::MAX_ADVANCES)]
     TooManyAdvances(usize),
     /// A request id that was used for another request.
-    #[error("request id {0} was used for another request")]
+    #[error("request id {0} was used for another request, or with other arguments: use a new id")]
     RequestIdReused(uuid::Uuid),
     /// Too many recorded request ids.
-    #[error("too many requests in the last 24 hours: {0} request ids are recorded")]
+    #[error("too many requests in the last hour: {0} request ids are recorded")]
     OutcomesFull(usize),
     /// All ids of a kind are used.
     #[error("all {0} ids are used")]
@@ -261,10 +285,12 @@ impl CommandError {
             Self::HookNotFound(_) => Reason::HookNotFound,
             Self::WrongCluster { .. } => Reason::WrongCluster,
             Self::WrongDirectory { .. } => Reason::WrongNode,
+            Self::DirectoryCopied { .. } => Reason::DirectoryCopied,
             Self::RoleMismatch { .. } => Reason::RoleMismatch,
             Self::ObjectStoreMismatch { .. } => Reason::ObjectStoreMismatch,
             Self::NodeNotFound(_) => Reason::NodeNotFound,
             Self::NodeRemoved(_) => Reason::NodeRemoved,
+            Self::HomeTaken { .. } => Reason::MemberExists,
             Self::GroupNotFound(_) => Reason::GroupNotFound,
             Self::StaleReport(_) => Reason::MembershipStale,
             Self::TableExists(_) => Reason::TableExists,

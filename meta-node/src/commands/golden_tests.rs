@@ -18,6 +18,8 @@ fn commands() -> Vec<v1::MetaCommand> {
         cluster_id: CLUSTER.into(),
         node_id: 0,
         object_store_id: "store".into(),
+        boot: 0,
+        start_id: String::new(),
     };
     let column = |name: &str, kind: &str, nullable| NewColumn {
         name: name.into(),
@@ -150,11 +152,49 @@ fn commands() -> Vec<v1::MetaCommand> {
             new_name: "copy".into(),
         }),
     ];
-    let decided =
-        |decided_term, kind| v1::MetaCommand { feature_level: 1, decided_term, kind: Some(kind) };
+    let decided = |decided_term, kind| v1::MetaCommand {
+        decided_term,
+        kind: Some(kind),
+        feature_level: 1,
+        ..v1::MetaCommand::default()
+    };
     let any_term = any_term.into_iter().map(|kind| decided(0, kind));
     let leader = leader.into_iter().map(|kind| decided(TERM.get(), kind));
-    any_term.chain(leader).chain(requests.into_iter().map(|kind| decided(0, kind))).collect()
+    let requests = requests.into_iter().map(|kind| decided(0, kind));
+    any_term.chain(leader).chain(requests).chain(under_rules()).collect()
+}
+
+/// Commands with the fields of later releases.
+fn under_rules() -> Vec<v1::MetaCommand> {
+    let under_rules = |kind| v1::MetaCommand {
+        feature_level: 1,
+        rules: 1,
+        kind: Some(kind),
+        ..v1::MetaCommand::default()
+    };
+    let started = v1::RegisterNode {
+        directory_id: directory(1),
+        role: NodeRole::Data.into(),
+        address: "host:7009".into(),
+        cluster_id: CLUSTER.into(),
+        node_id: 101,
+        object_store_id: "store".into(),
+        boot: 3,
+        start_id: directory(30),
+    };
+    let tick = Kind::AdvanceTime(v1::AdvanceTime { now_ms: 3_000, agreed_ms: 5_000 });
+    let leader_digest = Some(v1::StateDigest { index: 300, digest: 0x0102_0304_0506_0708 });
+    let hook = v1::AddHookRequest {
+        request_id: directory(21),
+        name: "later".into(),
+        kind: "jsonl".into(),
+        ..v1::AddHookRequest::default()
+    };
+    vec![
+        under_rules(Kind::RegisterNode(started)),
+        v1::MetaCommand { leader_digest, ..under_rules(tick) },
+        under_rules(Kind::AddHook(hook)),
+    ]
 }
 
 const TERM: Term = Term(3);
@@ -223,14 +263,20 @@ fn every_command_kind_is_in_the_golden_file() {
 #[test]
 fn older_log_replays_to_the_same_state() {
     let mut state = MetaState::default();
-    for (name, bytes) in golden() {
+    let reached = |state: &MetaState| (state.header().revision.get(), digest(state).unwrap());
+    for (at, (name, bytes)) in golden().enumerate() {
+        if at == FIRST_RELEASE {
+            assert_eq!(reached(&state), REACHED_FIRST, "{state:#?}");
+        }
         let command = v1::MetaCommand::decode(bytes.as_slice()).unwrap();
         let applied = apply(&mut state, TERM, command);
         assert!(applied.is_ok(), "{name}: {applied:?}");
     }
-    let reached = (state.header().revision.get(), digest(&state).unwrap());
-    assert_eq!(reached, REACHED, "{state:#?}");
+    assert_eq!(reached(&state), REACHED, "{state:#?}");
 }
 
-/// Revision and digest after the golden log.
-const REACHED: (u64, u32) = (30, 2_004_309_949);
+/// Number of golden commands of the first release.
+const FIRST_RELEASE: usize = 36;
+/// Revision and digest after these, and after all golden commands.
+const REACHED_FIRST: (u64, u32) = (30, 2_004_309_949);
+const REACHED: (u64, u32) = (32, 3_387_268_013);

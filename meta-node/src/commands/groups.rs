@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tidewater_common::ids::{GroupId, LogIndex, NodeId, Term};
 use tidewater_proto::v1::{self, GroupState, NodeRole, NodeState};
 
-use super::{CommandError, CommandReply};
+use super::{CommandError, CommandReply, Rules};
 use crate::catalog::{CatalogChange, Group, Header, MetaState};
 
 const MAX_FIRST_MEMBERS: usize = 7;
@@ -14,9 +14,13 @@ const MAX_FIRST_MEMBERS: usize = 7;
 pub(super) fn create(
     state: &MetaState,
     command: &v1::CreateGroup,
+    rules: Rules,
 ) -> Result<(CommandReply, CatalogChange), CommandError> {
     let first_members: Vec<NodeId> = command.first_members.iter().copied().map(NodeId).collect();
     check_first_members(state, &first_members)?;
+    if rules.has_unique_homes() {
+        check_home(state, &first_members)?;
+    }
     let id = state.header().next_group_id;
     let next = id.get().checked_add(1).ok_or(CommandError::IdsUsedUp("group"))?;
     let header = Header { next_group_id: GroupId(next), ..state.header().clone() };
@@ -33,6 +37,17 @@ pub(super) fn create(
     let change =
         CatalogChange { header: Some(header), groups: vec![group], ..CatalogChange::default() };
     Ok((CommandReply::Group(id), change))
+}
+
+/// Rejects a second group of the same home. The leader plans a group again when the first command was
+/// committed after its deadline.
+fn check_home(state: &MetaState, first_members: &[NodeId]) -> Result<(), CommandError> {
+    let is_live = |group: &&Arc<Group>| group.state != GroupState::Abandoned;
+    let same_home = |group: &&Arc<Group>| group.first_members.first() == first_members.first();
+    match (first_members.first(), state.groups().filter(is_live).find(same_home)) {
+        (Some(home), Some(group)) => Err(CommandError::HomeTaken { home: *home, group: group.id }),
+        _ => Ok(()),
+    }
 }
 
 fn check_first_members(state: &MetaState, members: &[NodeId]) -> Result<(), CommandError> {

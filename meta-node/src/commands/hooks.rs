@@ -4,9 +4,9 @@
 use tidewater_common::ids::{Revision, TableId};
 use tidewater_proto::v1;
 
-use super::tables::{find_repeated, request_id};
-use super::{CommandError, CommandReply, cursors};
-use crate::catalog::{CatalogChange, Hook, MetaState, OutcomeKind, RequestOutcome};
+use super::requests::IdentifiedRequest;
+use super::{CommandError, CommandReply, Rules, cursors};
+use crate::catalog::{CatalogChange, Hook, MetaState, OutcomeKind};
 
 /// Maximum number of hooks in a cluster: every node calls each of them for every event.
 pub(super) const MAX_HOOKS: usize = 256;
@@ -20,10 +20,11 @@ const MAX_CONFIG_BYTES: usize = 16 * 1024;
 pub(super) fn add(
     state: &MetaState,
     request: &v1::AddHookRequest,
+    rules: Rules,
 ) -> Result<(CommandReply, CatalogChange), CommandError> {
-    let kind = OutcomeKind::AddHook;
-    let id = request_id(&request.request_id)?;
-    if find_repeated(state, id, kind, &request.name)?.is_some() {
+    let key = (request.request_id.as_str(), request.name.as_str());
+    let identified = IdentifiedRequest::new(rules, OutcomeKind::AddHook, key, request)?;
+    if identified.find_repeated(state)?.is_some() {
         return Ok((CommandReply::Done, CatalogChange::default()));
     }
     check_name(&request.name)?;
@@ -56,7 +57,7 @@ pub(super) fn add(
         durable: request.durable,
     };
     let cursors = cursors::for_new_hook(state, &hook, request)?;
-    let outcome = Some((id, outcome(state, kind, &request.name)));
+    let outcome = Some(identified.outcome(state, TableId(0)));
     Ok((
         CommandReply::Done,
         CatalogChange { hooks: vec![hook], cursors, outcome, ..CatalogChange::default() },
@@ -80,10 +81,11 @@ pub(super) fn set_paused(
 pub(super) fn remove(
     state: &MetaState,
     request: &v1::RemoveHookRequest,
+    rules: Rules,
 ) -> Result<(CommandReply, CatalogChange), CommandError> {
-    let kind = OutcomeKind::RemoveHook;
-    let id = request_id(&request.request_id)?;
-    if find_repeated(state, id, kind, &request.name)?.is_some() {
+    let key = (request.request_id.as_str(), request.name.as_str());
+    let identified = IdentifiedRequest::new(rules, OutcomeKind::RemoveHook, key, request)?;
+    if identified.find_repeated(state)?.is_some() {
         return Ok((CommandReply::Done, CatalogChange::default()));
     }
     if state.hook(&request.name).is_none() {
@@ -92,7 +94,7 @@ pub(super) fn remove(
     let change = CatalogChange {
         hook_deletes: vec![request.name.clone()],
         cursor_deletes: cursors::keys_of_hook(state, &request.name),
-        outcome: Some((id, outcome(state, kind, &request.name))),
+        outcome: Some(identified.outcome(state, TableId(0))),
         ..CatalogChange::default()
     };
     Ok((CommandReply::Done, change))
@@ -104,11 +106,6 @@ pub(super) fn deleted_with_table(state: &MetaState, table: TableId) -> Vec<Strin
     let only = state.hooks().filter(|hook| hook.table == Some(table));
     let deleted = only.filter(|hook| state.cursors().of_hook(&hook.name).next().is_none());
     deleted.map(|hook| hook.name.clone()).collect()
-}
-
-fn outcome(state: &MetaState, kind: OutcomeKind, name: &str) -> RequestOutcome {
-    let time_ms = state.header().time_ms;
-    RequestOutcome { time_ms, kind, table_name: name.to_owned(), table_id: TableId(0) }
 }
 
 /// Checks a hook's name, which is used in headers, metrics and command lines.

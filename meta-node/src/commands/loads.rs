@@ -9,8 +9,8 @@ use tidewater_proto::v1::{self, LoadPhase};
 use uuid::Uuid;
 
 use super::alter_table::begin as begin_change;
-use super::tables::request_id;
-use super::{CommandError, CommandReply};
+use super::requests::{IdentifiedRequest, request_id};
+use super::{CommandError, CommandReply, Rules};
 use crate::catalog::{
     AtomicLoad, CatalogChange, MetaState, OutcomeKind, RequestOutcome, Table, TableChange,
 };
@@ -24,6 +24,7 @@ const MAX_DURATION_MS: u64 = 24 * 3_600_000;
 pub(super) fn begin(
     state: &MetaState,
     request: &v1::BeginLoadRequest,
+    rules: Rules,
 ) -> Result<(CommandReply, CatalogChange), CommandError> {
     let area = request_id(&request.request_id)?;
     let now_ms = state.header().time_ms;
@@ -45,8 +46,10 @@ pub(super) fn begin(
         };
         return Err(CommandError::LoadEnded { table: request.name.clone(), outcome });
     }
-    let kind = OutcomeKind::BeginLoad;
-    begin_change(state, kind, &request.request_id, &request.name, |_| {
+    // Each repetition of a loader may name another timeout.
+    let key = (request.request_id.as_str(), request.name.as_str());
+    let id = IdentifiedRequest::new(rules, OutcomeKind::BeginLoad, key, request)?;
+    begin_change(state, &id.with_any_arguments(), &request.name, |_| {
         let latest_ms = now_ms.saturating_add(MAX_DURATION_MS);
         let phase = LoadPhase::Opening;
         Ok(TableChange::Load(AtomicLoad { area, deadline_ms, latest_ms, phase }))
@@ -131,6 +134,7 @@ fn end_with(
         kind,
         table_name: table.name.clone(),
         table_id: table.id,
+        arguments: None,
     };
     CatalogChange { outcome: Some((load.area, outcome)), ..update_load(table, load) }
 }
@@ -274,6 +278,16 @@ mod tests {
         let ended = CommandError::LoadEnded { table: "t".to_owned(), outcome: "abandoned" };
         assert_eq!(error, ended);
         assert_eq!(run(&mut state, begin(11, 5_000)).unwrap_err(), ended);
+    }
+
+    #[test]
+    fn default_timeout_of_a_load_is_documented() {
+        let mut state = with_table();
+        run(&mut state, begin(10, 0)).unwrap();
+        let timeout_ms = load(&state).unwrap().deadline_ms - state.header().time_ms;
+        let proto = include_str!("../../../proto/tidewater/v1/admin.proto");
+        let documented = format!("0: {} minutes", timeout_ms / 60_000);
+        assert!(proto.contains(&documented), "admin.proto does not have {documented:?}");
     }
 
     #[test]

@@ -10,7 +10,10 @@ use crate::catalog::{DELTAS_KEPT, digest};
 pub(crate) fn any_command() -> impl Strategy<Value = Kind> {
     let name = prop_oneof![Just("t"), Just("u"), Just("v")];
     prop_oneof![
-        (1u64..6).prop_map(|number| Kind::RegisterNode(registration(number))),
+        (1u64..6, 0u64..5, 1u64..4).prop_map(|(number, boot, process)| {
+            let start_id = if boot == 0 { String::new() } else { directory(process) };
+            Kind::RegisterNode(v1::RegisterNode { boot, start_id, ..registration(number) })
+        }),
         (200u64..206, 1u64..3).prop_map(|(number, at)| Kind::RegisterNode(compactor(number, at))),
         (100u64..106, 0i32..4)
             .prop_map(|(node_id, state)| Kind::SetNodeState(v1::SetNodeState { node_id, state })),
@@ -101,6 +104,16 @@ fn cursors_fit(state: &MetaState) -> Result<(), TestCaseError> {
     Ok(())
 }
 
+/// Checks that the number of starts of no node has decreased, and that each belongs to one process.
+fn starts_grow(before: &MetaState, after: &MetaState) -> Result<(), TestCaseError> {
+    for node in before.nodes() {
+        let Some(now) = after.node(node.id) else { continue };
+        prop_assert!(now.boot >= node.boot, "{node:?} to {now:?}");
+        prop_assert!(now.boot > node.boot || now.start_id == node.start_id, "{node:?} to {now:?}");
+    }
+    Ok(())
+}
+
 /// Checks that the version of no cursor has decreased.
 fn cursors_grow(before: &MetaState, after: &MetaState) -> Result<(), TestCaseError> {
     for cursor in before.cursors().iter() {
@@ -158,6 +171,7 @@ proptest! {
             prop_assert!(state.header().time_ms >= time);
             cursors_fit(&state)?;
             cursors_grow(&before, &state)?;
+            starts_grow(&before, &state)?;
         }
         prop_assert_eq!(digest(&state).unwrap(), digest(&replica).unwrap());
     }

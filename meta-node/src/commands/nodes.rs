@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tidewater_common::ids::NodeId;
+use tidewater_common::ids::{BootNumber, NodeId};
 use tidewater_proto::v1::{self, NodeRole, NodeState};
 use uuid::Uuid;
 
@@ -28,6 +28,7 @@ pub(super) fn register(
         _ => return Err(CommandError::RoleCannotRegister),
     };
     check_address(&command.address)?;
+    let start = NodeStart::try_from(command)?;
     let object_store_id = check_object_store(header, role, &command.object_store_id)?;
     let known = state.node_of_directory(directory);
     let claimed = NodeId(command.node_id);
@@ -36,7 +37,7 @@ pub(super) fn register(
     }
     let mut header = Header { object_store_id, ..header.clone() };
     let node = match known {
-        Some(node) => reregister(node, role, command, header.time_ms)?,
+        Some(node) => reregister(node, role, command, start, header.time_ms)?,
         None => {
             let id = header.next_node_id;
             header.next_node_id =
@@ -49,6 +50,8 @@ pub(super) fn register(
                 directory_id: Some(directory),
                 state_since_ms: header.time_ms,
                 registered_ms: header.time_ms,
+                boot: start.boot,
+                start_id: start.id,
             }
         }
     };
@@ -62,11 +65,58 @@ pub(super) fn register(
     Ok((reply, change))
 }
 
+/// Start of a node: its number, and the id of its process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct NodeStart {
+    boot: BootNumber,
+    id: Option<Uuid>,
+}
+
+impl TryFrom<&v1::RegisterNode> for NodeStart {
+    type Error = CommandError;
+
+    fn try_from(command: &v1::RegisterNode) -> Result<Self, CommandError> {
+        let malformed =
+            |_| CommandError::Malformed("the id of the process is not a UUID".to_owned());
+        let id = match command.start_id.as_str() {
+            "" => None,
+            text => Some(text.parse().map_err(malformed)?),
+        };
+        Ok(Self { boot: BootNumber(command.boot), id })
+    }
+}
+
+impl NodeStart {
+    /// Returns the start to record for a known node.
+    ///
+    /// Each start counts one up in its directory, so that a number belongs to one process. A process with
+    /// an older number, or with the number of another process, uses a copy of the directory or an
+    /// earlier state of it: as a second voter of the same id it could elect a second leader, and it
+    /// lacks writes that the node has acknowledged. Such a process is refused for good, since its
+    /// directory does not change. A process without a number has an older release.
+    fn after(self, node: &Node) -> Result<Self, CommandError> {
+        let known = Self { boot: node.boot, id: node.start_id };
+        if self.boot == BootNumber(0) {
+            return Ok(known);
+        }
+        if self.boot > known.boot || self == known {
+            return Ok(self);
+        }
+        Err(CommandError::DirectoryCopied {
+            node: node.id,
+            boot: self.boot,
+            registered: known.boot,
+            address: node.address.clone(),
+        })
+    }
+}
+
 /// Returns the record of a known node after a repeated registration.
 fn reregister(
     node: &Node,
     role: NodeRole,
     command: &v1::RegisterNode,
+    start: NodeStart,
     now_ms: u64,
 ) -> Result<Node, CommandError> {
     if node.role != role {
@@ -79,11 +129,14 @@ fn reregister(
     if node.state == NodeState::Removed {
         return Err(CommandError::NodeRemoved(node.id));
     }
+    let start = start.after(node)?;
     let since = if node.state == NodeState::Up { node.state_since_ms } else { now_ms };
     Ok(Node {
         address: command.address.clone(),
         state: NodeState::Up,
         state_since_ms: since,
+        boot: start.boot,
+        start_id: start.id,
         ..node.clone()
     })
 }
@@ -179,6 +232,8 @@ pub fn members_change(state: &MetaState, members: &BTreeMap<NodeId, String>) -> 
                 directory_id: None,
                 state_since_ms: now,
                 registered_ms: known(id).map_or(now, |node| node.registered_ms),
+                boot: BootNumber(0),
+                start_id: None,
             });
         }
     }

@@ -2,24 +2,26 @@
 
 use std::collections::BTreeMap;
 
+use tidewater_common::agreed_limits::CLONE_STEP;
 use tidewater_common::ids::{Epoch, GroupId, RegionId, TableId};
 use tidewater_common::schema::{TableOptions, TableSchema};
 use tidewater_proto::v1::{self, LoadPhase, TableState};
-use uuid::Uuid;
 
-use super::{CommandError, CommandReply, clone_table, cursors, hooks, new_table};
+use super::requests::IdentifiedRequest;
+use super::{CommandError, CommandReply, Rules, clone_table, cursors, hooks, new_table};
 use crate::catalog::{
-    CatalogChange, CatalogError, DroppedRegion, Header, MAX_OUTCOMES, MetaState, OutcomeKind,
-    RequestOutcome, RouteDescriptor, RouteState, Table, TableChange,
+    CatalogChange, CatalogError, DroppedRegion, Header, MetaState, OutcomeKind, RouteDescriptor,
+    RouteState, Table, TableChange,
 };
 
 pub(super) fn create(
     state: &MetaState,
     request: &v1::CreateTableRequest,
+    rules: Rules,
 ) -> Result<(CommandReply, CatalogChange), CommandError> {
-    let kind = OutcomeKind::CreateTable;
-    let request_id = request_id(&request.request_id)?;
-    if let Some(table) = find_repeated(state, request_id, kind, &request.name)? {
+    let key = (request.request_id.as_str(), request.name.as_str());
+    let identified = IdentifiedRequest::new(rules, OutcomeKind::CreateTable, key, request)?;
+    if let Some(table) = identified.find_repeated(state)? {
         return Ok((CommandReply::Table(table), CatalogChange::default()));
     }
     let (schema, options) = new_table::definition(request)?;
@@ -28,7 +30,7 @@ pub(super) fn create(
         new_table::region_count(request.regions, &options, state.active_groups().count())?;
     let ranges = new_table::split(id, &options, regions)?;
     let new = TableDefinition { id, name: request.name.clone(), schema, options, clone_of: None };
-    begin(state, (request_id, kind), new, ranges)
+    begin(state, &identified, new, ranges)
 }
 
 /// Definition of a new table.
@@ -52,7 +54,7 @@ pub(super) fn new_id(state: &MetaState, name: &str) -> Result<TableId, CommandEr
 /// Begins the creation of a table with one region for each range.
 pub(super) fn begin(
     state: &MetaState,
-    (request_id, kind): (Uuid, OutcomeKind),
+    request: &IdentifiedRequest<'_>,
     new: TableDefinition,
     ranges: Vec<(Vec<u8>, Vec<u8>)>,
 ) -> Result<(CommandReply, CatalogChange), CommandError> {
@@ -61,7 +63,6 @@ pub(super) fn begin(
     let next = id.get().checked_add(1).ok_or(CommandError::IdsUsedUp("table"))?;
     let (routes, next_route_id) = assign_groups(state, ranges)?;
     let time_ms = state.header().time_ms;
-    let outcome = RequestOutcome { time_ms, kind, table_name: new.name.clone(), table_id: id };
     let table = Table {
         id,
         name: new.name,
@@ -72,7 +73,7 @@ pub(super) fn begin(
         created_ms: time_ms,
         change: None,
         // The adoption of the source's files is the first change of a clone.
-        changes: u64::from(new.clone_of.is_some()),
+        changes: new.clone_of.map_or(0, |_| CLONE_STEP.0),
         clone_of: new.clone_of,
     };
     let change = CatalogChange {
@@ -81,7 +82,7 @@ pub(super) fn begin(
         tables: vec![table],
         cursors: cursors::for_new_routes(state, id, &routes),
         routes,
-        outcome: Some((request_id, outcome)),
+        outcome: Some(request.outcome(state, id)),
         ..CatalogChange::default()
     };
     Ok((CommandReply::Table(id), change))
@@ -109,6 +110,7 @@ fn assign_groups(
             state: RouteState::Active,
             parent_route_id: None,
             epoch: Epoch(0),
+            incarnation: state.header().incarnation,
         });
         next = RegionId(next.get().checked_add(1).ok_or(CatalogError::RouteIdOverflow)?);
     }
@@ -136,10 +138,11 @@ pub(super) fn activate(
 pub(super) fn begin_drop(
     state: &MetaState,
     request: &v1::DropTableRequest,
+    rules: Rules,
 ) -> Result<(CommandReply, CatalogChange), CommandError> {
-    let kind = OutcomeKind::DropTable;
-    let request_id = request_id(&request.request_id)?;
-    if let Some(table) = find_repeated(state, request_id, kind, &request.name)? {
+    let key = (request.request_id.as_str(), request.name.as_str());
+    let identified = IdentifiedRequest::new(rules, OutcomeKind::DropTable, key, request)?;
+    if let Some(table) = identified.find_repeated(state)? {
         return Ok((CommandReply::Table(table), CatalogChange::default()));
     }
     let table = state
@@ -159,13 +162,10 @@ pub(super) fn begin_drop(
         clone_of: None,
         ..table.as_ref().clone()
     };
-    let time_ms = state.header().time_ms;
-    let outcome =
-        RequestOutcome { time_ms, kind, table_name: request.name.clone(), table_id: table.id };
     let change = CatalogChange {
         tables: vec![dropped],
         route_deletes: routes.iter().map(|route| route.route_id).collect(),
-        outcome: Some((request_id, outcome)),
+        outcome: Some(identified.outcome(state, table.id)),
         ..CatalogChange::default()
     };
     Ok((CommandReply::Table(table.id), change))
@@ -195,29 +195,5 @@ pub(super) fn finish_drop(
             ..CatalogChange::default()
         }),
         state => Err(CommandError::TableState { table: id, state }),
-    }
-}
-
-pub(super) fn request_id(text: &str) -> Result<Uuid, CommandError> {
-    text.parse().map_err(|_| CommandError::Malformed("the request id is not a UUID".to_owned()))
-}
-
-/// Returns the table of an earlier identical request. Returns an error when the request id was used for
-/// another request, or when no more request ids can be recorded.
-pub(super) fn find_repeated(
-    state: &MetaState,
-    request: Uuid,
-    kind: OutcomeKind,
-    name: &str,
-) -> Result<Option<TableId>, CommandError> {
-    match state.outcome(request) {
-        Some(outcome) if outcome.kind == kind && outcome.table_name == name => {
-            Ok(Some(outcome.table_id))
-        }
-        Some(_) => Err(CommandError::RequestIdReused(request)),
-        None if state.outcome_count() >= MAX_OUTCOMES => {
-            Err(CommandError::OutcomesFull(state.outcome_count()))
-        }
-        None => Ok(None),
     }
 }

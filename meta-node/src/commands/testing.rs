@@ -13,7 +13,7 @@ pub(crate) const CLUSTER: &str = "018f0000-0000-7000-8000-000000000001";
 
 /// A command that is valid in any term.
 pub(crate) fn command(kind: Kind) -> v1::MetaCommand {
-    v1::MetaCommand { feature_level: 1, decided_term: 0, kind: Some(kind) }
+    v1::MetaCommand { feature_level: 1, kind: Some(kind), ..v1::MetaCommand::default() }
 }
 
 /// Stored rows, maintained only by the row writes of commands.
@@ -73,6 +73,8 @@ pub(crate) fn registration(number: u64) -> v1::RegisterNode {
         cluster_id: String::new(),
         node_id: 0,
         object_store_id: "store".into(),
+        boot: 0,
+        start_id: String::new(),
     }
 }
 

@@ -55,7 +55,7 @@ fn commands_of_newer_level_or_other_term_are_rejected() {
             Err(CommandError::StaleTerm { decided: Term(decided_term), entry: Term(1) })
         );
     }
-    let none = v1::MetaCommand { feature_level: 1, decided_term: 1, kind: None };
+    let none = v1::MetaCommand { feature_level: 1, decided_term: 1, ..v1::MetaCommand::default() };
     assert_eq!(run_command(&mut state, none), Err(CommandError::UnknownCommand));
 }
 
@@ -97,6 +97,47 @@ fn registered_directory_keeps_its_node_id() {
         run(&mut state, Kind::RegisterNode(registration(3))),
         Ok(CommandReply::Node(NodeId(103)))
     );
+}
+
+#[test]
+fn start_number_belongs_to_one_process() {
+    let mut state = with_nodes(1);
+    let mut start = |boot, process| {
+        let start_id = if process == 0 { String::new() } else { directory(process) };
+        let address = format!("host:{}", process + 1);
+        let register = v1::RegisterNode { boot, start_id, address, ..registration(1) };
+        let result = run(&mut state, Kind::RegisterNode(register));
+        let node = state.node(NodeId(101)).unwrap();
+        (result.map_err(|error| error.reason()), node.boot.get(), node.address.clone())
+    };
+    let node = Ok(CommandReply::Node(NodeId(101)));
+    let copied = Err(v1::Reason::DirectoryCopied);
+    // (number, process, result, number in the catalog, process of the address in the catalog)
+    let cases = [
+        (1, 11, node, 1, 11),
+        // The registration is repeated: its answer was lost.
+        (1, 11, node, 1, 11),
+        // A crash between counting and registration leaves a number unused.
+        (3, 12, node, 3, 12),
+        // The first process has a late message on the way.
+        (1, 11, copied, 3, 12),
+        // The directory was restored from a backup: an older number, and the same one.
+        (2, 13, copied, 3, 12),
+        (3, 14, copied, 3, 12),
+        // An older release does not count: the number remains, so that it counts again after an upgrade.
+        (0, 0, node, 3, 0),
+        (3, 12, node, 3, 12),
+        (3, 15, copied, 3, 12),
+        (4, 16, node, 4, 16),
+    ];
+    for (boot, process, expected, recorded, at) in cases {
+        let expected = (expected, recorded, format!("host:{}", at + 1));
+        assert_eq!(start(boot, process), expected, "{boot} {process}");
+    }
+    let unreadable = v1::RegisterNode { start_id: "no".into(), ..registration(1) };
+    let malformed = CommandError::Malformed("the id of the process is not a UUID".into());
+    assert_eq!(run(&mut state, Kind::RegisterNode(unreadable)), Err(malformed));
+    assert_eq!(MetaState::from_rows(state.rows().unwrap()).unwrap(), state);
 }
 
 #[test]
@@ -607,4 +648,28 @@ fn number_of_request_ids_is_limited() {
     assert_eq!(refused.unwrap_err(), CommandError::OutcomesFull(MAX_OUTCOMES));
     let repeated = apply(&mut state, Term(1), command(Kind::CreateTable(table(1, "t"))));
     assert_eq!(repeated.unwrap().0, CommandReply::Table(TableId(1)));
+}
+
+#[test]
+fn node_is_the_home_of_one_live_group() {
+    let mut state = with_nodes(3);
+    let create = |rules, members: &[u64]| v1::MetaCommand {
+        rules,
+        ..command(Kind::CreateGroup(v1::CreateGroup { first_members: members.to_vec() }))
+    };
+    let current = Rules::CURRENT.0;
+    let taken = |group| Err(CommandError::HomeTaken { home: NodeId(101), group: GroupId(group) });
+    // The first command was committed after its deadline, and the leader planned the group again.
+    let made = run_command(&mut state, create(current, &[101, 102, 103]));
+    assert_eq!(made, Ok(CommandReply::Group(GroupId(1))));
+    assert_eq!(run_command(&mut state, create(current, &[101, 102, 103])), taken(1));
+    assert_eq!(run_command(&mut state, create(current, &[101])), taken(1));
+    let other = run_command(&mut state, create(current, &[102, 101, 103]));
+    assert_eq!(other, Ok(CommandReply::Group(GroupId(2))));
+    run(&mut state, Kind::AbandonGroup(v1::AbandonGroup { group_id: 1 })).unwrap();
+    let again = run_command(&mut state, create(current, &[101]));
+    assert_eq!(again, Ok(CommandReply::Group(GroupId(3))));
+    // The log of an older release.
+    let older = run_command(&mut state, create(0, &[101]));
+    assert_eq!(older, Ok(CommandReply::Group(GroupId(4))));
 }

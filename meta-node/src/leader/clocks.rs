@@ -21,6 +21,9 @@ const EARLIEST_MS: u64 = 1_577_836_800_000;
 /// converges and nothing that waits for it stops.
 const SLEW: u64 = 8;
 
+/// Advance of replicated time in one tick from which the advance is a jump: longer than any election.
+const JUMP_MS: u64 = 60_000;
+
 /// Clocks as the leader knows them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct KnownClocks {
@@ -74,6 +77,13 @@ pub(crate) fn next_tick(
         now_ms: replicated_ms.saturating_add(elapsed),
         agreed_ms: agreed_ms.unwrap_or(0),
     }
+}
+
+/// Returns whether a tick moves replicated time much further than time has passed: the cluster was off. The
+/// first agreement of a new cluster is no jump.
+pub(crate) fn is_jump(replicated_ms: u64, agreed_ms: Option<u64>) -> bool {
+    let is_new = announced_ms(replicated_ms) == 0;
+    !is_new && agreed_ms.is_some_and(|agreed| agreed > replicated_ms.saturating_add(JUMP_MS))
 }
 
 /// Returns replicated time for nodes; 0 while the clocks have never agreed, so that nodes do not use it.
@@ -156,6 +166,16 @@ mod tests {
         for (elapsed, agreed, advance) in cases {
             assert_eq!(tick(NOW, elapsed, agreed), (advance, agreed.unwrap_or(0)), "{agreed:?}");
         }
+    }
+
+    #[test]
+    fn time_jumps_after_an_outage() {
+        assert!(is_jump(NOW, Some(NOW + DAYS)));
+        assert!(is_jump(NOW, Some(NOW + JUMP_MS + 1)));
+        assert!(!is_jump(NOW, Some(NOW + JUMP_MS)), "an election");
+        assert!(!is_jump(NOW, Some(NOW - DAYS)));
+        assert!(!is_jump(NOW, None));
+        assert!(!is_jump(5_000, Some(NOW)), "a new cluster");
     }
 
     #[test]

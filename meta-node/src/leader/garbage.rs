@@ -1,17 +1,19 @@
 //! Schedule of garbage collection: interval, retention and the data node that runs a pass.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
-use futures::{StreamExt, stream};
+use futures::{Stream, StreamExt, stream};
 use tidewater_common::ids::{NodeId, RegionId};
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::{self, CursorState, GarbageEvent, NodeRole, NodeState, Reason};
-use tokio::time::{MissedTickBehavior, interval_at};
-use tonic::Streaming;
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
+use tonic::{Status, Streaming};
 
-use super::Control;
 use super::leader_term::LeaderTerm;
+use super::{Control, Observations};
 use crate::catalog::{HookCursor, MetaState};
 
 /// Maximum time between two events of a pass; the data node sends a keep-alive every few seconds.
@@ -78,6 +80,23 @@ pub(crate) async fn begin(
     control.sweep(node, request).await
 }
 
+/// Events of a pass.
+pub(crate) type GarbageEvents =
+    Pin<Box<dyn Stream<Item = Result<GarbageEvent, Status>> + Send + 'static>>;
+
+/// Records the report of a pass that an operator has requested, as the events pass by.
+pub(crate) fn recorded(
+    events: Streaming<GarbageEvent>,
+    observations: Arc<Observations>,
+) -> GarbageEvents {
+    let record = move |event: &Result<GarbageEvent, Status>| {
+        if let Ok(GarbageEvent { report: Some(report), .. }) = event {
+            observations.record_garbage(Ok(report), Instant::now());
+        }
+    };
+    Box::pin(events.inspect(record))
+}
+
 /// Lists the regions of all replicas that can be reached.
 async fn list_replicas(control: &Control, state: &MetaState) -> Vec<v1::RegionInfo> {
     let nodes = state.nodes().filter(|node| node.role == NodeRole::Data).map(|node| node.id);
@@ -136,12 +155,14 @@ fn hook_limits(state: &MetaState, retention: Retention) -> v1::SweepStoreRequest
 impl LeaderTerm {
     /// Collects garbage at intervals while this node leads.
     pub(super) async fn collect_garbage(&self, options: GarbageOptions) {
-        let first = tokio::time::Instant::now() + options.interval;
+        let first = Instant::now() + options.interval;
         let mut ticks = interval_at(first, options.interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            match self.run_garbage_pass(options.retention).await {
+            let outcome = self.run_garbage_pass(options.retention).await;
+            self.observations.record_garbage(outcome.as_ref(), Instant::now());
+            match outcome {
                 Ok(report) => tracing::info!(
                     node = report.node_id,
                     deleted = report.deleted,

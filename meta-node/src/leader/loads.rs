@@ -3,16 +3,18 @@
 
 use std::sync::Arc;
 
+use tidewater_common::agreed_limits::{LOAD_CLOSE_STEP, LOAD_OPEN_STEP};
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::{self, LoadPhase, meta_command::Kind};
+use tokio::time::Instant;
 
 use super::leader_term::LeaderTerm;
 use crate::catalog::{AtomicLoad, RouteDescriptor, Table};
 use crate::commands::is_overdue;
 
 /// Procedure steps of a load, as sent to regions.
-const OPEN_STEP: u32 = 1;
-const CLOSE_STEP: u32 = 2;
+const OPEN_STEP: u32 = LOAD_OPEN_STEP;
+const CLOSE_STEP: u32 = LOAD_CLOSE_STEP;
 
 impl LeaderTerm {
     /// Makes one attempt to advance a load to its next phase.
@@ -22,8 +24,9 @@ impl LeaderTerm {
         load: &AtomicLoad,
     ) -> Result<(), Refusal> {
         let advance = v1::AdvanceLoad { table_id: table.id.get(), number: table.changes };
-        if is_overdue(&self.group.view.read(), load) {
-            self.command(Kind::ExpireLoad(advance)).await?;
+        let overdue = is_overdue(&self.group.view.read(), load);
+        if overdue && self.observations.may_expire_loads(Instant::now()) {
+            self.table_command(Kind::ExpireLoad(advance)).await?;
             tracing::warn!(
                 table = %table.name, area = %load.area,
                 "atomic load timed out without a call from its loader; abandoning it"
@@ -35,8 +38,8 @@ impl LeaderTerm {
                 let open = |route: Arc<RouteDescriptor>| async move {
                     self.open_area(table, &route, load).await
                 };
-                self.each_route(table.id, open).await?;
-                self.command(Kind::LoadOpened(advance)).await?;
+                self.each_route(table, open).await?;
+                self.table_command(Kind::LoadOpened(advance)).await?;
                 tracing::info!(table = %table.name, area = %load.area, "atomic load begun");
             }
             LoadPhase::Publishing | LoadPhase::Abandoning => {
@@ -44,7 +47,7 @@ impl LeaderTerm {
                 let close = |route: Arc<RouteDescriptor>| async move {
                     self.close_area(table, &route, load, publish).await
                 };
-                self.each_route(table.id, close).await?;
+                self.each_route(table, close).await?;
                 self.finish_change(table).await?;
             }
             // The loader is staging files.

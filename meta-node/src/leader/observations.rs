@@ -7,27 +7,48 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tidewater_common::clock::{ClockDifference, ClusterTime};
 use tidewater_common::ids::{GroupId, LogIndex, NodeId, TableId, Term};
+use tidewater_common::problem::{LastingProblem, Problem, ProblemHistory};
+use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
+
+use super::problems::TableOperation;
+use crate::catalog::FIRST_NODE_ID;
 
 /// Maximum number of hook reports used from one heartbeat.
 const MAX_HOOKS: usize = 1_000;
+/// Maximum number of conditions used from one heartbeat.
+const MAX_CONDITIONS: usize = 64;
+/// Maximum number of manifests that are remembered as unreadable.
+const MAX_UNREADABLE: usize = 64;
 
 /// Content of a node's heartbeats.
 #[derive(Debug, Clone, Default)]
 struct NodeObservation {
     /// Time of the last heartbeat or registration.
     at: Option<Instant>,
-    /// Groups in the last heartbeat, with the time of their first report.
-    hosted: BTreeMap<GroupId, Instant>,
+    /// Groups in the last heartbeat.
+    hosted: BTreeMap<GroupId, HostedReplica>,
     /// Groups that the node reported to lead in the last heartbeat.
     leads: BTreeSet<GroupId>,
-    problems: Vec<String>,
+    /// Conditions in the last heartbeat.
+    conditions: Vec<Problem>,
+    /// A heartbeat was received, not only a registration.
+    beats: bool,
     hooks: Vec<v1::HookReport>,
     compactor: Option<v1::CompactorLoad>,
     /// The node's clock in its last heartbeat; 0: not sent.
     clock_ms: u64,
+}
+
+/// A replica in the heartbeats of its node.
+#[derive(Debug, Clone, Copy)]
+struct HostedReplica {
+    /// Time of the first report.
+    since: Instant,
+    /// Last entry of its log in the last heartbeat.
+    last_log: LogIndex,
 }
 
 /// Heartbeat timeout of compactors, which send a heartbeat every second. A compactor without a
@@ -71,8 +92,24 @@ struct ObservationState {
     changed: BTreeMap<GroupId, ((Term, LogIndex), Instant)>,
     table_errors: BTreeMap<TableId, String>,
     registered_at: Option<Instant>,
+    jumped_at: Option<Instant>,
     own_clock: ClusterTime,
     own_difference: Option<ClockDifference>,
+    operations: BTreeMap<TableOperation, Instant>,
+    // First failure and last error of the connections to a node that failed in a row.
+    unreachable: BTreeMap<NodeId, (Instant, String)>,
+    garbage_failing: Option<(Instant, String)>,
+    garbage_unreadable: Vec<v1::UnreadableManifest>,
+    history: ProblemHistory,
+}
+
+/// Outcome of the last garbage collection passes.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct ObservedGarbage {
+    /// Time since the first of the passes that failed in a row, and the last error.
+    pub(crate) failing: Option<(Duration, String)>,
+    /// Manifests that the last pass could not read.
+    pub(crate) unreadable: Vec<v1::UnreadableManifest>,
 }
 
 /// A frozen copy of the observations for pure decisions, with ages instead of instants.
@@ -84,6 +121,8 @@ pub(crate) struct ObservedCluster {
     pub(crate) silent_for: BTreeMap<NodeId, Duration>,
     /// Time since each node first reported each group that it currently hosts.
     pub(crate) hosted_for: BTreeMap<(NodeId, GroupId), Duration>,
+    /// Last log entry of each replica, as its node reported it last.
+    pub(crate) last_log: BTreeMap<(NodeId, GroupId), LogIndex>,
     /// Nodes that host a replica of a group, and did not report to lead it in the last heartbeat.
     pub(crate) followers: BTreeSet<(NodeId, GroupId)>,
     /// Last reports of group leaders.
@@ -96,8 +135,16 @@ pub(crate) struct ObservedCluster {
     pub(crate) changed: BTreeMap<GroupId, (Term, LogIndex)>,
     /// Time since the last registration of a data node in this term, or since the start of the term.
     pub(crate) quiet_for: Duration,
-    /// Problems that nodes report.
-    pub(crate) problems: BTreeMap<NodeId, Vec<String>>,
+    /// Nodes with a heartbeat in this term.
+    pub(crate) beating: BTreeSet<NodeId>,
+    /// Conditions that nodes report.
+    pub(crate) conditions: BTreeMap<NodeId, Vec<Problem>>,
+    /// Nodes to which connections fail: time since the first failure, and the last error.
+    pub(crate) unreachable: BTreeMap<NodeId, (Duration, String)>,
+    /// Reports of suspended and broken hooks.
+    pub(crate) hooks: HookReports,
+    /// Outcome of the last garbage collection passes.
+    pub(crate) garbage: ObservedGarbage,
     /// Last error of each table that is not ready.
     pub(crate) table_errors: BTreeMap<TableId, String>,
     /// Difference of this leader's own clock, while it exceeds the bound.
@@ -107,12 +154,18 @@ pub(crate) struct ObservedCluster {
 /// Maximum wait for a leader's report on a membership that a step has changed.
 const REPORT_WAIT: Duration = Duration::from_secs(5);
 
+/// Time that a loader has for its next call after a jump of replicated time: more than the interval of
+/// its calls.
+const LOADER_RETURN: Duration = Duration::from_secs(90);
+
 /// Observations of the current leader term.
 #[derive(Debug, Default)]
 pub(crate) struct Observations {
     inner: Mutex<ObservationState>,
     /// Notified of changes that may need a step.
     pub(crate) changes: Notify,
+    /// Whether replicated time has followed the cluster's clocks in this term.
+    agreed: watch::Sender<bool>,
 }
 
 impl Observations {
@@ -123,6 +176,32 @@ impl Observations {
             registered_at: Some(now),
             ..ObservationState::default()
         };
+        self.agreed.send_replace(false);
+    }
+
+    /// Records that replicated time has followed the agreed time of the clocks.
+    pub(crate) fn record_agreement(&self) {
+        self.agreed.send_replace(true);
+    }
+
+    /// Records that replicated time is about to jump.
+    pub(crate) fn record_jump(&self, now: Instant) {
+        self.inner.lock().jumped_at = Some(now);
+    }
+
+    /// Returns whether a load past its deadline has expired. After a jump of replicated time, its loader
+    /// has time for the next call.
+    pub(crate) fn may_expire_loads(&self, now: Instant) -> bool {
+        let jumped_at = self.inner.lock().jumped_at;
+        jumped_at.is_none_or(|at| now.saturating_duration_since(at) >= LOADER_RETURN)
+    }
+
+    /// Waits until replicated time has followed the clocks in this term, for at most `limit`. After an
+    /// outage, replicated time jumps once: a deadline that was set before would have passed.
+    pub(crate) async fn wait_for_agreement(&self, limit: Duration) {
+        let mut agreed = self.agreed.subscribe();
+        // Otherwise no clocks are known, and time does not jump either.
+        let _ = tokio::time::timeout(limit, agreed.wait_for(|agreed| *agreed)).await;
     }
 
     /// Records a registration, which counts as a sign of life. The registration of a data node also
@@ -146,15 +225,16 @@ impl Observations {
         known.at = Some(now);
         let hosted = |report: &v1::GroupReport| {
             let id = GroupId(report.group_id);
-            (id, known.hosted.get(&id).copied().unwrap_or(now))
+            let since = known.hosted.get(&id).map_or(now, |hosted| hosted.since);
+            (id, HostedReplica { since, last_log: LogIndex(report.last_log_index) })
         };
         let hosted: BTreeMap<_, _> = request.groups.iter().map(hosted).collect();
         changed |= hosted.len() != known.hosted.len();
         known.hosted = hosted;
         let led = request.groups.iter().filter(|report| report.leader == request.node_id);
         known.leads = led.map(|report| GroupId(report.group_id)).collect();
-        known.problems.clone_from(&request.problems);
-        known.problems.truncate(16);
+        known.beats = true;
+        known.conditions = conditions(node, request);
         known.hooks.clone_from(&request.hooks);
         known.hooks.truncate(MAX_HOOKS);
         known.compactor = request.compactor.clone();
@@ -170,7 +250,9 @@ impl Observations {
 
     /// Removes the observations of nodes that are not in the catalog.
     pub(crate) fn retain_nodes(&self, is_known: impl Fn(NodeId) -> bool) {
-        self.inner.lock().nodes.retain(|node, _| is_known(*node));
+        let mut inner = self.inner.lock();
+        inner.nodes.retain(|node, _| is_known(*node));
+        inner.unreachable.retain(|node, _| is_known(*node) || *node < FIRST_NODE_ID);
     }
 
     /// Last hook reports of all nodes.
@@ -240,6 +322,61 @@ impl Observations {
         }
     }
 
+    /// Records the outcome of a connection to a node; `None`: it succeeded.
+    pub(crate) fn record_probe(&self, node: NodeId, error: Option<String>, now: Instant) {
+        let unreachable = &mut self.inner.lock().unreachable;
+        match error {
+            Some(error) => unreachable.entry(node).or_insert((now, String::new())).1 = error,
+            None => drop(unreachable.remove(&node)),
+        }
+    }
+
+    /// Records the outcome of a garbage collection pass over all tables.
+    pub(crate) fn record_garbage(
+        &self,
+        outcome: Result<&v1::GarbageReport, &Refusal>,
+        now: Instant,
+    ) {
+        let mut inner = self.inner.lock();
+        match outcome {
+            Ok(report) => {
+                inner.garbage_failing = None;
+                inner.garbage_unreadable.clone_from(&report.unreadable_manifests);
+                inner.garbage_unreadable.truncate(MAX_UNREADABLE);
+            }
+            Err(error) => {
+                let since = inner.garbage_failing.as_ref().map_or(now, |(since, _)| *since);
+                inner.garbage_failing = Some((since, error.to_string()));
+            }
+        }
+    }
+
+    /// Records the operations on tables that are in progress; returns the age of each.
+    pub(crate) fn record_operations(
+        &self,
+        current: &BTreeSet<TableOperation>,
+        now: Instant,
+    ) -> BTreeMap<TableOperation, Duration> {
+        let known = &mut self.inner.lock().operations;
+        known.retain(|operation, _| current.contains(operation));
+        let age = |operation: &TableOperation| {
+            let begun = *known.entry(*operation).or_insert(now);
+            (*operation, now.saturating_duration_since(begun))
+        };
+        current.iter().map(age).collect()
+    }
+
+    /// Records the current problems; returns those that have lasted for their grace. `time_ms`:
+    /// replicated time, 0 while it is unknown.
+    pub(crate) fn record_problems(
+        &self,
+        current: Vec<Problem>,
+        now: Instant,
+        time_ms: u64,
+    ) -> Vec<LastingProblem> {
+        self.inner.lock().history.record(current, now.into_std(), time_ms)
+    }
+
     /// Returns a frozen copy of the observations at `now`. `creating` are the groups in state creating;
     /// their age counts from the first call that names them.
     pub(crate) fn snapshot(&self, creating: &[GroupId], now: Instant) -> ObservedCluster {
@@ -259,24 +396,57 @@ impl Observations {
             quiet_for: inner.registered_at.as_ref().map_or(Duration::ZERO, age),
             table_errors: inner.table_errors.clone(),
             own_difference: inner.own_difference,
+            unreachable: inner
+                .unreachable
+                .iter()
+                .map(|(id, (at, error))| (*id, (age(at), error.clone())))
+                .collect(),
+            garbage: ObservedGarbage {
+                failing: inner.garbage_failing.as_ref().map(|(at, text)| (age(at), text.clone())),
+                unreadable: inner.garbage_unreadable.clone(),
+            },
             ..ObservedCluster::default()
         };
         for (id, known) in &inner.nodes {
             if let Some(at) = &known.at {
                 observed.silent_for.insert(*id, age(at));
             }
-            for (group, at) in &known.hosted {
-                observed.hosted_for.insert((*id, *group), age(at));
+            for (group, replica) in &known.hosted {
+                observed.hosted_for.insert((*id, *group), age(&replica.since));
+                observed.last_log.insert((*id, *group), replica.last_log);
                 if !known.leads.contains(group) {
                     observed.followers.insert((*id, *group));
                 }
             }
-            if !known.problems.is_empty() {
-                observed.problems.insert(*id, known.problems.clone());
+            if known.beats {
+                observed.beating.insert(*id);
+            }
+            if !known.conditions.is_empty() {
+                observed.conditions.insert(*id, known.conditions.clone());
+            }
+            let hooks: Vec<_> = known.hooks.iter().filter(is_out_of_order).cloned().collect();
+            if !hooks.is_empty() {
+                observed.hooks.insert(*id, hooks);
             }
         }
         observed
     }
+}
+
+/// Returns the conditions in a heartbeat. A node of an older release sends sentences.
+fn conditions(node: NodeId, request: &v1::HeartbeatRequest) -> Vec<Problem> {
+    if request.conditions.is_empty() && !request.problems.is_empty() {
+        let detail = request.problems.join("; ");
+        let condition = v1::NodeCondition { detail, ..Default::default() };
+        return vec![Problem { age: None, ..Problem::reported(node, &condition) }];
+    }
+    let typed = request.conditions.iter().take(MAX_CONDITIONS);
+    typed.map(|condition| Problem::reported(node, condition)).collect()
+}
+
+/// Returns whether a node does not call a hook although it is not paused.
+fn is_out_of_order(hook: &&v1::HookReport) -> bool {
+    matches!(hook.state(), v1::HookState::Suspended | v1::HookState::Broken)
 }
 
 impl ObservationState {
@@ -386,6 +556,39 @@ mod tests {
         assert!(observed.hosted_for.is_empty() && observed.table_errors.is_empty());
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn agreement_of_clocks_is_awaited_in_each_term() {
+        let observations = Observations::default();
+        let limit = Duration::from_secs(5);
+        let waited = async || {
+            let begun = Instant::now();
+            observations.wait_for_agreement(limit).await;
+            begun.elapsed()
+        };
+        assert_eq!(waited().await, limit, "no clock is known");
+        let agreeing = async {
+            tokio::time::sleep(limit / 5).await;
+            observations.record_agreement();
+        };
+        let (first, ()) = tokio::join!(waited(), agreeing);
+        assert_eq!((first, waited().await), (limit / 5, Duration::ZERO));
+        observations.restart(Instant::now());
+        assert_eq!(waited().await, limit);
+    }
+
+    #[test]
+    fn loads_outlive_a_jump_of_time() {
+        let observations = Observations::default();
+        let now = Instant::now();
+        assert!(observations.may_expire_loads(now));
+        observations.record_jump(now);
+        let soon = Duration::from_secs(1);
+        assert!(!observations.may_expire_loads(now + LOADER_RETURN - soon));
+        assert!(observations.may_expire_loads(now + LOADER_RETURN));
+        observations.restart(now);
+        assert!(observations.may_expire_loads(now));
+    }
+
     #[test]
     fn clocks_age_until_they_are_too_old() {
         let observations = Observations::default();
@@ -443,6 +646,84 @@ mod tests {
         assert_eq!(observations.compactors(later)[&NodeId(104)], busy);
         observations.retain_nodes(|node| node == NodeId(101));
         assert!(observations.compactors(soon).is_empty());
+    }
+
+    #[test]
+    fn conditions_of_older_releases_are_taken_as_text() {
+        let observations = Observations::default();
+        let now = Instant::now();
+        let texts = vec!["its disk is full".to_owned(), "its clock differs".to_owned()];
+        let beat = v1::HeartbeatRequest { problems: texts, ..heartbeat(101, vec![]) };
+        let seen = |request: &v1::HeartbeatRequest| {
+            observations.record_heartbeat(request, now);
+            let observed = observations.snapshot(&[], now);
+            assert!(observed.beating.contains(&NodeId(101)));
+            observed.conditions.get(&NodeId(101)).cloned().unwrap_or_default()
+        };
+        let text = "node 101: its disk is full; its clock differs";
+        let expected = Problem::new(v1::ProblemKind::Reported, text).of_node(NodeId(101));
+        assert_eq!(seen(&beat), [expected]);
+        let condition = v1::NodeCondition {
+            kind: v1::ProblemKind::DiskFull.into(),
+            age_ms: 2_000,
+            detail: "full".into(),
+            ..v1::NodeCondition::default()
+        };
+        let conditions = vec![condition; 2 * MAX_CONDITIONS];
+        let seen_now = seen(&v1::HeartbeatRequest { conditions, ..beat });
+        assert_eq!(seen_now.len(), MAX_CONDITIONS);
+        let expected = Problem::new(v1::ProblemKind::DiskFull, "node 101: full")
+            .of_node(NodeId(101))
+            .lasting(Duration::from_secs(2));
+        assert_eq!(seen_now[0], expected);
+        assert_eq!(seen(&heartbeat(101, vec![])), []);
+    }
+
+    #[test]
+    fn failures_of_connections_and_passes_keep_their_begin() {
+        let observations = Observations::default();
+        let begin = Instant::now();
+        let at = |seconds| begin + Duration::from_secs(seconds);
+        observations.record_heartbeat(&heartbeat(101, vec![]), begin);
+        let fail = |second, error: &str| {
+            observations.record_probe(NodeId(101), Some(error.to_owned()), at(second));
+            let refusal = Refusal::new(v1::Reason::Unavailable, error);
+            observations.record_garbage(Err(&refusal), at(second));
+        };
+        fail(1, "a");
+        fail(2, "b");
+        let observed = observations.snapshot(&[], at(4));
+        let failing = (Duration::from_secs(3), "b".to_owned());
+        assert_eq!(observed.unreachable[&NodeId(101)], failing);
+        assert_eq!(observed.garbage.failing.map(|(age, _)| age), Some(failing.0));
+        observations.record_probe(NodeId(101), None, at(5));
+        let manifest = v1::UnreadableManifest { region_id: 7, ..Default::default() };
+        let unreadable_manifests = vec![manifest];
+        let report = v1::GarbageReport { unreadable_manifests, ..Default::default() };
+        observations.record_garbage(Ok(&report), at(5));
+        let observed = observations.snapshot(&[], at(6));
+        assert!(observed.unreachable.is_empty() && observed.garbage.failing.is_none());
+        assert_eq!(observed.garbage.unreadable.len(), 1);
+        observations.record_garbage(Ok(&v1::GarbageReport::default()), at(7));
+        assert!(observations.snapshot(&[], at(8)).garbage.unreadable.is_empty());
+    }
+
+    #[test]
+    fn age_of_an_operation_counts_from_its_first_observation() {
+        let observations = Observations::default();
+        let begin = Instant::now();
+        let operation = (TableId(1), v1::TableState::Active, 1);
+        let later = (TableId(1), v1::TableState::Active, 2);
+        let ages = |operations: &[TableOperation], second: u64| -> Vec<u64> {
+            let current = operations.iter().copied().collect();
+            let now = begin + Duration::from_secs(second);
+            let ages = observations.record_operations(&current, now);
+            ages.values().map(Duration::as_secs).collect()
+        };
+        assert_eq!(ages(&[operation], 0), [0]);
+        assert_eq!(ages(&[operation], 7), [7]);
+        assert_eq!(ages(&[later], 8), [0], "the next operation on the table");
+        assert_eq!(ages(&[], 9), [0; 0]);
     }
 
     #[test]

@@ -9,6 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use tidewater_common::agreed_limits::REPLICAS_PER_GROUP;
 use tidewater_common::ids::{GroupId, LogIndex, NodeId, Term};
 use tidewater_proto::v1::{GroupState, NodeRole, NodeState};
 
@@ -16,7 +17,7 @@ use super::{ObservedCluster, ObservedGroup};
 use crate::catalog::{Group, MetaState, Node};
 
 /// Target number of replicas of a group.
-pub(crate) const REPLICAS: usize = 3;
+pub(crate) const REPLICAS: usize = REPLICAS_PER_GROUP;
 /// Time after which a group that is being created without a leader is abandoned.
 pub(crate) const CREATION_LIMIT: Duration = Duration::from_secs(30);
 /// Time after which a replica on a node that is not a member is stopped.
@@ -24,6 +25,9 @@ const STRAY_LIMIT: Duration = Duration::from_secs(15);
 /// Time that a new leader gives nodes that were down to return, before it counts the time for which they
 /// were down under its predecessors.
 const RETURN_LIMIT: Duration = Duration::from_secs(30);
+/// Distance of a replica's last log entry from the leader's beyond which it counts as lagging, in entries: far
+/// above the distance of two heartbeats.
+const MAX_LAG: u64 = 10_000;
 /// Maximum age of a leader's report on which a replica may be stopped: a few heartbeats, and far below
 /// [`STRAY_LIMIT`].
 const MAX_REPORT_AGE: Duration = Duration::from_secs(3);
@@ -204,7 +208,7 @@ fn plan_membership(
     if let Some(step) = plan_learner(id, report, sound, load) {
         return Some(step);
     }
-    if let Some(node) = surplus_voter(report, sound, load) {
+    if let Some(node) = surplus_voter(id, report, sound, load, observed) {
         return Some(PlacementStep::Remove { group: id, leader, node, on });
     }
     if sound < REPLICAS && report.learners.is_empty() {
@@ -216,8 +220,9 @@ fn plan_membership(
     None
 }
 
-/// Plans the next step of the first learner: removes it when it is lost or not needed, promotes it
-/// when it has caught up.
+/// Plans the next step of the first learner: removes it when it is lost or not needed, or when it is down
+/// and another node can take its place, promotes it when it has caught up. A learner is no voter yet, so that
+/// waiting for a node that is down only delays the repair of the group.
 fn plan_learner(
     group: GroupId,
     report: &ObservedGroup,
@@ -227,7 +232,11 @@ fn plan_learner(
     let node = report.learners.first().copied()?;
     let leader = report.leader;
     let on = report.membership;
-    if load.is_lost(node) || sound >= REPLICAS {
+    let is_replaceable = || {
+        let members = report.voters.union(&report.learners).copied().collect();
+        !load.is_up(node) && !load.candidates(&members).is_empty()
+    };
+    if load.is_lost(node) || sound >= REPLICAS || is_replaceable() {
         return Some(PlacementStep::Remove { group, leader, node, on });
     }
     (report.caught_up.contains(&node) && load.is_up(node)).then_some(PlacementStep::Promote {
@@ -238,8 +247,15 @@ fn plan_learner(
     })
 }
 
-/// Returns a surplus voter to remove: lost nodes first, never the leader.
-fn surplus_voter(report: &ObservedGroup, sound: usize, load: &NodeLoad<'_>) -> Option<NodeId> {
+/// Returns a surplus voter to remove, never the leader: lost nodes first; of more than enough sound nodes,
+/// those that are down, then those that lag behind, then the highest id.
+fn surplus_voter(
+    group: GroupId,
+    report: &ObservedGroup,
+    sound: usize,
+    load: &NodeLoad<'_>,
+    observed: &ObservedCluster,
+) -> Option<NodeId> {
     if sound < REPLICAS {
         return None;
     }
@@ -247,7 +263,12 @@ fn surplus_voter(report: &ObservedGroup, sound: usize, load: &NodeLoad<'_>) -> O
     if sound < report.voters.len() {
         return others.find(|node| load.is_lost(*node));
     }
-    if sound > REPLICAS { others.next_back() } else { None }
+    if sound <= REPLICAS {
+        return None;
+    }
+    let last_log = |node| observed.last_log.get(&(node, group)).map_or(0, |index| index.get());
+    let is_lagging = |node| last_log(report.leader).saturating_sub(last_log(node)) > MAX_LAG;
+    others.max_by_key(|node| (!load.is_up(*node), is_lagging(*node), *node))
 }
 
 /// Plans to stop a replica of an abandoned group, or a replica on a node that is not a member according

@@ -167,6 +167,47 @@ fn surplus_voter_is_never_the_leader() {
 }
 
 #[test]
+fn surplus_voter_is_down_or_lagging_if_one_is() {
+    // (down, last log entries of 101 to 104, removed)
+    let cases: [(&[u64], [u64; 4], u64); 6] = [
+        (&[], [20_000; 4], 104),
+        (&[102], [20_000; 4], 102),
+        (&[], [20_000, 9_000, 20_000, 20_000], 102),
+        // Within the distance of two heartbeats.
+        (&[], [20_000, 10_000, 20_000, 20_000], 104),
+        (&[103], [20_000, 9_000, 20_000, 20_000], 103),
+        // The leader is never removed.
+        (&[], [0, 20_000, 20_000, 20_000], 104),
+    ];
+    for (down, last_logs, removed) in cases {
+        let mut state = with_groups(4, 1);
+        down.iter().for_each(|node| set(&mut state, *node, NodeState::Down));
+        let mut observed = reported(&[101, 102, 103, 104], &[], &[]);
+        observed.last_log = (101..)
+            .zip(last_logs)
+            .map(|(node, index)| ((NodeId(node), GroupId(1)), LogIndex(index)))
+            .collect();
+        let case = format!("{down:?} {last_logs:?}");
+        assert_eq!(plan(&state, &observed, &OPTIONS), [remove(removed)], "{case}");
+    }
+}
+
+#[test]
+fn learner_on_a_down_node_is_replaced_at_once() {
+    let learning = reported(&[101, 102], &[103], &[]);
+    let mut state = with_groups(4, 1);
+    assert_eq!(plan(&state, &learning, &OPTIONS), []);
+    set(&mut state, 103, NodeState::Down);
+    assert_eq!(plan(&state, &learning, &OPTIONS), [remove(103)], "not only after 10 minutes");
+    assert_eq!(plan(&state, &reported(&[101, 102], &[], &[]), &OPTIONS), [add(104)]);
+    // Without another node, the learner is the only hope.
+    set(&mut state, 104, NodeState::Down);
+    assert_eq!(plan(&state, &learning, &OPTIONS), []);
+    set(&mut state, 103, NodeState::Up);
+    assert_eq!(plan(&state, &reported(&[101, 102], &[103], &[103]), &OPTIONS), [promote(103)]);
+}
+
+#[test]
 fn step_waits_for_the_report_on_the_previous_step() {
     let state = with_groups(2, 1);
     let mut observed = reported(&[101], &[], &[]);

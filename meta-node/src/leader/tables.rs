@@ -7,22 +7,21 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::stream::{self, StreamExt, TryStreamExt};
+use tidewater_common::agreed_limits::CHANGE_STEP;
 use tidewater_common::ids::{GroupId, NodeId, RegionId, TableId};
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::{self, LoadPhase, Reason, TableState, meta_command::Kind};
 
 use super::leader_term::LeaderTerm;
-use crate::catalog::{MetaState, RouteDescriptor, Table, TableChange, table_bounds};
+use super::table_attempts::TablePhase;
+use crate::catalog::{DroppedRegion, MetaState, RouteDescriptor, Table, TableChange, table_bounds};
 use crate::commands::is_overdue;
 
-/// Maximum number of concurrent region calls of one table.
-const MAX_CONCURRENT_REGIONS: usize = 8;
 /// Maximum number of calls that follow leader hints.
 const MAX_HOPS: usize = 3;
 
-/// Returns the tables with a procedure in progress.
-pub(super) fn unfinished(state: &MetaState) -> Vec<TableId> {
+/// Returns the tables with a procedure in progress, and its phase.
+pub(super) fn unfinished(state: &MetaState) -> Vec<(TableId, TablePhase)> {
     state
         .tables()
         .filter(|table| match &table.change {
@@ -33,7 +32,7 @@ pub(super) fn unfinished(state: &MetaState) -> Vec<TableId> {
             }
             change => change.is_some(),
         })
-        .map(|table| table.id)
+        .map(|table| (table.id, TablePhase::from(table.as_ref())))
         .collect()
 }
 
@@ -54,9 +53,8 @@ impl LeaderTerm {
     }
 
     async fn open_all(&self, table: &Table) -> Result<(), Refusal> {
-        let incarnation = self.group.view.read().header().incarnation.get();
-        self.each_route(table.id, |route| async move {
-            let region = region(table, &route, incarnation);
+        self.each_route(table, |route| async move {
+            let region = region(table, &route);
             match table.clone_of {
                 None => self.open(&route, region, 0).await,
                 Some(source) => self.open_clone(table, source, &route, region).await,
@@ -64,24 +62,24 @@ impl LeaderTerm {
         })
         .await?;
         let activate = v1::ActivateTable { table_id: table.id.get() };
-        self.command(Kind::ActivateTable(activate)).await?;
+        self.table_command(Kind::ActivateTable(activate)).await?;
         tracing::info!(table = %table.name, id = %table.id, "table activated");
         Ok(())
     }
 
-    /// Calls `work` for every route of a table, with limited concurrency; stops at the first error.
+    /// Calls `work` for every route of a table that has not completed the table's phase.
     pub(super) async fn each_route<F>(
         &self,
-        table: TableId,
+        table: &Table,
         work: impl Fn(Arc<RouteDescriptor>) -> F,
     ) -> Result<(), Refusal>
     where
         F: Future<Output = Result<(), Refusal>>,
     {
-        let routes: Vec<_> = self.group.view.read().routes_of(table).into_iter().cloned().collect();
-        stream::iter(routes.into_iter().map(Ok))
-            .try_for_each_concurrent(MAX_CONCURRENT_REGIONS, work)
-            .await
+        let routes: Vec<_> =
+            self.group.view.read().routes_of(table.id).into_iter().cloned().collect();
+        let regions = routes.into_iter().map(|route| (route.route_id, route));
+        self.for_each_region(table, regions, work).await
     }
 
     pub(super) async fn open(
@@ -103,8 +101,7 @@ impl LeaderTerm {
     }
 
     async fn change_all(&self, table: &Table, change: &TableChange) -> Result<(), Refusal> {
-        self.each_route(table.id, async |route| self.change_one(table, &route, change).await)
-            .await?;
+        self.each_route(table, async |route| self.change_one(table, &route, change).await).await?;
         self.finish_change(table).await
     }
 
@@ -112,7 +109,8 @@ impl LeaderTerm {
     pub(super) async fn finish_change(&self, table: &Table) -> Result<(), Refusal> {
         let table_id = table.id.get();
         let number = table.changes;
-        self.command(Kind::FinishTableChange(v1::FinishTableChange { table_id, number })).await?;
+        let finish = v1::FinishTableChange { table_id, number };
+        self.table_command(Kind::FinishTableChange(finish)).await?;
         tracing::info!(table = %table.name, id = %table.id, change = number, "table changed");
         Ok(())
     }
@@ -125,7 +123,7 @@ impl LeaderTerm {
     ) -> Result<(), Refusal> {
         let group_id = route.group_id.get();
         let region_id = route.route_id.get();
-        let step = Some(v1::ProcedureStep { number: table.changes, step: 1 });
+        let step = Some(v1::ProcedureStep { number: table.changes, step: CHANGE_STEP });
         match change {
             TableChange::Alter { schema, options } => {
                 let request = v1::AlterRegionRequest {
@@ -154,13 +152,12 @@ impl LeaderTerm {
     }
 
     async fn drop_all(&self, table: &Table) -> Result<(), Refusal> {
-        stream::iter(table.dropping.iter().copied())
-            .map(|region| self.drop_one(region.group_id, region.region_id))
-            .buffer_unordered(MAX_CONCURRENT_REGIONS)
-            .try_collect::<Vec<()>>()
-            .await?;
+        let regions = table.dropping.iter().map(|region| (region.region_id, *region));
+        let drop_one =
+            async |region: DroppedRegion| self.drop_one(region.group_id, region.region_id).await;
+        self.for_each_region(table, regions, drop_one).await?;
         let finish = v1::FinishDropTable { table_id: table.id.get() };
-        self.command(Kind::FinishDropTable(finish)).await?;
+        self.table_command(Kind::FinishDropTable(finish)).await?;
         tracing::info!(table = %table.name, id = %table.id, "table dropped");
         Ok(())
     }
@@ -183,7 +180,7 @@ impl LeaderTerm {
         }
     }
 
-    /// Calls the group's leader, and follows leader hints.
+    /// Calls the group's leader, with a permit of the group, and follows leader hints.
     pub(super) async fn at_leader<F, T>(
         &self,
         group: GroupId,
@@ -192,6 +189,7 @@ impl LeaderTerm {
     where
         F: Future<Output = Result<T, Refusal>>,
     {
+        let _permit = self.group_permits.acquire(group).await?;
         let mut leader = self.leader_of(group)?;
         for _ in 0..MAX_HOPS {
             match call(leader).await {
@@ -226,7 +224,7 @@ pub(super) fn row_key(key: &[u8]) -> &[u8] {
 }
 
 /// Builds the descriptor of a region for data nodes.
-fn region(table: &Table, route: &RouteDescriptor, incarnation: u64) -> v1::RegionDescriptor {
+fn region(table: &Table, route: &RouteDescriptor) -> v1::RegionDescriptor {
     let end_of_table = table_bounds(table.id).map(|(_, end)| end);
     let end = route.end.as_deref().filter(|end| Some(*end) != end_of_table.as_deref());
     v1::RegionDescriptor {
@@ -237,7 +235,7 @@ fn region(table: &Table, route: &RouteDescriptor, incarnation: u64) -> v1::Regio
         end: end.map(|end| row_key(end).to_vec().into()),
         schema: Some((&table.schema).into()),
         options: Some((&table.options).into()),
-        incarnation,
+        incarnation: route.incarnation.get(),
     }
 }
 
@@ -253,11 +251,12 @@ mod tests {
         run(&mut state, Kind::CreateTable(request)).unwrap();
         let table = state.table(TableId(1)).unwrap();
         let regions: Vec<_> =
-            state.routes_of(TableId(1)).iter().map(|route| region(table, route, 1)).collect();
+            state.routes_of(TableId(1)).iter().map(|route| region(table, route)).collect();
         assert!(regions[0].start.is_empty());
         assert_eq!(regions[0].end.as_deref(), Some(&[0x80, 0][..]));
         assert_eq!(regions[1].start, [0x80, 0].as_slice());
         assert_eq!(regions[1].end, None);
-        assert_eq!(unfinished(&state), [TableId(1)]);
+        let ids: Vec<TableId> = unfinished(&state).into_iter().map(|(id, _)| id).collect();
+        assert_eq!(ids, [TableId(1)]);
     }
 }

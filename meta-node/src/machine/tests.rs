@@ -209,3 +209,66 @@ async fn damaged_row_fails_the_start() {
     let error = MetaMachine::open(Arc::clone(&log), dir.path().join("snapshots")).unwrap_err();
     assert!(matches!(error, StateError::Catalog(_)), "{error}");
 }
+
+fn tick(index: u64, leader_digest: Option<v1::StateDigest>) -> Entry {
+    let kind = Kind::AdvanceTime(v1::AdvanceTime { now_ms: 1_000 * index, agreed_ms: 0 });
+    let command = v1::MetaCommand { leader_digest, ..command(kind) };
+    let command = Command(command.encode_to_vec().into());
+    Entry { log_id: log_id(1, index), payload: openraft::EntryPayload::Normal(command) }
+}
+
+#[tokio::test]
+async fn replica_with_another_state_is_reported_until_replaced() {
+    let dirs = [(); 3].map(|()| tempfile::tempdir().unwrap());
+    let logs = [0, 1, 2].map(|at| store(dirs[at].path()));
+    let mut leader = machine(dirs[0].path(), &logs[0]);
+    let mut equal = machine(dirs[1].path(), &logs[1]);
+    let mut damaged = machine(dirs[2].path(), &logs[2]);
+    let difference = |machine: &MetaMachine| {
+        machine.comparison().difference().map(|at| (at.first.get(), at.last.get()))
+    };
+    let mut other = entries();
+    other[3] = entry(3, Kind::RegisterNode(registration(9)));
+    apply(&mut leader, entries()).await;
+    apply(&mut equal, entries()).await;
+    apply(&mut damaged, other).await;
+    // Ticks with the digest of the tick before.
+    let mut sent = None;
+    for index in 4..=6 {
+        for machine in [&mut leader, &mut equal, &mut damaged] {
+            apply(machine, vec![tick(index, sent)]).await;
+        }
+        sent = leader.comparison().latest();
+        assert_eq!(sent.map(|digest| digest.index), Some(index));
+    }
+    assert_eq!(difference(&leader), None);
+    assert_eq!(difference(&equal), None);
+    assert_eq!(difference(&damaged), Some((4, 5)));
+    // A restart repairs nothing.
+    drop(damaged);
+    logs[2].shutdown();
+    let [_, _, last_log] = logs;
+    drop(last_log);
+    let log = store(dirs[2].path());
+    let mut damaged = machine(dirs[2].path(), &log);
+    for index in 7..=8 {
+        for machine in [&mut leader, &mut damaged] {
+            apply(machine, vec![tick(index, sent)]).await;
+        }
+        sent = leader.comparison().latest();
+    }
+    assert_eq!(difference(&damaged), Some((7, 7)));
+    // A snapshot does.
+    let snapshot = leader.get_snapshot_builder().await.build_snapshot().await.unwrap();
+    let arrived = dirs[2].path().join("snapshots/incoming-1");
+    std::fs::copy(snapshot.snapshot.path(), &arrived).unwrap();
+    let file = SnapshotFile::open(&arrived).unwrap();
+    damaged.install_snapshot(&snapshot.meta, file).await.unwrap();
+    for index in 9..=10 {
+        for machine in [&mut leader, &mut damaged] {
+            apply(machine, vec![tick(index, sent)]).await;
+        }
+        sent = leader.comparison().latest();
+    }
+    assert_eq!(difference(&damaged), None);
+}

@@ -18,6 +18,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::{MetaError, MetaOptions};
 use crate::group::MetaGroup;
 use crate::join::MetaPeers;
+use crate::leader::problems::{ProblemWatch, probe_nodes};
 use crate::leader::{Control, GarbageOptions, LeaderTiming, Observations, watch_leadership};
 use crate::machine::MetaMachine;
 use crate::services::RunningReplica;
@@ -49,6 +50,7 @@ impl MetaReplica {
             tokio::task::spawn_blocking(move || MetaMachine::open(log, snapshot_dir)).await;
         let machine = opened.map_err(|error| MetaError::Task(error.to_string()))??;
         let view = machine.view();
+        let comparison = machine.comparison();
         let addresses = Arc::new(AddressBook::new());
         let network =
             NetworkFactory::new(identity.cluster_id, identity.node_id, Arc::clone(&addresses));
@@ -76,6 +78,7 @@ impl MetaReplica {
             addresses,
             clock,
             max_clock_difference: options.max_clock_difference,
+            comparison,
         });
         let control = Arc::new(Control::new(identity.cluster_id, identity.node_id, view));
         let observations = Arc::new(Observations::default());
@@ -94,7 +97,15 @@ impl MetaReplica {
             timing,
             stop.clone(),
         ));
-        let running = RunningReplica { group, control, observations };
+        let problems = Arc::new(ProblemWatch {
+            group: Arc::clone(&group),
+            observations: Arc::clone(&observations),
+            of_process: options.problems.clone(),
+            failure_timeout: options.failure_timeout,
+        });
+        tokio::spawn(Arc::clone(&problems).run(stop.clone()));
+        tokio::spawn(probe_nodes(Arc::clone(&problems), stop.clone()));
+        let running = RunningReplica { group, control, observations, problems };
         let raft_service = raft_service.clone();
         Ok(Self { running, store, raft_service, leadership, stop: stop.drop_guard() })
     }

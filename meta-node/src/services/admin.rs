@@ -6,16 +6,18 @@ mod tables;
 use std::time::Duration;
 
 use tidewater_common::ids::{GroupId, NodeId};
-use tidewater_common::problems::ProcessProblems;
+use tidewater_common::problem::LastingProblem;
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::admin_server::{Admin, AdminServer};
-use tidewater_proto::v1::{self, GroupState, NodeState, Reason};
+use tidewater_proto::v1::{self, GroupState, NodeState, ProblemKind, Reason};
 use tokio::time::Instant;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Request, Response, Status};
 
-use super::{MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES, ReplicaSlot, status};
+use super::{MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES, ReplicaSlot};
+use crate::catalog::Group;
 use crate::leader::Retention;
-use crate::leader::garbage;
+use crate::leader::clocks::announced_ms;
+use crate::leader::garbage::{self, GarbageEvents};
 
 /// Maximum size of a benchmark command, in bytes.
 const MAX_BENCH_BYTES: usize = 1024 * 1024;
@@ -24,20 +26,12 @@ const MAX_BENCH_BYTES: usize = 1024 * 1024;
 #[derive(Debug, Clone)]
 pub(crate) struct AdminService {
     slot: ReplicaSlot,
-    failure_timeout: Duration,
     retention: Retention,
-    of_process: ProcessProblems,
 }
 
 impl AdminService {
-    /// `of_process`: the problems of this node's process.
-    pub(crate) fn new(
-        slot: ReplicaSlot,
-        failure_timeout: Duration,
-        retention: Retention,
-        of_process: ProcessProblems,
-    ) -> Self {
-        Self { slot, failure_timeout, retention, of_process }
+    pub(crate) fn new(slot: ReplicaSlot, retention: Retention) -> Self {
+        Self { slot, retention }
     }
 
     pub(crate) fn into_server(self) -> AdminServer<Self> {
@@ -50,18 +44,10 @@ impl AdminService {
         let running = self.slot.get()?;
         let term = running.group.check_leading()?;
         running.group.linearize().await?;
+        let problems = running.problems.current(Instant::now());
         let state = running.group.view.frozen();
-        let creating: Vec<GroupId> = state
-            .groups()
-            .filter(|group| group.state == GroupState::Creating)
-            .map(|group| group.id)
-            .collect();
-        let observed = running.observations.snapshot(&creating, Instant::now());
-        let members = running.group.member_health();
-        let mut problems = status::problems(&state, &observed, &members, self.failure_timeout);
-        let node = running.group.node_id;
-        problems.extend(self.of_process.list().iter().map(|text| format!("node {node}: {text}")));
         let groups = state.groups().filter(|group| group.state != GroupState::Abandoned);
+        let groups = groups.map(|group| with_current_leader(group, &problems));
         let nodes = state.nodes().filter(|node| node.state != NodeState::Removed);
         let members = running.group.members();
         Ok(v1::ClusterStatusResponse {
@@ -71,11 +57,11 @@ impl AdminService {
             leader: running.group.node_id.get(),
             term: term.get(),
             healthy: problems.is_empty(),
-            problems,
+            problems: problems.iter().map(|lasting| lasting.problem.detail.clone()).collect(),
+            problem_details: problems.iter().map(v1::Problem::from).collect(),
+            time_ms: announced_ms(state.header().time_ms),
             nodes: nodes.map(|node| node.as_ref().into()).collect(),
-            groups: std::iter::once(group_0(&members, term.get()))
-                .chain(groups.map(|group| group.as_ref().into()))
-                .collect(),
+            groups: std::iter::once(group_0(&members, term.get())).chain(groups).collect(),
             tables: saturating_u32(state.tables().filter(|table| table.is_live()).count()),
             regions: saturating_u32(state.routes().count()),
         })
@@ -84,7 +70,7 @@ impl AdminService {
     async fn collect_garbage_for(
         &self,
         request: v1::CollectGarbageRequest,
-    ) -> Result<Streaming<v1::GarbageEvent>, Refusal> {
+    ) -> Result<GarbageEvents, Refusal> {
         let running = self.slot.get()?;
         running.group.check_leading()?;
         running.group.linearize().await?;
@@ -100,7 +86,13 @@ impl AdminService {
             )),
         });
         let table = table.transpose()?;
-        garbage::begin(&running.control, &state, self.retention, request.dry_run, table).await
+        let retention = self.retention;
+        let events =
+            garbage::begin(&running.control, &state, retention, request.dry_run, table).await?;
+        if table.is_some() {
+            return Ok(Box::pin(events));
+        }
+        Ok(garbage::recorded(events, running.observations))
     }
 
     async fn transfer(&self, request: v1::TransferGroupLeaderRequest) -> Result<(), Refusal> {
@@ -136,6 +128,19 @@ impl AdminService {
 
 fn saturating_u32(number: usize) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX)
+}
+
+/// Describes a data group. A leader that no longer reports is not shown: the record may be old.
+fn with_current_leader(group: &Group, problems: &[LastingProblem]) -> v1::Group {
+    let is_leaderless = |lasting: &LastingProblem| {
+        lasting.problem.kind == ProblemKind::GroupWithoutLeader
+            && lasting.problem.subject.group == Some(group.id)
+    };
+    let mut shown = v1::Group::from(group);
+    if problems.iter().any(is_leaderless) {
+        shown.leader = 0;
+    }
+    shown
 }
 
 /// Describes the meta group in the form of a data group.
@@ -207,7 +212,7 @@ impl Admin for AdminService {
         Ok(Response::new(self.end_load_of(request.into_inner()).await?))
     }
 
-    type CollectGarbageStream = Streaming<v1::GarbageEvent>;
+    type CollectGarbageStream = GarbageEvents;
 
     async fn collect_garbage(
         &self,

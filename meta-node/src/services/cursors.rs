@@ -2,12 +2,15 @@
 
 use std::collections::BTreeSet;
 
+use tidewater_common::agreed_limits::CURSOR_VERSIONS_PER_MOVE;
 use tidewater_common::ids::{GroupId, RegionId};
+use tidewater_common::quote::quoted;
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::hook_cursors_server::{HookCursors, HookCursorsServer};
-use tidewater_proto::v1::{self, Reason, meta_command::Kind};
+use tidewater_proto::v1::{self, CursorState, Reason, meta_command::Kind};
 use tonic::{Request, Response, Status};
 
+use super::refused_calls::RefusedCalls;
 use super::{MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES, ReplicaSlot, RunningReplica};
 use crate::catalog::MetaState;
 use crate::commands::MAX_ADVANCES;
@@ -19,11 +22,12 @@ const PAGE_SIZE: usize = 5_000;
 #[derive(Debug, Clone)]
 pub(crate) struct CursorService {
     slot: ReplicaSlot,
+    refused: RefusedCalls,
 }
 
 impl CursorService {
     pub(crate) fn new(slot: ReplicaSlot) -> Self {
-        Self { slot }
+        Self { slot, refused: RefusedCalls::new() }
     }
 
     pub(crate) fn into_server(self) -> HookCursorsServer<Self> {
@@ -68,6 +72,7 @@ impl CursorService {
                 format!("{count} cursors in one request are too many (maximum {MAX_ADVANCES})"),
             ));
         }
+        check_distances(&request.advances)?;
         let advances = request.advances.clone();
         running.group.propose(Kind::AdvanceCursors(v1::AdvanceCursors { advances })).await?;
         let state = running.group.view.read();
@@ -77,6 +82,30 @@ impl CursorService {
         });
         Ok(v1::AdvanceCursorsResponse { cursors: named.collect() })
     }
+}
+
+/// Refuses moves that no delivery makes: the hook would never receive the versions between. A cursor above
+/// its manifest that passes is found by the region's owner, which sends the hook a snapshot instead.
+///
+/// It is no part of the command: replaying a log of an earlier release gives the same cursors.
+fn check_distances(advances: &[v1::CursorAdvance]) -> Result<(), Refusal> {
+    for advance in advances {
+        let follows = [advance.expected_state(), advance.state()] == [CursorState::Tail; 2];
+        let limit = advance.expected_version.saturating_add(CURSOR_VERSIONS_PER_MOVE);
+        if follows && !advance.done && advance.version > limit {
+            return Err(Refusal::new(
+                Reason::InvalidArgument,
+                format!(
+                    "no delivery moves the cursor of hook {} in region {} from version {} to {}",
+                    quoted(&advance.hook),
+                    advance.region_id,
+                    advance.expected_version,
+                    advance.version
+                ),
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// Returns the cursors of complete regions, from the requested region on, until the page has at least
@@ -115,7 +144,11 @@ impl HookCursors for CursorService {
         &self,
         request: Request<v1::AdvanceCursorsRequest>,
     ) -> Result<Response<v1::AdvanceCursorsResponse>, Status> {
-        Ok(Response::new(self.advance(request.into_inner()).await?))
+        let from = request.remote_addr();
+        let answer = self.advance(request.into_inner()).await;
+        let answer =
+            answer.inspect_err(|problem| self.refused.record("advance_cursors", problem, from));
+        Ok(Response::new(answer?))
     }
 }
 
@@ -157,5 +190,36 @@ mod tests {
         assert!(!shown(&state, &[1, 2], 0).2, "its regions are being removed");
         run(&mut state, Kind::FinishDropTable(v1::FinishDropTable { table_id: 1 })).unwrap();
         assert!(shown(&state, &[1, 2], 0).2);
+    }
+
+    #[test]
+    fn cursor_moves_as_far_as_one_delivery() {
+        use CursorState::{Lagged, Now, Tail};
+        let limit = CURSOR_VERSIONS_PER_MOVE;
+        let cases = [
+            ((1_000, Tail), (1_001, Tail), false, true),
+            ((1_000, Tail), (1_000 + limit, Tail), false, true),
+            ((1_000, Tail), (1_001 + limit, Tail), false, false),
+            ((5, Tail), (1_000_000_000, Tail), false, false),
+            ((u64::MAX, Tail), (u64::MAX, Tail), false, true),
+            // The position at which a hook starts, and the end of a region, have no limit.
+            ((0, Now), (1_000_000, Tail), false, true),
+            ((1_000, Lagged), (1_000_000, Tail), false, true),
+            ((1_000, Tail), (3, Lagged), false, true),
+            ((1_000, Tail), (u64::MAX, Tail), true, true),
+        ];
+        for (from, to, done, allowed) in cases {
+            let advance = v1::CursorAdvance {
+                expected_version: from.0,
+                expected_state: from.1.into(),
+                version: to.0,
+                state: to.1.into(),
+                done,
+                ..v1::CursorAdvance::default()
+            };
+            let checked = check_distances(&[v1::CursorAdvance::default(), advance]);
+            let reason = checked.err().map(|refusal| refusal.reason);
+            assert_eq!(reason, (!allowed).then_some(Reason::InvalidArgument), "{from:?} {to:?}");
+        }
     }
 }

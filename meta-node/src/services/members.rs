@@ -13,10 +13,10 @@ use tidewater_proto::v1::{self, Reason};
 use tidewater_raft_store::types::{Membership, StoredMembership, wire};
 use tidewater_raft_store::{Member, membership};
 
-use super::status::MemberHealth;
 use crate::catalog::FIRST_NODE_ID;
 use crate::group::MetaGroup;
 use crate::join;
+use crate::leader::problems::MemberHealth;
 
 /// Deadline of a membership change.
 const CHANGE_DEADLINE: Duration = Duration::from_secs(15);
@@ -59,16 +59,23 @@ impl MetaGroup {
         (stored, list)
     }
 
-    /// Time since the last answer of each other member; meaningful only on the leader.
+    /// Time since the last answer of each other member, and its lag; meaningful only on the leader.
     pub(crate) fn member_health(&self) -> Vec<MemberHealth> {
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();
         let Some(heartbeat) = &metrics.heartbeat else { return Vec::new() };
+        let last_index = metrics.last_log_index.unwrap_or(0);
+        let lag = |id: &u64| {
+            let replication = metrics.replication.as_ref()?;
+            let matched = replication.get(id)?.as_ref().map_or(0, |matched| matched.index);
+            Some(last_index.saturating_sub(matched))
+        };
         let others = heartbeat.iter().filter(|(id, _)| **id != self.node_id.get());
         others
             .map(|(id, at)| MemberHealth {
                 node: NodeId(*id),
                 silent_for: at.as_ref().map(|at| at.elapsed()),
+                lag: lag(id).unwrap_or(0),
             })
             .collect()
     }

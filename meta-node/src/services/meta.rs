@@ -1,18 +1,20 @@
 //! Implementation of the proto service `Meta`.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 
 use futures::Stream;
 use parking_lot::Mutex;
-use tidewater_common::ids::{GroupId, NodeId};
+use tidewater_common::ids::{BootNumber, GroupId, NodeId};
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::meta_server::{Meta, MetaServer};
 use tidewater_proto::v1::{self, NodeRole, NodeState, Reason, meta_command::Kind, meta_reply};
 use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
+use super::refused_calls::RefusedCalls;
 use super::registration::{self, RegistrationRate};
 use super::{MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES, ReplicaSlot, RunningReplica, watch};
 use crate::catalog::{MetaState, Node};
@@ -30,12 +32,13 @@ pub(crate) struct MetaService {
     slot: ReplicaSlot,
     joiner: Arc<Joiner>,
     rate: Arc<Mutex<RegistrationRate>>,
+    refused: RefusedCalls,
 }
 
 impl MetaService {
     pub(crate) fn new(slot: ReplicaSlot, joiner: Arc<Joiner>) -> Self {
         let rate = Arc::new(Mutex::new(RegistrationRate::new(Instant::now())));
-        Self { slot, joiner, rate }
+        Self { slot, joiner, rate, refused: RefusedCalls::new() }
     }
 
     pub(crate) fn into_server(self) -> MetaServer<Self> {
@@ -59,6 +62,8 @@ impl MetaService {
             cluster_id: request.cluster_id,
             node_id: request.node_id,
             object_store_id: request.object_store_id,
+            boot: request.boot,
+            start_id: request.start_id,
         };
         let reply = running.group.propose(Kind::RegisterNode(command)).await?;
         let Some(meta_reply::Outcome::NodeId(node_id)) = reply.outcome else {
@@ -89,7 +94,11 @@ impl MetaService {
         self.rate.lock().take(&state, request, now)
     }
 
-    fn heartbeat(&self, request: &v1::HeartbeatRequest) -> Result<v1::HeartbeatResponse, Refusal> {
+    fn heartbeat(
+        &self,
+        request: &v1::HeartbeatRequest,
+        from: Option<SocketAddr>,
+    ) -> Result<v1::HeartbeatResponse, Refusal> {
         let running = self.slot.get()?;
         running.group.check_leading()?;
         let ours = running.group.cluster_id.to_string();
@@ -138,6 +147,8 @@ impl MetaService {
         } else {
             let mut plausible = request.clone();
             plausible.groups.retain(|report| is_plausible(&state, request.node_id, report));
+            let ignored = request.groups.len() - plausible.groups.len();
+            self.refused.record_ignored(request.node_id, ignored, from);
             running.observations.record_heartbeat(&plausible, now);
         }
         let compactors = match node.role {
@@ -191,6 +202,16 @@ impl MetaService {
 /// Checks that a heartbeat agrees with the node's registration. A node registers at each start, so that a
 /// heartbeat from another address is of a copy of the node, or of a node that another one has replaced.
 fn check_sender(node: &Node, request: &v1::HeartbeatRequest) -> Result<(), Refusal> {
+    if node.supersedes(BootNumber(request.boot)) {
+        return Err(Refusal::new(
+            Reason::DirectoryCopied,
+            format!(
+                "a newer process with the data directory of node {} has registered from {}: start {} against \
+                 start {} of this one. One of the two directories is a copy: only one may be used",
+                node.id, node.address, node.boot, request.boot
+            ),
+        ));
+    }
     let is_named = request.role != i32::from(NodeRole::Unspecified);
     if is_named && request.role != i32::from(node.role) {
         let text = format!("node {} is registered with another role", node.id);
@@ -250,7 +271,10 @@ impl Meta for MetaService {
         &self,
         request: Request<v1::HeartbeatRequest>,
     ) -> Result<Response<v1::HeartbeatResponse>, Status> {
-        Ok(Response::new(self.heartbeat(request.get_ref())?))
+        let from = request.remote_addr();
+        let answer = self.heartbeat(request.get_ref(), from);
+        let answer = answer.inspect_err(|problem| self.refused.record("heartbeat", problem, from));
+        Ok(Response::new(answer?))
     }
 
     type WatchStream = EventStream;
@@ -340,6 +364,30 @@ mod tests {
         assert_eq!(reason(NodeRole::Data, &node.address), None);
         assert_eq!(reason(NodeRole::Data, "127.0.0.1:1"), Some(Reason::WrongNode));
         assert_eq!(reason(NodeRole::Compactor, &node.address), Some(Reason::RoleMismatch));
+    }
+
+    #[test]
+    fn heartbeat_of_a_superseded_start_is_refused() {
+        let state = with_nodes(1);
+        let known = Node { boot: BootNumber(6), ..Node::clone(state.node(NodeId(101)).unwrap()) };
+        let reason = |boot, address: &str| {
+            let address = address.to_owned();
+            let beat = v1::HeartbeatRequest { boot, address, ..Default::default() };
+            check_sender(&known, &beat).err().map(|refusal| refusal.reason)
+        };
+        for (boot, expected) in [
+            (5, Some(Reason::DirectoryCopied)),
+            (6, None),
+            // Registered, but this leader has yet to apply it.
+            (7, None),
+            // An older release.
+            (0, None),
+        ] {
+            assert_eq!(reason(boot, &known.address), expected, "{boot}");
+        }
+        // The copy has another address: the error must be the final one.
+        assert_eq!(reason(5, "127.0.0.1:1"), Some(Reason::DirectoryCopied));
+        assert_eq!(reason(6, "127.0.0.1:1"), Some(Reason::WrongNode));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! They are no part of the command: replaying a log of an earlier release gives the same catalog.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tidewater_common::ids::NodeId;
@@ -25,20 +26,26 @@ const LIVE_WITHIN: Duration = Duration::from_secs(2);
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// Checks the registration of a node. `silent_for`: time since the last heartbeat of each node that has
-/// sent one. A node that is known by its directory is not limited.
+/// sent one. A node that is known by its directory is not limited, but it must not be running at another
+/// address: then this directory is a copy of its directory.
 pub(super) fn check(
     state: &MetaState,
     request: &RegisterRequest,
     silent_for: &BTreeMap<NodeId, Duration>,
 ) -> Result<(), Refusal> {
-    if is_known(state, request) {
-        return Ok(());
-    }
     let address = &request.address;
     let is_live = |node: &Node| {
         node.state == NodeState::Up
             && silent_for.get(&node.id).is_some_and(|silent| *silent < LIVE_WITHIN)
     };
+    if let Some(known) = find_known(state, request) {
+        // A number of starts is sent by nodes that stop when this is final.
+        return if request.boot != 0 && known.address != *address && is_live(known) {
+            Err(running_elsewhere(known))
+        } else {
+            Ok(())
+        };
+    }
     // A process with all roles has one address.
     let has_meta_node =
         state.nodes().any(|node| node.role == NodeRole::Meta && node.address == *address);
@@ -66,9 +73,19 @@ pub(super) fn check(
     Ok(())
 }
 
-fn is_known(state: &MetaState, request: &RegisterRequest) -> bool {
-    let directory = request.directory_id.parse().ok();
-    directory.is_some_and(|directory| state.node_of_directory(directory).is_some())
+fn find_known<'a>(state: &'a MetaState, request: &RegisterRequest) -> Option<&'a Arc<Node>> {
+    state.node_of_directory(request.directory_id.parse().ok()?)
+}
+
+/// A node that has just stopped may start at another address: it registers again until its silence is long
+/// enough.
+fn running_elsewhere(node: &Node) -> Refusal {
+    let text = format!(
+        "node {} with this data directory sends heartbeats from {}: this directory is a copy of its \
+         directory. To join as a new node, use an empty --data-dir",
+        node.id, node.address
+    );
+    Refusal::new(Reason::DirectoryCopied, text).retry_after(RETRY_AFTER)
 }
 
 /// Rate of registrations of new nodes: a bucket of tokens.
@@ -90,7 +107,7 @@ impl RegistrationRate {
         request: &RegisterRequest,
         now: Instant,
     ) -> Result<(), Refusal> {
-        if is_known(state, request) {
+        if find_known(state, request).is_some() {
             return Ok(());
         }
         let elapsed = now.saturating_duration_since(self.at).as_secs_f64();
@@ -137,6 +154,27 @@ mod tests {
         }
         let other = request(500, NodeRole::Compactor, "127.0.0.1:9999");
         assert_eq!(super::check(&state, &other, &heard(0)), Ok(()));
+    }
+
+    #[test]
+    fn copy_of_a_running_node_is_refused() {
+        let state = with_nodes(1);
+        let at = state.node(NodeId(101)).unwrap().address.clone();
+        let check = |boot, address: &str, silent_ms: Option<u64>| {
+            let request = RegisterRequest { boot, ..request(1, NodeRole::Data, address) };
+            let silent = silent_ms.map(|ms| (NodeId(101), Duration::from_millis(ms)));
+            check(&state, &request, &silent.into_iter().collect()).map_err(|refusal| {
+                assert!(refusal.retry_after.is_some(), "the node may have just stopped");
+                refusal.reason
+            })
+        };
+        assert_eq!(check(2, "127.0.0.1:9", Some(0)), Err(Reason::DirectoryCopied));
+        assert_eq!(check(2, "127.0.0.1:9", Some(1_999)), Err(Reason::DirectoryCopied));
+        assert_eq!(check(2, "127.0.0.1:9", Some(2_000)), Ok(()));
+        assert_eq!(check(2, "127.0.0.1:9", None), Ok(()));
+        // A restart, and a node of an older release, which would never stop trying.
+        assert_eq!(check(2, &at, Some(0)), Ok(()));
+        assert_eq!(check(0, "127.0.0.1:9", Some(0)), Ok(()));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::Reason;
 
 use crate::group::MetaGroup;
+use crate::leader::problems::ProblemWatch;
 use crate::leader::{Control, Observations};
 
 /// Parts of a running replica that the services use.
@@ -16,6 +17,7 @@ pub(crate) struct RunningReplica {
     pub(crate) group: Arc<MetaGroup>,
     pub(crate) control: Arc<Control>,
     pub(crate) observations: Arc<Observations>,
+    pub(crate) problems: Arc<ProblemWatch>,
 }
 
 /// Slot for the running replica: set when the node has joined its cluster, cleared when it stops.

@@ -146,6 +146,8 @@ impl WatchCursor {
                 let published = |delta: &Arc<v1::CatalogDelta>| {
                     let mut delta = delta.as_ref().clone();
                     state.publish_changes(&mut delta.table_upserts);
+                    state.publish_starts(&mut delta.node_upserts);
+                    delta.next_route_id = state.next_route_id().get();
                     Event::Delta(delta)
                 };
                 deltas.iter().map(published).collect()
@@ -200,10 +202,12 @@ mod tests {
         run(&mut state, Kind::BeginTruncateTable(truncate)).unwrap();
         let events = watcher.advance(&state);
         let [Event::Delta(delta)] = events.as_slice() else { panic!("{events:?}") };
+        assert_eq!(delta.next_route_id, state.next_route_id().get());
         let expected = v1::TableChange { number: 1, ..v1::TableChange::default() };
         assert_eq!(delta.table_upserts[0].change, Some(expected.clone()));
         let [Event::Snapshot(snapshot)] = &cursor(0, 0).advance(&state)[..] else { panic!() };
         assert!(snapshot.has_table_changes);
+        assert_eq!(snapshot.next_route_id, state.next_route_id().get());
         assert_eq!(snapshot.tables[0].change, Some(expected));
     }
 

@@ -61,7 +61,9 @@ async fn table_compaction_continues_after_a_failed_region() -> Result<()> {
     let ids = results["failed"].as_array().into_iter().flatten();
     let ids: Vec<_> = ids.map(|failed| failed["region_id"].to_string()).collect();
     check_equal("failed", ids, vec![broken.clone()])?;
-    output.expect_stderr(&[&format!("region {broken}: "), "1 of 4 regions"])?;
+    let object = path.display().to_string();
+    check(&output.stderr, !output.stderr.contains("unknown"))?;
+    output.expect_stderr(&[&format!("region {broken}: "), "1 of 4 regions", &object])?.status(1)?;
 
     cluster.run(&["region", "compact", "--table", "none"]).await?.status(3)?;
     cluster.run(&["region", "compact"]).await?.status(2)?;

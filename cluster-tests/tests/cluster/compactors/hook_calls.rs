@@ -10,8 +10,11 @@ use super::expect;
 use crate::support::SETTLED_WITHIN;
 
 /// Fields that differ between two regions with the same rows, such as sequences.
-const REGION_SPECIFIC_FIELDS: [&str; 13] = [
+const REGION_SPECIFIC_FIELDS: [&str; 16] = [
     "region_id",
+    "table_id",
+    "table",
+    "job",
     "node_id",
     "node_role",
     "manifest_version",
@@ -70,6 +73,24 @@ fn without_region_specific_fields(value: &Value) -> Value {
     }
 }
 
+/// Checks schema and column statistics of a call with files of `create_table`.
+fn check_file_fields(call: &Value) -> Result<()> {
+    let identity = call["table_id"].as_u64() > Some(0) && call["incarnation"].as_u64() > Some(0);
+    expect("the call has table and incarnation", identity, call)?;
+    let columns = &call["schema"]["columns"];
+    let named = columns[0]["name"] == "k" && columns[1]["name"] == "note";
+    expect("the call has the schema", named, call)?;
+    let files = call["files"].as_array().cloned().unwrap_or_default();
+    expect("the call has files", !files.is_empty(), call)?;
+    for file in &files {
+        let [key, note] = [&file["columns"][0], &file["columns"][1]];
+        let bounds = (&key["min"], &key["nulls"], &note["min"], &note["max"]);
+        let expected = (&"0".into(), &0.into(), &"0".into(), &"2".into());
+        expect("the files have statistics", bounds == expected, file)?;
+    }
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn hooks_receive_same_calls_from_local_and_remote_compactions() -> Result<()> {
     let plan = ClusterPlan::default().nodes(1, 1, 1).env("TIDEWATER_COMPACTION", "off");
@@ -100,6 +121,9 @@ async fn hooks_receive_same_calls_from_local_and_remote_compactions() -> Result<
         let nodes = (&remote["node_role"], &remote["node_id"], &local["node_role"]);
         let expected = (&"compactor".into(), &compactor.into(), &"data".into());
         expect("the calls name the node that ran the job", nodes == expected, nodes)?;
+        let tables = (&remote["table"], &local["table"]);
+        expect("the calls name the table", tables == (&"remote".into(), &"local".into()), tables)?;
+        check_file_fields(remote)?;
     }
     let version = &report["manifest_version"];
     expect("the call has the version", remote[1]["manifest_version"] == *version, &remote[1])?;
@@ -116,6 +140,10 @@ async fn hooks_receive_same_calls_from_local_and_remote_compactions() -> Result<
     })
     .await?;
     expect("the owner calls the durable hook", call["node_role"] == "data", &call)?;
+    let by_job = call["author"]["job"].is_string() && call["author"] == remote[1]["author"];
+    expect("the author is the job", by_job, (&call["author"], &remote[1]["author"]))?;
+    expect("the durable call names the table", call["table"] == "remote", &call)?;
+    check_file_fields(&call)?;
     let same_files = call["files"] == remote[1]["files"];
     expect("the files are the same", same_files, (&call, &remote[1]))?;
 

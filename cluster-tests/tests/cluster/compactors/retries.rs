@@ -135,7 +135,7 @@ async fn job_is_quarantined_after_three_failures() -> Result<()> {
     let compact = ["region", "compact", &other, "--remote", "--output", "json"];
     let report = scenario.cluster.run(&compact).await?.ok()?.json()?;
     expect("another region is compacted", report["files_in"] == 2, &report)?;
-    let problem = "1 of its compactions have failed too often";
+    let problem = "have failed too often and are quarantined";
     wait_for_problem(&scenario.cluster, problem, true).await?;
     scenario.flush(4).await?;
     let report = scenario.compact(&["--remote", "--due"]).await?.ok()?.json()?;

@@ -8,8 +8,10 @@ use tidewater_cluster_tests::{HarnessError, Result};
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::change_membership_request::Change;
 use tidewater_proto::v1::group_control_client::GroupControlClient;
+use tidewater_proto::v1::hook_cursors_client::HookCursorsClient;
 use tidewater_proto::v1::meta_client::MetaClient;
 use tidewater_proto::v1::raft_client::RaftClient;
+use tidewater_proto::v1::region_admin_client::RegionAdminClient;
 use tidewater_proto::v1::*;
 use tonic::Status;
 use tonic::transport::{Channel, Endpoint};
@@ -18,7 +20,9 @@ use tonic::transport::{Channel, Endpoint};
 pub(super) struct Forger {
     channel: Channel,
     cluster_id: String,
-    /// Id of the node that is called.
+    /// Address of the node that is called.
+    pub(super) address: SocketAddr,
+    /// Its id.
     pub(super) id: u64,
 }
 
@@ -26,12 +30,12 @@ impl Forger {
     pub(super) async fn new(address: SocketAddr, cluster_id: &str, id: u64) -> Result<Self> {
         let endpoint = Endpoint::from_shared(format!("http://{address}"))
             .map_err(|error| HarnessError::violated(format!("address {address}: {error}")))?
-            .timeout(super::DEADLINE);
+            .timeout(super::target::DEADLINE);
         let channel = endpoint
             .connect()
             .await
             .map_err(|error| HarnessError::violated(format!("{address}: {error}")))?;
-        Ok(Self { channel, cluster_id: cluster_id.to_owned(), id })
+        Ok(Self { channel, cluster_id: cluster_id.to_owned(), address, id })
     }
 
     fn raft(&self) -> RaftClient<Channel> {
@@ -44,7 +48,8 @@ impl Forger {
 
     fn raft_header(&self, group_id: u64, source_node: u64) -> Option<RaftHeader> {
         let cluster_id = self.cluster_id.clone();
-        Some(RaftHeader { cluster_id, source_node, target_node: self.id, group_id })
+        let target_node = self.id;
+        Some(RaftHeader { cluster_id, source_node, target_node, group_id, source_boot: 0 })
     }
 
     fn header(&self) -> Option<CallHeader> {
@@ -63,13 +68,33 @@ impl Forger {
         term: u64,
         leadership_transfer: bool,
     ) -> Result<VoteResponse, Status> {
-        let request = VoteRequest {
+        let request = self.candidacy(group, candidate, term, leadership_transfer);
+        Ok(self.raft().vote(request).await?.into_inner())
+    }
+
+    pub(super) async fn pre_vote(
+        &self,
+        group: u64,
+        candidate: u64,
+        term: u64,
+    ) -> Result<VoteResponse, Status> {
+        let request = self.candidacy(group, candidate, term, false);
+        Ok(self.raft().pre_vote(request).await?.into_inner())
+    }
+
+    fn candidacy(
+        &self,
+        group: u64,
+        candidate: u64,
+        term: u64,
+        leadership_transfer: bool,
+    ) -> VoteRequest {
+        VoteRequest {
             header: self.raft_header(group, candidate),
             vote: Some(RaftVote { term, node_id: candidate, committed: false }),
             last_log_id: Some(RaftLogId { term: term.min(1 << 60), index: 1 << 40 }),
             leadership_transfer,
-        };
-        Ok(self.raft().vote(request).await?.into_inner())
+        }
     }
 
     /// Sends an append of the leader `(term, node)` with empty commands at these indexes.
@@ -127,14 +152,14 @@ impl Forger {
         &self,
         group_id: u64,
         source: u64,
-        term: u64,
+        (term, node_id): (u64, u64),
     ) -> Result<AppendEntriesResponse, Status> {
         let hello =
             HeartbeatBatch { header: self.raft_header(0, source), ..HeartbeatBatch::default() };
         let beat = GroupHeartbeat {
             group_id,
             number: 1,
-            vote: Some(RaftVote { term, node_id: source, committed: true }),
+            vote: Some(RaftVote { term, node_id, committed: true }),
             ..GroupHeartbeat::default()
         };
         let beats = HeartbeatBatch { header: None, heartbeats: vec![beat] };
@@ -178,11 +203,11 @@ impl Forger {
         &self,
         group: u64,
         source: u64,
-        term: u64,
+        (term, node_id): (u64, u64),
     ) -> Result<TransferLeaderAck, Status> {
         let message = TransferLeaderMessage {
             header: self.raft_header(group, source),
-            from_leader: Some(RaftVote { term, node_id: source, committed: true }),
+            from_leader: Some(RaftVote { term, node_id, committed: true }),
             to_node: self.id,
             last_log_id: None,
         };
@@ -215,12 +240,10 @@ impl Forger {
     pub(super) async fn drop_region(
         &self,
         place: &RegionRef,
+        region_id: u64,
     ) -> Result<DropRegionResponse, Status> {
-        let request = DropRegionRequest {
-            header: self.header(),
-            group_id: place.group_id,
-            region_id: place.region_id,
-        };
+        let request =
+            DropRegionRequest { header: self.header(), group_id: place.group_id, region_id };
         Ok(self.control().drop_region(request).await?.into_inner())
     }
 
@@ -258,26 +281,66 @@ impl Forger {
         Ok(self.control().alter_region(request).await?.into_inner())
     }
 
-    pub(super) async fn add_learner(
+    pub(super) async fn open_area(
         &self,
-        group: u64,
-        node_id: u64,
-        on: (u64, u64),
-    ) -> Result<ChangeMembershipResponse, Status> {
-        let member = GroupMember { node_id, address: "127.0.0.1:1".to_owned() };
-        self.change(group, on, Change::AddLearner(member)).await
+        place: &RegionRef,
+        number: u64,
+    ) -> Result<OpenAreaResponse, Status> {
+        let request = OpenAreaRequest {
+            header: self.header(),
+            group_id: place.group_id,
+            region_id: place.region_id,
+            area_id: vec![7; 16].into(),
+            deadline_ms: u64::MAX,
+            step: Some(ProcedureStep { number, step: 1 }),
+        };
+        Ok(self.control().open_area(request).await?.into_inner())
     }
 
-    pub(super) async fn promote(
+    pub(super) async fn close_area(
         &self,
-        group: u64,
-        node_id: u64,
-        on: (u64, u64),
-    ) -> Result<ChangeMembershipResponse, Status> {
-        self.change(group, on, Change::Promote(node_id)).await
+        place: &RegionRef,
+        publish: bool,
+        number: u64,
+    ) -> Result<CloseAreaResponse, Status> {
+        let request = CloseAreaRequest {
+            header: self.header(),
+            group_id: place.group_id,
+            region_id: place.region_id,
+            area_id: vec![7; 16].into(),
+            publish,
+            step: Some(ProcedureStep { number, step: 2 }),
+        };
+        Ok(self.control().close_area(request).await?.into_inner())
     }
 
-    async fn change(
+    pub(super) async fn copy_region(
+        &self,
+        place: &RegionRef,
+        number: u64,
+    ) -> Result<CopyRegionResponse, Status> {
+        let request = CopyRegionRequest {
+            header: self.header(),
+            group_id: place.group_id,
+            region_id: place.region_id,
+            source_table_id: 1,
+            source_region_id: place.region_id,
+            source_incarnation: 1,
+            step: Some(ProcedureStep { number, step: 1 }),
+        };
+        Ok(self.control().copy_region(request).await?.into_inner())
+    }
+
+    /// Starts a garbage collection pass that names no region.
+    pub(super) async fn sweep(&self, floor_ms: u64) -> Result<GarbageEvent, Status> {
+        let request =
+            SweepStoreRequest { header: self.header(), floor_ms, ..SweepStoreRequest::default() };
+        let mut client = RegionAdminClient::new(self.channel.clone());
+        let mut events = client.sweep_store(request).await?.into_inner();
+        Ok(events.message().await?.unwrap_or_default())
+    }
+
+    pub(super) async fn change(
         &self,
         group_id: u64,
         (membership_term, membership_index): (u64, u64),
@@ -293,13 +356,18 @@ impl Forger {
         Ok(self.control().change_membership(request).await?.into_inner())
     }
 
-    pub(super) async fn start_group(&self, group_id: u64) -> Result<StartGroupResponse, Status> {
+    /// Starts a replica of a group whose only first member is this node.
+    pub(super) async fn start_group(
+        &self,
+        group_id: u64,
+        initialize: bool,
+    ) -> Result<StartGroupResponse, Status> {
         let member = GroupMember { node_id: self.id, address: "127.0.0.1:1".to_owned() };
         let request = StartGroupRequest {
             header: self.header(),
             group_id,
             first_members: vec![member],
-            initialize: true,
+            initialize,
         };
         Ok(self.control().start_group(request).await?.into_inner())
     }
@@ -318,27 +386,13 @@ impl Forger {
         Ok(self.control().stop_replica(request).await?.into_inner())
     }
 
-    /// Sends a heartbeat of a data node that leads a group alone, in this term.
+    /// Sends a heartbeat of a data node with one report.
     pub(super) async fn node_heartbeat(
         &self,
         node_id: u64,
         address: &str,
-        group_id: u64,
-        term: u64,
+        report: GroupReport,
     ) -> Result<HeartbeatResponse, Status> {
-        let report = GroupReport {
-            group_id,
-            term,
-            leader: node_id,
-            last_log_index: term,
-            applied_index: term,
-            voters: vec![node_id],
-            membership_term: term,
-            membership_index: term,
-            effective_term: term,
-            effective_index: term,
-            ..GroupReport::default()
-        };
         let request = HeartbeatRequest {
             cluster_id: self.cluster_id.clone(),
             node_id,
@@ -348,5 +402,24 @@ impl Forger {
             ..HeartbeatRequest::default()
         };
         Ok(MetaClient::new(self.channel.clone()).heartbeat(request).await?.into_inner())
+    }
+
+    /// Lists the cursors of durable hooks in the regions of a group.
+    pub(super) async fn list_cursors(&self, group: u64) -> Result<Vec<HookCursor>, Status> {
+        let cluster_id = self.cluster_id.clone();
+        let request = ListCursorsRequest { cluster_id, group_ids: vec![group], from_region_id: 0 };
+        let mut client = HookCursorsClient::new(self.channel.clone());
+        let listed = client.list_cursors(request).await?.into_inner().cursors;
+        Ok(listed.into_iter().filter_map(|listed| listed.cursor).collect())
+    }
+
+    pub(super) async fn advance_cursor(
+        &self,
+        advance: CursorAdvance,
+    ) -> Result<AdvanceCursorsResponse, Status> {
+        let cluster_id = self.cluster_id.clone();
+        let request = AdvanceCursorsRequest { cluster_id, advances: vec![advance] };
+        let mut client = HookCursorsClient::new(self.channel.clone());
+        Ok(client.advance_cursors(request).await?.into_inner())
     }
 }

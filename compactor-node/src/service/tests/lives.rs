@@ -139,6 +139,21 @@ async fn draining_compactor_completes_jobs_and_accepts_none() {
 }
 
 #[tokio::test]
+async fn compactor_with_wrong_clock_reports_no_free_slots() {
+    let world = CompactorFixture::new().await;
+    let clock = &world.context.clock;
+    let wall_ms = clock.wall_ms();
+    let year_ms = 365 * 86_400_000;
+    for (agreed_ms, refuses) in
+        [(wall_ms, false), (wall_ms + year_ms, true), (wall_ms - year_ms, true), (wall_ms, false)]
+    {
+        clock.record(agreed_ms, agreed_ms);
+        assert_eq!(world.context.load().await.draining, refuses, "{agreed_ms}");
+    }
+    world.stopped().await;
+}
+
+#[tokio::test]
 async fn draining_compactor_aborts_jobs_after_the_drain_time() {
     let mut world =
         CompactorFixture::with(|options| options.drain = Duration::from_millis(200)).await;

@@ -1,6 +1,9 @@
 //! `cluster`
 
 mod health;
+mod problem;
+#[cfg(test)]
+mod problem_docs_tests;
 mod status;
 
 use clap::Subcommand;
@@ -11,7 +14,7 @@ use crate::exit::Failure;
 #[derive(Debug, Subcommand)]
 #[command(after_help = "Example:\n  tidewater cluster status")]
 pub(crate) enum Cluster {
-    /// Show nodes, groups and problems
+    /// Show nodes, groups and problems: exit with 0 when there is no problem, with 5 otherwise
     Status(status::Options),
     /// Check cluster health: exit with 0 when healthy, with 5 otherwise
     Health(health::Options),

@@ -47,6 +47,15 @@ pub(crate) struct Options {
     #[arg(long, env = "TIDEWATER_DISK_RESERVE", value_name = "SIZE", default_value = "128MiB")]
     pub(crate) disk_reserve: Size,
 
+    /// Free space on the disk of the data directory, and of a local object store, below which `cluster
+    /// status` reports a problem; 0: never
+    #[arg(long, env = "TIDEWATER_DISK_LOW", value_name = "SIZE", default_value = "1GiB")]
+    pub(crate) disk_low: Size,
+
+    /// Interval between checks for missing files of the regions
+    #[arg(long, env = "TIDEWATER_CHECK_FILES_EVERY", value_name = "TIME", default_value = "10m")]
+    pub(crate) check_files_every: TimeSpan,
+
     /// Time to keep the log of a replica that was removed from this node
     #[arg(long, env = "TIDEWATER_KEEP_REMOVED_LOGS", value_name = "TIME", default_value = "24h")]
     pub(crate) keep_removed_logs: TimeSpan,
@@ -67,6 +76,7 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
     let mut process = Process::start(&options.listen, &options.logs).await?;
     let settings = DataOptions {
         disk_reserve: options.disk_reserve.0,
+        disk_low: options.disk_low.0,
         hook_limits: options.hooks.limits(),
         hook_kinds,
         problems: process.problems(),
@@ -82,8 +92,9 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
     .object_cache(options.memory.object_cache.map(|size| size.0));
     let mut settings = options.compaction.apply(settings);
     settings.groups.keep_removed_logs = options.keep_removed_logs.duration();
+    settings.groups.check_files_every = options.check_files_every.duration();
     let raft = process.raft();
-    process.add(start_data(settings, raft)).await?;
+    process.add(Box::pin(start_data(settings, raft))).await?;
     process.run("data").await
 }
 

@@ -138,6 +138,7 @@ mod tests {
             unreadable: vec!["t1/r2-1: damaged".to_owned()],
             floor_ms: 5,
             node_id: 101,
+            ..GarbageReport::default()
         };
         let object = GarbageObject { path: "t1/r1-1/x".into(), bytes: 10, why: "orphan".into() };
         let collected = Collected::new(report, vec![object], true);

@@ -22,8 +22,9 @@ use crate::load::bad_rows::BadRows;
 use crate::load::input::Input;
 use crate::load::pipeline::{Event, Pipeline, check_all};
 use crate::load::stdin::inspect_inputs;
+use crate::output::fact;
 use crate::output::progress::Progress;
-use crate::output::{fact, note};
+use crate::output::terminal::note;
 use crate::text::delimiter::Delimiter;
 
 /// Options of `load`.

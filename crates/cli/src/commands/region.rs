@@ -10,7 +10,7 @@ mod manifest;
 use clap::Subcommand;
 
 use crate::exit::Failure;
-use crate::output::note;
+use crate::output::terminal::note;
 
 /// Subcommands of `region`.
 #[derive(Debug, Subcommand)]

@@ -77,7 +77,7 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
     // Offloading to the compactor of this process saves nothing. The compactor serves explicit requests
     // only.
     data.groups.compactions.background = BackgroundCompaction::Local;
-    process.add(start_data(data, raft)).await?;
+    process.add(Box::pin(start_data(data, raft))).await?;
 
     let compactor = CompactorOptions {
         hook_kinds,

@@ -1,14 +1,17 @@
 //! Reader of Parquet files. Columns are matched by name and converted without loss.
 
-use std::fs::File;
+mod batch_rows;
+mod batches;
+mod page_header;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use arrow::array::{ArrayRef, BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::{Field, Schema};
-use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 
+pub(crate) use self::batches::ParquetBatches;
 use super::bad_rows::BadRows;
 use super::convert::{convert, field_names, is_convertible, nulls};
 use super::error::{LoadError, RowError, RowFault, RowPosition};
@@ -22,7 +25,7 @@ use crate::value::rows::CellProblem;
 /// A Parquet file whose columns match the table.
 pub(crate) struct ParquetSource {
     input: Input,
-    reader: ParquetRecordBatchReader,
+    batches: ParquetBatches,
     positions: Positions,
     options: ReadOptions,
     rows_read: u64,
@@ -41,25 +44,18 @@ impl ParquetSource {
         read: &Arc<AtomicU64>,
     ) -> Result<Self, LoadError> {
         let name = &input.name;
-        let file = File::open(&input.path)
-            .map_err(|source| LoadError::Read { file: name.clone(), source })?;
-        let bad = |error: parquet::errors::ParquetError| LoadError::BadParquet {
-            file: name.clone(),
-            reason: error.to_string(),
-        };
-        let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(bad)?;
-        let schema = Arc::clone(builder.schema());
+        let batches = ParquetBatches::open(&input, options.batch_rows)?;
+        let schema = Arc::clone(batches.schema());
         let positions = match_columns(name, &field_names(schema.fields()), &options.table)?;
         check_types(name, &schema, &positions, &options)?;
-        let rows_total = u64::try_from(builder.metadata().file_metadata().num_rows()).unwrap_or(0);
+        let rows_total = batches.rows();
         if rows_total == 0 {
             return Err(LoadError::Empty { file: name.clone() });
         }
-        let reader = builder.with_batch_size(options.batch_rows).build().map_err(bad)?;
         let read = Arc::clone(read);
         Ok(Self {
             input,
-            reader,
+            batches,
             positions,
             options,
             rows_read: 0,
@@ -173,11 +169,7 @@ fn check_types(
 impl RowSource for ParquetSource {
     fn next_batch(&mut self, bad: &mut BadRows) -> Result<Option<RecordBatch>, LoadError> {
         loop {
-            let Some(batch) = self.reader.next() else { return Ok(None) };
-            let batch = batch.map_err(|error| LoadError::BadParquet {
-                file: self.input.name.clone(),
-                reason: error.to_string(),
-            })?;
+            let Some(batch) = self.batches.next()? else { return Ok(None) };
             let taken = self.take_batch(&batch, bad)?;
             self.count(batch.num_rows() as u64);
             if taken.is_some() {

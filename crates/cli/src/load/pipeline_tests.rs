@@ -1,16 +1,19 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use arrow::array::{ArrayRef, Float64Array, Int64Array, StringArray};
+use arrow::array::{ArrayRef, DictionaryArray, Float64Array, Int32Array, Int64Array, StringArray};
 use arrow::datatypes::{DataType, Field, Schema};
 use arrow::util::display::array_value_to_string;
 use parquet::arrow::ArrowWriter;
+use parquet::basic::Compression;
+use parquet::file::properties::WriterProperties;
 use tidewater_common::ids::{ColumnId, SchemaVersion};
 use tidewater_common::keys::KeyCodec;
 use tidewater_common::schema::{Column, TableOptions, TableSchema};
 
 use super::super::error::{RowFault, RowPosition};
 use super::super::input::inspect;
+use super::super::parquet::ParquetBatches;
 use super::*;
 use crate::text::delimiter::Delimiter;
 use crate::value::cell_error::CellError;
@@ -345,4 +348,48 @@ fn rows_that_no_write_may_contain_are_bad_rows() {
     assert!(matches!(row.fault, RowFault::TooLarge(_)), "{row}");
     let skipped = load(&path, 100, 1).unwrap();
     assert_eq!((skipped.rows.len(), skipped.bad.count()), (2, 1));
+}
+
+/// Writes a Parquet file of small rows, then `wide` rows with the one large value of a dictionary, then
+/// small rows. Returns its size in bytes.
+fn write_expanding(path: &Path, wide: usize, value: &str) -> u64 {
+    let keys = std::iter::repeat_n(0, 5_000)
+        .chain(std::iter::repeat_n(1, wide))
+        .chain(std::iter::repeat_n(0, 5_000));
+    let keys = Int32Array::from_iter_values(keys);
+    let rows = keys.len() as i64;
+    let values: ArrayRef = Arc::new(StringArray::from(vec!["small", value]));
+    let names: ArrayRef = Arc::new(DictionaryArray::new(keys, values));
+    let ids: ArrayRef = Arc::new(Int64Array::from_iter_values(0..rows));
+    let batch = RecordBatch::try_from_iter([("id", ids), ("name", names)]).unwrap();
+    let properties = WriterProperties::builder()
+        .set_compression(Compression::SNAPPY)
+        .set_dictionary_page_size_limit(64 << 20)
+        .build();
+    let file = std::fs::File::create(path).unwrap();
+    let mut writer = ArrowWriter::try_new(file, batch.schema(), Some(properties)).unwrap();
+    writer.write(&batch).unwrap();
+    writer.close().unwrap();
+    path.metadata().unwrap().len()
+}
+
+#[test]
+fn expanding_parquet_is_read_in_small_batches() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("expanding.parquet");
+    let stored = write_expanding(&path, 100, &"v".repeat(2 << 20));
+    assert!(stored < 1 << 20, "{stored} bytes");
+    let input = inspect(&path).unwrap().remove(0);
+    let mut batches = ParquetBatches::open(&input, 8_192).unwrap();
+    let mut rows = 0;
+    while let Some(batch) = batches.next().unwrap() {
+        assert!(batch.num_rows() <= 16, "{} rows", batch.num_rows());
+        assert!(batch.get_array_memory_size() <= 80 << 20, "{}", batch.get_array_memory_size());
+        rows += batch.num_rows();
+    }
+    assert_eq!(rows, 10_100);
+    // Values of usual size are read in full batches.
+    write_expanding(&path, 10, "value");
+    let mut batches = ParquetBatches::open(&input, 8_192).unwrap();
+    assert_eq!(batches.next().unwrap().unwrap().num_rows(), 8_192);
 }

@@ -17,6 +17,8 @@ pub(crate) struct Progress {
     started: Instant,
     last_line: Instant,
     bar: Option<ProgressBar>,
+    /// Text after the activity.
+    note: String,
 }
 
 impl Progress {
@@ -25,7 +27,18 @@ impl Progress {
         let activity = activity.into();
         let bar = io::stderr().is_terminal().then(|| bar(&activity));
         let now = Instant::now();
-        Self { activity, started: now, last_line: now, bar }
+        Self { activity, started: now, last_line: now, bar, note: String::new() }
+    }
+
+    /// Sets the text that follows the activity, e.g. its current part.
+    pub(crate) fn set_note(&mut self, note: String) {
+        if note == self.note {
+            return;
+        }
+        if let Some(bar) = &self.bar {
+            bar.set_prefix(format!("{}, {note}", self.activity));
+        }
+        self.note = note;
     }
 
     /// Updates the number of processed `rows` and the `share` (part, whole) of completed work.
@@ -39,8 +52,10 @@ impl Progress {
             self.last_line = Instant::now();
             let percent = share.0.saturating_mul(100) / share.1.max(1);
             eprintln!(
-                "{}: {} rows, {percent}%, {} rows/s",
+                "{}{}{}: {} rows, {percent}%, {} rows/s",
                 self.activity,
+                if self.note.is_empty() { "" } else { ", " },
+                self.note,
                 grouped(rows),
                 grouped(rate as u64)
             );

@@ -3,7 +3,16 @@
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
+
+/// Prints a line on stderr.
+pub(crate) fn note(text: &str) {
+    if io::stderr().is_terminal() {
+        eprintln!("{}", printable(text));
+    } else {
+        eprintln!("{text}");
+    }
+}
 
 /// Returns a text whose control characters, except line breaks and tabs, and whose characters that
 /// reverse the direction of text are escaped.

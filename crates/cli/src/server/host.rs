@@ -34,6 +34,9 @@ const CALLS_PER_CONNECTION: usize = 4_096;
 const STREAM_WINDOW: u32 = 8 << 20;
 const CONNECTION_WINDOW: u32 = 64 << 20;
 
+/// Seconds between two counts of the open file descriptors.
+const DESCRIPTOR_CHECKS: u64 = 5;
+
 /// Time for open calls to complete when the process stops.
 const DRAIN: Duration = Duration::from_secs(5);
 
@@ -68,7 +71,8 @@ impl Host {
         // "" is the process as a whole.
         health.set_service_status("", ServingStatus::NotServing).await;
         let stop = CancellationToken::new();
-        let limits = connection_limits(listen.exposure.max_connections);
+        let descriptors = descriptors::raise_limit();
+        let limits = connection_limits(descriptors, listen.exposure.max_connections);
         let table = ConnectionTable::new(limits);
         let incoming = connections(listener, table.clone());
         let serving = Server::builder()
@@ -83,7 +87,7 @@ impl Host {
             .serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
         let task = tokio::spawn(serving);
         let problems = ProcessProblems::default();
-        let upkeep = tokio::spawn(run_upkeep(metrics, table, problems.clone()));
+        let upkeep = tokio::spawn(run_upkeep(metrics, table, descriptors, problems.clone()));
         Ok(Self { bound, advertised, switchboard, health, problems, stop, task, upkeep })
     }
 
@@ -149,18 +153,30 @@ impl Host {
     }
 }
 
-async fn run_upkeep(metrics: MetricsPage, table: ConnectionTable, problems: ProcessProblems) {
+/// `limit`: the limit of file descriptors.
+async fn run_upkeep(
+    metrics: MetricsPage,
+    table: ConnectionTable,
+    limit: u64,
+    problems: ProcessProblems,
+) {
     let mut every = tokio::time::interval(Duration::from_secs(1));
+    let mut second: u64 = 0;
     loop {
         every.tick().await;
         metrics.upkeep();
         problems.set("connections", table.problem(Instant::now()));
+        if second.is_multiple_of(DESCRIPTOR_CHECKS) {
+            let open = tokio::task::spawn_blocking(move || descriptors::open(limit)).await;
+            problems
+                .set("descriptors", open.ok().and_then(|open| descriptors::shortage(open, limit)));
+        }
+        second = second.wrapping_add(1);
     }
 }
 
-/// Raises the limit of file descriptors and returns the limits of connections.
-fn connection_limits(max_connections: Option<u32>) -> ConnectionLimits {
-    let descriptors = descriptors::raise_limit();
+/// Returns the limits of connections. `descriptors`: the limit of file descriptors.
+fn connection_limits(descriptors: u64, max_connections: Option<u32>) -> ConnectionLimits {
     let limits = match max_connections {
         Some(total) => ConnectionLimits::of_total(usize::try_from(total).unwrap_or(usize::MAX)),
         None => ConnectionLimits::for_descriptors(descriptors),

@@ -5,9 +5,13 @@ use std::path::Path;
 
 use clap::Command;
 use config::{Config, File, FileFormat, Value, ValueKind};
+use tidewater_common::file::{FileError, read_text};
 
 use super::ROLES;
 use crate::exit::{Exit, Failure};
+
+/// Maximum size of a settings file in bytes.
+const MAX_BYTES: u64 = 1 << 20;
 
 /// Settings by section and name.
 #[derive(Debug)]
@@ -20,12 +24,17 @@ impl SettingsFile {
     /// Reads a file and checks its structure.
     pub(crate) fn read(path: &Path) -> Result<Self, Failure> {
         let name = path.display().to_string();
-        let text = std::fs::read_to_string(path).map_err(|error| {
-            let exit = match error.kind() {
-                std::io::ErrorKind::NotFound => Exit::NotFound,
+        let text = read_text(path, MAX_BYTES).map_err(|error| {
+            let exit = match &error {
+                FileError::TooLarge { .. } | FileError::NotText { .. } => Exit::Usage,
+                error if error.is_not_found() => Exit::NotFound,
                 _ => Exit::Other,
             };
-            Failure::new(exit, format!("{name}: cannot read the settings: {error}"))
+            let problem = match error {
+                FileError::Io { source, .. } => source.to_string(),
+                error => error.to_string(),
+            };
+            Failure::new(exit, format!("{name}: cannot read the settings: {problem}"))
         })?;
         Self::parse(&name, &text)
     }

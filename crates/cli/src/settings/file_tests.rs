@@ -32,3 +32,20 @@ fn setting_names_accept_hyphens_and_underscores() {
     assert!(file.sets("data", "memory-limit") && file.sets("data", "data-dir"));
     assert!(!file.sets("meta", "data-dir"));
 }
+
+#[test]
+fn settings_file_is_regular_and_small() {
+    let dir = tempfile::tempdir().unwrap();
+    let large = dir.path().join("large.toml");
+    std::fs::write(&large, vec![b'#'; 1 << 20]).unwrap();
+    assert!(SettingsFile::read(&large).is_ok());
+    std::fs::write(&large, vec![b'#'; (1 << 20) + 1]).unwrap();
+    for (path, exit, part) in [
+        (large.as_path(), Exit::Usage, "the maximum is 1048576"),
+        (Path::new("/dev/zero"), Exit::Other, "not a regular file"),
+        (&dir.path().join("none"), Exit::NotFound, "No such file"),
+    ] {
+        let failure = SettingsFile::read(path).unwrap_err();
+        assert!(failure.exit == exit && failure.message.contains(part), "{}", failure.message);
+    }
+}

@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use futures::future::join_all;
 use futures::stream::{self, StreamExt};
 use tidewater_common::ids::{GroupId, NodeId, RegionId};
 use tidewater_common::keys::KeyRange;
@@ -27,6 +26,10 @@ const PROGRESS_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Maximum number of data nodes that are asked for their regions at the same time.
 const NODES_AT_ONCE: usize = 32;
+
+/// Maximum number of groups whose regions are flushed at the same time: each flush takes memory and
+/// bandwidth of its data node.
+const CONCURRENT_GROUPS: usize = 16;
 
 /// Filter of a list of regions.
 #[derive(Debug, Clone, Default)]
@@ -189,7 +192,7 @@ impl Client {
         let catalog = self.core.refresh_catalog().await?;
         let routes: Vec<_> = catalog.routes_in(table.id, &KeyRange::whole()).cloned().collect();
         let groups: BTreeSet<GroupId> = routes.iter().map(|route| route.group).collect();
-        let by_group = join_all(groups.into_iter().map(|group| {
+        let by_group: Vec<Vec<TableFlush>> = stream::iter(groups.into_iter().map(|group| {
             let regions: Vec<RegionId> = routes
                 .iter()
                 .filter(|route| route.group == group)
@@ -203,6 +206,8 @@ impl Client {
                 flushes
             }
         }))
+        .buffer_unordered(CONCURRENT_GROUPS)
+        .collect()
         .await;
         let mut flushes: Vec<TableFlush> = by_group.into_iter().flatten().collect();
         flushes.sort_by_key(|flush| flush.region);

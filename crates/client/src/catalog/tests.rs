@@ -59,10 +59,12 @@ fn snapshot() -> v1::CatalogSnapshot {
                 role: v1::NodeRole::Data.into(),
                 address: format!("node{id}:1"),
                 state: v1::NodeState::Up.into(),
+                ..v1::Node::default()
             })
             .collect(),
         hooks: vec![],
         has_table_changes: true,
+        next_route_id: 15,
     }
 }
 

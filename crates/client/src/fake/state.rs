@@ -167,6 +167,7 @@ impl State {
                 nodes: Vec::new(),
                 hooks: Vec::new(),
                 has_table_changes: true,
+                next_route_id: 0,
             },
             regions,
             leader: 11,
@@ -196,6 +197,7 @@ impl State {
             role: v1::NodeRole::Data.into(),
             address,
             state: v1::NodeState::Up.into(),
+            ..v1::Node::default()
         });
         self.catalog.groups[0].voters.push(node_id);
         self.catalog.revision += 1;

@@ -7,8 +7,11 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use serde_json::json;
-use tidewater_common::ids::{NodeId, RegionId};
-use tidewater_region_engine::hooks::{FilesRemoved, RemovalReason};
+use tidewater_common::ids::{Incarnation, NodeId, RegionId, TableId};
+use tidewater_region_engine::hooks::{
+    EventSource, FilesRemoved, HookEvent, RegionEvent, RemovalReason,
+};
+use tidewater_region_engine::layout::RegionDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
@@ -108,6 +111,12 @@ async fn receiver(statuses: &'static [u16]) -> (String, tokio::task::JoinHandle<
     (url, task)
 }
 
+fn files_removed(removed: FilesRemoved) -> RegionEvent {
+    let dir =
+        RegionDir { table_id: TableId(3), region_id: RegionId(7), incarnation: Incarnation(1) };
+    RegionEvent { source: EventSource::new(dir), event: HookEvent::FilesRemoved(removed) }
+}
+
 fn whole(text: &str) -> bool {
     let Some((header, body)) = text.split_once("\r\n\r\n") else { return false };
     header_of(header, "content-length").is_some_and(|length| length == body.len().to_string())
@@ -134,7 +143,7 @@ async fn webhook_signs_calls_and_retries_until_accepted() {
     let home = HookHome { role: "data", node_id: NodeId(101) };
     let hook = Webhook { access }.make(&spec, home).unwrap();
     let removed = FilesRemoved { files: Vec::new(), reason: RemovalReason::Drop };
-    hook.on_files_removed(RegionId(7), &removed).await.unwrap();
+    hook.on_event(&files_removed(removed)).await.unwrap();
     let requests = tokio::time::timeout(Duration::from_secs(30), task).await.unwrap().unwrap();
     assert_eq!(requests[0], requests[1], "the retry differs from the first request");
     let (header, body) = requests[1].split_once("\r\n\r\n").unwrap();
@@ -153,7 +162,8 @@ async fn durable_webhook_reports_failed_and_rejected_calls() {
     let sink = DirectSink::new(fake.clone());
     let record = || {
         let home = HookHome { role: "data", node_id: NodeId(101) };
-        crate::record::Record::new("w", home, "files_removed", RegionId(7))
+        let removed = FilesRemoved { files: Vec::new(), reason: RemovalReason::Drop };
+        crate::record::Record::new("w", home, &files_removed(removed), Vec::new())
     };
     assert!(sink.put(record()).await.is_err(), "the receiver is down");
     fake.up.store(true, Ordering::SeqCst);

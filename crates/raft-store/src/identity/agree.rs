@@ -26,7 +26,10 @@ pub(super) fn compare_copies(
     logs_empty: bool,
 ) -> CopyComparison {
     match (file, copy) {
-        (Some(file), Some(copy)) if file == copy => CopyComparison::Agreed(file),
+        (Some(file), Some(copy)) if file.is_same_node(&copy) => {
+            let boot = file.boot.max(copy.boot);
+            CopyComparison::Agreed(IdentityRecord { boot, ..file })
+        }
         (Some(file), Some(store)) => CopyComparison::Differ { file, store },
         // The copy is written before the first entry.
         (Some(_), None) if !logs_empty => CopyComparison::Missing("the log store"),
@@ -51,6 +54,7 @@ mod tests {
         let fresh = IdentityRecord::fresh(Role::Data, DirectoryId(Uuid::nil()));
         let adopted = fresh.with_identity(ClusterId(Uuid::nil()), NodeId(3));
         let other = fresh.with_identity(ClusterId(Uuid::nil()), NodeId(4));
+        let started = adopted.started().started();
         let missing_file = || CopyComparison::Missing("the file `identity`");
         let missing_copy = || CopyComparison::Missing("the log store");
         let some = |record: &IdentityRecord| Some(record.clone());
@@ -65,6 +69,15 @@ mod tests {
             (None, some(&adopted), false, missing_file()),
             (some(&adopted), some(&adopted), true, CopyComparison::Agreed(adopted.clone())),
             (some(&adopted), some(&adopted), false, CopyComparison::Agreed(adopted.clone())),
+            // Starts are counted in the file. A restored file must not reset the number.
+            (some(&started), some(&adopted), false, CopyComparison::Agreed(started.clone())),
+            (some(&adopted), some(&started), false, CopyComparison::Agreed(started.clone())),
+            (
+                some(&started),
+                some(&other),
+                false,
+                CopyComparison::Differ { file: started.clone(), store: other.clone() },
+            ),
             (
                 some(&adopted),
                 some(&other),

@@ -1,10 +1,14 @@
 use std::fs::{File, TryLockError};
-use std::io::{Read, Seek, Write};
+use std::io::{Seek, Write};
 use std::path::Path;
+
+use tidewater_common::file::read_at_most;
 
 use super::{IdentityError, io_error};
 
 const LOCK_FILE: &str = "lock";
+/// Maximum length of a process id in the lock file, in bytes.
+const MAX_PID_BYTES: u64 = 32;
 
 /// Lock of a data directory. The operating system releases it when the process ends, however it
 /// ends.
@@ -28,9 +32,9 @@ impl DirectoryLock {
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                let mut holder = String::new();
-                let _ = file.read_to_string(&mut holder);
-                let pid = holder.trim().parse().ok();
+                let holder = read_at_most(file, MAX_PID_BYTES).ok().flatten();
+                let holder = holder.and_then(|holder| String::from_utf8(holder).ok());
+                let pid = holder.and_then(|holder| holder.trim().parse().ok());
                 return Err(IdentityError::InUse { path: dir.to_owned(), pid });
             }
             Err(TryLockError::Error(error)) => return Err(io_error("lock", &path)(error)),

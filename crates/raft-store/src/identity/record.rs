@@ -2,7 +2,7 @@ use std::fmt;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
-use tidewater_common::ids::{ClusterId, DirectoryId, NodeId};
+use tidewater_common::ids::{BootNumber, ClusterId, DirectoryId, NodeId};
 
 use super::IdentityError;
 
@@ -52,6 +52,13 @@ pub(super) struct IdentityRecord {
     pub(super) cluster_id: Option<ClusterId>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) node_id: Option<NodeId>,
+    /// Starts of the node so far. Counted in the file only: the copy keeps the number at its writing.
+    #[serde(default, skip_serializing_if = "is_uncounted")]
+    pub(super) boot: BootNumber,
+}
+
+fn is_uncounted(boot: &BootNumber) -> bool {
+    *boot == BootNumber(0)
 }
 
 #[derive(Deserialize)]
@@ -61,7 +68,18 @@ struct FormatHeader {
 
 impl IdentityRecord {
     pub(super) fn fresh(role: Role, directory_id: DirectoryId) -> Self {
-        Self { format: FORMAT_VERSION, role, directory_id, cluster_id: None, node_id: None }
+        let boot = BootNumber(0);
+        Self { format: FORMAT_VERSION, role, directory_id, cluster_id: None, node_id: None, boot }
+    }
+
+    /// Returns the record after another start of the node.
+    pub(super) fn started(&self) -> Self {
+        Self { boot: BootNumber(self.boot.get().saturating_add(1)), ..self.clone() }
+    }
+
+    /// Returns whether two records name the same node. The number of starts may differ.
+    pub(super) fn is_same_node(&self, other: &Self) -> bool {
+        Self { boot: other.boot, ..self.clone() } == *other
     }
 
     pub(super) fn with_identity(&self, cluster_id: ClusterId, node_id: NodeId) -> Self {

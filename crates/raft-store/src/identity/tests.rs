@@ -153,6 +153,36 @@ fn identity_record_encoding_is_frozen() {
 }
 
 #[test]
+fn starts_are_counted_across_restarts_and_adoption() {
+    let dir = TempDir::new().unwrap();
+    let start = || {
+        let mut directory = open(&dir).unwrap();
+        assert_eq!(directory.count_start().unwrap(), directory.boot());
+        directory
+    };
+    assert_eq!(open(&dir).unwrap().boot(), BootNumber(0));
+    assert_eq!(start().boot(), BootNumber(1));
+    start().adopt(CLUSTER, NodeId(3)).unwrap();
+    let earlier = fs::read(dir.path().join(IDENTITY_FILE)).unwrap();
+    assert_eq!(start().boot(), BootNumber(3));
+    assert_eq!(start().boot(), BootNumber(4));
+    assert_eq!(open(&dir).unwrap().boot(), BootNumber(4), "opening counts nothing");
+    // A directory that is restored counts on from its earlier state.
+    fs::write(dir.path().join(IDENTITY_FILE), earlier).unwrap();
+    assert_eq!(start().boot(), BootNumber(3));
+}
+
+#[test]
+fn identity_record_with_starts_is_frozen() {
+    let record = IdentityRecord::fresh(Role::Data, DirectoryId(Uuid::nil())).started().started();
+    let nil = "00000000-0000-0000-0000-000000000000";
+    let text =
+        format!("{{\"format\":1,\"role\":\"data\",\"directory_id\":\"{nil}\",\"boot\":2}}\n");
+    assert_eq!(String::from_utf8(record.encode()).unwrap(), text);
+    assert_eq!(IdentityRecord::decode(text.as_bytes(), Path::new("x"), "x").unwrap(), record);
+}
+
+#[test]
 fn snapshot_directories_are_created() {
     let dir = TempDir::new().unwrap();
     let directory = open(&dir).unwrap();

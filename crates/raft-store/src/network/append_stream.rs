@@ -22,6 +22,7 @@ use tokio::time::Instant;
 use tonic::Streaming;
 use tonic::transport::Channel;
 
+use super::answer_check::AppendRange;
 use super::confirmations::Confirmations;
 use super::error::CallContext;
 use super::held_commit::HeldCommit;
@@ -109,6 +110,7 @@ struct InFlightState {
 struct SentRequest {
     at: Instant,
     term: Term,
+    range: AppendRange,
 }
 
 /// The requests, as a stream for the connection.
@@ -149,7 +151,8 @@ impl Stream for RequestStream {
             }
         };
         let term = Term(request.vote.leader_id.term);
-        state.sent.push_back(SentRequest { at: Instant::now(), term });
+        let range = AppendRange::of(&request);
+        state.sent.push_back(SentRequest { at: Instant::now(), term, range });
         drop(state);
         this.in_flight.request_sent.notify_one();
         Poll::Ready(Some(wire::append_to_wire(&request)))
@@ -219,6 +222,10 @@ impl ResponseReader {
                     Ok(result) => result,
                     Err(error) => return Some(Err(self.call.network_error(error))),
                 };
+                if !sent.range.admits(&result) {
+                    let text = "it responds to an append that was not sent";
+                    return Some(Err(self.call.network_error(text)));
+                }
                 if accepts_leader(&result) {
                     self.confirmations.record(self.call.target, sent.term, sent.at);
                 }

@@ -2,7 +2,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::Stream;
+use futures::{Stream, StreamExt};
 use openraft::base::{BoxFuture, BoxStream};
 use openraft::errors::{RPCError, ReplicationClosed, StreamingError};
 use openraft::network::{RPCOption, stream_append_sequential};
@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use tonic::transport::Channel;
 use tonic::{Response, Status};
 
+use super::answer_check::AppendRange;
 use super::confirmations::Confirmations;
 use super::connections::ConnectionLane;
 use super::error::CallContext;
@@ -53,6 +54,7 @@ impl GroupNetwork {
             source_node: self.shared.node_id.get(),
             target_node: self.target.get(),
             group_id: self.group.get(),
+            source_boot: self.shared.boot.get(),
         }
     }
 
@@ -162,6 +164,9 @@ impl RaftNetworkV2<TypeConfig> for GroupNetwork {
         let response = self.heartbeat(call, &request, option.soft_ttl()).await?;
         let result = wire::append_result_from_wire(response, request.vote.leader_id.term)
             .map_err(|error| call.network_error(error))?;
+        if result.is_ok() && !AppendRange::of(&request).admits(&result) {
+            return Err(call.network_error("it acknowledges entries that were not sent"));
+        }
         if !matches!(result, Err(StreamAppendError::HigherVote(_))) {
             self.confirmations.record(self.target, Term(request.vote.leader_id.term), sent);
         }
@@ -196,9 +201,15 @@ impl RaftNetworkV2<TypeConfig> for GroupNetwork {
         }
         Box::pin(async move {
             let call = self.call(RPCTypes::AppendEntries);
+            // A process that a newer one has superseded acknowledges entries that the newer one lacks.
+            let addresses = &self.shared.addresses;
+            let restarted = addresses.restarted(self.target, addresses.start(self.target));
             let client = self.client(self.lane, call)?;
             let confirmations = Arc::clone(&self.confirmations);
-            append_stream::open(client, call, self.header(), input, confirmations, &option).await
+            let header = self.header();
+            let answers =
+                append_stream::open(client, call, header, input, confirmations, &option).await?;
+            Ok(answers.take_until(restarted).boxed())
         })
     }
 

@@ -228,6 +228,7 @@ async fn new_node_at_old_address_refuses_calls() {
         source_node: 9,
         target_node,
         group_id: group.get(),
+        source_boot: 0,
     };
     let cases = [
         (header(CLUSTER, 2, GROUP), Reason::WrongNode),
@@ -275,10 +276,36 @@ async fn removed_group_answers_no_more() {
         source_node: leader,
         target_node: gone,
         group_id: GROUP.get(),
+        source_boot: 0,
     };
     let append = v1::AppendEntriesRequest { header: Some(header), ..Default::default() };
     let refused = client.append_entries(tokio_stream::iter([append])).await.unwrap_err();
     assert_eq!(Refusal::from_status(&refused).reason, Reason::GroupNotHosted);
     assert!(nodes[&gone].store.is_empty());
     assert!(nodes[&leader].factory.addresses().get(NodeId(gone)).is_some());
+}
+
+/// A superseded process acknowledges entries that the newest one lacks.
+#[tokio::test(flavor = "multi_thread")]
+async fn appends_go_to_the_newest_start_of_a_node() {
+    let dir = TempDir::new().unwrap();
+    let mut nodes = start(&dir, 3).await;
+    let leader = wait_leader(&nodes).await;
+    nodes[&leader].write("to all").await;
+    let moved = others(&nodes, leader)[0];
+    for node in nodes.values() {
+        wait_commands(node, 1).await;
+    }
+    // The node's new process is at another address. The old one still has its connection.
+    let nowhere = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let addresses = &nodes[&leader].addresses;
+    addresses.set(NodeId(moved), nowhere.to_string());
+    addresses.set_start(NodeId(moved), BootNumber(2));
+    nodes[&leader].write("to the newest").await;
+    let third = others(&nodes, leader)[1];
+    wait_commands(&nodes[&third], 2).await;
+    nodes[&leader].write("and more").await;
+    wait_commands(&nodes[&third], 3).await;
+    assert!(nodes[&moved].commands().len() < 3, "{:?}", nodes[&moved].commands());
+    nodes.remove(&leader).unwrap().kill();
 }

@@ -1,3 +1,5 @@
+use std::net::SocketAddr;
+
 use openraft::raft::AppendEntriesRequest;
 use tidewater_common::ids::GroupId;
 use tidewater_common::refusal::Refusal;
@@ -14,16 +16,17 @@ impl RaftHost {
         &self,
         group: GroupId,
         request: &AppendEntriesRequest<TypeConfig>,
+        from: Option<SocketAddr>,
     ) -> Result<(), Refusal> {
         let log = self.log(group);
         let checked = log.check_append(&request.vote, request.prev_log_id, &request.entries);
-        checked.await.map_err(|error| {
-            tracing::warn!(%group, %error, "refused an append of another node");
-            let reason = match error {
-                StoreError::ContradictsCommitted { .. } => Reason::InvalidArgument,
-                _ => Reason::Internal,
-            };
-            Refusal::new(reason, error.to_string())
+        checked.await.map_err(|error| match error {
+            StoreError::ContradictsCommitted { .. } => {
+                let text = error.to_string();
+                self.note_refusal(group, "committed", &text, from);
+                Refusal::new(Reason::InvalidArgument, text)
+            }
+            _ => Refusal::new(Reason::Internal, error.to_string()),
         })
     }
 }

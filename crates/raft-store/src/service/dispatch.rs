@@ -1,7 +1,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use tidewater_common::ids::{ClusterId, GroupId, NodeId};
+use tidewater_common::ids::{BootNumber, ClusterId, GroupId, NodeId};
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::{self, Reason};
 
@@ -15,12 +15,15 @@ use crate::types::wire::WireError;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Sender {
     pub(super) node: u64,
+    pub(super) boot: BootNumber,
     pub(super) address: Option<SocketAddr>,
 }
 
 impl Sender {
     pub(super) fn new(header: Option<&v1::RaftHeader>, address: Option<SocketAddr>) -> Self {
-        Self { node: header.map_or(0, |header| header.source_node), address }
+        let node = header.map_or(0, |header| header.source_node);
+        let boot = BootNumber(header.map_or(0, |header| header.source_boot));
+        Self { node, boot, address }
     }
 }
 
@@ -88,6 +91,7 @@ impl Destination {
         kind: MessageKind,
         vote: Vote,
     ) -> Result<(), Refusal> {
+        self.host.check_start(self.group, sender)?;
         let message = PeerMessage { kind, source: sender.node, vote };
         self.host.admit(self.group, &self.hosted, &message, sender.address)
     }

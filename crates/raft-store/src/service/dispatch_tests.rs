@@ -8,7 +8,13 @@ use crate::testing::handler::FakeGroup;
 const CLUSTER: ClusterId = ClusterId(Uuid::from_u128(1));
 
 fn header(cluster_id: ClusterId, target_node: u64, group_id: u64) -> v1::RaftHeader {
-    v1::RaftHeader { cluster_id: cluster_id.to_string(), source_node: 9, target_node, group_id }
+    v1::RaftHeader {
+        cluster_id: cluster_id.to_string(),
+        source_node: 9,
+        target_node,
+        group_id,
+        source_boot: 0,
+    }
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use parking_lot::RwLock;
-use tidewater_common::ids::{ClusterId, GroupId, NodeId};
+use tidewater_common::ids::{BootNumber, ClusterId, GroupId, NodeId};
 use tidewater_common::log_rate::LogRate;
 use tidewater_rpc::AddressBook;
 use tokio::sync::{Mutex, watch};
@@ -60,6 +60,11 @@ impl RaftHost {
 
     pub(super) fn address(&self, node: NodeId) -> Option<String> {
         self.addresses.get()?.get(node)
+    }
+
+    /// Returns the number of a node's newest start; 0: not known.
+    pub(super) fn newest_start(&self, node: NodeId) -> BootNumber {
+        self.addresses.get().map_or(BootNumber(0), |addresses| addresses.start(node))
     }
 
     pub(super) fn refusals(&self) -> &LogRate {

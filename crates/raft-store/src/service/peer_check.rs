@@ -7,6 +7,8 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use tidewater_common::ids::BootNumber;
+
 use crate::types::{MAX_TERM_JUMP, StoredMembership, Vote};
 
 /// Kind of a Raft message.
@@ -63,6 +65,8 @@ pub(crate) enum PeerViolation {
     TermJump { term: u64, own: u64 },
     #[error("node {0} is not a member of the group")]
     NotMember(u64),
+    #[error("it is of start {boot} of the node, and start {newest} has registered since")]
+    Superseded { boot: BootNumber, newest: BootNumber },
 }
 
 impl PeerViolation {
@@ -74,6 +78,7 @@ impl PeerViolation {
             Self::VoteKind(_) => "vote_kind",
             Self::TermJump { .. } => "term_jump",
             Self::NotMember(_) => "not_member",
+            Self::Superseded { .. } => "superseded",
         }
     }
 }
@@ -117,6 +122,15 @@ pub(crate) fn check_peer(
         return Ok(());
     }
     Err(PeerViolation::NotMember(source))
+}
+
+/// Checks the start of a message's sender against the newest start of the node that this replica knows of. A
+/// superseded process has another log than the newest one, and both have the same vote. 0: not counted.
+pub(crate) fn check_start(boot: BootNumber, newest: BootNumber) -> Result<(), PeerViolation> {
+    if boot != BootNumber(0) && boot < newest {
+        return Err(PeerViolation::Superseded { boot, newest });
+    }
+    Ok(())
 }
 
 fn is_member(replica: &ReplicaView, node: u64) -> bool {

@@ -15,8 +15,9 @@ use tidewater_proto::v1::{self, Reason};
 use tidewater_rpc::ConnectPolicy;
 use tokio::time::Instant;
 
+use super::dispatch::Sender;
 use super::host::{HostedGroup, RaftHost};
-use super::peer_check::{PeerMessage, PeerViolation, ReplicaView, check_peer};
+use super::peer_check::{PeerMessage, PeerViolation, ReplicaView, check_peer, check_start};
 use crate::meters;
 use crate::types::{StoredMembership, wire};
 
@@ -24,6 +25,31 @@ use crate::types::{StoredMembership, wire};
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
 impl RaftHost {
+    /// Refuses a message of a process that a newer one of the same node has superseded.
+    pub(super) fn check_start(&self, group: GroupId, sender: Sender) -> Result<(), Refusal> {
+        let newest = self.newest_start(NodeId(sender.node));
+        let Err(violation) = check_start(sender.boot, newest) else { return Ok(()) };
+        let text = format!("group {group} refuses a message of node {}: {violation}", sender.node);
+        self.note_refusal(group, violation.label(), &text, sender.address);
+        Err(Refusal::new(Reason::DirectoryCopied, text))
+    }
+
+    /// Asks another node for the last membership of a group that it knows to be committed. `None`: its
+    /// address is not known, it does not answer, or it has no replica of the group.
+    pub async fn ask_membership(&self, group: GroupId, node: NodeId) -> Option<StoredMembership> {
+        ask(self.address(node)?, self.question(group, node)).await
+    }
+
+    fn question(&self, group: GroupId, to: NodeId) -> v1::RaftHeader {
+        v1::RaftHeader {
+            cluster_id: self.cluster_id().to_string(),
+            source_node: self.node_id().get(),
+            target_node: to.get(),
+            group_id: group.get(),
+            source_boot: 0,
+        }
+    }
+
     /// Refuses a message that no member of the group sends. `from`: the sender's address.
     pub(super) fn admit(
         self: &Arc<Self>,
@@ -77,28 +103,20 @@ async fn ask_members(
 ) {
     let own = host.node_id().get();
     let others = view.effective.nodes().filter(|(id, _)| **id != own);
-    let questions =
-        others.map(|(id, member)| {
-            let address = host.address(NodeId(*id)).unwrap_or_else(|| member.address.clone());
-            let header = v1::RaftHeader {
-                cluster_id: host.cluster_id().to_string(),
-                source_node: own,
-                target_node: *id,
-                group_id: group.get(),
-            };
-            async move {
-                tokio::time::timeout(ANSWER_TIMEOUT, ask(address, header)).await.ok().flatten()
-            }
-        });
+    let questions = others.map(|(id, member)| {
+        let address = host.address(NodeId(*id)).unwrap_or_else(|| member.address.clone());
+        ask(address, host.question(group, NodeId(*id)))
+    });
     for membership in join_all(questions).await.into_iter().flatten() {
         hosted.confirmed.record(&membership);
     }
 }
 
-/// Asks one member. `None`: it does not answer, or does not know the group.
+/// Asks one member. `None`: it does not answer in time, or does not know the group.
 async fn ask(address: String, header: v1::RaftHeader) -> Option<StoredMembership> {
     let channel = ConnectPolicy::CONTROL.channel(&address).ok()?;
     let request = v1::MembersRequest { header: Some(header) };
-    let answer = RaftClient::new(channel).members(request).await.ok()?.into_inner();
-    wire::stored_membership_from_wire(answer).ok()
+    let mut client = RaftClient::new(channel);
+    let answer = tokio::time::timeout(ANSWER_TIMEOUT, client.members(request)).await.ok()?;
+    wire::stored_membership_from_wire(answer.ok()?.into_inner()).ok()
 }

@@ -186,7 +186,7 @@ async fn accept_append(
             Refusal::new(Reason::Unsupported, text)
         })?;
     }
-    to.host.check_committed(to.group, &request).await?;
+    to.host.check_committed(to.group, &request, sender.address).await?;
     Ok(request)
 }
 

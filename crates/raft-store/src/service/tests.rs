@@ -1,11 +1,13 @@
 //! Invalid messages for groups that this node hosts.
 
+use std::sync::Arc;
+
 use futures::StreamExt;
 use futures::stream;
-use tidewater_common::ids::GroupId;
+use tidewater_common::ids::{BootNumber, GroupId, NodeId};
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::{self, Reason};
-use tidewater_rpc::MESSAGE_BYTES;
+use tidewater_rpc::{AddressBook, MESSAGE_BYTES};
 
 use crate::testing::follower::{FOLLOWER, Follower, follower, header};
 use crate::testing::handler::FakeGroup;
@@ -259,4 +261,26 @@ async fn every_call_refuses_strangers() {
     let header = Some(header(1));
     let members = client.members(v1::MembersRequest { header }).await.unwrap().into_inner();
     assert_eq!(members.membership.unwrap().members.len(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_of_a_superseded_start_are_refused() {
+    let follower = follower(&[(1, FakeGroup::Member)]).await;
+    let book = Arc::new(AddressBook::new());
+    follower.host.set_addresses(Arc::clone(&book));
+    let vote = Some(v1::RaftVote { term: 5, node_id: 1, committed: false });
+    let mut client = follower.client().await;
+    let mut ask = async |source_boot| {
+        let header = Some(v1::RaftHeader { source_boot, ..header(1) });
+        let answer = client.vote(v1::VoteRequest { header, vote, ..Default::default() }).await;
+        answer.map_err(|status| Refusal::from_status(&status).reason).map(|_| ())
+    };
+    book.set_start(NodeId(1), BootNumber(6));
+    assert_eq!(ask(5).await, Err(Reason::DirectoryCopied));
+    assert_eq!(ask(6).await, Ok(()));
+    assert_eq!(ask(0).await, Ok(()));
+    let leader = Some(v1::RaftVote { term: 5, node_id: 1, committed: true });
+    let append = v1::AppendEntriesRequest { vote: leader, ..Default::default() };
+    let old = v1::RaftHeader { source_boot: 5, ..header(1) };
+    assert_eq!(reason(self::append(&follower, old, append).await), Reason::DirectoryCopied);
 }

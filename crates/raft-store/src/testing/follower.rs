@@ -82,6 +82,7 @@ pub(crate) fn header(group_id: u64) -> v1::RaftHeader {
         source_node: LEADER.get(),
         target_node: FOLLOWER.get(),
         group_id,
+        source_boot: 0,
     }
 }
 

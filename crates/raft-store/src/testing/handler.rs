@@ -33,6 +33,8 @@ pub(crate) enum FakeGroup {
     Conflicts,
     /// Answers each request twice.
     Twice,
+    /// Acknowledges entries that were not sent.
+    Ahead,
     /// Never answers an append or a vote.
     Stuck,
 }
@@ -88,6 +90,7 @@ impl GroupHandler for FakeGroup {
             Self::Twice => requests
                 .flat_map(|request| stream::iter([0; 2]).map(move |_| Ok(Ok(request.prev_log_id))))
                 .boxed(),
+            Self::Ahead => requests.map(|_| Ok(Ok(Some(log_id(3, u64::MAX))))).boxed(),
             Self::Higher(vote) => {
                 requests.map(move |_| Ok(Err(StreamAppendError::HigherVote(vote)))).boxed()
             }

@@ -6,15 +6,16 @@ use arrow::datatypes::{DataType, Schema};
 use tidewater_common::ids::ColumnId;
 use tidewater_common::schema::TableSchema;
 
-use crate::sst::convert::stored_type;
+use crate::sst::convert::is_stored_type;
 use crate::sst::format::{EPOCH_ID, OP_ID, SEQUENCE_ID};
 
-/// Checks the columns of a file; an error describes the problem. `leaves`: the position of each
-/// column, by its field id.
+/// Checks the columns of a file of `format`; an error describes the problem. `leaves`: the position
+/// of each column, by its field id.
 ///
 /// A column that the file lacks must be one that older rows may lack too: nullable, or with a
 /// default.
 pub(super) fn check(
+    format: u32,
     file: &Schema,
     leaves: &HashMap<ColumnId, usize>,
     table: &TableSchema,
@@ -32,8 +33,8 @@ pub(super) fn check(
             }
             continue;
         };
-        let expected = stored_type(&column.data_type.arrow());
-        check_type(file, *leaf, name, &expected, column.nullable)?;
+        let own = column.data_type.arrow();
+        check_type(format, file, *leaf, name, &own, column.nullable)?;
         known += 1;
     }
     for (id, name, expected) in [
@@ -42,7 +43,7 @@ pub(super) fn check(
         (OP_ID, "of operations", DataType::UInt8),
     ] {
         let leaf = leaves.get(&id).ok_or_else(|| format!("the column {name} is missing"))?;
-        check_type(file, *leaf, name, &expected, false)?;
+        check_type(format, file, *leaf, name, &expected, false)?;
         known += 1;
     }
     if known != leaves.len() {
@@ -52,6 +53,7 @@ pub(super) fn check(
 }
 
 fn check_type(
+    format: u32,
     file: &Schema,
     leaf: usize,
     name: &str,
@@ -59,8 +61,9 @@ fn check_type(
     nullable: bool,
 ) -> Result<(), String> {
     let field = file.fields().get(leaf).ok_or_else(|| format!("column {name:?} is nested"))?;
-    if field.data_type() != expected {
-        return Err(format!("column {name:?} has type {}, not {expected}", field.data_type()));
+    let found = field.data_type();
+    if !is_stored_type(format, found, expected) {
+        return Err(format!("column {name:?} has type {found}, which does not store {expected}"));
     }
     if field.is_nullable() && !nullable {
         return Err(format!("column {name:?} may hold nulls"));
@@ -76,7 +79,8 @@ mod tests {
 
     use super::*;
     use crate::manifest::samples::schema;
-    use crate::sst::format::file_schema;
+    use crate::sst::format::{FORMAT, file_schema};
+    use crate::sst::units::StoredUnits;
 
     fn leaves(count: usize) -> HashMap<ColumnId, usize> {
         let ids = [ColumnId(1), ColumnId(2), SEQUENCE_ID, EPOCH_ID, OP_ID];
@@ -86,8 +90,8 @@ mod tests {
     #[test]
     fn file_columns_must_match_by_id_and_type() {
         let table = schema(1);
-        let file = file_schema(&table, false);
-        assert_eq!(check(&file, &leaves(5), &table), Ok(()));
+        let file = file_schema(&table, &StoredUnits::micros(2), false);
+        assert_eq!(check(FORMAT, &file, &leaves(5), &table), Ok(()));
         let with = |at: usize, field: Field| {
             let mut fields = file.fields().to_vec();
             fields[at] = Arc::new(field);
@@ -95,14 +99,14 @@ mod tests {
         };
         let id = |data_type, nullable| Field::new("id", data_type, nullable);
         let wrong = |file: &Schema, leaves: &HashMap<ColumnId, usize>, problem: &str| {
-            let error = check(file, leaves, &table).unwrap_err();
+            let error = check(FORMAT, file, leaves, &table).unwrap_err();
             assert!(error.contains(problem), "{error}");
         };
         wrong(&with(0, id(DataType::Utf8, false)), &leaves(5), "has type");
         wrong(&with(0, id(DataType::Int64, true)), &leaves(5), "may hold nulls");
         // The name does not matter.
         let renamed = with(0, Field::new("other", DataType::Int64, false));
-        assert_eq!(check(&renamed, &leaves(5), &table), Ok(()));
+        assert_eq!(check(FORMAT, &renamed, &leaves(5), &table), Ok(()));
         wrong(&file, &leaves(4), "nested");
         let without = |removed: ColumnId, added: Option<ColumnId>| {
             let mut leaves = leaves(5);
@@ -120,6 +124,6 @@ mod tests {
         let mut lacking = leaves(5);
         lacking.remove(&ColumnId(2));
         lacking.values_mut().for_each(|leaf| *leaf = leaf.saturating_sub(1));
-        assert_eq!(check(&Schema::new(shorter), &lacking, &table), Ok(()));
+        assert_eq!(check(FORMAT, &Schema::new(shorter), &lacking, &table), Ok(()));
     }
 }

@@ -152,7 +152,7 @@ async fn read_rows(
     range: &KeyRange,
 ) -> Result<FileMeta, InspectError> {
     let footer = footer(&env.storage, &env.footers, &meta).await?;
-    columns::check(footer.metadata.schema(), &footer.leaves, &shape.schema)
+    columns::check(footer.format, footer.metadata.schema(), &footer.leaves, &shape.schema)
         .map_err(|detail| InspectError::Unfit(Unfit::Columns(detail)))?;
     let mut checker = RowChecker::new(shape.clone(), range.clone(), indexed_rows(&footer));
     let whole = KeyRanges::one(&KeyRange::whole(), &KeyRange::whole());

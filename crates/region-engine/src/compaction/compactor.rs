@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use super::commit::commit;
 use super::cut::cut;
 use super::job::CompactionJob;
-use super::options::CompactionOptions;
+use super::options::CompactionLimits;
 use super::progress::Attempt;
 use super::sub_job::SubJob;
 use crate::EngineError;
@@ -35,15 +35,6 @@ const CONCURRENT_FOOTERS: usize = 8;
 pub struct Compactor {
     env: RegionEnv,
     limits: CompactionLimits,
-}
-
-/// Resources that a job may use.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct CompactionLimits {
-    /// Concurrent sub-jobs; each keeps one core busy.
-    pub parallelism: usize,
-    /// Bytes of memory. With less memory, fewer sub-jobs run concurrently, but always one.
-    pub memory_bytes: u64,
 }
 
 /// The region of a job, as seen by the executing node.
@@ -212,10 +203,4 @@ impl Compactor {
 
 fn cancelled(job: &CompactionJob) -> EngineError {
     EngineError::Cancelled { region: job.dir.region_id, job: job.job_id }
-}
-
-impl From<&CompactionOptions> for CompactionLimits {
-    fn from(options: &CompactionOptions) -> Self {
-        Self { parallelism: options.parallelism, memory_bytes: options.memory_bytes }
-    }
 }

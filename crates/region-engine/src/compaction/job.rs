@@ -4,17 +4,15 @@ use tidewater_common::ids::{Epoch, JobId, Sequence};
 use tidewater_common::keys::KeyRange;
 use tidewater_common::schema::{TableOptions, TableSchema};
 
-use super::compactor::CompactionLimits;
 use super::cut::sub_job_count;
+use super::estimate::{open_bytes, sub_job_bytes};
+use super::options::CompactionLimits;
 use super::pick::CompactionReason;
-use super::runs::{Ranged, sorted_runs};
+use super::runs::Ranged;
 use crate::expiry::Expiry;
 use crate::file_meta::{FileMeta, hull};
 use crate::layout::RegionDir;
 use crate::manifest::ExpiryMarks;
-use crate::read::BATCH_BYTES;
-use crate::sst::decode::Pace;
-use crate::sst::format::ROW_GROUP_BYTES;
 
 /// All information needed to compact some files of a region wherever the store is reachable.
 #[derive(Debug, Clone, PartialEq)]
@@ -67,16 +65,6 @@ pub struct OlderRows {
     pub min_sequence: Sequence,
 }
 
-/// Bytes that a sub-job uses in addition to its inputs when the store is slow: the row group being
-/// written (32 MiB, encoded or not) and the batch that is appended to it (8); output of the encoder
-/// (three pieces of 4) and of the upload (four parts of 8 in transfer, one being filled).
-const OVERHEAD: u64 = 96 << 20;
-/// Decoded units of an open file: the one being merged, the previous one while its rows wait to be
-/// written, and the next one, which is decoded ahead.
-const UNITS: u64 = 3;
-/// Assumed ratio of the size of rows in memory to their size in a file, up to the limit of a row
-/// group.
-const INFLATION: u64 = 8;
 /// A sub-job below this fraction of a file's target size is not worthwhile.
 const LEAST_PART: u64 = 4;
 
@@ -95,7 +83,7 @@ impl<'a> Ranged for ShownRange<'a> {
 
 impl CompactionJob {
     /// Returns the maximum bytes of memory of one sub-job: one file of each sorted run of the
-    /// inputs is open.
+    /// inputs is open. 0 if no input is read.
     pub fn sub_job_bytes(&self) -> u64 {
         let shown: Vec<(ShownRange<'_>, u64)> = self
             .read()
@@ -103,9 +91,7 @@ impl CompactionJob {
             .collect();
         let (files, bytes): (Vec<ShownRange<'_>>, Vec<u64>) = shown.into_iter().unzip();
         let all: Vec<usize> = (0..files.len()).collect();
-        let largest = |run: Vec<usize>| run.into_iter().map(|index| bytes[index]).max();
-        let runs = sorted_runs(&files, &all).into_iter();
-        runs.filter_map(largest).sum::<u64>().saturating_add(OVERHEAD)
+        sub_job_bytes(&files, &all, |index| bytes[index])
     }
 
     /// Returns the number of concurrent sub-jobs within these limits: only worthwhile ones, and at
@@ -172,21 +158,6 @@ impl CompactionJob {
     }
 }
 
-/// Returns the maximum bytes of memory of an open file: two stretches in stored form, since the
-/// next one is read while the last unit of the previous one is decoded; and units of decoded rows.
-/// See [`Pace`](crate::sst::decode::Pace): for narrow rows these are small parts of a row group,
-/// for wide rows a stretch is a whole row group.
-fn open_bytes(file: &FileMeta) -> u64 {
-    let groups = u64::from(file.row_groups.max(1));
-    let stored = file.size / groups;
-    let rows = (file.rows / groups).max(1);
-    let decoded = stored.saturating_mul(INFLATION).min(ROW_GROUP_BYTES as u64);
-    let part = |bytes: u64, part: usize| bytes.saturating_mul(rows.min(part as u64)) / rows;
-    let stretch = part(stored, Pace::MERGED.stretch_rows);
-    let unit = part(decoded, Pace::MERGED.unit_rows).min(BATCH_BYTES as u64);
-    2 * stretch + UNITS * unit
-}
-
 #[cfg(test)]
 mod tests {
     use arrow::datatypes::TimeUnit;
@@ -195,8 +166,10 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
+    use crate::compaction::estimate::{INFLATION, OVERHEAD, UNITS};
     use crate::file_meta::TimeRange;
     use crate::manifest::samples::{DIR, file, schema};
+    use crate::sst::decode::Pace;
 
     /// Keys (both ends inclusive), bytes, row groups.
     type Input = (u8, u8, u64, u32);
@@ -235,8 +208,8 @@ mod tests {
     #[test]
     fn sub_job_memory_counts_one_file_per_run() {
         let mib = 1 << 20;
-        let cases: [(&[Input], u64); 6] = [
-            (&[], 0),
+        assert_eq!(job(&[]).sub_job_bytes(), 0, "nothing is read");
+        let cases: [(&[Input], u64); 5] = [
             (&[(1, 9, 100 * mib, 10)], 20 + 24),
             // Consecutive files are open one after another: the largest counts.
             (&[(1, 2, 10 * mib, 1), (3, 4, 40 * mib, 2), (5, 6, 15 * mib, 1)], 40 + 24),
@@ -293,21 +266,5 @@ mod tests {
         job.now_ms = 5_000;
         assert_eq!((job.bytes_read(), job.bytes()), (30, 540));
         assert_eq!(job.sub_job_bytes(), OVERHEAD + 2 * 30 + UNITS * INFLATION * 30);
-    }
-
-    #[test]
-    fn narrow_rows_open_part_of_a_row_group() {
-        let mib = 1 << 20;
-        let rows = |stretches: usize, size| FileMeta {
-            rows: (stretches * Pace::MERGED.stretch_rows) as u64,
-            row_groups: 1,
-            size,
-            ..file(1)
-        };
-        // 32 MiB decoded, whatever the compression ratio.
-        assert_eq!(open_bytes(&rows(8, 16 * mib)), 2 * 2 * mib + UNITS * 4 * mib);
-        // Rows that are small in a file are small in memory.
-        assert_eq!(open_bytes(&rows(8, mib)), 2 * mib / 8 + UNITS * mib);
-        assert_eq!(open_bytes(&rows(0, 10)), 20 + UNITS * 80);
     }
 }

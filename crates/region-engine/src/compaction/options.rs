@@ -25,8 +25,11 @@ pub struct CompactionOptions {
     pub jobs: usize,
     /// Concurrent sub-jobs of a job; each keeps one core busy.
     pub parallelism: usize,
-    /// Bytes of memory that a job may use. With less memory, fewer sub-jobs run concurrently.
+    /// Bytes of memory that all jobs of the process share: a job that needs more is refused. With less
+    /// memory, jobs have fewer runs, and fewer sub-jobs run concurrently.
     pub memory_bytes: u64,
+    /// Bytes that stay free on the disk of a store that is a local directory.
+    pub disk_reserve: u64,
 }
 
 impl Default for CompactionOptions {
@@ -39,6 +42,22 @@ impl Default for CompactionOptions {
             jobs: 1,
             parallelism: 2,
             memory_bytes: 512 << 20,
+            disk_reserve: 256 << 20,
         }
+    }
+}
+
+/// Resources that a job may use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CompactionLimits {
+    /// Concurrent sub-jobs; each keeps one core busy.
+    pub parallelism: usize,
+    /// Bytes of memory. With less memory, fewer sub-jobs run concurrently, but always one.
+    pub memory_bytes: u64,
+}
+
+impl From<&CompactionOptions> for CompactionLimits {
+    fn from(options: &CompactionOptions) -> Self {
+        Self { parallelism: options.parallelism, memory_bytes: options.memory_bytes }
     }
 }

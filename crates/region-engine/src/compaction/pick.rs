@@ -18,6 +18,7 @@ mod windows;
 use tidewater_common::ids::Sequence;
 
 pub(crate) use self::windows::{LENGTHS as WINDOWS_MS, suggest as suggest_window};
+use super::estimate::sub_job_bytes;
 use super::runs::{Ranged, sorted_runs};
 
 /// The picker's view of a file; generic over the key, so that a file in a test is a few numbers.
@@ -31,6 +32,8 @@ pub(crate) struct PickFile<K> {
     pub(crate) level: u32,
     /// Size in bytes.
     pub(crate) bytes: u64,
+    /// Bytes of memory while it is merged.
+    pub(crate) open_bytes: u64,
     /// Least and greatest time of a row, in milliseconds; `None` without a time column.
     pub(crate) time_ms: Option<(i64, i64)>,
     /// Creation time, milliseconds since the Unix epoch.
@@ -61,8 +64,13 @@ pub(crate) struct PickRules {
     pub(crate) fan_in: usize,
     /// Maximum runs of one job: the merge holds a row group of each.
     pub(crate) max_runs: usize,
+    /// Maximum files of one job.
+    pub(crate) max_files: usize,
     /// Maximum bytes of a job's inputs: runs that are larger together stay separate.
     pub(crate) max_job_bytes: u64,
+    /// Bytes of memory of one job. Two runs are chosen in any case: whether a node accepts them is
+    /// decided by its admission.
+    pub(crate) memory_bytes: u64,
     /// Files below this size are small.
     pub(crate) small_bytes: u64,
     /// `Some`: by time windows of this length in milliseconds.
@@ -142,22 +150,69 @@ pub(crate) fn pick<K: Ord>(
     candidates
 }
 
-/// Returns one candidate with all files; `None` when they are already one run without removable
-/// rows.
+/// One pass of a compaction of all files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct WholePass {
+    /// Files of the pass.
+    pub(crate) candidate: CompactionCandidate,
+    /// Runs after the pass, its output included.
+    pub(crate) runs_left: usize,
+    /// Greatest sequence of a row in the files of all passes.
+    pub(crate) through: Sequence,
+}
+
+/// Returns a pass over all files with rows up to the sequence `through`, or over the smallest of their
+/// runs that fit into one job; `None` when the files are already one run without removable rows.
+///
+/// To merge the smallest runs first copies the least bytes. The first pass is shorter, so that all later
+/// ones are full (Huffman, 1952, for trees with more than two branches).
 pub(crate) fn whole<K: Ord>(
     files: &[PickFile<K>],
     rules: &PickRules,
-) -> Option<CompactionCandidate> {
-    let free = free(files, rules);
-    let runs = sorted_runs(files, &free);
+    through: Sequence,
+) -> Option<WholePass> {
+    let mut free = free(files, rules);
+    free.retain(|index| files[*index].max_sequence <= through);
+    let mut runs = sorted_runs(files, &free);
     let small = |index: &usize| files[*index].bytes < rules.small_bytes;
     let scattered = runs.iter().any(|run| run.windows(2).any(|pair| pair.iter().all(small)));
     let garbage = free.iter().any(|index| files[*index].garbage);
     if runs.len() < 2 && !scattered && !garbage {
         return None;
     }
-    let level = free.iter().map(|index| files[*index].level).max().unwrap_or(0).max(1);
-    Some(CompactionCandidate { files: free, level, why: CompactionReason::Asked })
+    runs.sort_by_key(|run| (bytes(files, run), run.first().copied()));
+    let through = free.iter().map(|index| files[*index].max_sequence).max().unwrap_or_default();
+    let total = runs.len();
+    runs.truncate(pass_runs(total, fitting_runs(files, &runs, rules)));
+    let runs_left = total - runs.len() + 1;
+    let mut chosen = runs.concat();
+    chosen.sort_unstable();
+    let level = chosen.iter().map(|index| files[*index].level).max().unwrap_or(0).max(1);
+    let candidate = CompactionCandidate { files: chosen, level, why: CompactionReason::Asked };
+    Some(WholePass { candidate, runs_left, through })
+}
+
+/// Returns the runs of a pass over `total` runs when a job may have `most`, at least two: as many as
+/// make all later passes full.
+fn pass_runs(total: usize, most: usize) -> usize {
+    let most = most.max(2);
+    match total.saturating_sub(1) % (most - 1) {
+        _ if total <= most => total,
+        0 => most,
+        rest => rest + 1,
+    }
+}
+
+/// Returns how many of the runs, from the first, one job may have: by their number, by the number of
+/// their files, and by memory. At least two.
+fn fitting_runs<K: Ord>(files: &[PickFile<K>], runs: &[Vec<usize>], rules: &PickRules) -> usize {
+    let mut chosen: Vec<usize> = Vec::new();
+    let fits = |run: &&Vec<usize>| {
+        chosen.extend(run.iter());
+        let memory = sub_job_bytes(files, &chosen, |index| files[index].open_bytes);
+        chosen.len() <= rules.max_files && memory <= rules.memory_bytes
+    };
+    runs.iter().take(rules.max_runs).take_while(fits).count().max(2)
 }
 
 /// Returns the files that no job has and that are before all pending obligations.
@@ -179,8 +234,9 @@ fn bytes<K>(files: &[PickFile<K>], members: &[usize]) -> u64 {
     members.iter().map(|index| files[*index].bytes).fold(0, u64::saturating_add)
 }
 
-/// Returns the smallest runs that fit into one job; empty when they are fewer than `least`.
-fn bounded<K>(
+/// Returns the smallest runs that fit into one job; empty when fewer than `least` have its size. With
+/// little memory it may be fewer: they would otherwise never be compacted.
+fn bounded<K: Ord>(
     files: &[PickFile<K>],
     mut runs: Vec<Vec<usize>>,
     least: usize,
@@ -189,16 +245,17 @@ fn bounded<K>(
     runs.sort_by_key(|run| (bytes(files, run), run.first().copied()));
     let mut left = rules.max_job_bytes;
     let mut count = 0;
-    let mut chosen = Vec::new();
-    for run in runs.into_iter().take(rules.max_runs.max(least)) {
-        let Some(rest) = left.checked_sub(bytes(files, &run)) else { break };
+    for run in runs.iter().take(rules.max_runs.max(least)) {
+        let Some(rest) = left.checked_sub(bytes(files, run)) else { break };
         left = rest;
         count += 1;
-        chosen.extend(run);
     }
     if count < least {
         return Vec::new();
     }
+    runs.truncate(count);
+    runs.truncate(fitting_runs(files, &runs, rules));
+    let mut chosen = runs.concat();
     chosen.sort_unstable();
     chosen
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 /// Counters that an attempt increments and any thread may read.
@@ -15,6 +16,8 @@ pub struct CompactionProgress {
     files_written: AtomicU64,
     steps: AtomicU64,
     committing: AtomicBool,
+    /// Completed passes and their work.
+    earlier: Mutex<(u32, ProgressSnapshot)>,
 }
 
 /// A snapshot of [`CompactionProgress`]. Bytes are those of stored files.
@@ -32,6 +35,21 @@ pub struct ProgressSnapshot {
     pub files_written: u64,
     /// Other completed steps: footers read, hooks called, the commit begun.
     pub steps: u64,
+}
+
+impl ProgressSnapshot {
+    /// Returns the sum of both.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            rows_read: self.rows_read.saturating_add(other.rows_read),
+            bytes_read: self.bytes_read.saturating_add(other.bytes_read),
+            rows_written: self.rows_written.saturating_add(other.rows_written),
+            bytes_written: self.bytes_written.saturating_add(other.bytes_written),
+            files_written: self.files_written.saturating_add(other.files_written),
+            steps: self.steps.saturating_add(other.steps),
+        }
+    }
 }
 
 /// One attempt at a job: observed and cancelled by the caller.
@@ -55,6 +73,19 @@ impl CompactionProgress {
             files_written: value(&self.files_written),
             steps: value(&self.steps),
         }
+    }
+
+    /// Counts a completed pass of a request and begins the next one with zero counters.
+    pub fn finish_pass(&self) {
+        let mut earlier = self.earlier.lock();
+        *earlier = (earlier.0.saturating_add(1), earlier.1.plus(self.snapshot()));
+        self.set(&ProgressSnapshot::default());
+    }
+
+    /// Returns the completed passes, and the work of these and the current one.
+    pub fn total(&self) -> (u32, ProgressSnapshot) {
+        let (passes, done) = *self.earlier.lock();
+        (passes, done.plus(self.snapshot()))
     }
 
     /// Returns `true` once the outputs are written and are being passed to the hooks or the

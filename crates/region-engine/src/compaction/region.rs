@@ -8,8 +8,9 @@ use tidewater_common::keys::KeyRange;
 use tidewater_common::schema::{TableOptions, TableSchema};
 use tokio::time::Instant;
 
-use super::compactor::{CommittedCompaction, CompactionLimits, CompactionTarget, Compactor};
+use super::compactor::{CommittedCompaction, CompactionTarget, Compactor};
 use super::job::CompactionJob;
+use super::options::CompactionLimits;
 use super::plan::{CompactionPlan, PlanError, resolve};
 use super::progress::Attempt;
 use crate::EngineError;
@@ -39,6 +40,8 @@ pub struct OpenCompactionRegionRequest {
     pub limits: CompactionLimits,
     /// The only hooks that are called.
     pub hooks: Vec<HookSpec>,
+    /// Name of the table, for the hooks; `None`: unknown to the caller.
+    pub table_name: Option<String>,
 }
 
 /// Reasons why a region is not opened, or a plan is refused; nothing was done.
@@ -96,9 +99,10 @@ pub async fn open_compaction_region(
 ) -> Result<CompactionRegion, OpenError> {
     let env = env.clone().with_plugins(sets.get(&request.hooks, Instant::now())?);
     let dir = request.dir;
+    env.plugins.set_table_name(dir.table_id, request.table_name.as_deref());
     let region = CompactionRegion {
         manifest: ManifestContext::new(env.clone(), dir),
-        hooks: RegionHooks::new(&env.plugins, dir),
+        hooks: RegionHooks::new(&env, dir),
         env,
         spec: RegionSpec {
             region_id: dir.region_id,

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use tidewater_common::ids::{Epoch, Sequence};
 use tidewater_common::schema::{TableOptions, TableSchema, WriteMode};
 
+use super::estimate::open_bytes;
 use super::options::{CompactionOptions, CompactionStrategy};
 use super::pick::{
     CompactionCandidate, CompactionReason, PickFile, PickRules, pick, suggest_window, whole,
@@ -19,8 +20,19 @@ use crate::manifest::ManifestState;
 pub enum Scope {
     /// Files that the picker finds worthwhile.
     Due,
-    /// All files into one run; only the smallest when there are more than a job may have.
+    /// All files into one run, in passes over the smallest runs if they do not fit into one job.
     Whole,
+    /// As [`Whole`](Self::Whole), of the files whose rows are all at or before a sequence: a later pass.
+    Through(Sequence),
+}
+
+/// Files that a pass over all files has left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Remainder {
+    /// Number of sorted runs, the output of the pass included; more than 1.
+    pub runs: usize,
+    /// Greatest sequence of a row in these files.
+    pub through: Sequence,
 }
 
 /// Inputs of the selection in addition to the state.
@@ -30,6 +42,8 @@ pub(crate) struct SelectionContext<'a> {
     pub(crate) table: &'a TableOptions,
     pub(crate) options: &'a CompactionOptions,
     pub(crate) target_file_bytes: usize,
+    /// Bytes of memory of one job.
+    pub(crate) memory_bytes: u64,
     /// Versions at or below this epoch are dropped, except the newest of each key.
     pub(crate) since: Epoch,
     pub(crate) now_ms: u64,
@@ -46,6 +60,8 @@ pub(crate) struct CompactionSelection {
     pub(crate) level: u32,
     pub(crate) window_ms: Option<u64>,
     pub(crate) why: CompactionReason,
+    /// Files that are left to later passes.
+    pub(crate) remainder: Option<Remainder>,
 }
 
 /// Files below this fraction of the target size are small.
@@ -62,17 +78,26 @@ pub(crate) fn select(
     let pick_files: Vec<PickFile<&[u8]>> =
         files.iter().map(|file| pick_file(file, expiry.as_ref(), with)).collect();
     let rules = rules(state, &pick_files, expiry.as_ref(), with);
+    let pass = |through| {
+        let pass = whole(&pick_files, &rules, through)?;
+        let remainder = Remainder { runs: pass.runs_left, through: pass.through };
+        Some((pass.candidate, Some(remainder).filter(|left| left.runs > 1)))
+    };
     let candidates = match scope {
-        Scope::Due => pick(&pick_files, &rules, with.now_ms),
-        Scope::Whole => whole(&pick_files, &rules).into_iter().collect(),
+        Scope::Due => {
+            let due = pick(&pick_files, &rules, with.now_ms).into_iter();
+            due.map(|candidate| (candidate, None)).collect()
+        }
+        Scope::Whole => Vec::from_iter(pass(Sequence(u64::MAX))),
+        Scope::Through(through) => Vec::from_iter(pass(through)),
     };
     candidates
         .into_iter()
-        .map(|candidate| {
+        .map(|(candidate, remainder)| {
             let CompactionCandidate { files: chosen, level, why } =
                 limit_to_one_job(candidate, &pick_files);
             let inputs = chosen.iter().map(|index| files[*index].clone()).collect();
-            CompactionSelection { inputs, level, window_ms: rules.window_ms, why }
+            CompactionSelection { inputs, level, window_ms: rules.window_ms, why, remainder }
         })
         .collect()
 }
@@ -123,6 +148,7 @@ fn pick_file<'a>(
         high,
         level: file.level,
         bytes: file.size,
+        open_bytes: open_bytes(file),
         time_ms,
         created_ms: file.file_id.0.get_timestamp().map_or(0, |time| {
             let (seconds, nanos) = time.to_unix();
@@ -151,7 +177,9 @@ fn rules(
     PickRules {
         fan_in: with.options.fan_in.max(2),
         max_runs: with.options.max_runs.max(2),
+        max_files: MAX_INPUTS,
         max_job_bytes: with.options.max_job_bytes,
+        memory_bytes: with.memory_bytes,
         small_bytes: (with.target_file_bytes / SMALL_PART) as u64,
         window_ms,
         expire_before_ms: expiry
@@ -172,6 +200,7 @@ mod tests {
             high: index,
             level: u32::from(index == 0),
             bytes: 10_000 - index as u64,
+            open_bytes: 1,
             time_ms: None,
             created_ms: 0,
             max_sequence: Sequence(1),

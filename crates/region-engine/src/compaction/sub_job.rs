@@ -28,6 +28,8 @@ use crate::read::run_source::PIECE_ROWS;
 use crate::read::shape::{Carried, TableShape};
 use crate::row_versions::{Numbers, RowOp, RowVersions};
 use crate::sst::source::{FileAccess, FileSource};
+use crate::sst::statistics::stored_units;
+use crate::sst::units::{StoredUnits, has_units};
 use crate::sst::writer::FilePlan;
 use crate::workers::WorkerSlot;
 
@@ -86,7 +88,7 @@ impl SubJob {
             expiry: expiry.filter(|expiry| expiry.whole_keys || !keep_deletes),
         };
         let slot = Arc::new(WorkerSlot::new(self.workers.clone(), self.runtime.clone()));
-        let mut files = self.files(rules, sender, slot.clone());
+        let mut files = self.files(rules, sender, slot.clone())?;
         let mut merge = Merge::new(chains.len(), rules);
         loop {
             if self.attempt.cancel.is_cancelled() {
@@ -143,7 +145,7 @@ impl SubJob {
         rules: MergeRules,
         sender: mpsc::Sender<FilePart>,
         slot: Arc<WorkerSlot>,
-    ) -> FileSeries {
+    ) -> Result<FileSeries, EngineError> {
         let deletes = self.job.inputs.iter().any(|file| file.deletes > 0);
         let file = FilePlan {
             shape: self.shape.clone(),
@@ -152,8 +154,31 @@ impl SubJob {
             with_deletes: deletes && (rules.keep_deletes || rules.versions != Versions::Newest),
             unique: rules.versions == Versions::Newest,
         };
-        FileSeries::new(file, self.job.output.target_file_bytes, sender, slot)
-            .with_progress(self.attempt.progress.clone())
+        let files = FileSeries::new(file, self.job.output.target_file_bytes, sender, slot)
+            .with_progress(self.attempt.progress.clone());
+        let schema = &self.shape.schema;
+        let has_times = schema.columns().iter().any(|column| has_units(&column.data_type.arrow()));
+        if self.job.options.write_mode == WriteMode::AppendOnly && has_times {
+            return Ok(files.with_units(self.units()?));
+        }
+        Ok(files)
+    }
+
+    /// Returns the units that hold the times of all inputs: in an append-only table, rows with equal key and
+    /// sequence must be in one file, which keeps their order.
+    fn units(&self) -> Result<StoredUnits, EngineError> {
+        let schema = &self.shape.schema;
+        let mut units = StoredUnits::of_defaults(&Carried::all(schema)?)?;
+        for file in self.job.read() {
+            let shown = file.shown_keys();
+            if shown.is_none_or(|(low, high)| !self.range.intersects_inclusive(low, high)) {
+                continue;
+            }
+            let footer = self.wait(self.access.footer(file))??;
+            self.attempt.progress.record_step();
+            units = units.union(&stored_units(&footer, schema));
+        }
+        Ok(units)
     }
 
     /// Returns the inputs' sorted runs with_context the range, without inputs that [are not

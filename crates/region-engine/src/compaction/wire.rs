@@ -124,6 +124,7 @@ impl From<ProgressSnapshot> for wire::CompactionProgress {
             bytes_written: done.bytes_written,
             files_written: done.files_written,
             steps: done.steps,
+            passes: 0,
         }
     }
 }

@@ -30,6 +30,7 @@ impl From<&EngineError> for Refusal {
             EngineError::Storage(StorageError::NotFound { .. }) => {
                 refusal(Reason::FileDamaged).retry_after(STORE)
             }
+            EngineError::Storage(StorageError::TooLarge { .. }) => refusal(Reason::FileDamaged),
             EngineError::Storage(_) => refusal(Reason::ObjectStoreUnavailable).retry_after(STORE),
             EngineError::Damaged { .. } | EngineError::NewerFormat { .. } => {
                 refusal(Reason::FileDamaged)
@@ -57,6 +58,9 @@ impl From<&EngineError> for Refusal {
                 refusal(Reason::BelowFloor)
             }
             EngineError::Cancelled { .. } => refusal(Reason::JobCancelled),
+            EngineError::NotAdmitted { why, .. } => {
+                Self { message: error.to_string(), ..Self::from(*why) }
+            }
             EngineError::ClockDiffers { .. } => refusal(Reason::ClockDiffers).retry_after(CLOCK),
             EngineError::Refused { .. } | EngineError::Internal { .. } => refusal(Reason::Internal),
         }
@@ -84,6 +88,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
+    use crate::compaction::admission::AdmissionError;
     use crate::hooks::HookSetupError;
 
     #[test]
@@ -118,9 +123,30 @@ mod tests {
                 Reason::FileDamaged,
                 false,
             ),
+            (
+                StorageError::TooLarge { object: "o".into(), size: 2, limit: 1 }.into(),
+                Reason::FileDamaged,
+                false,
+            ),
             (EngineError::Internal { detail: "x".into() }, Reason::Internal, false),
             (EngineError::Cancelled { region, job }, Reason::JobCancelled, false),
             (EngineError::ClockDiffers { region, difference }, Reason::ClockDiffers, true),
+            (
+                EngineError::NotAdmitted {
+                    region,
+                    why: AdmissionError::TooLarge { needed: 2, all: 1 },
+                },
+                Reason::JobTooLarge,
+                false,
+            ),
+            (
+                EngineError::NotAdmitted {
+                    region,
+                    why: AdmissionError::Disk { needed: 2, free: 1 },
+                },
+                Reason::DiskFull,
+                false,
+            ),
             (refused(Void::InputsGone { file }), Reason::InputsGone, false),
             (refused(Void::BelowFloor { file, floor_ms: 1 }), Reason::BelowFloor, false),
             (refused(Void::Sealed), Reason::Internal, false),

@@ -10,7 +10,8 @@ use crate::EngineError;
 use crate::layout::RegionDir;
 use crate::memtable::{Run, merge_into};
 use crate::read::merge::{MergeRules, Versions};
-use crate::read::shape::TableShape;
+use crate::read::shape::{Carried, TableShape};
+use crate::sst::units::StoredUnits;
 use crate::sst::writer::FilePlan;
 use crate::workers::WorkerSlot;
 
@@ -43,6 +44,11 @@ pub(crate) fn encode(
         unique: plan.shape.mode() == WriteMode::Upsert,
     };
     let mut files = FileSeries::new(file, plan.target_bytes, sender, slot);
+    if plan.shape.mode() == WriteMode::AppendOnly {
+        let carried = Carried::all(&plan.shape.schema)?;
+        let units = StoredUnits::of_rows(&carried, runs.iter().flat_map(|run| run.batches()));
+        files = files.with_units(units.union(&StoredUnits::of_defaults(&carried)?));
+    }
     let rules =
         MergeRules { versions: Versions::of(plan.shape.mode()), keep_deletes: with_deletes };
     merge_into(&plan.shape, rules, runs, plan.flushed, |rows| files.push(&rows))?;

@@ -1,4 +1,10 @@
 //! Series of files of sorted rows: a file ends, between two keys, when it is large enough.
+//!
+//! A file also ends before rows with a time that overflows in the unit in which the file stores the
+//! column. The next file stores it in a greater unit. Both may then have versions of one key, which
+//! reads and compactions merge by sequence. Rows of an append-only table with equal key and sequence
+//! keep the order of their write only within a file: flushes and compactions of such tables determine
+//! the units of all rows before the first file begins.
 
 use std::io;
 use std::sync::Arc;
@@ -12,6 +18,7 @@ use crate::compaction::CompactionProgress;
 use crate::memtable::run::key_columns;
 use crate::row_versions::RowVersions;
 use crate::sst::sink::PartReceiver;
+use crate::sst::units::StoredUnits;
 use crate::sst::writer::{FilePlan, SstWriter, WrittenFile};
 use crate::workers::WorkerSlot;
 
@@ -57,6 +64,8 @@ impl PartReceiver for PartSender {
 pub(crate) struct FileSeries {
     file: FilePlan,
     target_bytes: usize,
+    /// Units that every file has at least.
+    units: StoredUnits,
     parts: Option<PartSender>,
     writer: Option<SstWriter<PartSender>>,
 }
@@ -71,7 +80,13 @@ impl FileSeries {
         slot: Arc<WorkerSlot>,
     ) -> Self {
         let parts = Some(PartSender { sender, slot, progress: None });
-        Self { file, target_bytes, parts, writer: None }
+        let units = StoredUnits::micros(file.shape.schema.columns().len());
+        Self { file, target_bytes, units, parts, writer: None }
+    }
+
+    /// Stores the columns in units that hold all values that these hold.
+    pub(crate) fn with_units(self, units: StoredUnits) -> Self {
+        Self { units, ..self }
     }
 
     /// Records sent bytes and files in `progress`.
@@ -97,9 +112,15 @@ impl FileSeries {
                 self.writer = Some(full);
             }
         }
+        let mut units = self.units.union(&StoredUnits::of(rows.arrays()));
+        if let Some(narrow) = self.writer.take_if(|writer| !writer.units().cover(&units)) {
+            // With the units of both, a series ends at most one file early for each column.
+            units = units.union(narrow.units());
+            self.parts = Some(end(narrow)?);
+        }
         let writer = match (&mut self.writer, self.parts.take()) {
             (Some(writer), _) => writer,
-            (none, Some(parts)) => none.insert(SstWriter::new(self.file.clone(), parts)?),
+            (none, Some(parts)) => none.insert(SstWriter::new(self.file.clone(), units, parts)?),
             (None, None) => {
                 return Err(EngineError::Internal {
                     detail: "a file series has neither a writer nor a receiver".to_owned(),

@@ -1,9 +1,15 @@
-//! Versions that durable hooks still need (pure).
+//! Versions and files that durable hooks still need (pure).
 //!
 //! A hook at a known version needs every delta after it, and, to compute their effects, the newest
 //! checkpoint at or below that version with the deltas in between (`manifest::history`). Garbage
 //! collection keeps them up to a limit in time and number: a hook whose receiver is down must not
 //! keep a manifest forever. A hook beyond the limit lags, and restarts from a snapshot.
+//!
+//! The receiver of a version may read the data files that were live at it. Files that a later version
+//! removed are kept within the same limits: the region's floor stays at the time of the first version
+//! that a hook has yet to receive, because a manifest forgets removed files below its floor. The floor
+//! also refuses late references to old objects of other regions, so a region with a lower floor
+//! that references other regions spares their candidates.
 
 use std::collections::BTreeMap;
 
@@ -22,6 +28,23 @@ pub struct HookPositions {
     pub oldest_ms: u64,
     /// Number of versions that a hook may be behind.
     pub max_versions_behind: u64,
+}
+
+/// Times up to which a pass collects in one region, milliseconds since the Unix epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RegionFloor {
+    /// The floor of the pass.
+    pub pass_ms: u64,
+    /// The floor of the region: that of the pass, or earlier while a hook has yet to receive a version
+    /// before it. Objects between the two are kept for the hook.
+    pub region_ms: u64,
+}
+
+impl RegionFloor {
+    /// Returns the floor of a region for which no hook waits.
+    pub fn of_pass(pass_ms: u64) -> Self {
+        Self { pass_ms, region_ms: pass_ms }
+    }
 }
 
 /// The part of one region's manifest that is kept: this checkpoint, and everything after it.
@@ -48,11 +71,24 @@ impl HookPositions {
         state: &ManifestState,
         checkpoints: impl Iterator<Item = ManifestVersion>,
     ) -> Option<RetainedManifest> {
-        let known = self.known.get(&state.dir.region_id)?;
-        let least =
-            *known.iter().filter(|version| self.is_within_limits(state, **version)).min()?;
+        let least = self.least(state)?;
         let base = checkpoints.filter(|version| *version <= least).max();
         Some(RetainedManifest { base: base.unwrap_or(ManifestVersion(0)) })
+    }
+
+    /// Returns the floor of a region in a pass with this floor: files are kept that a version
+    /// removed which a hook has yet to receive.
+    pub(super) fn floor(&self, state: &ManifestState, pass_ms: u64) -> RegionFloor {
+        let Some(least) = self.least(state) else { return RegionFloor::of_pass(pass_ms) };
+        let times = state.slots.range(least.next()..).map(|(_, slot)| slot.time_ms);
+        let region_ms = times.min().map_or(pass_ms, |since| since.min(pass_ms));
+        RegionFloor { pass_ms, region_ms }
+    }
+
+    /// Returns the least version that a hook within the limits has received.
+    fn least(&self, state: &ManifestState) -> Option<ManifestVersion> {
+        let known = self.known.get(&state.dir.region_id)?;
+        known.iter().filter(|version| self.is_within_limits(state, **version)).min().copied()
     }
 
     /// Returns `true` if a hook at this version is within the limits.
@@ -76,20 +112,28 @@ mod tests {
     use crate::manifest::samples::DIR;
     use crate::manifest::state::VersionSlot;
 
-    /// A state at version 20, with checkpoints at 4, 8, 12, 16; version n was written at n times
-    /// 10.
-    fn retained(known: &[u64], oldest_ms: u64, most: u64) -> Option<u64> {
-        let v = ManifestVersion;
+    /// A state at version 20; version n was written at n times 10.
+    fn state() -> ManifestState {
         let mut state = ManifestState::empty(DIR);
-        state.version = v(20);
+        state.version = ManifestVersion(20);
         for version in 3..=20 {
             let slot = VersionSlot { writer: WriterId(Uuid::from_u128(1)), time_ms: version * 10 };
-            state.slots.insert(v(version), slot);
+            state.slots.insert(ManifestVersion(version), slot);
         }
-        let known = BTreeMap::from([(DIR.region_id, known.iter().copied().map(v).collect())]);
-        let positions = HookPositions { known, oldest_ms, max_versions_behind: most };
-        positions
-            .retained(&state, [4, 8, 12, 16].into_iter().map(v))
+        state
+    }
+
+    fn positions(known: &[u64], oldest_ms: u64, most: u64) -> HookPositions {
+        let known = known.iter().copied().map(ManifestVersion).collect();
+        let known = BTreeMap::from([(DIR.region_id, known)]);
+        HookPositions { known, oldest_ms, max_versions_behind: most }
+    }
+
+    /// With checkpoints at 4, 8, 12, 16.
+    fn retained(known: &[u64], oldest_ms: u64, most: u64) -> Option<u64> {
+        let v = ManifestVersion;
+        positions(known, oldest_ms, most)
+            .retained(&state(), [4, 8, 12, 16].into_iter().map(v))
             .map(|retained| retained.base.get())
     }
 
@@ -111,6 +155,28 @@ mod tests {
         assert_eq!(retained(&[1], 0, 100), None);
         // A hook that has received everything is never too old.
         assert_eq!(retained(&[20], 1_000, 0), Some(16));
+    }
+
+    #[test]
+    fn floor_stays_at_first_version_that_hook_awaits() {
+        let floor = |known: &[u64], oldest, most| {
+            let floor = positions(known, oldest, most).floor(&state(), 175);
+            assert_eq!(floor.pass_ms, 175);
+            floor.region_ms
+        };
+        assert_eq!(floor(&[], 0, 100), 175);
+        assert_eq!(floor(&[20], 0, 100), 175, "the hook has received everything");
+        assert_eq!(floor(&[18], 0, 100), 175, "the next version is above the floor");
+        assert_eq!(floor(&[18, 11, 13], 0, 100), 120);
+        // Beyond a limit.
+        assert_eq!(floor(&[18, 11], 0, 8), 175);
+        assert_eq!(floor(&[13, 11], 121, 100), 140);
+        // Clocks of writers differ: the least time counts.
+        let mut late = state();
+        if let Some(slot) = late.slots.get_mut(&ManifestVersion(15)) {
+            slot.time_ms = 33;
+        }
+        assert_eq!(positions(&[11], 0, 100).floor(&late, 175).region_ms, 33);
     }
 
     #[test]

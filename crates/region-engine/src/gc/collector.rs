@@ -37,8 +37,8 @@ struct CollectionPass<'a> {
     request: &'a GcRequest,
     report: GcReport,
     candidates: Vec<GarbageCandidate>,
-    /// Regions whose manifests receive the floor.
-    floors: BTreeSet<RegionDir>,
+    /// Regions whose manifests receive a floor, with the floor.
+    floors: BTreeMap<RegionDir, u64>,
 }
 
 impl GarbageCollector {
@@ -75,7 +75,7 @@ impl GarbageCollector {
             request,
             report: GcReport::default(),
             candidates: Vec::new(),
-            floors: BTreeSet::new(),
+            floors: BTreeMap::new(),
         };
         pass.survey().await?;
         if pass.candidates.is_empty() {
@@ -143,7 +143,13 @@ impl CollectionPass<'_> {
         self.report.keep(KeepReason::Unknown, outside);
         for dir in regions {
             match self.collector.survey(dir, self.request.floor_ms).await {
-                Ok(survey) => self.add_survey(dir, survey),
+                Ok(survey) => {
+                    if survey.names_others && survey.floor_ms < self.request.floor_ms {
+                        // It may still reference objects of regions with lower ids.
+                        self.spare_all();
+                    }
+                    self.add_survey(dir, survey);
+                }
                 Err(detail) => {
                     self.record_unreadable(dir, detail);
                     self.spare_all();
@@ -154,7 +160,7 @@ impl CollectionPass<'_> {
     }
 
     /// Keeps the candidates so far: their regions have lower ids than a region that cannot be read,
-    /// and they must not use up the maximum of the pass.
+    /// or whose floor stays lower, and they must not use up the maximum of the pass.
     fn spare_all(&mut self) {
         let before = self.candidates.len();
         self.candidates.retain(|candidate| candidate.id.is_none());
@@ -170,7 +176,7 @@ impl CollectionPass<'_> {
         let taken = if is_requested { survey.candidates.len().min(room) } else { 0 };
         self.report.keep(KeepReason::Later, (survey.candidates.len() - taken) as u64);
         if survey.names_others || taken > 0 {
-            self.floors.insert(dir);
+            self.floors.insert(dir, survey.floor_ms);
         }
         self.candidates.extend(survey.candidates.into_iter().take(taken));
     }
@@ -187,8 +193,8 @@ impl CollectionPass<'_> {
     }
 
     async fn raise_floors(&mut self) {
-        for dir in std::mem::take(&mut self.floors) {
-            if let Err(error) = self.collector.raise_floor(dir, self.request.floor_ms).await {
+        for (dir, floor_ms) in std::mem::take(&mut self.floors) {
+            if let Err(error) = self.collector.raise_floor(dir, floor_ms).await {
                 self.record_unreadable(dir, error.to_string());
             }
         }
@@ -218,7 +224,9 @@ impl CollectionPass<'_> {
                         continue;
                     }
                 };
-                named::each(&state, self.request.floor_ms, |name, why| {
+                let positions = &self.collector.hook_positions;
+                let floor = positions.floor(&state, self.request.floor_ms);
+                named::each(&state, floor, |name, why| {
                     if candidates.contains(&name) {
                         named.entry(name).or_insert(why);
                     }
@@ -286,7 +294,7 @@ impl CollectionPass<'_> {
         if deleted.is_empty() {
             return;
         }
-        let hooks = RegionHooks::new(&self.collector.env.plugins, dir);
+        let hooks = RegionHooks::new(&self.collector.env, dir);
         for files in &removed {
             hooks.files_removed(files.clone()).await;
         }

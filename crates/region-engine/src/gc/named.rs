@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-use super::KeepReason;
+use super::{KeepReason, RegionFloor};
 use crate::layout::RegionDir;
 use crate::manifest::{ActionKind, ManifestState};
 
@@ -11,7 +11,11 @@ pub type ObjectName = (RegionDir, Uuid);
 
 /// Calls `name` for every object that the state references, with the reason for keeping it. A file
 /// may be referenced more than once.
-pub fn each(state: &ManifestState, floor_ms: u64, mut name: impl FnMut(ObjectName, KeepReason)) {
+pub fn each(
+    state: &ManifestState,
+    floor: RegionFloor,
+    mut name: impl FnMut(ObjectName, KeepReason),
+) {
     for file in state.files() {
         name((file.origin, file.file_id.0), KeepReason::Live);
         for index in &file.indexes {
@@ -34,12 +38,14 @@ pub fn each(state: &ManifestState, floor_ms: u64, mut name: impl FnMut(ObjectNam
         }
     }
     for (file, removed) in &state.removed {
-        if removed.at_ms < floor_ms {
+        if removed.at_ms < floor.region_ms {
             continue;
         }
-        name((removed.origin, file.file_id.0), KeepReason::Recent);
+        let is_recent = removed.at_ms >= floor.pass_ms;
+        let why = if is_recent { KeepReason::Recent } else { KeepReason::Awaited };
+        name((removed.origin, file.file_id.0), why);
         for (index, _) in &removed.indexes {
-            name((removed.origin, *index), KeepReason::Recent);
+            name((removed.origin, *index), why);
         }
     }
 }
@@ -47,7 +53,7 @@ pub fn each(state: &ManifestState, floor_ms: u64, mut name: impl FnMut(ObjectNam
 /// Returns `true` if the state references objects in other regions' directories.
 pub fn names_others(state: &ManifestState) -> bool {
     let mut others = false;
-    each(state, 0, |(dir, _), _| others |= dir != state.dir);
+    each(state, RegionFloor::of_pass(0), |(dir, _), _| others |= dir != state.dir);
     others
 }
 
@@ -81,7 +87,7 @@ mod tests {
         let area = AreaId(Uuid::from_u128(9));
         let actions = vec![Action::staged(area, ActionKind::Edit(edit))];
         state.areas.insert(area, StagingArea { logged: true, deadline_ms: 0, actions });
-        for (number, at_ms) in [(5, 99), (6, 100)] {
+        for (number, at_ms) in [(5, 89), (6, 100), (7, 90), (8, 99)] {
             let removed = RemovedFile {
                 origin: DIR,
                 at_ms,
@@ -91,7 +97,8 @@ mod tests {
             state.removed.insert(file(number).reference(), removed);
         }
         let mut named = BTreeMap::new();
-        each(&state, 100, |name, why| assert_eq!(named.insert(name, why), None));
+        let floor = RegionFloor { pass_ms: 100, region_ms: 90 };
+        each(&state, floor, |name, why| assert_eq!(named.insert(name, why), None));
         let expected = BTreeMap::from([
             ((DIR, live.file_id.0), KeepReason::Live),
             ((DIR, index(1).index_id), KeepReason::Live),
@@ -101,6 +108,10 @@ mod tests {
             ((DIR, index(4).index_id), KeepReason::Staged),
             ((DIR, file(6).file_id.0), KeepReason::Recent),
             ((DIR, index(6).index_id), KeepReason::Recent),
+            ((DIR, file(7).file_id.0), KeepReason::Awaited),
+            ((DIR, index(7).index_id), KeepReason::Awaited),
+            ((DIR, file(8).file_id.0), KeepReason::Awaited),
+            ((DIR, index(8).index_id), KeepReason::Awaited),
         ]);
         assert_eq!(named, expected);
         assert!(names_others(&state));

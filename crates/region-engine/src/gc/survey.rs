@@ -7,7 +7,7 @@ use object_store::path::Path;
 use tidewater_common::ids::ManifestVersion;
 use uuid::Uuid;
 
-use super::{Garbage, GarbageReason, HookPositions, KeepReason, named};
+use super::{Garbage, GarbageReason, HookPositions, KeepReason, RegionFloor, named};
 use crate::env::id_time_ms;
 use crate::hooks::RemovalReason;
 use crate::layout::{ManifestObject, RegionDir, RegionObject};
@@ -20,6 +20,8 @@ pub(super) struct RegionSurvey {
     pub(super) kept: BTreeMap<KeepReason, u64>,
     /// The region references objects of other regions.
     pub(super) names_others: bool,
+    /// The floor that the region's manifest receives.
+    pub(super) floor_ms: u64,
 }
 
 /// An object that is deleted unless another manifest references it.
@@ -40,8 +42,9 @@ pub(super) fn survey(
 ) -> RegionSurvey {
     let dir = state.dir;
     let mut own: HashMap<Uuid, KeepReason> = HashMap::new();
-    let mut survey = RegionSurvey::default();
-    named::each(state, floor_ms, |(origin, id), why| {
+    let floor = positions.floor(state, floor_ms);
+    let mut survey = RegionSurvey { floor_ms: floor.region_ms, ..RegionSurvey::default() };
+    named::each(state, floor, |(origin, id), why| {
         survey.names_others |= origin != dir;
         if origin == dir {
             own.entry(id).or_insert(why);
@@ -64,8 +67,8 @@ pub(super) fn survey(
                     Err((None, GarbageReason::Covered))
                 }
             }
-            RegionObject::Data(file) => classify_id(state, &own, &reasons, file.0, floor_ms),
-            RegionObject::Index(index) => classify_id(state, &own, &reasons, index, floor_ms),
+            RegionObject::Data(file) => classify_id(state, &own, &reasons, file.0, floor),
+            RegionObject::Index(index) => classify_id(state, &own, &reasons, index, floor),
             RegionObject::Other if object.location == dir.last_checkpoint() => {
                 Ok(KeepReason::Manifest)
             }
@@ -92,7 +95,7 @@ fn classify_id(
     own: &HashMap<Uuid, KeepReason>,
     reasons: &HashMap<Uuid, RemovalReason>,
     id: Uuid,
-    floor_ms: u64,
+    floor: RegionFloor,
 ) -> Result<KeepReason, (Option<Uuid>, GarbageReason)> {
     if let Some(why) = own.get(&id) {
         return Ok(*why);
@@ -101,8 +104,12 @@ fn classify_id(
     if id.get_version_num() != 7 || state.version.get() == 0 {
         return Ok(KeepReason::Unknown);
     }
-    if id_time_ms(id) >= floor_ms {
+    let time_ms = id_time_ms(id);
+    if time_ms >= floor.pass_ms {
         return Ok(KeepReason::Young);
+    }
+    if time_ms >= floor.region_ms {
+        return Ok(KeepReason::Awaited);
     }
     let otherwise = if state.is_removed() { RemovalReason::Drop } else { RemovalReason::Orphan };
     Err((Some(id), GarbageReason::File(reasons.get(&id).copied().unwrap_or(otherwise))))

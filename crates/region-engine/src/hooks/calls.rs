@@ -2,17 +2,18 @@
 
 use std::sync::Arc;
 
-use tidewater_common::ids::{OwnerEpoch, RegionId, TableId};
+use tidewater_common::ids::OwnerEpoch;
 
 use super::error::HookError;
-use super::hook::RegionHook;
+use super::event::{EventSource, HookEvent, RegionEvent};
+use super::file_statistics::FileStatisticsReader;
 use super::payload::{
-    FilesRemoved, GcPass, ManifestKind, RegionMetaActionList, RegionRole, RegionSnapshot,
-    SstFileInfo,
+    FilesRemoved, GcPass, ManifestKind, RegionMetaActionList, RegionRole, SstFileInfo,
 };
 use super::plugins::Plugins;
+use crate::env::RegionEnv;
 use crate::layout::RegionDir;
-use crate::manifest::Delta;
+use crate::manifest::{Delta, ManifestState};
 use crate::region::RegionSpec;
 
 /// Calls every hook that sees the region, one after another in order of name. Must not be called
@@ -20,28 +21,22 @@ use crate::region::RegionSpec;
 #[derive(Debug, Clone)]
 pub(crate) struct RegionHooks {
     plugins: Plugins,
-    region: RegionId,
-    table: TableId,
-}
-
-/// Events that hooks observe.
-#[derive(Debug)]
-pub(super) enum HookEvent {
-    SstFilesWritten { metadata: Arc<RegionSpec>, files: Arc<[SstFileInfo]> },
-    ManifestUpdated { actions: RegionMetaActionList, manifest: ManifestKind },
-    Opened { metadata: Arc<RegionSpec> },
-    Closed { metadata: Arc<RegionSpec> },
-    Dropped { metadata: Arc<RegionSpec> },
-    RoleChanged { old: RegionRole, new: RegionRole, epoch: OwnerEpoch },
-    FilesRemoved(FilesRemoved),
-    Gc(GcPass),
-    Bootstrap(RegionSnapshot),
+    dir: RegionDir,
+    statistics: Option<FileStatisticsReader>,
 }
 
 impl RegionHooks {
-    /// Creates the caller of the hooks that see this region.
-    pub(crate) fn new(plugins: &Plugins, dir: RegionDir) -> Self {
-        Self { plugins: plugins.clone(), region: dir.region_id, table: dir.table_id }
+    /// Creates the caller of the hooks of `env` that see this region.
+    pub(crate) fn new(env: &RegionEnv, dir: RegionDir) -> Self {
+        let statistics = FileStatisticsReader::new(env.storage.clone(), env.footers.clone());
+        let statistics = Some(statistics);
+        Self { plugins: env.plugins.clone(), dir, statistics }
+    }
+
+    /// Creates a caller of the hooks of a registry, whose events have no statistics of files.
+    #[cfg(test)]
+    pub(super) fn without_files(plugins: &Plugins, dir: RegionDir) -> Self {
+        Self { plugins: plugins.clone(), dir, statistics: None }
     }
 
     /// Notifies hooks that data files were written and are about to be committed. Waits for the
@@ -56,9 +51,19 @@ impl RegionHooks {
         }
     }
 
-    /// Notifies hooks that a logical change was committed. The write lock has been released.
-    pub(crate) async fn manifest_updated(&self, delta: Arc<Delta>, manifest: ManifestKind) {
-        let actions = RegionMetaActionList::new(delta);
+    /// Notifies hooks that a logical change was committed. The write lock has been released. `state`
+    /// contains the change.
+    pub(crate) async fn manifest_updated(
+        &self,
+        delta: Arc<Delta>,
+        manifest: ManifestKind,
+        state: &ManifestState,
+    ) {
+        if self.plugins.hooks_of(self.dir.table_id).is_empty() {
+            return;
+        }
+        let schema = state.table.as_ref().map(|table| Arc::new(table.schema.clone()));
+        let actions = RegionMetaActionList::new(delta, schema);
         self.notify(HookEvent::ManifestUpdated { actions, manifest }).await;
     }
 
@@ -99,52 +104,17 @@ impl RegionHooks {
     }
 
     async fn call_all(&self, event: HookEvent) -> Result<(), HookError> {
-        let event = Arc::new(event);
+        let table = self.dir.table_id;
+        let source = EventSource {
+            dir: self.dir,
+            table_name: self.plugins.table_name(table),
+            statistics: self.statistics.clone(),
+        };
+        let event = Arc::new(RegionEvent { source, event });
         let mut result = Ok(());
-        for hook in self.plugins.hooks_of(self.table) {
-            result = result.and(hook.call(self.region, event.clone()).await);
+        for hook in self.plugins.hooks_of(table) {
+            result = result.and(hook.call(event.clone()).await);
         }
         result
-    }
-}
-
-impl HookEvent {
-    /// Returns the name for operators and metrics.
-    pub(super) fn name(&self) -> &'static str {
-        match self {
-            Self::SstFilesWritten { .. } => "sst_files_written",
-            Self::ManifestUpdated { .. } => "manifest_updated",
-            Self::Opened { .. } => "region_opened",
-            Self::Closed { .. } => "region_closed",
-            Self::Dropped { .. } => "region_dropped",
-            Self::RoleChanged { .. } => "region_role_changed",
-            Self::FilesRemoved(_) => "files_removed",
-            Self::Gc(_) => "region_gc",
-            Self::Bootstrap(_) => "bootstrap",
-        }
-    }
-
-    pub(super) async fn deliver(
-        &self,
-        hook: &dyn RegionHook,
-        region: RegionId,
-    ) -> Result<(), HookError> {
-        match self {
-            Self::SstFilesWritten { metadata, files } => {
-                hook.on_sst_files_written(region, metadata, files).await
-            }
-            Self::ManifestUpdated { actions, manifest } => {
-                hook.on_manifest_updated(region, actions, actions.version(), *manifest).await
-            }
-            Self::Opened { metadata } => hook.on_region_opened(region, metadata).await,
-            Self::Closed { metadata } => hook.on_region_closed(region, metadata).await,
-            Self::Dropped { metadata } => hook.on_region_dropped(region, metadata).await,
-            Self::RoleChanged { old, new, epoch } => {
-                hook.on_region_role_changed(region, *old, *new, *epoch).await
-            }
-            Self::FilesRemoved(removed) => hook.on_files_removed(region, removed).await,
-            Self::Gc(pass) => hook.on_region_gc(region, pass).await,
-            Self::Bootstrap(snapshot) => hook.on_bootstrap(region, snapshot).await,
-        }
     }
 }

@@ -3,10 +3,8 @@
 
 use std::sync::Arc;
 
-use tidewater_common::ids::RegionId;
-
-use super::calls::HookEvent;
 use super::error::HookError;
+use super::event::{EventSource, HookEvent, RegionEvent};
 use super::payload::{RegionMetaActionList, RegionSnapshot};
 use super::shield::ShieldedHook;
 use crate::manifest::history::PastDelta;
@@ -28,22 +26,34 @@ impl DurableHook {
         self.hook.is_paused()
     }
 
-    /// Delivers a version of a region's manifest.
+    /// Delivers a version of the manifest of the region in `source`.
     ///
     /// # Errors
     /// The hook failed, panicked, or timed out: the call may have taken effect or not.
-    pub async fn manifest_updated(&self, past: &PastDelta) -> Result<(), HookError> {
-        let actions = RegionMetaActionList::new(past.delta.clone());
+    pub async fn manifest_updated(
+        &self,
+        source: &EventSource,
+        past: &PastDelta,
+    ) -> Result<(), HookError> {
+        let actions = RegionMetaActionList::new(past.delta.clone(), past.schema.clone());
         let event = HookEvent::ManifestUpdated { actions, manifest: past.manifest };
-        self.deliver(past.delta.region, event).await
+        self.deliver(source, event).await
     }
 
-    /// Delivers the snapshot from which the hook starts.
-    pub async fn bootstrap(&self, snapshot: RegionSnapshot) -> Result<(), HookError> {
-        self.deliver(snapshot.region(), HookEvent::Bootstrap(snapshot)).await
+    /// Delivers the snapshot of the region in `source` from which the hook starts.
+    ///
+    /// # Errors
+    /// As [`Self::manifest_updated`].
+    pub async fn bootstrap(
+        &self,
+        source: &EventSource,
+        snapshot: RegionSnapshot,
+    ) -> Result<(), HookError> {
+        self.deliver(source, HookEvent::Bootstrap(snapshot)).await
     }
 
-    async fn deliver(&self, region: RegionId, event: HookEvent) -> Result<(), HookError> {
-        self.hook.call_ignoring_suspension(region, Arc::new(event)).await
+    async fn deliver(&self, source: &EventSource, event: HookEvent) -> Result<(), HookError> {
+        let event = RegionEvent { source: source.clone(), event };
+        self.hook.call_ignoring_suspension(Arc::new(event)).await
     }
 }

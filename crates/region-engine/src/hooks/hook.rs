@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use tidewater_common::ids::{ManifestVersion, OwnerEpoch, RegionId};
 
 use super::error::HookError;
+use super::event::{HookEvent, RegionEvent};
 use super::payload::{
     FilesRemoved, GcPass, ManifestKind, RegionMetaActionList, RegionRole, RegionSnapshot,
     SstFileInfo,
@@ -40,6 +41,29 @@ pub trait RegionHook: Debug + Send + Sync + 'static {
     /// Returns the number of accepted calls that were dropped later: they count as failures.
     fn lost(&self) -> u64 {
         0
+    }
+
+    /// Called for every event. The default calls the method that is named after the event. A hook that
+    /// handles all events alike, or needs the region's table and incarnation, implements this method only.
+    async fn on_event(&self, event: &RegionEvent) -> Result<(), HookError> {
+        let region = event.region();
+        match &event.event {
+            HookEvent::SstFilesWritten { metadata, files } => {
+                self.on_sst_files_written(region, metadata, files).await
+            }
+            HookEvent::ManifestUpdated { actions, manifest } => {
+                self.on_manifest_updated(region, actions, actions.version(), *manifest).await
+            }
+            HookEvent::Opened { metadata } => self.on_region_opened(region, metadata).await,
+            HookEvent::Closed { metadata } => self.on_region_closed(region, metadata).await,
+            HookEvent::Dropped { metadata } => self.on_region_dropped(region, metadata).await,
+            HookEvent::RoleChanged { old, new, epoch } => {
+                self.on_region_role_changed(region, *old, *new, *epoch).await
+            }
+            HookEvent::FilesRemoved(removed) => self.on_files_removed(region, removed).await,
+            HookEvent::Gc(pass) => self.on_region_gc(region, pass).await,
+            HookEvent::Bootstrap(snapshot) => self.on_bootstrap(region, snapshot).await,
+        }
     }
 
     /// Called when a flush or a compaction has written its data files; no manifest references them

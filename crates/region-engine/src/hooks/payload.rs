@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use parquet::file::metadata::ParquetMetaData;
 use tidewater_common::ids::{FileId, ManifestVersion, RegionId};
+use tidewater_common::keys::KeyRange;
+use tidewater_common::schema::TableSchema;
 
 use crate::file_meta::{FileMeta, FileRef, IndexMeta, TimeRange};
 use crate::manifest::{Action, ActionKind, Author, Delta, ManifestState, Truncate};
@@ -54,6 +56,7 @@ pub enum ManifestKind {
 #[derive(Debug, Clone)]
 pub struct RegionMetaActionList {
     delta: Arc<Delta>,
+    schema: Option<Arc<TableSchema>>,
 }
 
 /// The content of a region at one version: the start of a durable hook whose next delta was
@@ -108,8 +111,15 @@ pub struct GcPass {
 }
 
 impl RegionMetaActionList {
-    pub(crate) fn new(delta: Arc<Delta>) -> Self {
-        Self { delta }
+    /// `schema`: that of the region after the delta.
+    pub(crate) fn new(delta: Arc<Delta>, schema: Option<Arc<TableSchema>>) -> Self {
+        Self { delta, schema }
+    }
+
+    /// Returns the schema of the table after the change, as the region's manifest has it; `None` before the
+    /// first version with a schema.
+    pub fn schema(&self) -> Option<&TableSchema> {
+        self.schema.as_deref()
     }
 
     /// Returns the actions, in order.
@@ -162,6 +172,16 @@ impl RegionSnapshot {
     /// Returns the region.
     pub fn region(&self) -> RegionId {
         self.state.dir.region_id
+    }
+
+    /// Returns the schema of the table; `None` before the first version with a schema.
+    pub fn schema(&self) -> Option<&TableSchema> {
+        self.state.table.as_ref().map(|table| &table.schema)
+    }
+
+    /// Returns the row keys that belong to the region; `None` before the first version with a range.
+    pub fn range(&self) -> Option<&KeyRange> {
+        self.state.range.as_ref()
     }
 
     /// Returns the version; the next delivery is the version after it.

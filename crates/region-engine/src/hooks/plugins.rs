@@ -1,6 +1,7 @@
 //! The registry of hooks. Shared by all regions of a process; insertions and removals take effect
 //! with the next event, also for open regions.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use parking_lot::RwLock;
@@ -8,27 +9,9 @@ use tidewater_common::ids::TableId;
 
 use super::durable::DurableHook;
 use super::error::HookSetupError;
-use super::hook::RegionHookRef;
+use super::registration::HookRegistration;
 use super::shield::{HookStatus, ShieldedHook};
 use super::suspension::HookLimits;
-
-/// A hook with its name and scope.
-#[derive(Debug, Clone)]
-pub struct HookRegistration {
-    /// Unique within the registry.
-    pub name: String,
-    /// The kind that created it; `None` for hooks of the program itself.
-    pub kind: Option<String>,
-    /// The only table that it sees; `None`: all.
-    pub table: Option<TableId>,
-    /// Initially paused.
-    pub paused: bool,
-    /// Called by readers of the manifest, through [`Plugins::durable`], and not when an event
-    /// occurs.
-    pub durable: bool,
-    /// The hook.
-    pub hook: RegionHookRef,
-}
 
 /// Registry of hooks. Clones are handles to the same registry.
 #[derive(Debug, Clone, Default)]
@@ -41,23 +24,17 @@ struct Inner {
     limits: HookLimits,
     /// In order of name.
     hooks: RwLock<Vec<Arc<ShieldedHook>>>,
-}
-
-impl From<RegionHookRef> for HookRegistration {
-    /// Registers under the hook's own name, for all tables.
-    fn from(hook: RegionHookRef) -> Self {
-        let name = hook.name().to_owned();
-        Self { name, kind: None, table: None, paused: false, durable: false, hook }
-    }
+    /// Names of the catalog's tables, for events.
+    table_names: RwLock<BTreeMap<TableId, Arc<str>>>,
 }
 
 impl Plugins {
     /// Creates an empty registry with these limits.
     pub fn new(limits: HookLimits) -> Self {
-        Self { inner: Arc::new(Inner { limits, hooks: RwLock::default() }) }
+        Self { inner: Arc::new(Inner { limits, ..Inner::default() }) }
     }
 
-    /// Adds a hook: a [`RegionHookRef`], or a [`HookRegistration`] for more options.
+    /// Adds a hook: a [`RegionHookRef`](super::RegionHookRef), or a [`HookRegistration`] for more options.
     ///
     /// # Errors
     /// [`HookSetupError::NameTaken`].
@@ -104,6 +81,25 @@ impl Plugins {
         let found =
             hooks.iter().find(|hook| hook.registration.durable && hook.registration.name == name);
         found.cloned().map(DurableHook::new)
+    }
+
+    /// Sets the name of a table for later events; `None` removes it.
+    pub fn set_table_name(&self, table: TableId, name: Option<&str>) {
+        let mut names = self.inner.table_names.write();
+        match name {
+            Some(name) => drop(names.insert(table, name.into())),
+            None => drop(names.remove(&table)),
+        }
+    }
+
+    /// Removes the names of all tables but these.
+    pub fn retain_table_names(&self, tables: &BTreeSet<TableId>) {
+        self.inner.table_names.write().retain(|table, _| tables.contains(table));
+    }
+
+    /// Returns the name of a table.
+    pub fn table_name(&self, table: TableId) -> Option<Arc<str>> {
+        self.inner.table_names.read().get(&table).cloned()
     }
 
     /// Returns the hooks that are called for this table's events as they occur, in order of name.

@@ -9,7 +9,8 @@ use tokio::time::Instant;
 
 use super::error::HookSetupError;
 use super::kinds::{HookHome, HookKinds, HookSpec};
-use super::plugins::{HookRegistration, Plugins};
+use super::plugins::Plugins;
+use super::registration::HookRegistration;
 use super::shield::{HookStatus, ShieldedHook};
 use super::suspension::HookLimits;
 

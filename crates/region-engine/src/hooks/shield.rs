@@ -7,9 +7,9 @@ use parking_lot::Mutex;
 use tidewater_common::ids::{RegionId, TableId};
 use tokio::time::{Instant, timeout};
 
-use super::calls::HookEvent;
 use super::error::HookError;
-use super::plugins::HookRegistration;
+use super::event::RegionEvent;
+use super::registration::HookRegistration;
 use super::suspension::{CallAdmission, CallOutcome, HealthChange, HookHealth, HookLimits};
 use crate::meters;
 
@@ -81,21 +81,17 @@ impl ShieldedHook {
 
     /// Calls the hook, unless it is paused or suspended. Only a few events return the error to
     /// their sender; it has been counted and logged.
-    pub(super) async fn call(
-        self: &Arc<Self>,
-        region: RegionId,
-        event: Arc<HookEvent>,
-    ) -> Result<(), HookError> {
+    pub(super) async fn call(self: &Arc<Self>, event: Arc<RegionEvent>) -> Result<(), HookError> {
         let admission = if self.is_paused() {
             CallAdmission::Skip
         } else {
-            self.health.lock().admit(event.name(), Instant::now(), &self.limits)
+            self.health.lock().admit(event.event.name(), Instant::now(), &self.limits)
         };
         match admission {
-            CallAdmission::Call => self.call_and_record(region, event).await,
+            CallAdmission::Call => self.call_and_record(event).await,
             CallAdmission::Probe => {
                 let hook = Arc::clone(self);
-                tokio::spawn(async move { hook.call_and_record(region, event).await });
+                tokio::spawn(async move { hook.call_and_record(event).await });
                 Ok(())
             }
             CallAdmission::Skip => {
@@ -115,11 +111,10 @@ impl ShieldedHook {
     /// failed.
     pub(super) async fn call_ignoring_suspension(
         &self,
-        region: RegionId,
-        event: Arc<HookEvent>,
+        event: Arc<RegionEvent>,
     ) -> Result<(), HookError> {
-        let name = event.name();
-        let (_, result) = self.call_with_limit(region, event).await;
+        let (region, name) = (event.region(), event.event.name());
+        let (_, result) = self.call_with_limit(event).await;
         self.record_result(region, name, &result);
         result
     }
@@ -129,16 +124,14 @@ impl ShieldedHook {
     /// cancelled.
     async fn call_with_limit(
         &self,
-        region: RegionId,
-        event: Arc<HookEvent>,
+        event: Arc<RegionEvent>,
     ) -> (CallOutcome, Result<(), HookError>) {
         let limit = self.limits.time_limit;
         let timed_out = || {
             (CallOutcome::TimedOut, Err(HookError::new(format_args!("no answer within {limit:?}"))))
         };
         let hook = Arc::clone(&self.registration.hook);
-        let mut task =
-            tokio::spawn(async move { timeout(limit, event.deliver(hook.as_ref(), region)).await });
+        let mut task = tokio::spawn(async move { timeout(limit, hook.on_event(&event)).await });
         match timeout(limit, &mut task).await {
             Ok(Ok(Ok(Ok(())))) => (CallOutcome::Succeeded, Ok(())),
             Ok(Ok(Ok(Err(error)))) => (CallOutcome::Failed, Err(error)),
@@ -170,13 +163,9 @@ impl ShieldedHook {
     }
 
     /// Calls the hook and records the outcome in its health.
-    async fn call_and_record(
-        &self,
-        region: RegionId,
-        event: Arc<HookEvent>,
-    ) -> Result<(), HookError> {
-        let name = event.name();
-        let (outcome, result) = self.call_with_limit(region, event).await;
+    async fn call_and_record(&self, event: Arc<RegionEvent>) -> Result<(), HookError> {
+        let (region, name) = (event.region(), event.event.name());
+        let (outcome, result) = self.call_with_limit(event).await;
         self.record_result(region, name, &result);
         let hook = &self.registration.name;
         let change = self.health.lock().record(name, outcome, Instant::now(), &self.limits);

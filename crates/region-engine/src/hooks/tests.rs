@@ -36,7 +36,7 @@ async fn hooks_have_unique_names_and_are_called_in_order() {
     }
     let taken = plugins.insert(Recorder::with_log("b", &log)).unwrap_err();
     assert_eq!(taken, HookSetupError::NameTaken { name: "b".to_owned() });
-    let hooks = RegionHooks::new(&plugins, DIR);
+    let hooks = RegionHooks::without_files(&plugins, DIR);
     hooks.files_removed(removed()).await;
     assert_eq!(*log.lock(), ["a", "b", "c"]);
     assert!(plugins.remove("b"));
@@ -51,16 +51,17 @@ async fn hook_of_one_table_sees_no_other() {
     let recorder = Recorder::new("one");
     let hook: RegionHookRef = recorder.clone();
     plugins.insert(HookRegistration { table: Some(DIR.table_id), ..hook.into() }).unwrap();
-    RegionHooks::new(&plugins, RegionDir { table_id: TableId(99), ..DIR })
+    RegionHooks::without_files(&plugins, RegionDir { table_id: TableId(99), ..DIR })
         .files_removed(removed())
         .await;
     assert!(recorder.take().is_empty());
-    RegionHooks::new(&plugins, DIR).files_removed(removed()).await;
+    RegionHooks::without_files(&plugins, DIR).files_removed(removed()).await;
     assert_eq!(recorder.take(), [HookCall::FilesRemoved(removed())]);
 }
 
 #[tokio::test]
 async fn durable_hook_gets_no_live_events_and_no_suspension() {
+    use crate::manifest::ManifestState;
     use crate::manifest::history::PastDelta;
     use crate::manifest::samples::{delta, flush};
     let plugins = Plugins::new(limits());
@@ -69,20 +70,22 @@ async fn durable_hook_gets_no_live_events_and_no_suspension() {
     plugins.insert(HookRegistration { durable: true, ..hook.into() }).unwrap();
     let bad: RegionHookRef = Arc::new(FaultyHook("two", HookFault::Fails));
     plugins.insert(HookRegistration { durable: true, ..bad.into() }).unwrap();
-    let hooks = RegionHooks::new(&plugins, DIR);
+    let hooks = RegionHooks::without_files(&plugins, DIR);
     let committed = Arc::new(delta(7, flush(1, 7)));
-    hooks.manifest_updated(committed.clone(), ManifestKind::Live).await;
+    let state = ManifestState::empty(DIR);
+    hooks.manifest_updated(committed.clone(), ManifestKind::Live, &state).await;
     hooks.files_removed(removed()).await;
     assert!(recorder.take().is_empty());
-    let past = PastDelta { delta: committed.clone(), manifest: ManifestKind::Live };
-    plugins.durable("one").unwrap().manifest_updated(&past).await.unwrap();
+    let past = PastDelta { delta: committed.clone(), manifest: ManifestKind::Live, schema: None };
+    let source = EventSource::new(DIR);
+    plugins.durable("one").unwrap().manifest_updated(&source, &past).await.unwrap();
     let actions = committed.actions.clone();
     let version = committed.version;
     let manifest = ManifestKind::Live;
     assert_eq!(recorder.take(), [HookCall::Updated { version, manifest, actions }]);
     let failing = plugins.durable("two").unwrap();
     for _ in 0..5 {
-        failing.manifest_updated(&past).await.unwrap_err();
+        failing.manifest_updated(&source, &past).await.unwrap_err();
     }
     let shown = status(&plugins, "two");
     assert_eq!((shown.state, shown.failures, shown.skipped), (HookState::Active, 5, 0));
@@ -98,7 +101,7 @@ async fn paused_hook_is_skipped_until_resumed() {
     let plugins = Plugins::default();
     let recorder = Recorder::new("one");
     plugins.insert(recorder.clone() as RegionHookRef).unwrap();
-    let hooks = RegionHooks::new(&plugins, DIR);
+    let hooks = RegionHooks::without_files(&plugins, DIR);
     assert!(plugins.set_paused("one", true));
     hooks.files_removed(removed()).await;
     assert!(recorder.take().is_empty());
@@ -119,7 +122,7 @@ async fn faulty_hook_is_counted_suspended_and_probed() {
         let recorder = Recorder::new("good");
         plugins.insert(Arc::new(FaultyHook("bad", fault)) as RegionHookRef).unwrap();
         plugins.insert(recorder.clone() as RegionHookRef).unwrap();
-        let hooks = RegionHooks::new(&plugins, DIR);
+        let hooks = RegionHooks::without_files(&plugins, DIR);
         for number in 0..10 {
             let error = hooks.region_gc(GcPass::default()).await;
             assert_eq!(error.is_err(), number < suspended_after, "{fault:?} {number}");
@@ -171,7 +174,7 @@ async fn hook_that_hangs_on_one_event_is_suspended() {
     let recorder = Recorder::new("good");
     plugins.insert(Arc::new(HangsOnFiles) as RegionHookRef).unwrap();
     plugins.insert(recorder.clone() as RegionHookRef).unwrap();
-    let hooks = RegionHooks::new(&plugins, DIR);
+    let hooks = RegionHooks::without_files(&plugins, DIR);
     let start = tokio::time::Instant::now();
     for _ in 0..10 {
         hooks.files_removed(removed()).await;
@@ -200,7 +203,8 @@ async fn hook_that_blocks_its_thread_delays_callers_within_limit() {
     let plugins = Plugins::new(HookLimits { time_limit, ..limits() });
     let (release, blocked) = mpsc::channel();
     plugins.insert(Arc::new(Blocks(Mutex::new(blocked))) as RegionHookRef).unwrap();
-    let error = RegionHooks::new(&plugins, DIR).region_gc(GcPass::default()).await.unwrap_err();
+    let error =
+        RegionHooks::without_files(&plugins, DIR).region_gc(GcPass::default()).await.unwrap_err();
     assert_eq!(error.to_string(), "no answer within 50ms");
     drop(release);
     let shown = plugins.status().remove(0);

@@ -9,7 +9,7 @@ use super::{PointIndex, kind};
 use crate::cache::lru::Lru;
 use crate::file_meta::{FileMeta, IndexMeta};
 use crate::meters;
-use crate::storage::Storage;
+use crate::storage::{Storage, StorageError};
 
 /// Bytes of an entry in addition to the index.
 const OVERHEAD: usize = 200;
@@ -40,7 +40,7 @@ impl IndexCache {
             return None;
         }
         let path = file.origin.index(index.index_id, &index.kind);
-        let read = match storage.get(&path).await {
+        let read = match storage.get_within(&path, index.size).await {
             Ok(bytes) if crc32c::crc32c(&bytes) != index.checksum => {
                 Err("its checksum does not match".to_owned())
             }
@@ -49,6 +49,7 @@ impl IndexCache {
                 None => Err("this release does not know its kind".to_owned()),
             },
             Err(error) if error.is_not_found() => Err("it is missing".to_owned()),
+            Err(StorageError::TooLarge { .. }) => Err("it is too large".to_owned()),
             // The next attempt may succeed.
             Err(error) => {
                 tracing::debug!(object = %storage.name(&path), %error, "failed to read an index");

@@ -39,13 +39,14 @@ pub(crate) struct PendingManifestHook {
     /// Region, actions and version. Those before the last are older deltas whose outcome was
     /// unknown until now.
     deltas: Vec<Arc<Delta>>,
-    version: ManifestVersion,
+    /// The state after all of them.
+    state: Arc<ManifestState>,
 }
 
 impl ManifestContext {
     /// Creates a handle to an unread manifest; no I/O.
     pub fn new(env: RegionEnv, dir: RegionDir) -> Self {
-        let hooks = RegionHooks::new(&env.plugins, dir);
+        let hooks = RegionHooks::new(&env, dir);
         let manager = RegionManifestManager::new(env, dir);
         let state = RwLock::new(Arc::clone(manager.state()));
         Self { manager: Mutex::new(manager), state, hooks }
@@ -149,8 +150,8 @@ impl ManifestContext {
     ) -> PendingManifestHook {
         let mut deltas = guard.manager.take_late();
         deltas.extend(delta);
-        let version = guard.manager.state().version;
-        PendingManifestHook { hooks: self.hooks.clone(), deltas, version }
+        let state = Arc::clone(guard.manager.state());
+        PendingManifestHook { hooks: self.hooks.clone(), deltas, state }
     }
 
     fn publish(&self, guard: &ManifestGuard<'_>) {
@@ -181,10 +182,10 @@ impl PendingManifestHook {
     pub(crate) async fn fire(self) -> ManifestVersion {
         for delta in self.deltas {
             if let Some(manifest) = announced_as(&delta) {
-                self.hooks.manifest_updated(delta, manifest).await;
+                self.hooks.manifest_updated(delta, manifest, &self.state).await;
             }
         }
-        self.version
+        self.state.version
     }
 }
 

@@ -11,6 +11,7 @@
 use std::sync::Arc;
 
 use tidewater_common::ids::ManifestVersion;
+use tidewater_common::schema::TableSchema;
 
 use super::announce::delivered_as;
 use super::listing::HistoryPlan;
@@ -41,6 +42,8 @@ pub struct PastDelta {
     pub delta: Arc<Delta>,
     /// The kind under which hooks receive it.
     pub manifest: ManifestKind,
+    /// The table's schema after it; `None` before the first version with a schema.
+    pub schema: Option<Arc<TableSchema>>,
 }
 
 /// Result of one read attempt.
@@ -155,19 +158,29 @@ async fn valid_deltas(
 fn replayed(state: &mut ManifestState, deltas: Vec<Delta>, after: ManifestVersion) -> History {
     let mut past = Vec::new();
     let mut ended = state.is_removed();
+    let mut schema = None;
     for delta in deltas {
         let outcome = replay::apply(state, &delta);
+        update_schema(&mut schema, state);
         if delta.version <= after {
             ended = state.is_removed();
         } else {
             let manifest = delivered_as(&delta, &outcome);
-            past.push(PastDelta { delta: Arc::new(delta), manifest });
+            past.push(PastDelta { delta: Arc::new(delta), manifest, schema: schema.clone() });
         }
     }
     match (ended, past.is_empty()) {
         (true, _) => History::Ended,
         (false, true) => History::Current,
         (false, false) => History::Deltas(past),
+    }
+}
+
+/// Copies the schema of a state if it differs.
+fn update_schema(schema: &mut Option<Arc<TableSchema>>, state: &ManifestState) {
+    let current = state.table.as_ref().map(|table| &table.schema);
+    if schema.as_deref() != current {
+        *schema = current.cloned().map(Arc::new);
     }
 }
 

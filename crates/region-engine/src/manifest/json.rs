@@ -67,14 +67,9 @@ pub fn state_json(state: &ManifestState) -> Value {
 }
 
 fn delta_json(delta: &Delta, outcome: &ReplayOutcome) -> Value {
-    let author = match delta.author {
-        Author::Owner(epoch) => json!({ "owner": epoch.to_string() }),
-        Author::Job(job) => json!({ "job": job }),
-        Author::System => json!("system"),
-    };
     json!({
         "version": delta.version,
-        "author": author,
+        "author": author_json(delta.author),
         "writer_id": delta.writer,
         "time_ms": delta.time_ms,
         "cause_sequence": delta.cause,
@@ -86,6 +81,15 @@ fn delta_json(delta: &Delta, outcome: &ReplayOutcome) -> Value {
         },
         "actions": delta.actions.iter().map(action_json).collect::<Vec<_>>(),
     })
+}
+
+/// Returns the author of a delta, as `region manifest` shows it.
+pub fn author_json(author: Author) -> Value {
+    match author {
+        Author::Owner(epoch) => json!({ "owner": epoch.to_string() }),
+        Author::Job(job) => json!({ "job": job }),
+        Author::System => json!("system"),
+    }
 }
 
 /// Returns one action, as `region manifest` shows it.
@@ -210,7 +214,8 @@ fn area_json(id: &str, area: &StagingArea) -> Value {
     })
 }
 
-fn schema_json(schema: &TableSchema) -> Value {
+/// Returns a schema, as `region manifest` shows it.
+pub fn schema_json(schema: &TableSchema) -> Value {
     let columns: Vec<Value> = schema
         .columns()
         .iter()
@@ -247,7 +252,8 @@ fn options_json(options: &TableOptions) -> Value {
     })
 }
 
-fn range_json(range: &KeyRange) -> Value {
+/// Returns a range of row keys, as `region manifest` shows it.
+pub fn range_json(range: &KeyRange) -> Value {
     json!({ "start": hex(&range.start), "end": range.end.as_deref().map(hex) })
 }
 

@@ -6,7 +6,7 @@ mod settle;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tidewater_common::ids::ManifestVersion;
+use tidewater_common::ids::{ManifestVersion, RegionId};
 
 use self::settle::CommitOutcome;
 use super::reader::ManifestReader;
@@ -14,6 +14,7 @@ use super::{Author, Change, Delta, ManifestState, Void, codec, replay};
 use crate::env::RegionEnv;
 use crate::error::EngineError;
 use crate::layout::RegionDir;
+use crate::storage::MAX_OBJECT_BYTES;
 
 /// One region's manifest as read so far, and the commit loop on it.
 ///
@@ -114,6 +115,7 @@ impl RegionManifestManager {
                 continue;
             }
             let bytes = codec::encode_delta(&delta);
+            check_size(self.reader.dir.region_id, bytes.len())?;
             self.pending = Some(PendingDelta { delta: Arc::new(delta), bytes });
             if let Some(delta) = self.resolve_pending().await? {
                 // If this future is dropped while the checkpoint is written, the delta never
@@ -228,6 +230,16 @@ impl RegionManifestManager {
             (reason, _) => EngineError::Refused { region, reason },
         }
     }
+}
+
+/// Checks that a delta can be read after it is committed.
+fn check_size(region: RegionId, bytes: usize) -> Result<(), EngineError> {
+    if bytes as u64 <= MAX_OBJECT_BYTES {
+        return Ok(());
+    }
+    let detail =
+        format!("region {region}: a manifest delta of {bytes} bytes is above {MAX_OBJECT_BYTES}");
+    Err(EngineError::Internal { detail })
 }
 
 #[cfg(test)]

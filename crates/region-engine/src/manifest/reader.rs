@@ -15,7 +15,10 @@ use super::replay::{self, ReplayOutcome};
 use super::{Delta, ManifestOptions, ManifestState};
 use crate::error::EngineError;
 use crate::layout::RegionDir;
-use crate::storage::Storage;
+use crate::storage::{Storage, StorageError};
+
+/// Maximum bytes of the hint: a version as text.
+const MAX_HINT_BYTES: u64 = 64;
 
 /// Reads one region's manifest.
 #[derive(Debug, Clone)]
@@ -137,7 +140,11 @@ impl ManifestReader {
 
     /// Reads the hint to the last checkpoint. An unreadable hint counts as none.
     async fn hint(&self) -> Result<Option<ManifestVersion>, EngineError> {
-        let bytes = self.storage.get_opt(&self.dir.last_checkpoint()).await?;
+        let read = self.storage.get_opt_within(&self.dir.last_checkpoint(), MAX_HINT_BYTES).await;
+        let bytes = match read {
+            Err(StorageError::TooLarge { .. }) => None,
+            read => read?,
+        };
         let text = bytes.as_deref().and_then(|bytes| std::str::from_utf8(bytes).ok());
         Ok(text.and_then(|text| text.trim().parse().ok()).map(ManifestVersion))
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, UInt8Array, UInt64Array};
 use arrow::compute::{concat, interleave};
 
-use super::merge::Chunk;
+use super::merge::chunk::Chunk;
 use crate::EngineError;
 use crate::row_versions::{Numbers, Ops, RowVersions, Stamps};
 

@@ -16,7 +16,7 @@
 //! A batch is limited in rows and in bytes. Bytes are estimated by the average row of each chunk.
 //! Chunks are small (see `run_source`), so the error of a batch is small too.
 
-mod chunk;
+pub(crate) mod chunk;
 mod tree;
 
 use std::ops::Range;

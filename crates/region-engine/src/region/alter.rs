@@ -5,8 +5,7 @@ use std::sync::Arc;
 
 use tidewater_common::schema::{TableOptions, TableSchema};
 
-use super::obligation::{Cause, Obligation, PendingObligation};
-use super::publication::{Publication, PublicationContent};
+use super::obligation::{Cause, Obligation, PendingObligation, Publication, PublicationContent};
 use super::{Contents, Phase, Region};
 use crate::EngineError;
 use crate::manifest::AreaId;

@@ -6,17 +6,16 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use tidewater_common::ids::{Epoch, JobId, ManifestVersion, Sequence};
-use tokio::sync::SemaphorePermit;
+use tidewater_common::ids::{Epoch, JobId, Sequence};
 use uuid::Uuid;
 
-use super::planned::PlannedCompaction;
+use super::planned::{CompactionReport, PlannedCompaction};
 use super::{Contents, Region};
 use crate::EngineError;
 use crate::compaction::plan::resolve;
 use crate::compaction::select::{CompactionSelection, SelectionContext, select};
 use crate::compaction::{
-    Attempt, CompactionPlan, CompactionReason, OutputOptions, ProgressSnapshot, Scope,
+    Attempt, CompactionPasses, CompactionPlan, CompactionReason, LocalSlot, OutputOptions, Scope,
 };
 use crate::file_meta::{FileMeta, FileRef};
 use crate::manifest::ManifestState;
@@ -24,25 +23,6 @@ use crate::manifest::ManifestState;
 /// Delay in milliseconds after which a row that has expired for reads also expires for compactions: a
 /// node whose clock is behind must not see an older version of an expired row.
 const MAX_CLOCK_SKEW_MS: u64 = 600_000;
-
-/// Result of a compaction.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CompactionReport {
-    /// Id of the job.
-    pub job_id: JobId,
-    /// Reason for choosing the input files.
-    pub why: CompactionReason,
-    /// A manifest version that contains the output files.
-    pub manifest_version: ManifestVersion,
-    /// Number of input files.
-    pub files_in: usize,
-    /// Size of the input files in bytes.
-    pub bytes_in: u64,
-    /// Number of output files.
-    pub files_out: usize,
-    /// Rows and bytes read and written.
-    pub done: ProgressSnapshot,
-}
 
 /// A compaction that the picker would choose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,7 +62,8 @@ impl Region {
         }
         let state = self.manifest.state();
         let exclusions = Exclusions::of(&self.contents.lock());
-        self.selections(&state, Scope::Due, state.since, &exclusions)
+        let memory_bytes = self.env.compactions.memory_bytes();
+        self.selections(&state, Scope::Due, state.since, &exclusions, memory_bytes)
             .iter()
             .map(|selection| CompactionDue {
                 why: selection.why,
@@ -92,17 +73,18 @@ impl Region {
             .collect()
     }
 
-    /// Compacts the files that `scope` selects: waits for a permit, reads the manifest to its tail,
-    /// chooses files, rewrites them, commits, installs the new version. Returns `None` if there is
-    /// nothing to compact. Only the owner chooses files, but the commit is valid even if the owner
-    /// changes before it. `since`: of the versions at or below this epoch, only the newest of each key
-    /// is kept.
+    /// Compacts the files that `scope` selects: waits for a slot, reads the manifest to its tail,
+    /// chooses files, rewrites them, commits, installs the new version; in several passes if all files are
+    /// too many for one job. Returns `None` if there is nothing to compact. Only the owner chooses files,
+    /// but the commit is valid even if the owner changes before it. `since`: of the versions at or below
+    /// this epoch, only the newest of each key is kept.
     ///
     /// # Errors
     /// [`EngineError::NotOwner`], [`EngineError::Removed`], [`EngineError::Cancelled`],
+    /// [`EngineError::NotAdmitted`] if the job needs more memory or disk than this process has,
     /// [`EngineError::Refused`] if the files were compacted, truncated or dropped concurrently, and
-    /// errors of the store and of a commit. The region is unchanged after any of them, except after
-    /// [`EngineError::Unknown`]: the next call resolves the outcome.
+    /// errors of the store and of a commit. Completed passes remain. Otherwise the region is unchanged
+    /// after any of them, except after [`EngineError::Unknown`]: the next call resolves the outcome.
     pub async fn compact(
         self: &Arc<Self>,
         scope: Scope,
@@ -111,14 +93,19 @@ impl Region {
     ) -> Result<Option<CompactionReport>, EngineError> {
         self.contents.lock().phase.check_owner(self.id())?;
         // Acquired before files are chosen: other compactions change the choice while this one waits.
-        let _permit = self.compaction_permit(attempt).await?;
-        match self.plan_compaction(scope, since).await? {
-            Some(planned) => planned.run(attempt).await.map(Some),
-            None => Ok(None),
+        let slot = self.compaction_slot(attempt).await?;
+        let mut passes = CompactionPasses::new(scope);
+        while let Some(planned) = self.plan_compaction(passes.scope(), since).await? {
+            if !passes.record(planned.run(&slot, attempt).await?) {
+                break;
+            }
+            attempt.progress.finish_pass();
         }
+        Ok(passes.total())
     }
 
-    /// Reads the manifest to its tail and plans a compaction of the files that `scope` selects, if any.
+    /// Reads the manifest to its tail and plans a compaction of the files that `scope` selects, if any,
+    /// for this process.
     ///
     /// # Errors
     /// [`EngineError::NotOwner`], [`EngineError::Removed`], and errors of reading the manifest.
@@ -127,17 +114,42 @@ impl Region {
         scope: Scope,
         since: Epoch,
     ) -> Result<Option<PlannedCompaction>, EngineError> {
+        let memory_bytes = self.env.compactions.memory_bytes();
+        self.plan_compaction_within(scope, since, memory_bytes).await
+    }
+
+    /// As [`plan_compaction`](Self::plan_compaction), for a node that has `memory_bytes` for a job.
+    ///
+    /// # Errors
+    /// Those of [`plan_compaction`](Self::plan_compaction).
+    pub async fn plan_compaction_within(
+        self: &Arc<Self>,
+        scope: Scope,
+        since: Epoch,
+        memory_bytes: u64,
+    ) -> Result<Option<PlannedCompaction>, EngineError> {
         self.contents.lock().phase.check_owner(self.id())?;
         self.manifest.refresh().await?;
         self.install_version();
-        self.claim(scope, since)
+        self.claim_within(scope, since, memory_bytes)
     }
 
-    /// Chooses files and reserves them against other jobs of this replica.
+    /// As [`claim_within`](Self::claim_within), for this process.
+    #[cfg(test)]
     pub(super) fn claim(
         self: &Arc<Self>,
         scope: Scope,
         since: Epoch,
+    ) -> Result<Option<PlannedCompaction>, EngineError> {
+        self.claim_within(scope, since, self.env.compactions.memory_bytes())
+    }
+
+    /// Chooses files and reserves them against other jobs of this replica.
+    fn claim_within(
+        self: &Arc<Self>,
+        scope: Scope,
+        since: Epoch,
+        memory_bytes: u64,
     ) -> Result<Option<PlannedCompaction>, EngineError> {
         self.env.check_clock(self.id())?;
         let mut contents = self.contents.lock();
@@ -147,7 +159,7 @@ impl Region {
         let state = self.manifest.state();
         let since = since.max(state.since);
         let exclusions = Exclusions::of(&contents);
-        let selections = self.selections(&state, scope, since, &exclusions);
+        let selections = self.selections(&state, scope, since, &exclusions, memory_bytes);
         let Some(selection) = selections.into_iter().next() else {
             return Ok(None);
         };
@@ -164,18 +176,17 @@ impl Region {
             job,
             earlier_ids: Vec::new(),
             version: state.version,
+            remainder: selection.remainder,
         }))
     }
 
-    async fn compaction_permit(
-        &self,
-        attempt: &Attempt,
-    ) -> Result<SemaphorePermit<'_>, EngineError> {
+    async fn compaction_slot(&self, attempt: &Attempt) -> Result<LocalSlot, EngineError> {
         let job = JobId(Uuid::nil());
-        let cancelled = || EngineError::Cancelled { region: self.id(), job };
         tokio::select! {
-            permit = self.env.compactions.acquire() => permit.map_err(|_| cancelled()),
-            () = attempt.cancel.cancelled() => Err(cancelled()),
+            slot = self.env.compactions.acquire() => Ok(slot),
+            () = attempt.cancel.cancelled() => {
+                Err(EngineError::Cancelled { region: self.id(), job })
+            }
         }
     }
 
@@ -185,6 +196,7 @@ impl Region {
         scope: Scope,
         since: Epoch,
         exclusions: &Exclusions,
+        memory_bytes: u64,
     ) -> Vec<CompactionSelection> {
         let spec = self.spec.as_of(state);
         let with = SelectionContext {
@@ -192,6 +204,7 @@ impl Region {
             table: &spec.options,
             options: &self.env.options.compaction,
             target_file_bytes: self.env.options.target_file_bytes,
+            memory_bytes,
             since,
             now_ms: self.expiry_now(),
             busy: &exclusions.busy,

@@ -11,6 +11,7 @@ use crate::file_meta::FileMeta;
 use crate::flush::{FlushPlan, write_files};
 use crate::manifest::{ActionKind, Author, Change, Edit, PendingManifestHook};
 use crate::memtable::Run;
+use crate::meters;
 
 /// Result of a flush.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -148,6 +149,9 @@ impl Region {
         let (files, receipt) = self.note_fence(committed)?;
         let version = self.install_version();
         let report = report(version, frozen.through, &files);
+        if report.files > 0 {
+            meters::record_flush(report.rows, report.bytes);
+        }
         tracing::debug!(
             region = %self.spec.region_id,
             manifest_version = %report.manifest_version,

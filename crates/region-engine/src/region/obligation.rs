@@ -5,11 +5,10 @@
 //! obligation until the manifest shows it as done. Recording is idempotent by sequence, so that a
 //! new owner completes what its predecessor began.
 
-use tidewater_common::ids::{ManifestVersion, Sequence};
+use tidewater_common::ids::{Epoch, ManifestVersion, Sequence};
 use tidewater_common::schema::{TableOptions, TableSchema};
 
 use super::Region;
-use super::publication::Publication;
 use crate::EngineError;
 use crate::manifest::{AreaId, ProcedureStep, Void};
 
@@ -38,6 +37,32 @@ pub enum Obligation {
     Abandon {
         /// Id of the staging area.
         area: AreaId,
+    },
+}
+
+/// Publication of a staging area: its content becomes live.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Publication {
+    /// Id of the staging area.
+    pub area: AreaId,
+    /// Epoch of the published rows; copies keep their own.
+    pub epoch: Epoch,
+    /// Kind of the area's content.
+    pub content: PublicationContent,
+}
+
+/// Kind of content of a staging area.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PublicationContent {
+    /// Files of a bulk load. The rows of the first file get the sequence of the cause, those of the
+    /// second file the next sequence, and so on. The log reserves one sequence for each file.
+    Files,
+    /// Files of another region, which keep their own sequences.
+    Copies,
+    /// A staging area: bulk-load files, and optionally a new schema and options.
+    Area {
+        /// New schema and options.
+        table: Option<Box<(TableSchema, TableOptions)>>,
     },
 }
 

@@ -5,16 +5,56 @@ use std::sync::Arc;
 use tidewater_common::ids::{JobId, ManifestVersion};
 
 use super::Region;
-use super::compact::CompactionReport;
 use crate::EngineError;
 use crate::compaction::compactor::CompactionTarget;
-use crate::compaction::{Attempt, CommittedCompaction, CompactionJob, CompactionPlan, Compactor};
+use crate::compaction::{
+    Attempt, CompactionJob, CompactionLimits, CompactionPlan, CompactionReason, Compactor,
+    LocalSlot, ProgressSnapshot, Remainder,
+};
 use crate::hooks::ManifestKind;
 use crate::manifest::Author;
 use crate::manifest::history::{History, history};
 
 /// Number of deltas per read when searching for the delta of a job.
 const DELTAS_PER_READ: u64 = 64;
+
+/// Result of a compaction.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CompactionReport {
+    /// Id of the job.
+    pub job_id: JobId,
+    /// Reason for choosing the input files.
+    pub why: CompactionReason,
+    /// A manifest version that contains the output files.
+    pub manifest_version: ManifestVersion,
+    /// Number of input files.
+    pub files_in: usize,
+    /// Size of the input files in bytes.
+    pub bytes_in: u64,
+    /// Number of output files.
+    pub files_out: usize,
+    /// Rows and bytes read and written.
+    pub done: ProgressSnapshot,
+    /// Number of passes; the numbers above are those of all passes.
+    pub passes: u32,
+    /// Files that a pass over all files has left to later passes.
+    pub remainder: Option<Remainder>,
+}
+
+impl CompactionReport {
+    /// Returns the report on this pass and a later one.
+    #[must_use]
+    pub(crate) fn followed_by(self, later: Self) -> Self {
+        Self {
+            files_in: self.files_in + later.files_in,
+            bytes_in: self.bytes_in.saturating_add(later.bytes_in),
+            files_out: self.files_out + later.files_out,
+            done: self.done.plus(later.done),
+            passes: self.passes.saturating_add(later.passes),
+            ..later
+        }
+    }
+}
 
 /// A compaction that the owner has planned. Until it is dropped, other compactions of this replica
 /// leave its input files alone.
@@ -27,6 +67,8 @@ pub struct PlannedCompaction {
     pub(super) earlier_ids: Vec<JobId>,
     /// Manifest version from which it was planned.
     pub(super) version: ManifestVersion,
+    /// Files that are left to later passes.
+    pub(super) remainder: Option<Remainder>,
 }
 
 /// Outcome of a compaction according to the manifest.
@@ -66,6 +108,11 @@ impl PlannedCompaction {
         &self.job
     }
 
+    /// Returns the files that are left to later passes; `None`: this is the last pass.
+    pub fn remainder(&self) -> Option<Remainder> {
+        self.remainder
+    }
+
     /// Assigns a new job id to the same input files. [`resolve_outcome`](Self::resolve_outcome) still
     /// recognizes attempts under earlier ids.
     #[must_use]
@@ -77,25 +124,31 @@ impl PlannedCompaction {
         self
     }
 
-    /// Runs the compaction locally: rewrites the files, commits, installs the new version. The caller
-    /// holds one of the [permits](crate::env::RegionEnv::compactions).
+    /// Runs the compaction locally, in one of the [slots](crate::env::RegionEnv::compactions): waits for
+    /// its admission, rewrites the files, commits, installs the new version.
     ///
     /// # Errors
     /// As [`Region::compact`].
-    pub async fn run(&self, attempt: &Attempt) -> Result<CompactionReport, EngineError> {
+    pub async fn run(
+        &self,
+        slot: &LocalSlot,
+        attempt: &Attempt,
+    ) -> Result<CompactionReport, EngineError> {
         let region = &self.region;
         let job = &self.job;
+        let limits = self.admit(slot, attempt).await?;
         tracing::debug!(region = %region.id(), job = %job.job_id, why = ?job.why, "compaction started");
         let target = CompactionTarget {
             manifest: &region.manifest,
             hooks: &region.hooks,
             spec: &region.spec,
         };
-        let compactor = Compactor::new(region.env.clone());
+        let compactor = Compactor::new(region.env.clone()).with_limits(limits);
         let committed = compactor.compact(target, job, attempt).await;
         let committed = region.note_fence(committed)?;
         region.install_version();
-        let report = report(job, &committed, attempt);
+        let done = attempt.progress.snapshot();
+        let report = self.report(committed.manifest_version, committed.outputs.len(), done);
         tracing::debug!(
             region = %region.id(),
             job = %job.job_id,
@@ -109,6 +162,42 @@ impl PlannedCompaction {
             "local compaction finished"
         );
         Ok(report)
+    }
+
+    async fn admit(
+        &self,
+        slot: &LocalSlot,
+        attempt: &Attempt,
+    ) -> Result<CompactionLimits, EngineError> {
+        let region = self.region.id();
+        let admitted = tokio::select! {
+            biased;
+            () = attempt.cancel.cancelled() => {
+                return Err(EngineError::Cancelled { region, job: self.job.job_id });
+            }
+            admitted = slot.admit(&self.job, &attempt.progress) => admitted,
+        };
+        admitted.map_err(|why| EngineError::NotAdmitted { region, why })
+    }
+
+    /// Returns the report on the committed compaction. `done`: its work.
+    pub fn report(
+        &self,
+        manifest_version: ManifestVersion,
+        files_out: usize,
+        done: ProgressSnapshot,
+    ) -> CompactionReport {
+        CompactionReport {
+            job_id: self.job.job_id,
+            why: self.job.why,
+            manifest_version,
+            files_in: self.job.inputs.len(),
+            bytes_in: self.job.bytes(),
+            files_out,
+            done,
+            passes: 1,
+            remainder: self.remainder,
+        }
     }
 
     /// Reads the manifest to its tail, installs the new version, and returns the outcome of the attempts
@@ -142,21 +231,5 @@ impl PlannedCompaction {
             }
         }
         Ok(CompactionOutcome::Superseded)
-    }
-}
-
-fn report(
-    job: &CompactionJob,
-    committed: &CommittedCompaction,
-    attempt: &Attempt,
-) -> CompactionReport {
-    CompactionReport {
-        job_id: job.job_id,
-        why: job.why,
-        manifest_version: committed.manifest_version,
-        files_in: job.inputs.len(),
-        bytes_in: job.bytes(),
-        files_out: committed.outputs.len(),
-        done: attempt.progress.snapshot(),
     }
 }

@@ -5,10 +5,10 @@
 //! area. The second records the merge of all staged actions. Only the second names the cause; the closed
 //! area shows whether the first is committed.
 
-use tidewater_common::ids::{Epoch, OwnerEpoch, Sequence};
+use tidewater_common::ids::{OwnerEpoch, Sequence};
 use tidewater_common::schema::{TableOptions, TableSchema};
 
-use super::obligation::{Obligation, PendingObligation};
+use super::obligation::{Obligation, PendingObligation, Publication, PublicationContent};
 use crate::bulk::MAX_FILES;
 use crate::file_meta::{FileMeta, Stamp};
 use crate::manifest::state::StagingArea;
@@ -16,32 +16,6 @@ use crate::manifest::{
     Action, ActionKind, AreaId, AreaOutcome, AreaStep, Author, Change, Edit, ManifestState,
     Truncate,
 };
-
-/// Publication of a staging area: its content becomes live.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Publication {
-    /// Id of the staging area.
-    pub area: AreaId,
-    /// Epoch of the published rows; copies keep their own.
-    pub epoch: Epoch,
-    /// Kind of the area's content.
-    pub content: PublicationContent,
-}
-
-/// Kind of content of a staging area.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum PublicationContent {
-    /// Files of a bulk load. The rows of the first file get the sequence of the cause, those of the
-    /// second file the next sequence, and so on. The log reserves one sequence for each file.
-    Files,
-    /// Files of another region, which keep their own sequences.
-    Copies,
-    /// A staging area: bulk-load files, and optionally a new schema and options.
-    Area {
-        /// New schema and options.
-        table: Option<Box<(TableSchema, TableOptions)>>,
-    },
-}
 
 impl PendingObligation {
     /// Returns the next delta that records the obligation. It has no actions if nothing is left to do,

@@ -9,11 +9,11 @@ use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
 use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader};
 use tidewater_common::ids::{ColumnId, FileId};
 
+use super::column_pages::{ColumnPages, pages};
 use super::format::{
-    BLOCKS_KEY, FORMAT, FORMAT_KEY, KEY_INDEX_KEY, NAN_KEY, PAGE_ROWS, decode_checksums,
+    BLOCKS_KEY, FORMAT, FORMAT_KEY, KEY_INDEX_KEY, NAN_KEY, PAGE_ROWS, column_of, decode_checksums,
     decode_ids, decode_keys,
 };
-use super::plan::{ColumnPages, pages};
 use crate::EngineError;
 use crate::cache::lru::Lru;
 use crate::file_meta::FileMeta;
@@ -22,6 +22,8 @@ use crate::storage::{Storage, StorageError};
 /// Metadata that a reader needs before it reads data.
 #[derive(Debug)]
 pub(crate) struct Footer {
+    /// Format of the file.
+    pub(crate) format: u32,
     pub(crate) metadata: ArrowReaderMetadata,
     /// Leaf of each column, by field id.
     pub(crate) leaves: HashMap<ColumnId, usize>,
@@ -69,14 +71,14 @@ pub(crate) async fn footer(
         Err(error) => return Err(read_failed(storage, file, error).await),
     };
     let footer = parse(&tail, file).map_err(|detail| damaged(storage, file, detail))?;
-    if footer.0 > FORMAT {
+    if footer.format > FORMAT {
         return Err(EngineError::NewerFormat {
             object: storage.name(&path),
-            found: footer.0,
+            found: footer.format,
             supported: FORMAT,
         });
     }
-    let footer = Arc::new(footer.1);
+    let footer = Arc::new(footer);
     cache.0.lock().insert(file.file_id, footer.clone(), footer.weight);
     Ok(footer)
 }
@@ -105,7 +107,7 @@ pub(crate) async fn read_failed(
     }
 }
 
-fn parse(tail: &Bytes, file: &FileMeta) -> Result<(u32, Footer), String> {
+fn parse(tail: &Bytes, file: &FileMeta) -> Result<Footer, String> {
     let found = crc32c::crc32c(tail);
     if found != file.tail.checksum {
         return Err(format!("its footer has checksum {found:08x}, not {:08x}", file.tail.checksum));
@@ -134,14 +136,15 @@ fn parse(tail: &Bytes, file: &FileMeta) -> Result<(u32, Footer), String> {
         // Files may be older than this entry.
         Err(_) => None,
     };
-    let leaves = leaves(&metadata);
+    let leaves = leaves(&metadata, format);
     let pages = pages(&metadata);
     let data_end = file.size - file.tail.length;
     // In memory the footer is about as large as in the file, offsets twice that.
     let weight = 3 * tail.len();
     let metadata = ArrowReaderMetadata::try_new(Arc::new(metadata), ArrowReaderOptions::new())
         .map_err(|error| error.to_string())?;
-    let footer = Footer {
+    Ok(Footer {
+        format,
         metadata,
         leaves,
         block_checksums,
@@ -150,8 +153,7 @@ fn parse(tail: &Bytes, file: &FileMeta) -> Result<(u32, Footer), String> {
         pages,
         data_end,
         weight,
-    };
-    Ok((format, footer))
+    })
 }
 
 fn index_entries(metadata: &ParquetMetaData) -> usize {
@@ -162,7 +164,7 @@ fn index_entries(metadata: &ParquetMetaData) -> usize {
         .sum()
 }
 
-fn leaves(metadata: &ParquetMetaData) -> HashMap<ColumnId, usize> {
+fn leaves(metadata: &ParquetMetaData, format: u32) -> HashMap<ColumnId, usize> {
     metadata
         .file_metadata()
         .schema_descr()
@@ -172,7 +174,7 @@ fn leaves(metadata: &ParquetMetaData) -> HashMap<ColumnId, usize> {
         .filter_map(|(leaf, column)| {
             let info = column.self_type().get_basic_info();
             let id = info.has_id().then(|| u32::try_from(info.id()).ok()).flatten()?;
-            Some((ColumnId(id), leaf))
+            Some((column_of(format, id), leaf))
         })
         .collect()
 }

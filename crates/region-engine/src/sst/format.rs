@@ -11,6 +11,7 @@ use tidewater_common::ids::{ColumnId, RegionId};
 use tidewater_common::schema::{ColumnType, FIELD_ID_KEY, TableSchema};
 
 use super::convert::stored_type;
+use super::units::StoredUnits;
 use crate::EngineError;
 
 /// Sequence of each row version (uint64).
@@ -20,10 +21,21 @@ pub const EPOCH_COLUMN: &str = "_tw_epoch";
 /// Operation of each row version (uint8): 0 put, 1 delete.
 pub const OP_COLUMN: &str = "_tw_op";
 
-/// Field ids of the internal columns: the highest ones that Parquet allows.
-pub(crate) const SEQUENCE_ID: ColumnId = ColumnId(i32::MAX as u32 - 2);
-pub(crate) const EPOCH_ID: ColumnId = ColumnId(i32::MAX as u32 - 1);
-pub(crate) const OP_ID: ColumnId = ColumnId(i32::MAX as u32);
+/// Field ids of the internal columns. Iceberg reserves those above 2147483447 for its own columns.
+pub(crate) const SEQUENCE_ID: ColumnId = ColumnId(2_147_483_401);
+pub(crate) const EPOCH_ID: ColumnId = ColumnId(2_147_483_402);
+pub(crate) const OP_ID: ColumnId = ColumnId(2_147_483_403);
+
+/// Field ids of the internal columns in files of format 1, which Iceberg reserves for others:
+/// 2147483645 is its position of a row, 2147483646 its path of the file.
+const FORMAT_1_IDS: [(u32, ColumnId); 3] =
+    [(i32::MAX as u32 - 2, SEQUENCE_ID), (i32::MAX as u32 - 1, EPOCH_ID), (i32::MAX as u32, OP_ID)];
+
+/// Returns the column with a field id in a file of `format`.
+pub(crate) fn column_of(format: u32, field_id: u32) -> ColumnId {
+    let known = FORMAT_1_IDS.iter().find(|(own, _)| format == 1 && *own == field_id);
+    known.map_or(ColumnId(field_id), |(_, column)| *column)
+}
 
 /// Rows of a row group. Small in tests, like those of a page, so that they cross the boundaries.
 pub(crate) const ROW_GROUP_ROWS: usize = if cfg!(test) { 40 } else { 131_072 };
@@ -55,23 +67,29 @@ pub(crate) const BLOCKS_KEY: &str = "tidewater.block_crc32c";
 /// Key-value metadata: first row key of every [`PAGE_ROWS`] rows of each row group, hexadecimal.
 pub(crate) const KEY_INDEX_KEY: &str = "tidewater.key_index";
 
-/// The newest format that this release writes and reads.
-pub(crate) const FORMAT: u32 = 1;
+/// The format that this release writes, and the newest that it reads. Format 1 had other field ids
+/// of the internal columns and stored other units and zones of instants ([`super::convert`]).
+pub(crate) const FORMAT: u32 = 2;
 /// Version of the writer. The same in all tests, so that the bytes of a file can be frozen.
 const WRITER: &str = if cfg!(test) { "test" } else { env!("CARGO_PKG_VERSION") };
 
-/// Returns the columns of a file. Deletes have nulls in all but the key columns, whatever the
-/// schema allows.
-pub(crate) fn file_schema(schema: &TableSchema, with_deletes: bool) -> SchemaRef {
+/// Returns the columns of a file that stores its columns in these units. Deletes have nulls in all
+/// but the key columns, whatever the schema allows.
+pub(crate) fn file_schema(
+    schema: &TableSchema,
+    units: &StoredUnits,
+    with_deletes: bool,
+) -> SchemaRef {
     let table = schema.arrow();
     let mut fields: Vec<Field> = table
         .fields()
         .iter()
+        .zip(units.iter())
         .enumerate()
-        .map(|(index, field)| {
+        .map(|(index, (field, unit))| {
             let nullable =
                 field.is_nullable() || (with_deletes && !schema.key_indices().contains(&index));
-            let data_type = stored_type(field.data_type());
+            let data_type = stored_type(field.data_type(), unit);
             field.as_ref().clone().with_nullable(nullable).with_data_type(data_type)
         })
         .collect();
@@ -251,6 +269,19 @@ mod tests {
         assert_eq!(decode_ids(""), Some(vec![]));
         assert_eq!(encode_ids(&[ColumnId(4), ColumnId(17)]), "4,17");
         assert_eq!(decode_ids("4,17"), Some(vec![ColumnId(4), ColumnId(17)]));
+    }
+
+    #[test]
+    fn internal_field_ids_are_below_those_of_iceberg() {
+        let ids = [SEQUENCE_ID, EPOCH_ID, OP_ID];
+        assert!(ids.iter().all(|id| id.get() <= 2_147_483_447), "{ids:?}");
+        let old = [2_147_483_645, 2_147_483_646, 2_147_483_647];
+        assert_eq!(old.map(|id| column_of(1, id)), ids);
+        assert_eq!(old.map(|id| column_of(2, id)), old.map(ColumnId));
+        for format in [1, 2] {
+            assert_eq!(ids.map(|id| column_of(format, id.get())), ids);
+            assert_eq!(column_of(format, 7), ColumnId(7));
+        }
     }
 
     #[test]

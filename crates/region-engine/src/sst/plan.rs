@@ -3,10 +3,10 @@
 use std::ops::Range;
 
 use parquet::arrow::arrow_reader::{RowSelection, RowSelector};
-use parquet::file::metadata::ParquetMetaData;
 use parquet::file::page_index::offset_index::PageLocation;
 use tidewater_common::schema::TableSchema;
 
+use super::column_pages::{ColumnPages, page_bytes};
 use super::footer::Footer;
 use super::format::PAGE_ROWS;
 use super::statistics::ColumnStatistics;
@@ -141,31 +141,6 @@ impl RowPlan {
         usage.bytes_pruned = whole.bytes.saturating_sub(usage.bytes);
         usage
     }
-}
-
-/// Number and bytes of the pages of a column in one file.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct ColumnPages {
-    count: u64,
-    bytes: u64,
-}
-
-/// Counts the pages of each column, once per file and not for every read.
-pub(crate) fn pages(metadata: &ParquetMetaData) -> Vec<ColumnPages> {
-    let mut pages: Vec<ColumnPages> = Vec::new();
-    for columns in metadata.offset_index().into_iter().flatten() {
-        pages.resize(pages.len().max(columns.len()), ColumnPages::default());
-        for (sum, column) in pages.iter_mut().zip(columns) {
-            let bytes = column.page_locations().iter().map(page_bytes);
-            sum.count += column.page_locations().len() as u64;
-            sum.bytes = bytes.fold(sum.bytes, u64::saturating_add);
-        }
-    }
-    pages
-}
-
-fn page_bytes(page: &PageLocation) -> u64 {
-    u64::try_from(page.compressed_page_size).unwrap_or(0)
 }
 
 /// Row groups, pages and compressed bytes that a read of one file reads and skips.

@@ -56,6 +56,14 @@ impl FileAccess {
             scanned,
         }
     }
+
+    /// Returns the footer of a file.
+    ///
+    /// # Errors
+    /// As [`footer`].
+    pub(crate) async fn footer(&self, file: &FileMeta) -> Result<Arc<Footer>, EngineError> {
+        footer(&self.storage, &self.footers, file).await
+    }
 }
 
 /// Source that yields the rows of a file. Opened at the first call of [`FileSource::next`]; decodes
@@ -190,7 +198,7 @@ impl FileSource {
             context.counters.bytes_pruned.add(self.file.size);
             return Ok(None);
         }
-        let footer = footer(&self.access.storage, &self.access.footers, &self.file).await?;
+        let footer = self.access.footer(&self.file).await?;
         context.counters.files.add(1);
         let covered = self.ranges.cover(&self.file.min_key, &self.file.max_key);
         let (leaves, ids) = leaves(&footer, self.needed_columns(covered));

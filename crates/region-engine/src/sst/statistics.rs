@@ -9,16 +9,17 @@ use parquet::arrow::arrow_reader::statistics::StatisticsConverter;
 use parquet::basic::ColumnOrder;
 use parquet::errors::Result as ParquetResult;
 use tidewater_common::ids::ColumnId;
-use tidewater_common::schema::TableSchema;
+use tidewater_common::schema::{Column, TableSchema};
 
-use super::convert::from_stored;
+use super::convert::{StoredUnit, from_stored};
 use super::footer::Footer;
+use super::units::{StoredUnits, has_units, unit_within};
 use crate::file_meta::FileMeta;
 use crate::read::filter::Term;
 use crate::read::prune::{ColumnBounds, admits};
 
 /// Statistics of one column of a file, in the types of a schema.
-pub(super) struct ColumnStatistics<'a> {
+pub(crate) struct ColumnStatistics<'a> {
     footer: &'a Footer,
     leaf: usize,
     data_type: DataType,
@@ -29,7 +30,7 @@ pub(super) struct ColumnStatistics<'a> {
 impl<'a> ColumnStatistics<'a> {
     /// Returns `None` when nothing is known: the file lacks the column, or does not define its
     /// order.
-    pub(super) fn new(footer: &'a Footer, id: ColumnId, data_type: DataType) -> Option<Self> {
+    pub(crate) fn new(footer: &'a Footer, id: ColumnId, data_type: DataType) -> Option<Self> {
         let leaf = *footer.leaves.get(&id)?;
         let file = footer.metadata.metadata().file_metadata();
         let descriptor = file.schema_descr();
@@ -45,7 +46,7 @@ impl<'a> ColumnStatistics<'a> {
     }
 
     /// Returns the bounds of every row group.
-    pub(super) fn groups(&self) -> ColumnBounds {
+    pub(crate) fn groups(&self) -> ColumnBounds {
         let groups = self.footer.metadata.metadata().row_groups();
         let rows: Vec<u64> =
             groups.iter().map(|group| u64::try_from(group.num_rows()).unwrap_or(0)).collect();
@@ -105,6 +106,19 @@ fn counts(stored: ParquetResult<UInt64Array>, count: usize) -> Vec<Option<u64>> 
         Ok(counts) if counts.len() == count => counts.iter().collect(),
         _ => vec![None; count],
     }
+}
+
+/// Returns the units that hold all values of a file, by its statistics, as columns of `schema`.
+pub(crate) fn stored_units(footer: &Footer, schema: &TableSchema) -> StoredUnits {
+    let unit = |column: &Column| {
+        let data_type = column.data_type.arrow();
+        if !has_units(&data_type) || !footer.leaves.contains_key(&column.id) {
+            return StoredUnit::Micros;
+        }
+        ColumnStatistics::new(footer, column.id, data_type)
+            .map_or(StoredUnit::Millis, |statistics| unit_within(&statistics.groups()))
+    };
+    schema.columns().iter().map(unit).collect()
 }
 
 /// Returns the rows of each page of a column, within its row group; `None` when the file has no

@@ -20,6 +20,7 @@ use super::format::{
     encode_ids, encode_keys, file_schema, group_is_full, properties,
 };
 use super::sink::{PartReceiver, PartSink};
+use super::units::StoredUnits;
 use crate::EngineError;
 use crate::expiry::as_numbers;
 use crate::file_meta::{FileMeta, FileTail, TimeRange};
@@ -73,6 +74,7 @@ impl WrittenFile {
 /// Writer of one SST.
 pub(crate) struct SstWriter<R: PartReceiver> {
     plan: FilePlan,
+    units: StoredUnits,
     schema: SchemaRef,
     writer: ArrowWriter<PartSink<R>>,
     group_rows: usize,
@@ -90,14 +92,20 @@ pub(crate) struct SstWriter<R: PartReceiver> {
 }
 
 impl<R: PartReceiver> SstWriter<R> {
-    pub(crate) fn new(plan: FilePlan, receiver: R) -> Result<Self, EngineError> {
-        let schema = file_schema(&plan.shape.schema, plan.with_deletes);
+    /// Creates a writer of rows that `units` hold.
+    pub(crate) fn new(
+        plan: FilePlan,
+        units: StoredUnits,
+        receiver: R,
+    ) -> Result<Self, EngineError> {
+        let schema = file_schema(&plan.shape.schema, &units, plan.with_deletes);
         let properties = properties(&plan.shape.schema, plan.dir.region_id, !plan.hashed)?;
         let writer =
             ArrowWriter::try_new(PartSink::new(receiver), schema.clone(), Some(properties))
                 .map_err(encoding)?;
         Ok(Self {
             plan,
+            units,
             schema,
             writer,
             group_rows: 0,
@@ -129,6 +137,11 @@ impl<R: PartReceiver> SstWriter<R> {
             }
         }
         Ok(())
+    }
+
+    /// Returns the units in which the file stores its columns.
+    pub(crate) fn units(&self) -> &StoredUnits {
+        &self.units
     }
 
     /// Returns the approximate size of the file if it ended now, in bytes.
@@ -209,7 +222,8 @@ impl<R: PartReceiver> SstWriter<R> {
             .arrays()
             .iter()
             .zip(self.schema.fields())
-            .map(|(array, field)| to_stored(field.name(), array))
+            .zip(self.units.iter())
+            .map(|((array, field), unit)| to_stored(field.name(), array, unit))
             .collect::<Result<_, _>>()?;
         arrays.push(Arc::new(stamps.sequences.to_array(rows.rows())));
         arrays.push(Arc::new(stamps.epochs.to_array(rows.rows())));

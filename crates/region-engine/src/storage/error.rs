@@ -80,6 +80,16 @@ pub enum StorageError {
         /// The deadline of the call.
         limit: Duration,
     },
+    /// The object is larger than any that this release writes under its name.
+    #[error("get {object}: it has {size} bytes, the maximum is {limit}")]
+    TooLarge {
+        /// Name of the object.
+        object: String,
+        /// Size of the object in bytes.
+        size: u64,
+        /// Maximum size in bytes.
+        limit: u64,
+    },
     /// The object is shorter than the requested range.
     #[error("get {object}: expected {expected} bytes, got {actual}")]
     Short {
@@ -141,6 +151,7 @@ impl StorageError {
             | Self::Directory { .. }
             | Self::NotFound { .. }
             | Self::Conflict { .. }
+            | Self::TooLarge { .. }
             | Self::Short { .. } => false,
             Self::Deadline { .. } => true,
             Self::Store { source, .. } => !matches!(

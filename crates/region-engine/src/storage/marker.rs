@@ -9,6 +9,8 @@ use super::{PutOutcome, Storage, StorageError};
 
 /// Name of the marker object, at the store's root.
 pub const CLUSTER_MARKER: &str = "tidewater-cluster.json";
+/// Maximum bytes of the marker object.
+const MAX_MARKER_BYTES: u64 = 4 << 10;
 
 /// Content of the marker. Nodes that see different stores under one URL see different ids.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,7 +58,9 @@ impl Storage {
     /// Returns the marker, if the store has one.
     pub async fn marker(&self) -> Result<Option<ClusterMarker>, MarkerError> {
         let path = Path::from(CLUSTER_MARKER);
-        let Some(bytes) = self.get_opt(&path).await? else { return Ok(None) };
+        let Some(bytes) = self.get_opt_within(&path, MAX_MARKER_BYTES).await? else {
+            return Ok(None);
+        };
         serde_json::from_slice(&bytes).map(Some).map_err(|error| MarkerError::Damaged {
             object: self.name(&path),
             detail: error.to_string(),

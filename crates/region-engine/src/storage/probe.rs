@@ -8,6 +8,9 @@ use uuid::Uuid;
 
 use super::{PutOutcome, Storage, StorageError};
 
+/// Maximum bytes of the probe's object.
+const MAX_BYTES: u64 = 64;
+
 /// Tests of the probe, in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProbeTest {
@@ -59,11 +62,14 @@ impl Storage {
             self.put_if_absent(path, first.clone()).await
         {
             // A retry within the library may have found its own object.
-            if !self.get(path).await.is_ok_and(|found| found == first) {
+            if !self.get_within(path, MAX_BYTES).await.is_ok_and(|found| found == first) {
                 return Err(self.call_failed(ProbeTest::Write, error));
             }
         }
-        let found = self.get(path).await.map_err(|e| self.call_failed(ProbeTest::ReadBack, e))?;
+        let found = self
+            .get_within(path, MAX_BYTES)
+            .await
+            .map_err(|e| self.call_failed(ProbeTest::ReadBack, e))?;
         if found != first {
             return Err(
                 self.violated(ProbeTest::ReadBack, "the bytes read differ from the bytes written")
@@ -82,8 +88,10 @@ impl Storage {
                  other's commits. Use a store that supports conditional writes (If-None-Match)",
             ));
         }
-        let found =
-            self.get(path).await.map_err(|e| self.call_failed(ProbeTest::PutIfAbsent, e))?;
+        let found = self
+            .get_within(path, MAX_BYTES)
+            .await
+            .map_err(|e| self.call_failed(ProbeTest::PutIfAbsent, e))?;
         if found != first {
             return Err(self.violated(
                 ProbeTest::PutIfAbsent,
@@ -91,7 +99,10 @@ impl Storage {
             ));
         }
         self.delete(path).await.map_err(|e| self.call_failed(ProbeTest::Delete, e))?;
-        let left = self.get_opt(path).await.map_err(|e| self.call_failed(ProbeTest::Delete, e))?;
+        let left = self
+            .get_opt_within(path, MAX_BYTES)
+            .await
+            .map_err(|e| self.call_failed(ProbeTest::Delete, e))?;
         if left.is_some() || self.lists(dir, path, ProbeTest::Delete).await? {
             return Err(self.violated(ProbeTest::Delete, "a deleted object still exists"));
         }

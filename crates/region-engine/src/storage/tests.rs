@@ -65,6 +65,26 @@ async fn storage_reads_lists_and_deletes_objects() {
 }
 
 #[tokio::test]
+async fn object_above_its_limit_is_not_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let local = Storage::open(&format!("file://{}", dir.path().display())).await.unwrap();
+    for storage in [Storage::memory(), local] {
+        let at = path("object");
+        storage.put(&at, Bytes::from_static(b"12345")).await.unwrap();
+        assert_eq!(storage.get_within(&at, 5).await.unwrap(), "12345");
+        assert_eq!(storage.get_opt_within(&at, 5).await.unwrap().unwrap(), "12345");
+        for error in [
+            storage.get_within(&at, 4).await.unwrap_err(),
+            storage.get_opt_within(&at, 4).await.unwrap_err(),
+        ] {
+            let expected = format!("get {}: it has 5 bytes, the maximum is 4", storage.name(&at));
+            assert_eq!((error.to_string(), error.is_transient()), (expected, false));
+        }
+        assert_eq!(storage.get_opt_within(&path("none"), 4).await.unwrap(), None);
+    }
+}
+
+#[tokio::test]
 async fn large_object_is_visible_only_when_complete() {
     let dir = tempfile::tempdir().unwrap();
     let url = format!("file://{}", dir.path().display());

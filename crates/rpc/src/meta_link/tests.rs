@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Instant;
 
 use futures::stream::{self, BoxStream, StreamExt};
-use tidewater_common::ids::{ClusterId, NodeId};
+use tidewater_common::ids::{BootNumber, ClusterId, NodeId};
 use tidewater_proto::v1::meta_server::{Meta, MetaServer};
 use tidewater_proto::v1::watch_event::Event;
 use tidewater_proto::v1::{self, CatalogSnapshot, WatchEvent};
@@ -35,6 +35,7 @@ impl FakeMeta {
         let node = |id: &u64| v1::Node {
             node_id: *id,
             address: format!("node:{id}"),
+            boot: *id - 100,
             ..v1::Node::default()
         };
         let snapshot = CatalogSnapshot {
@@ -232,6 +233,7 @@ async fn snapshot_removes_the_addresses_of_deleted_nodes() {
     }
     assert_eq!(book.get(NodeId(102)).as_deref(), Some("node:102"));
     assert_eq!(book.get(NodeId(103)), None, "deleted while no watch was open");
+    assert_eq!(book.start(NodeId(102)), BootNumber(2));
     assert_eq!(fake.clusters.lock()[..], [OURS.to_string()], "the watch names its cluster");
 }
 
@@ -250,4 +252,35 @@ async fn catalog_of_another_cluster_is_ignored() {
     assert_eq!(observed, 0);
     assert_eq!(book.get(NodeId(7)).as_deref(), Some("ours:7"));
     assert_eq!(book.get(NodeId(101)), None);
+}
+
+#[test]
+fn newest_starts_follow_from_deltas() {
+    let book = AddressBook::new();
+    let node = v1::Node { node_id: 101, boot: 7, ..v1::Node::default() };
+    let delta = v1::CatalogDelta { node_upserts: vec![node], ..v1::CatalogDelta::default() };
+    watch::record(OURS, &book, &Event::Delta(delta)).unwrap();
+    assert_eq!(book.start(NodeId(101)), BootNumber(7));
+}
+
+#[test]
+fn registration_ends_with_a_final_refusal() {
+    let seconds = Duration::from_secs;
+    let copied = || Refusal::new(Reason::DirectoryCopied, "a copy");
+    let running = || copied().retry_after(seconds(1));
+    // (refusal, time since the first attempt in seconds, final)
+    let cases = [
+        (copied(), 0, true),
+        // The node may have just stopped at its other address.
+        (running(), 0, false),
+        (running(), 7, false),
+        (running(), 8, true),
+        (Refusal::new(Reason::NotLeader, "").retry_after(seconds(1)), 99, false),
+        (Refusal::new(Reason::MemberExists, "").retry_after(seconds(1)), 99, false),
+        (Refusal::new(Reason::NodeRemoved, ""), 0, true),
+    ];
+    for (refusal, elapsed, is_final) in cases {
+        let case = format!("{refusal} after {elapsed} s");
+        assert_eq!(is_final_for_registration(&refusal, seconds(elapsed)), is_final, "{case}");
+    }
 }

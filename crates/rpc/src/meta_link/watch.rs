@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tidewater_common::backoff::BackoffSequence;
-use tidewater_common::ids::{ClusterId, NodeId};
+use tidewater_common::ids::{BootNumber, ClusterId, NodeId};
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::watch_event::Event;
 use tidewater_proto::v1::{CatalogSnapshot, Reason, WatchRequest};
@@ -71,7 +71,7 @@ impl MetaLink {
 /// # Errors
 /// [`Reason::WrongCluster`]: the snapshot is of another cluster. Meta nodes of older releases do not
 /// compare the cluster.
-fn record(cluster: ClusterId, book: &AddressBook, event: &Event) -> Result<(), Refusal> {
+pub(super) fn record(cluster: ClusterId, book: &AddressBook, event: &Event) -> Result<(), Refusal> {
     match event {
         Event::Snapshot(snapshot) if snapshot.cluster_id != cluster.to_string() => {
             Err(Refusal::new(
@@ -89,6 +89,7 @@ fn record(cluster: ClusterId, book: &AddressBook, event: &Event) -> Result<(), R
         Event::Delta(delta) => {
             for node in &delta.node_upserts {
                 book.set(NodeId(node.node_id), &node.address);
+                book.set_start(NodeId(node.node_id), BootNumber(node.boot));
             }
             for node in &delta.node_deletes {
                 book.remove(NodeId(*node));
@@ -103,5 +104,8 @@ fn record(cluster: ClusterId, book: &AddressBook, event: &Event) -> Result<(), R
 fn record_snapshot(book: &AddressBook, snapshot: &CatalogSnapshot) {
     let nodes = snapshot.nodes.iter();
     book.replace_all(nodes.map(|node| (NodeId(node.node_id), node.address.clone())));
+    for node in &snapshot.nodes {
+        book.set_start(NodeId(node.node_id), BootNumber(node.boot));
+    }
     info!(nodes = snapshot.nodes.len(), revision = snapshot.revision, "catalog watch opened");
 }

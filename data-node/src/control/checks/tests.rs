@@ -25,10 +25,11 @@ fn records(state: TableState, change: Option<TableChange>) -> CatalogRecords {
         change,
         clone_of: 0,
     };
-    let place = RegionPlace { table_id: 3, group_id: 5, start: Vec::new(), end: None };
+    let place =
+        RegionPlace { table_id: 3, group_id: 5, incarnation: 1, start: Vec::new(), end: None };
     let node = |node_id, role: NodeRole, state: NodeState| {
         let address = format!("n{node_id}:1");
-        (node_id, Node { node_id, role: role.into(), state: state.into(), address })
+        (node_id, Node { node_id, role: role.into(), state: state.into(), address, boot: 0 })
     };
     let data = |id| node(id, NodeRole::Data, NodeState::Up);
     let group = |group_id, state: GroupState| {
@@ -37,8 +38,8 @@ fn records(state: TableState, change: Option<TableChange>) -> CatalogRecords {
         (group_id, group)
     };
     CatalogRecords {
-        incarnation: 1,
         has_table_changes: true,
+        next_region_id: 10,
         tables: BTreeMap::from([(3, table)]),
         regions: BTreeMap::from([(7, place)]),
         groups: BTreeMap::from([
@@ -58,6 +59,10 @@ fn records(state: TableState, change: Option<TableChange>) -> CatalogRecords {
 
 fn step(number: u64) -> Option<ProcedureStep> {
     Some(ProcedureStep { number, step: 1 })
+}
+
+fn step_of(number: u64, step: u32) -> Option<ProcedureStep> {
+    Some(ProcedureStep { number, step })
 }
 
 fn assert_only_first_passes(checks: &[Checked], call: &str) {
@@ -125,11 +130,16 @@ fn regions_change_only_as_the_catalog_decides() {
         alter(&catalog(&altering), &alter_to(3, 4)),
         alter(&catalog(&altering), &alter_to(2, 5)),
         alter(&catalog(&altering), &alter_to(2, u64::MAX)),
+        alter(&catalog(&altering), &AlterRegionRequest { step: step_of(4, 2), ..alter_to(2, 4) }),
         alter(&catalog(&altering), &AlterRegionRequest { step: None, ..alter_to(2, 4) }),
         alter(&catalog(&altering), &AlterRegionRequest { options: None, ..alter_to(2, 4) }),
         alter(&catalog(&altering), &AlterRegionRequest { region_id: 8, ..alter_to(2, 4) }),
         alter(&catalog(&altering), &AlterRegionRequest { group_id: 6, ..alter_to(2, 4) }),
         alter(&catalog(&truncating), &alter_to(2, 4)),
+        alter(
+            &catalog(&truncating),
+            &AlterRegionRequest { schema: None, options: None, ..alter_to(2, 4) },
+        ),
         alter(&still, &alter_to(2, 4)),
     ];
     assert_only_first_passes(&altered, "alter");
@@ -144,6 +154,10 @@ fn regions_change_only_as_the_catalog_decides() {
     let truncated = [
         truncate(&catalog(&truncating), &truncate_at(4)),
         truncate(&catalog(&truncating), &truncate_at(u64::MAX)),
+        truncate(
+            &catalog(&truncating),
+            &TruncateRegionRequest { step: step_of(4, u32::MAX), ..truncate_at(4) },
+        ),
         truncate(&catalog(&altering), &truncate_at(4)),
         truncate(&catalog(&loading), &truncate_at(4)),
         truncate(&still, &truncate_at(0)),
@@ -151,7 +165,11 @@ fn regions_change_only_as_the_catalog_decides() {
     assert_only_first_passes(&truncated, "truncate");
     let dropped = DropRegionRequest { group_id: 5, region_id: 7, ..Default::default() };
     let gone = DropRegionRequest { region_id: 8, ..dropped.clone() };
-    assert_only_first_passes(&[drop(&still, &gone), drop(&still, &dropped)], "drop");
+    let unborn = |region_id| DropRegionRequest { region_id, ..dropped.clone() };
+    let drops =
+        [&gone, &dropped, &unborn(10), &unborn(u64::MAX)].map(|request| drop(&still, request));
+    assert_only_first_passes(&drops, "drop");
+    drop(&CatalogRecords { next_region_id: 0, ..still }, &unborn(10)).unwrap();
 }
 
 #[test]
@@ -172,6 +190,7 @@ fn staging_areas_open_and_close_as_the_catalog_decides() {
         open_area(&catalog(&loading), &opening(9, 4)),
         open_area(&catalog(&loading), &opening(8, 4)),
         open_area(&catalog(&loading), &opening(9, 5)),
+        open_area(&catalog(&loading), &OpenAreaRequest { step: step_of(4, 2), ..opening(9, 4) }),
         open_area(&records(TableState::Active, None), &opening(9, 4)),
     ];
     assert_only_first_passes(&opened, "open area");
@@ -180,7 +199,7 @@ fn staging_areas_open_and_close_as_the_catalog_decides() {
         region_id: 7,
         area_id: area(9),
         publish,
-        step: step(4),
+        step: step_of(4, 2),
         ..Default::default()
     };
     let published = [
@@ -189,6 +208,10 @@ fn staging_areas_open_and_close_as_the_catalog_decides() {
         close_area(&catalog(&abandoning), &closing(true)),
         close_area(&catalog(&loading), &closing(true)),
         close_area(&catalog(&loading), &closing(false)),
+        close_area(
+            &catalog(&publishing),
+            &CloseAreaRequest { step: step_of(4, 3), ..closing(true) },
+        ),
     ];
     assert_only_first_passes(&published, "close area");
     close_area(&catalog(&abandoning), &closing(false)).unwrap();
@@ -196,13 +219,26 @@ fn staging_areas_open_and_close_as_the_catalog_decides() {
         group_id: 5,
         region_id: 7,
         source_table_id: source,
+        source_region_id: 2,
+        step: step_of(1, 1),
         ..Default::default()
     };
     let mut clone = records(TableState::Creating, None);
     clone.tables.get_mut(&3).unwrap().clone_of = 2;
+    let source = RegionPlace { table_id: 2, ..clone.regions[&7].clone() };
+    clone.regions.insert(1, RegionPlace { start: vec![9], ..source.clone() });
+    clone.regions.insert(2, source);
+    let mut completed = records(TableState::Active, None);
+    completed.tables.get_mut(&3).unwrap().clone_of = 2;
+    completed.regions.clone_from(&clone.regions);
     let copied = [
         copy(&clone, &copying(2)),
+        copy(&completed, &copying(2)),
         copy(&clone, &copying(4)),
+        copy(&clone, &CopyRegionRequest { source_region_id: 1, ..copying(2) }),
+        copy(&clone, &CopyRegionRequest { source_region_id: 7, ..copying(2) }),
+        copy(&clone, &CopyRegionRequest { step: step_of(u64::MAX, 1), ..copying(2) }),
+        copy(&clone, &CopyRegionRequest { step: step_of(1, 2), ..copying(2) }),
         copy(&records(TableState::Creating, None), &copying(2)),
         copy(&records(TableState::Active, None), &copying(0)),
     ];
@@ -228,6 +264,9 @@ fn groups_have_the_members_that_the_catalog_knows() {
         start_group(&catalog, &starting(u64::MAX, &[1, 2], 1, false)),
     ];
     assert_only_first_passes(&started, "start");
+    let mut moved = starting(6, &[1, 2], 1, true);
+    moved.first_members[1].address = "127.0.0.1:1".to_owned();
+    assert!(start_group(&catalog, &moved).is_err(), "an address that the catalog does not have");
     start_group(&catalog, &starting(5, &[1, 2], 3, false)).unwrap();
     start_group(&catalog, &starting(6, &[1, 2], 2, false)).unwrap();
     let changing = |group_id, change| ChangeMembershipRequest {

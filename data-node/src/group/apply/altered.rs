@@ -8,6 +8,7 @@ use tidewater_region_engine::region::{Obligation, PendingObligation};
 use super::{Applied, ApplyEffect};
 use crate::group::descriptor::Descriptor;
 use crate::group::entry::EntryOutcome;
+use crate::group::obligation::step_from_wire;
 use crate::group::state::{GroupState, StepResult};
 
 pub(super) fn apply(state: &mut GroupState, index: LogIndex, entry: &v1::RegionAltered) -> Applied {
@@ -19,6 +20,9 @@ pub(super) fn apply(state: &mut GroupState, index: LogIndex, entry: &v1::RegionA
             format!("region {id} is no longer served by this group"),
         );
     };
+    if entry.step.as_ref().is_some_and(|step| region.has_taken(step_from_wire(step))) {
+        return Applied::repeated();
+    }
     let altered = v1::RegionDescriptor {
         schema: entry.schema.clone(),
         options: entry.options.clone(),
@@ -30,6 +34,12 @@ pub(super) fn apply(state: &mut GroupState, index: LogIndex, entry: &v1::RegionA
     };
     if let Err(problem) = check_identity_kept(&region.descriptor, &descriptor) {
         return refuse(Reason::InvalidArgument, format!("region {id}: {problem}"));
+    }
+    // The manifest refuses such a schema: the obligation would never be met.
+    let (now, next) = (region.descriptor.schema_version(), descriptor.schema_version());
+    if next <= now {
+        let text = format!("region {id} has schema version {now}: version {next} is not newer");
+        return refuse(Reason::InvalidArgument, text);
     }
     let cause = match region.take_step(index, entry.step) {
         StepResult::Taken(cause) => cause,
@@ -153,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn alter_cannot_change_key_or_write_mode() {
+    fn alter_that_no_manifest_can_record_is_refused() {
         let Entry::Altered(good) = altered(2, 1) else { unreachable!() };
         let append = v1::TableOptions {
             write_mode: v1::WriteMode::AppendOnly.into(),
@@ -162,7 +172,9 @@ mod tests {
         let mut other_key = good.schema.clone().unwrap();
         other_key.columns[1].nullable = false;
         other_key.primary_key = vec![1, 2];
+        let unchanged = v1::RegionAltered { schema: Some((&schema(1)).into()), ..good.clone() };
         let cases = [
+            unchanged,
             v1::RegionAltered { options: Some(append), ..good.clone() },
             v1::RegionAltered { schema: Some(other_key), ..good.clone() },
             v1::RegionAltered { schema: None, ..good.clone() },

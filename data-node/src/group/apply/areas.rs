@@ -51,6 +51,9 @@ pub(super) fn publish(
             ));
         }
         check_unchanged(&region.descriptor, entry)?;
+        if entry.only_if_unwritten {
+            check_unwritten(region)?;
+        }
         Ok(Obligation::Publish(Publication { area, epoch: Epoch(0), content }))
     })
 }
@@ -79,6 +82,21 @@ fn check_unchanged(descriptor: &Descriptor, entry: &v1::AreaPublished) -> Result
         ));
     }
     Ok(())
+}
+
+/// Checks that no write and no change of the region precedes the entry.
+fn check_unwritten(region: &RegionState) -> Result<(), EntryOutcome> {
+    if region.last_sequence == region.base {
+        return Ok(());
+    }
+    let id = region.descriptor.region_id;
+    Err(EntryOutcome::refused(
+        Reason::TableBusy,
+        format!(
+            "region {id} was written before the copied files were published: drop the table and clone \
+             it again"
+        ),
+    ))
 }
 
 /// Decides about a staging area of a region, once: as a step of a procedure, or, without a step, at
@@ -136,7 +154,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::group::testing::{TestGroup, schema};
+    use crate::group::testing::{TestGroup, delete, schema, write, writes};
 
     fn area(number: u128) -> Bytes {
         Bytes::copy_from_slice(Uuid::from_u128(number).as_bytes())
@@ -160,6 +178,7 @@ mod tests {
             start: Bytes::new(),
             end: None,
             step: at,
+            only_if_unwritten: false,
         }
     }
 
@@ -226,6 +245,44 @@ mod tests {
             let [EntryOutcome::Done { sequence, .. }] = applied.outcomes[..] else { panic!() };
             assert_eq!(sequence, at);
         }
+    }
+
+    #[test]
+    fn copies_are_published_only_in_unwritten_regions() {
+        let copies = |only_if_unwritten| {
+            let content = AreaContent::Copies.into();
+            let entry = published(4, step(1, 1));
+            Entry::AreaPublished(v1::AreaPublished { content, only_if_unwritten, ..entry })
+        };
+        let earlier = [
+            vec![writes(vec![write(1, 1, &[])]), writes(vec![write(1, 2, &[5])])],
+            vec![writes(vec![write(1, 1, &[])]), writes(vec![delete(1, 2, &[5])])],
+            vec![opened(9, None)],
+        ];
+        for earlier in earlier {
+            let replica = |only_if_unwritten| {
+                let mut group = TestGroup::with_region();
+                for entry in earlier.clone() {
+                    group.apply(entry);
+                }
+                let before = group.state.clone();
+                let applied = group.apply(copies(only_if_unwritten));
+                (before, applied, group.state)
+            };
+            let (before, applied, after) = replica(true);
+            assert_eq!(reason(&applied), Some(Reason::TableBusy), "{earlier:?}");
+            assert_eq!((applied.effects.len(), after.digest()), (0, before.digest()));
+            assert_eq!(replica(true).2.digest(), after.digest(), "on every replica");
+            // Entries of older releases are applied as these did.
+            assert_eq!(reason(&replica(false).1), None, "{earlier:?}");
+        }
+        let mut group = TestGroup::with_region();
+        assert_eq!(reason(&group.apply(copies(true))), None);
+        // A repeat after the first write finds the step taken.
+        group.apply(writes(vec![write(1, 1, &[])]));
+        group.apply(writes(vec![write(1, 2, &[5])]));
+        let repeated = group.apply(copies(true));
+        assert!(matches!(repeated.outcomes[..], [EntryOutcome::Done { repeated: true, .. }]));
     }
 
     #[test]

@@ -70,8 +70,23 @@ fn golden() -> Vec<(&'static str, Bytes, &'static str)> {
                 start: Bytes::from_static(b"a"),
                 end: Some(Bytes::from_static(b"b")),
                 step,
+                only_if_unwritten: false,
             }),
             "4a240807121011111111111111111111111111111111180320022a01613201623a0408031001",
+        ),
+        (
+            "copies published",
+            area_published(v1::AreaPublished {
+                region_id: 7,
+                area_id: area_id.clone(),
+                content: v1::AreaContent::Copies.into(),
+                schema_version: 2,
+                start: Bytes::new(),
+                end: None,
+                step,
+                only_if_unwritten: true,
+            }),
+            "4a200807121011111111111111111111111111111111180220023a04080310014001",
         ),
         (
             "area abandoned",

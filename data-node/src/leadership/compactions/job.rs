@@ -6,11 +6,11 @@ use std::time::Duration;
 use tidewater_common::ids::{Epoch, RegionId};
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::{CompactionPlace, Reason};
-use tidewater_region_engine::compaction::{Attempt, Scope};
+use tidewater_region_engine::compaction::{Attempt, CompactionPasses, LocalSlot, Scope};
 use tidewater_region_engine::region::PlannedCompaction;
-use tokio::sync::SemaphorePermit;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::info;
 
 use super::placement::Placement;
 use super::retry_policy::{JobPolicy, may_run_locally};
@@ -66,41 +66,76 @@ pub(super) enum JobOutcome {
 }
 
 impl RegionCompaction {
-    /// Plans and runs the job.
+    /// Plans and runs the job: all files in as many passes as it takes, other scopes in one. Passes that
+    /// are committed remain when a later one fails.
     pub(super) async fn run(self) -> JobOutcome {
-        if self.placement.place == CompactionPlace::Local || self.compactors.fleet.is_empty() {
-            self.run_locally().await
-        } else {
-            self.run_on_compactors().await
+        let mut passes = CompactionPasses::new(self.scope);
+        let mut node = None;
+        loop {
+            match self.run_pass(passes.scope()).await {
+                JobOutcome::Committed(compaction) => {
+                    node = compaction.node;
+                    if !passes.record(compaction.report) {
+                        break;
+                    }
+                    self.attempt.progress.finish_pass();
+                    info!(region = %self.region, passes = passes.completed(), "compaction continues");
+                }
+                JobOutcome::NothingToDo => break,
+                outcome => return outcome,
+            }
+        }
+        match passes.total() {
+            Some(report) => JobOutcome::Committed(CompactionResult { report, node }),
+            None => JobOutcome::NothingToDo,
         }
     }
 
-    /// Runs without compactors: takes a permit of this process before anything is planned.
-    async fn run_locally(&self) -> JobOutcome {
+    async fn run_pass(&self, scope: Scope) -> JobOutcome {
+        if self.placement.place == CompactionPlace::Local || self.compactors.fleet.is_empty() {
+            self.run_locally(scope).await
+        } else {
+            self.run_on_compactors(scope).await
+        }
+    }
+
+    /// Runs without compactors: takes a slot of this process before anything is planned.
+    async fn run_locally(&self, scope: Scope) -> JobOutcome {
         if !may_run_locally(&self.policy, self.placement.place) {
             return JobOutcome::NoCompactor(no_compactors(None));
         }
         loop {
-            let permit = match self.permit().await {
-                Ok(permit) => permit,
+            let slot = match self.slot().await {
+                Ok(slot) => slot,
                 Err(outcome) => return outcome,
             };
-            match self.plan().await {
-                Ok(Some(runner)) => return run_counted(Box::pin(runner.run_locally())).await,
+            match self.plan(scope, slot.memory_bytes()).await {
+                Ok(Some(runner)) => return run_counted(Box::pin(runner.run_locally(slot))).await,
                 Ok(None) => {}
                 Err(error) => return local_failure(error),
             }
-            // The job that holds the region's files may need the permit to end.
-            drop(permit);
+            // The job that holds the region's files may need the slot to end.
+            drop(slot);
             if let Some(outcome) = self.wait_for_other_jobs().await {
                 return outcome;
             }
         }
     }
 
-    async fn run_on_compactors(&self) -> JobOutcome {
+    /// Plans for this node and runs a job that no compactor accepts and that is too large for this node.
+    pub(super) async fn run_smaller(&self, scope: Scope, slot: LocalSlot) -> JobOutcome {
+        match self.plan(scope, slot.memory_bytes()).await {
+            Ok(Some(runner)) => runner.run_locally(slot).await,
+            // Another job has compacted the files meanwhile.
+            Ok(None) => JobOutcome::NothingToDo,
+            Err(error) => local_failure(error),
+        }
+    }
+
+    /// Plans for the compactor with the most memory, and runs the job there.
+    async fn run_on_compactors(&self, scope: Scope) -> JobOutcome {
         loop {
-            match self.plan().await {
+            match self.plan(scope, self.compactors.fleet.largest_memory()).await {
                 Ok(Some(runner)) => return run_counted(Box::pin(runner.run())).await,
                 Ok(None) => {}
                 Err(error) => return local_failure(error),
@@ -111,9 +146,9 @@ impl RegionCompaction {
         }
     }
 
-    /// Waits for a permit to run one more compaction in this process, or for the job's end.
-    pub(super) async fn permit(&self) -> Result<SemaphorePermit<'_>, JobOutcome> {
-        self.unless_ended(self.owner.permits().acquire()).await?.map_err(|_| JobOutcome::TermEnded)
+    /// Waits for a slot to run one more compaction in this process, or for the job's end.
+    pub(super) async fn slot(&self) -> Result<LocalSlot, JobOutcome> {
+        self.unless_ended(self.owner.slots().acquire()).await
     }
 
     /// Waits for `work`, unless the job is cancelled or the term ends first.
@@ -131,17 +166,22 @@ impl RegionCompaction {
         }
     }
 
-    /// Plans the job without files that other jobs hold; `None`: no file is left to compact. A
-    /// requested job releases the region's quarantined files first.
-    async fn plan(&self) -> Result<Option<JobRunner<'_>>, OwnerError> {
+    /// Plans the job, without files that other jobs hold, for a node that has `memory_bytes` for it;
+    /// `None`: no file is left to compact. A requested job releases the region's quarantined files first.
+    async fn plan(
+        &self,
+        scope: Scope,
+        memory_bytes: u64,
+    ) -> Result<Option<JobRunner<'_>>, OwnerError> {
         let registry = &self.compactors.registry;
         if self.requested {
             registry.release_quarantined(self.region);
         }
-        let planned = self.owner.plan_compaction(self.region, self.scope, Epoch(0)).await?;
+        let planned =
+            self.owner.plan_compaction(self.region, scope, Epoch(0), memory_bytes).await?;
         let register = |planned: PlannedCompaction| {
             let registered = registry.register(self.owner.group(), planned.job(), &self.attempt);
-            JobRunner::new(self, planned, registered)
+            JobRunner::new(self, scope, planned, registered)
         };
         Ok(planned.map(register))
     }

@@ -71,7 +71,7 @@ pub struct CompactionCandidate {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct CompactionCapacity {
     /// Jobs that may start on this node now.
-    pub local_permits: usize,
+    pub local_slots: usize,
     /// Jobs that compactors may still accept; `None`: no compactor is up.
     pub compactor_slots: Option<usize>,
     /// Unflushed rows exceed their memory limit: processors and store are reserved for flushes.
@@ -110,9 +110,9 @@ pub fn place_compactions(
     let slots = capacity.compactor_slots.filter(|_| is_remote);
     let (mut remote, mut local) = match policy.background {
         BackgroundCompaction::Off => (0, 0),
-        BackgroundCompaction::Local => (0, capacity.local_permits),
+        BackgroundCompaction::Local => (0, capacity.local_slots),
         BackgroundCompaction::Remote if policy.jobs.fallback_to_local => {
-            (slots.unwrap_or(0), capacity.local_permits)
+            (slots.unwrap_or(0), capacity.local_slots)
         }
         BackgroundCompaction::Remote => (slots.unwrap_or(0), 0),
     };
@@ -177,7 +177,7 @@ mod tests {
 
     #[test]
     fn cheapest_files_are_compacted_first_within_the_capacity() {
-        let free = |local_permits| CompactionCapacity { local_permits, ..Default::default() };
+        let free = |local_slots| CompactionCapacity { local_slots, ..Default::default() };
         let regions = [(1, 4, 400, false), (2, 4, 40, false), (3, 0, 0, false), (4, 8, 8, true)];
         assert_eq!(local(&regions, free(5)), [2, 1]);
         assert_eq!(local(&regions, free(1)), [2]);
@@ -188,7 +188,7 @@ mod tests {
     #[test]
     fn local_compaction_waits_for_flushes_unless_urgent() {
         let short =
-            CompactionCapacity { local_permits: 5, short_of_memory: true, ..Default::default() };
+            CompactionCapacity { local_slots: 5, short_of_memory: true, ..Default::default() };
         assert_eq!(local(&[(1, 15, 10, false), (2, 16, 900, false)], short), [2]);
     }
 
@@ -198,8 +198,8 @@ mod tests {
         let no_fallback = JobPolicy { fallback_to_local: false, ..JobPolicy::default() };
         let no_fallback = CompactionPolicy { jobs: no_fallback, ..policy };
         let with = |background| CompactionPolicy { background, ..policy };
-        let capacity = |local_permits, compactor_slots| CompactionCapacity {
-            local_permits,
+        let capacity = |local_slots, compactor_slots| CompactionCapacity {
+            local_slots,
             compactor_slots,
             short_of_memory: false,
         };
@@ -227,11 +227,8 @@ mod tests {
     #[test]
     fn overdue_and_urgent_regions_do_not_wait() {
         let policy = CompactionPolicy::default();
-        let busy = CompactionCapacity {
-            local_permits: 9,
-            compactor_slots: Some(0),
-            short_of_memory: true,
-        };
+        let busy =
+            CompactionCapacity { local_slots: 9, compactor_slots: Some(0), short_of_memory: true };
         let region = |number| CompactionCandidate {
             region: RegionId(number),
             files: 1,

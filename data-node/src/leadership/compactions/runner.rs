@@ -5,7 +5,7 @@ use std::time::Duration;
 use tidewater_common::ids::{ManifestVersion, NodeId};
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::Reason;
-use tidewater_region_engine::CompactionReport;
+use tidewater_region_engine::compaction::{LocalSlot, Scope};
 use tidewater_region_engine::region::{CompactionOutcome, PlannedCompaction};
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
@@ -14,7 +14,7 @@ use super::job::{JobOutcome, RegionCompaction, local_failure};
 use super::quarantine;
 use super::retry_policy::{AttemptHistory, Fallback, ManifestCheck, NextAction};
 use crate::compactors::call::{AttemptOutcome, JobOwner};
-use crate::compactors::fleet::SlotReservation;
+use crate::compactors::fleet::{JobSize, SlotReservation};
 use crate::compactors::registry::RegisteredJob;
 use crate::meters;
 use crate::owner_request::CompactionResult;
@@ -22,6 +22,7 @@ use crate::owner_request::CompactionResult;
 /// Planned job and the state of its attempts.
 pub(super) struct JobRunner<'a> {
     pub(super) job: &'a RegionCompaction,
+    scope: Scope,
     pub(super) planned: PlannedCompaction,
     registered: RegisteredJob,
     history: AttemptHistory,
@@ -38,11 +39,13 @@ pub(super) struct JobRunner<'a> {
 impl<'a> JobRunner<'a> {
     pub(super) fn new(
         job: &'a RegionCompaction,
+        scope: Scope,
         planned: PlannedCompaction,
         registered: RegisteredJob,
     ) -> Self {
         Self {
             job,
+            scope,
             planned,
             registered,
             history: AttemptHistory::default(),
@@ -103,7 +106,9 @@ impl<'a> JobRunner<'a> {
     fn reserve(&self) -> Option<SlotReservation<'a>> {
         let fleet = &self.job.compactors.fleet;
         let job = self.planned.job();
-        let reserve = |excluded| fleet.reserve(job.job_id, job.bytes_read(), excluded);
+        let (bytes, memory_bytes) = (job.bytes_read(), job.sub_job_bytes());
+        let demand = JobSize { bytes, memory_bytes };
+        let reserve = |excluded| fleet.reserve(job.job_id, demand, excluded);
         let [with_failed, refused] = self.history.excluded();
         reserve(&with_failed).or_else(|| reserve(&refused))
     }
@@ -176,17 +181,9 @@ impl<'a> JobRunner<'a> {
         files_out: usize,
     ) -> JobOutcome {
         let node = self.last_compactor;
-        let job = self.planned.job();
         let region = self.job.region;
-        let report = CompactionReport {
-            job_id: job.job_id,
-            why: job.why,
-            manifest_version: version,
-            files_in: job.inputs.len(),
-            bytes_in: job.bytes(),
-            files_out,
-            done: self.job.attempt.progress.snapshot(),
-        };
+        let done = self.job.attempt.progress.snapshot();
+        let report = self.planned.report(version, files_out, done);
         self.job.owner.report_compacted(region, &report, node);
         // The commit is durable, even if this replica and the log do not know it yet: the next check
         // finds it.
@@ -199,7 +196,8 @@ impl<'a> JobRunner<'a> {
         JobOutcome::Committed(CompactionResult { report, node })
     }
 
-    /// Runs the job on this node, under a new id if a compactor may have the old one.
+    /// Runs the job on this node, under a new id if a compactor may have the old one. A job that was
+    /// planned for a compactor may be too large for this node: then a smaller one runs.
     async fn fall_back(mut self) -> JobOutcome {
         if self.problem.is_some() || self.history != AttemptHistory::default() {
             self.planned = self.planned.with_new_job_id();
@@ -213,11 +211,20 @@ impl<'a> JobRunner<'a> {
                 "no compactor accepts the compaction; running it locally"
             );
         }
-        let _permit = match self.job.permit().await {
-            Ok(permit) => permit,
+        let slot = match self.job.slot().await {
+            Ok(slot) => slot,
             Err(outcome) => return outcome,
         };
-        self.run_locally().await
+        let needed = self.planned.job().sub_job_bytes();
+        if needed > slot.memory_bytes() {
+            let (job, scope) = (self.job, self.scope);
+            let all = slot.memory_bytes();
+            info!(region = %job.region, needed, all, "compaction too large for this node; planning a smaller one");
+            // Releases the files.
+            drop(self);
+            return job.run_smaller(scope, slot).await;
+        }
+        self.run_locally(slot).await
     }
 
     pub(super) fn record_refusal(&mut self, node: NodeId, refusal: Refusal) {
@@ -240,11 +247,11 @@ impl<'a> JobRunner<'a> {
         self.problem = Some(refusal);
     }
 
-    /// Runs the job on this node. It ends with the term.
-    pub(super) async fn run_locally(self) -> JobOutcome {
+    /// Runs the job on this node, in `slot`. It ends with the term.
+    pub(super) async fn run_locally(self, slot: LocalSlot) -> JobOutcome {
         let RegionCompaction { owner, attempt, term, region, .. } = self.job;
         self.registered.mark_running(None);
-        let work = owner.run_compaction(*region, &self.planned, attempt);
+        let work = owner.run_compaction(*region, &self.planned, &slot, attempt);
         tokio::pin!(work);
         let result = tokio::select! {
             result = &mut work => result,

@@ -1,6 +1,10 @@
 use tidewater_proto::v1::meta_command::Kind;
 
+use tidewater_common::ids::Incarnation;
+
 use super::*;
+use crate::catalog::Header;
+use crate::commands::apply_change;
 use crate::commands::testing::{directory, drop_table, run, table, with_groups};
 
 /// Tables "t" (regions 1 and 2) and "u" (region 3).
@@ -186,4 +190,30 @@ fn cursors_of_a_dropped_region_are_deleted_once_received() {
     assert_eq!(names(&state), ["all", "brief"]);
     run(&mut state, Kind::FinishDropTable(v1::FinishDropTable { table_id: id.get() })).unwrap();
     assert_eq!(names(&state), ["all"]);
+}
+
+#[test]
+fn cursor_never_moves_back() {
+    use CursorState::{From, Tail};
+    let mut state = state();
+    add(&mut state, adding(10, "h", "u"));
+    let start = to(&state, 3, "h", (9, Tail));
+    advance(&mut state, vec![start]);
+    for at in [(3, Tail), (9, Tail), (9, From)] {
+        let back = to(&state, 3, "h", at);
+        advance(&mut state, vec![back]);
+        assert_eq!(cursors(&state, "h"), [(3, 9, Tail)], "{at:?}");
+    }
+}
+
+#[test]
+fn cursor_has_the_incarnation_of_its_region() {
+    let mut state = state();
+    let restored = Header { incarnation: Incarnation(2), ..state.header().clone() };
+    let change = CatalogChange { header: Some(restored), ..CatalogChange::default() };
+    apply_change(&mut state, change).unwrap();
+    run(&mut state, Kind::CreateTable(table(3, "v"))).unwrap();
+    add(&mut state, adding(10, "h", ""));
+    let of = |region| state.cursors().get(RegionId(region), "h").unwrap().incarnation;
+    assert_eq!([1, 2, 3, 4].map(of), [1, 1, 1, 2].map(Incarnation));
 }

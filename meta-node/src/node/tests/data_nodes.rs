@@ -25,8 +25,8 @@ pub(super) struct FakeDataNodes {
     pub(super) groups: BTreeMap<u64, (BTreeSet<u64>, BTreeSet<u64>, u64)>,
     pub(super) leaders: BTreeMap<u64, u64>,
     pub(super) regions: BTreeSet<(u64, u64)>,
-    /// Calls that open a region never return.
-    pub(super) hangs: bool,
+    /// Nodes on which calls that open a region never return.
+    pub(super) hanging: BTreeSet<u64>,
     /// Number of calls that open a region.
     pub(super) open_calls: usize,
     /// Calls that open a staging area fail.
@@ -164,7 +164,7 @@ impl GroupControl for FakeGroupControl {
         let hangs = {
             let mut hosted = self.hosted.lock();
             hosted.open_calls += 1;
-            hosted.hangs
+            hosted.hanging.contains(&self.node_id.lock())
         };
         if hangs {
             return std::future::pending().await;
@@ -250,6 +250,7 @@ pub(super) fn register_request(number: u64, address: &str) -> v1::RegisterReques
         cluster_id: String::new(),
         node_id: 0,
         object_store_id: "store".into(),
+        ..v1::RegisterRequest::default()
     }
 }
 

@@ -6,17 +6,16 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tidewater_common::ids::TableId;
 use tidewater_common::refusal::Refusal;
-use tidewater_proto::v1::{self, GroupState, Reason, meta_command::Kind};
+use tidewater_proto::v1::{self, GroupState, Reason, TableState, meta_command::Kind};
 use tokio::time::{Instant, sleep};
 
 use super::cluster::{LIMIT, MetaCluster};
 use super::data_nodes::{FakeDataNode, FakeDataNodes};
 use crate::commands::testing::{directory, table};
+use crate::leader::MAX_CALLS_PER_GROUP;
 
-/// More tables than the leader processes concurrently.
+/// More tables than the leader has permits of any kind.
 const TABLES: u64 = 80;
-/// Number of tables that the leader processes concurrently.
-const MAX_CONCURRENT_TABLES: usize = 32;
 
 async fn until(what: &str, condition: impl Fn() -> bool) {
     let deadline = Instant::now() + LIMIT;
@@ -27,28 +26,43 @@ async fn until(what: &str, condition: impl Fn() -> bool) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn tables_on_a_hanging_node_do_not_delay_groups() {
+async fn tables_on_a_hanging_node_delay_nothing_else() {
     let mut cluster = MetaCluster::bootstrapped(1).await;
-    let hosted = Arc::new(Mutex::new(FakeDataNodes { hangs: true, ..FakeDataNodes::default() }));
+    let hanging = [101].into();
+    let hosted = Arc::new(Mutex::new(FakeDataNodes { hanging, ..FakeDataNodes::default() }));
     let first = FakeDataNode::start(&cluster, 1, &hosted).await;
-    let active = i32::from(GroupState::Active);
-    cluster
-        .wait_for("a group", |catalog| catalog.groups.iter().any(|group| group.state == active))
-        .await;
+    let active_groups = |catalog: &v1::CatalogSnapshot| {
+        let active = i32::from(GroupState::Active);
+        catalog.groups.iter().filter(|group| group.state == active).count()
+    };
+    cluster.wait_for("a group", |catalog| active_groups(catalog) == 1).await;
     let running = cluster.nodes[&1].meta.slot().get().unwrap();
+    let create = |number: u64| {
+        Kind::CreateTable(v1::CreateTableRequest {
+            regions: 1,
+            ..table(100 + number, &format!("t{number}"))
+        })
+    };
     for number in 0..TABLES {
-        let create =
-            v1::CreateTableRequest { regions: 1, ..table(100 + number, &format!("t{number}")) };
-        running.group.propose(Kind::CreateTable(create)).await.unwrap();
+        running.group.propose(create(number)).await.unwrap();
     }
-    until("the maximum of concurrent calls", || hosted.lock().open_calls >= MAX_CONCURRENT_TABLES)
+    until("the maximum of concurrent calls", || hosted.lock().open_calls >= MAX_CALLS_PER_GROUP)
         .await;
 
+    // Neither the repair of groups nor a table on another node waits for the calls that hang.
     let second = FakeDataNode::start(&cluster, 2, &hosted).await;
-    until("the second node gets its group", || hosted.lock().groups.contains_key(&2)).await;
+    cluster.wait_for("the second node's group", |catalog| active_groups(catalog) == 2).await;
+    running.group.propose(create(TABLES)).await.unwrap();
+    let is_active = || {
+        let state = running.group.view.read();
+        let created = state.table_named(&format!("t{TABLES}"));
+        created.is_some_and(|table| table.state == TableState::Active)
+    };
+    until("the table on the second node is active", is_active).await;
     // Before the first call has timed out.
     let observed = running.observations.snapshot(&[], Instant::now());
     assert!(observed.table_errors.is_empty(), "{:?}", observed.table_errors);
+    assert_eq!(hosted.lock().open_calls, MAX_CALLS_PER_GROUP + 1);
     first.stop().await;
     second.stop().await;
     cluster.nodes.remove(&1).unwrap().stop().await;

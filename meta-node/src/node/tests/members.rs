@@ -137,3 +137,25 @@ async fn membership_change_fails_on_changed_members() {
     joiner.stop().await;
     cluster.nodes.remove(&1).unwrap().stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn follower_compares_its_state_with_the_leaders() {
+    let mut cluster = MetaCluster::bootstrapped(3).await;
+    let leader = cluster.leader().await;
+    let follower = (1..=3).find(|id| *id != leader).unwrap();
+    let group = cluster.nodes[&follower].meta.slot().get().unwrap().group;
+    let deadline = Instant::now() + LIMIT;
+    while group.state_difference().is_none() {
+        assert!(Instant::now() < deadline, "the leader sends no digests");
+        group.comparison.falsify();
+        sleep(Duration::from_millis(20)).await;
+    }
+    // The digests of later ticks are right.
+    while group.state_difference().is_some() {
+        assert!(Instant::now() < deadline, "the states are equal");
+        sleep(Duration::from_millis(20)).await;
+    }
+    for id in 1..=3 {
+        cluster.nodes.remove(&id).unwrap().stop().await;
+    }
+}

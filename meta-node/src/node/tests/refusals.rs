@@ -113,6 +113,7 @@ async fn invalid_requests_are_rejected() {
         confirmations: Arc::clone(&group.confirmations),
         view: group.view.clone(),
         health,
+        comparison: Arc::clone(&group.comparison),
         addresses: Arc::clone(&group.addresses),
         clock: Arc::clone(&group.clock),
         max_clock_difference: group.max_clock_difference,
@@ -132,7 +133,7 @@ async fn invalid_requests_are_rejected() {
             Arc::clone(&running.group),
             Arc::clone(&running.control),
             Arc::clone(&running.observations),
-            timing,
+            timing.clone(),
         );
         let result = leader_term.command(tick()).await.map_err(|refusal| refusal.reason);
         assert_eq!(result, expected);

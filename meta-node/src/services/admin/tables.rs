@@ -15,6 +15,9 @@ use crate::services::RunningReplica;
 /// Maximum time that a call waits for a procedure on a table. The procedure continues afterwards.
 const TABLE_DEADLINE: Duration = Duration::from_secs(30);
 
+/// Maximum wait of a load for the agreement of the clocks: a few heartbeats and ticks.
+const AGREEMENT_WAIT: Duration = Duration::from_secs(5);
+
 impl AdminService {
     pub(super) async fn create(
         &self,
@@ -62,6 +65,8 @@ impl AdminService {
         let running = self.slot.get()?;
         let name = request.name.clone();
         let area = request.request_id.parse::<Uuid>().ok();
+        running.group.check_leading()?;
+        running.observations.wait_for_agreement(AGREEMENT_WAIT).await;
         let reply = running.group.propose(Kind::BeginLoad(request)).await?;
         let id = table_of(&reply)?;
         let ended = || {

@@ -6,6 +6,7 @@ use clap::Args;
 use serde::Serialize;
 use tidewater_proto::v1;
 
+use super::problem::{ProblemLine, check_healthy, problem_lines};
 use crate::commands::client::ClientArgs;
 use crate::commands::{group, node};
 use crate::exit::Failure;
@@ -18,7 +19,8 @@ use crate::text::time_span::TimeSpan;
     after_help = "Example:\n  tidewater cluster status --output json\n  tidewater cluster status \
                   --watch 5s\n\nOn a terminal, --watch redraws the status; otherwise it appends each \
                   status below a line with the time. It continues while no node can be reached, until \
-                  Ctrl-C."
+                  Ctrl-C.\n\nThe exit status is 0 if there is no problem, otherwise 5; with --watch, that \
+                  of the last status."
 )]
 pub(crate) struct Options {
     /// Repeat with this interval until Ctrl-C [default interval: 2s]
@@ -37,6 +39,7 @@ pub(super) struct Status {
     leader: u64,
     pub(super) healthy: bool,
     pub(super) problems: Vec<String>,
+    problem_details: Vec<ProblemLine>,
     revision: u64,
     term: u64,
     tables: u32,
@@ -48,6 +51,7 @@ pub(super) struct Status {
 impl From<v1::ClusterStatusResponse> for Status {
     fn from(status: v1::ClusterStatusResponse) -> Self {
         Self {
+            problem_details: problem_lines(&status),
             cluster_id: status.cluster_id,
             catalog_version: status.catalog_version,
             leader: status.leader,
@@ -63,13 +67,21 @@ impl From<v1::ClusterStatusResponse> for Status {
     }
 }
 
+impl Status {
+    fn check_healthy(&self) -> Result<(), Failure> {
+        check_healthy(self.healthy, self.problems.len())
+    }
+}
+
 /// Prints the status of the cluster, once or repeatedly.
 pub(crate) async fn run(options: Options) -> Result<(), Failure> {
     if let Some(interval) = options.watch {
         return watch::run(&options.client, interval).await;
     }
     let status = options.client.connect().await?.cluster_status().await?;
-    fact(options.client.output, &Status::from(status), text)
+    let status = Status::from(status);
+    fact(options.client.output, &status, text)?;
+    status.check_healthy()
 }
 
 fn text(status: &Status) -> String {
@@ -84,11 +96,8 @@ fn text(status: &Status) -> String {
     if status.healthy && status.problems.is_empty() {
         lines.push("health   healthy".to_owned());
     } else {
-        lines.push(format!(
-            "health   {}",
-            if status.healthy { "healthy, with warnings:" } else { "NOT HEALTHY:" }
-        ));
-        lines.extend(status.problems.iter().map(|problem| format!("  - {problem}")));
+        lines.push(format!("health   NOT HEALTHY: {} problems", status.problems.len()));
+        lines.extend(status.problem_details.iter().flat_map(ProblemLine::lines));
     }
     lines.push(String::new());
     lines.push(table(node::NodeLine::HEADINGS, status.nodes.iter().map(node::NodeLine::cells)));

@@ -7,7 +7,8 @@ use tidewater_proto::v1;
 use crate::commands::client::ClientArgs;
 use crate::exit::Failure;
 use crate::output::amount::{bytes_text, grouped, seconds_text};
-use crate::output::{self, Listed, note};
+use crate::output::terminal::note;
+use crate::output::{self, Listed};
 
 /// Options of `compaction list`.
 #[derive(Debug, Args)]

@@ -11,8 +11,9 @@ use crate::load::ReadOptions;
 use crate::load::bad_rows::BadRows;
 use crate::load::input::Input;
 use crate::load::pipeline::{Event, Pipeline};
+use crate::output::fact;
 use crate::output::progress::Progress;
-use crate::output::{fact, note};
+use crate::output::terminal::note;
 
 /// Bytes of rows in memory that are written as files together.
 const CHUNK_BYTES: usize = 64 << 20;

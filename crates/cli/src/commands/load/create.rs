@@ -20,8 +20,8 @@ use crate::load::input::Input;
 use crate::load::keys::{MAX_KEYS, UniqueKeys};
 use crate::load::verify::verify_all;
 use crate::output::amount::grouped;
-use crate::output::note;
 use crate::output::progress::Progress;
+use crate::output::terminal::note;
 use crate::text::columns::ColumnSpecs;
 
 /// Options of `--create`.

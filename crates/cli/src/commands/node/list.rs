@@ -77,6 +77,7 @@ mod tests {
             role: v1::NodeRole::Data.into(),
             address: "a:1".into(),
             state: v1::NodeState::Up.into(),
+            ..v1::Node::default()
         };
         assert_eq!(
             serde_json::to_string(&NodeLine::from(&node)).unwrap(),

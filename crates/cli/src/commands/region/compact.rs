@@ -30,7 +30,7 @@ pub(crate) struct Options {
     table: Option<String>,
 
     /// Number of regions that are compacted at the same time, with --table
-    #[arg(long, value_name = "N", default_value_t = 4,
+    #[arg(long, value_name = "N", default_value_t = 4, requires = "table",
           value_parser = clap::value_parser!(u32).range(1..=256))]
     concurrency: u32,
 
@@ -65,8 +65,10 @@ struct Compacted {
     bytes_in: u64,
     bytes_out: u64,
     seconds: f64,
-    /// Compactor that ran the job; 0: the data node.
+    /// Compactor that ran the job, or its last pass; 0: the data node.
     node_id: u64,
+    /// Number of passes; the numbers above are those of all passes.
+    passes: u32,
 }
 
 impl Compacted {
@@ -88,6 +90,7 @@ impl Compacted {
             bytes_out: done.bytes_written,
             seconds,
             node_id: report.node_id,
+            passes: report.passes.max(1),
         }
     }
 
@@ -97,7 +100,7 @@ impl Compacted {
         }
         format!(
             "region {}: compacted {} rows in {} files to {} rows in {} files, {} to {}, \
-             in {}, on {}",
+             in {}, on {}{}",
             self.region_id,
             grouped(self.rows_read),
             self.files_in,
@@ -109,6 +112,10 @@ impl Compacted {
             match self.node_id {
                 0 => "the data node".to_owned(),
                 node => format!("compactor {node}"),
+            },
+            match self.passes {
+                0 | 1 => String::new(),
+                passes => format!(", in {passes} passes"),
             }
         )
     }
@@ -138,11 +145,15 @@ async fn compact_region(
     region: RegionId,
 ) -> Result<(), Failure> {
     let files = client.region_files(region).await?;
-    let whole = files.iter().map(|file| file.bytes).sum();
+    let whole: u64 = files.iter().map(|file| file.bytes).sum();
     let mut progress = Progress::start("compacting");
     let report = client
         .compact_region(region, options.due, place(options), |done| {
-            progress.update(done.rows_read, (done.bytes_read, whole));
+            // Later passes read the output of earlier ones again.
+            progress.update(done.rows_read, (done.bytes_read, whole.max(done.bytes_read)));
+            if done.passes > 0 {
+                progress.set_note(format!("pass {}", done.passes.saturating_add(1)));
+            }
         })
         .await;
     let seconds = progress.finish();
@@ -165,6 +176,7 @@ mod tests {
             bytes_written: 50,
             files_written: 1,
             steps: 3,
+            passes: 1,
         };
         let report = CompactionReport {
             job_id: "j".to_owned(),
@@ -175,11 +187,18 @@ mod tests {
             done: Some(done),
             why: "asked".to_owned(),
             node_id: 201,
+            passes: 2,
         };
         assert_eq!(
-            serde_json::to_string(&Compacted::new(7, Some(report), 1.5)).unwrap(),
-            r#"{"region_id":7,"job_id":"j","why":"asked","manifest_version":3,"files_in":2,"files_out":1,"rows_read":20,"rows_written":10,"bytes_in":100,"bytes_out":50,"seconds":1.5,"node_id":201}"#
+            serde_json::to_string(&Compacted::new(7, Some(report.clone()), 1.5)).unwrap(),
+            r#"{"region_id":7,"job_id":"j","why":"asked","manifest_version":3,"files_in":2,"files_out":1,"rows_read":20,"rows_written":10,"bytes_in":100,"bytes_out":50,"seconds":1.5,"node_id":201,"passes":2}"#
         );
         assert_eq!(Compacted::new(7, None, 0.0).text(), "region 7: nothing to compact");
+        let passes = |passes| {
+            Compacted::new(7, Some(CompactionReport { passes, ..report.clone() }), 1.5).text()
+        };
+        assert!(passes(2).ends_with(", on compactor 201, in 2 passes"), "{}", passes(2));
+        // A data node of an older release.
+        assert!(passes(0).ends_with(", on compactor 201"), "{}", passes(0));
     }
 }

@@ -1,19 +1,21 @@
 //! Inference from Parquet: the types are in the file; its rows are read for missing values.
 
-use std::fs::File;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use arrow::array::Array;
 use arrow::datatypes::{DataType, TimeUnit};
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use tidewater_common::schema::ColumnType;
 
 use super::super::convert::field_names;
 use super::super::error::{LoadError, RowPosition};
 use super::super::input::Input;
+use super::super::parquet::ParquetBatches;
 use super::error::InferError;
 use super::{Columns, InferOptions, Place};
+
+/// Maximum rows that are decoded at a time.
+const BATCH_ROWS: usize = 1_024;
 
 /// Observes all rows of a Parquet file. Calls `observed` with the number of rows of each batch.
 pub(super) fn observe(
@@ -23,12 +25,8 @@ pub(super) fn observe(
     observed: &mut dyn FnMut(u64),
 ) -> Result<Columns, InferError> {
     let name = &input.name;
-    let bad = |reason: String| LoadError::BadParquet { file: name.clone(), reason };
-    let file =
-        File::open(&input.path).map_err(|source| LoadError::Read { file: name.clone(), source })?;
-    let builder =
-        ParquetRecordBatchReaderBuilder::try_new(file).map_err(|error| bad(error.to_string()))?;
-    let schema = Arc::clone(builder.schema());
+    let mut batches = ParquetBatches::open(input, BATCH_ROWS)?;
+    let schema = Arc::clone(batches.schema());
     let names = field_names(schema.fields());
     let mut columns = Columns::with_names(name, names.into_iter(), options)?;
     for (column, field) in columns.list.iter_mut().zip(schema.fields()) {
@@ -42,13 +40,12 @@ pub(super) fn observe(
             found: field.data_type().to_string(),
         })?);
     }
-    if builder.metadata().file_metadata().num_rows() == 0 {
+    if batches.rows() == 0 {
         return Err(LoadError::Empty { file: name.clone() }.into());
     }
     let file: Arc<str> = Arc::from(name.as_str());
     let mut rows = 0_u64;
-    for batch in builder.build().map_err(|error| bad(error.to_string()))? {
-        let batch = batch.map_err(|error| bad(error.to_string()))?;
+    while let Some(batch) = batches.next()? {
         for (column, array) in columns.list.iter_mut().zip(batch.columns()) {
             // Null arrays and dictionaries have nulls without a null buffer of their own.
             let Some(nulls) = array.logical_nulls() else { continue };

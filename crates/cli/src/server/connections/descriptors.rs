@@ -1,5 +1,8 @@
 //! The limit of file descriptors of the process.
 
+use tidewater_common::problem::Problem;
+use tidewater_proto::v1::ProblemKind;
+
 /// Most file descriptors that a process asks for: some systems set the hard limit to 2^30, and
 /// libraries then reserve memory for each.
 const MOST_DESCRIPTORS: u64 = 1 << 20;
@@ -13,6 +16,27 @@ pub(crate) fn raise_limit() -> u64 {
     let Some((soft, hard)) = limits() else { return USUAL_DESCRIPTORS };
     let wanted = wanted(soft, hard);
     if wanted > soft && set_soft(wanted, hard) { wanted } else { soft }
+}
+
+/// Returns the number of open file descriptors; `limit` if none is free to count them, and 0 if the system
+/// does not list them.
+pub(crate) fn open(limit: u64) -> u64 {
+    match std::fs::read_dir("/proc/self/fd") {
+        Ok(entries) => entries.count() as u64,
+        Err(error) if error.raw_os_error() == Some(libc::EMFILE) => limit,
+        Err(_) => 0,
+    }
+}
+
+/// Returns the problem of a process that uses most of its file descriptors.
+pub(crate) fn shortage(open: u64, limit: u64) -> Option<Problem> {
+    if open < limit / 10 * 9 {
+        return None;
+    }
+    let detail = format!(
+        "it uses {open} of {limit} file descriptors; raise the limit of open files of its process"
+    );
+    Some(Problem::new(ProblemKind::DescriptorsShort, detail))
 }
 
 /// Returns the soft limit to set.
@@ -39,6 +63,23 @@ fn set_soft(soft: u64, hard: u64) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn few_free_descriptors_are_a_problem() {
+        for (open, limit, is_short) in [
+            (0, 256, false),
+            (224, 256, false),
+            (225, 256, true),
+            (256, 256, true),
+            (9, 1 << 20, false),
+        ] {
+            assert_eq!(shortage(open, limit).is_some(), is_short, "{open} of {limit}");
+        }
+        assert!(shortage(250, 256).unwrap().detail.contains("250 of 256"));
+        let before = open(1 << 20);
+        let _file = std::fs::File::open("/proc/self/stat").unwrap();
+        assert!(before > 2 && open(1 << 20) > 2);
+    }
 
     #[test]
     fn soft_limit_is_raised_to_the_hard_limit() {

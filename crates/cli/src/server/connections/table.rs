@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use tidewater_common::problem::Problem;
+use tidewater_proto::v1::ProblemKind;
 use tokio::time::Instant;
 
 use super::limits::{
@@ -83,14 +85,14 @@ impl ConnectionTable {
         self.open.lock().record_shortage(ShortageCause::Descriptors, now)
     }
 
-    /// Returns the problem to report, with its duration and its remedy.
-    pub(crate) fn problem(&self, now: Instant) -> Option<String> {
+    /// Returns the problem to report, with its age and its remedy.
+    pub(crate) fn problem(&self, now: Instant) -> Option<Problem> {
         let mut open = self.open.lock();
-        let text = shortage_text(&open.shortage?, self.limits, now);
-        if text.is_none() {
+        let problem = shortage_problem(&open.shortage?, self.limits, now);
+        if problem.is_none() {
             open.shortage = None;
         }
-        text
+        problem
     }
 }
 
@@ -106,12 +108,17 @@ impl OpenConnections {
     }
 }
 
-fn shortage_text(shortage: &Shortage, limits: ConnectionLimits, now: Instant) -> Option<String> {
+fn shortage_problem(
+    shortage: &Shortage,
+    limits: ConnectionLimits,
+    now: Instant,
+) -> Option<Problem> {
     if now.duration_since(shortage.last) > SHORTAGE_SHOWN_FOR {
         return None;
     }
-    let seconds = now.duration_since(shortage.since).max(Duration::from_secs(1)).as_secs();
-    Some(match shortage.cause {
+    let age = now.duration_since(shortage.since).max(Duration::from_secs(1));
+    let seconds = age.as_secs();
+    let detail = match shortage.cause {
         ShortageCause::Descriptors => format!(
             "it accepts no connections for {seconds} s: no file descriptor is free; raise the limit \
              of open files of its process, or end idle connections"
@@ -121,7 +128,8 @@ fn shortage_text(shortage: &Shortage, limits: ConnectionLimits, now: Instant) ->
              idle connections",
             limits.total
         ),
-    })
+    };
+    Some(Problem::new(ProblemKind::ConnectionsRefused, detail).lasting(age))
 }
 
 impl Drop for ConnectionSlot {
@@ -153,7 +161,7 @@ mod tests {
         assert_eq!(table.problem(now), None, "one peer is not the node's problem");
         let other = admit("10.0.0.2").unwrap();
         assert_eq!(admit("10.0.0.3").unwrap_err(), RefusedConnection::Total);
-        assert!(table.problem(now).unwrap().contains("--max-connections"));
+        assert!(table.problem(now).unwrap().detail.contains("--max-connections"));
         drop(first);
         let _third = admit("10.0.0.1").unwrap();
         drop(other);
@@ -171,9 +179,11 @@ mod tests {
             assert!(!table.record_shortage(at(second)));
         }
         let problem = table.problem(at(25)).unwrap();
-        assert!(problem.contains("for 25 s") && problem.contains("descriptor"), "{problem}");
+        let Problem { detail, age, .. } = &problem;
+        assert!(detail.contains("for 25 s") && detail.contains("descriptor"), "{detail}");
+        assert_eq!(*age, Some(Duration::from_secs(25)));
         assert_eq!(table.problem(at(31)), None);
         assert!(table.record_shortage(at(40)), "a new shortage");
-        assert!(table.problem(at(41)).unwrap().contains("for 1 s"));
+        assert!(table.problem(at(41)).unwrap().detail.contains("for 1 s"));
     }
 }

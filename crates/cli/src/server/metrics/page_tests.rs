@@ -19,11 +19,12 @@ appears with its first value. Counters start from 0 with the process. A histogra
 ";
 
 /// Labels with their values.
-const LABELS: [(&str, &str); 6] = [
+const LABELS: [(&str, &str); 7] = [
     ("call", "the refused call, such as `open_region`"),
     ("event", "the event that the hook was called for, such as `manifest_updated`"),
     ("group", "the id of the Raft group"),
     ("hook", "the name of the hook"),
+    ("kind", "the kind of the problem, see [operations.md](operations.md#problems)"),
     (
         "outcome",
         "on a data node `committed`, `committed_here` (locally), `discarded`, `cancelled`, `quarantined`, `untaken` (no compactor accepted \
@@ -32,7 +33,9 @@ const LABELS: [(&str, &str); 6] = [
     ),
     (
         "reason",
-        "the error reason in lower case, without `REASON_`, from `proto/tidewater/v1/error.proto`",
+        "the error reason in lower case, without `REASON_`, from `proto/tidewater/v1/error.proto`; of Raft messages the broken rule: \
+         `source_differs`, `names_receiver`, `vote_kind`, `term_jump`, `not_member`, `malformed`, `command` (unknown kind), \
+         `committed` (contradicts committed entries) or `snapshot` (damaged)",
     ),
 ];
 

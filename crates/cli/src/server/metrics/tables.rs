@@ -14,7 +14,7 @@ pub(super) struct MetricTable {
 }
 
 /// All tables, in the order of `docs/metrics.md`.
-pub(super) const TABLES: [MetricTable; 6] = [
+pub(super) const TABLES: [MetricTable; 7] = [
     MetricTable {
         title: "Data nodes",
         source: "data-node/src/meters.rs",
@@ -29,6 +29,11 @@ pub(super) const TABLES: [MetricTable; 6] = [
         title: "Hooks: data nodes and compactors",
         source: "crates/hook-kinds/src/meters.rs",
         metrics: tidewater_hook_kinds::METRICS,
+    },
+    MetricTable {
+        title: "Meta nodes",
+        source: "meta-node/src/meters.rs",
+        metrics: tidewater_meta_node::METRICS,
     },
     MetricTable {
         title: "Raft log: meta nodes and data nodes",

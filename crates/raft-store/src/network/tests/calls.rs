@@ -59,6 +59,18 @@ async fn invalid_responses_are_errors() {
     let more = answers.next().await.unwrap();
     assert!(matches!(more, Err(RPCError::Network(_))), "{more:?}");
 
+    // Openraft would commit entries that the leader does not have.
+    let ahead = follower(&[(1, FakeGroup::Ahead)]).await;
+    let mut to_ahead = network(&ahead).await;
+    let requests = stream::iter([append(Some(1))]).chain(stream::pending());
+    let answers = to_ahead.stream_append(Box::pin(requests), RPCOption::new(LIMIT)).await;
+    let answer = answers.unwrap().next().await.unwrap();
+    assert!(matches!(answer, Err(RPCError::Network(_))), "{answer:?}");
+    let mut group = factory(ahead.proxy.address).group(GroupId(1));
+    let mut heartbeats = group.new_heartbeat_client(FOLLOWER.get(), &Member::new("")).await;
+    let answer = heartbeats.append_entries(append(Some(1)), RPCOption::new(LIMIT)).await;
+    assert!(matches!(answer, Err(RPCError::Network(_))), "{answer:?}");
+
     // Nothing conflicts with the beginning of the log: openraft would panic.
     let conflicts = follower(&[(1, FakeGroup::Conflicts)]).await;
     let mut group = factory(conflicts.proxy.address).group(GroupId(1));

@@ -120,3 +120,23 @@ fn removed_leader_is_accepted_in_its_term() {
     assert!(!check(Append, leader(6, 1)));
     assert!(!check(VoteRequest, Vote::new(6, 1)));
 }
+
+#[test]
+fn messages_of_a_superseded_start_are_refused() {
+    // (start of the sender, newest known start, refused)
+    let cases = [
+        (5, 6, true),
+        (6, 6, false),
+        // The registration has yet to arrive here.
+        (7, 6, false),
+        // An older release, and a node of which nothing is known.
+        (0, 6, false),
+        (5, 0, false),
+    ];
+    for (boot, newest, refused) in cases {
+        let (boot, newest) = (BootNumber(boot), BootNumber(newest));
+        let expected =
+            if refused { Err(PeerViolation::Superseded { boot, newest }) } else { Ok(()) };
+        assert_eq!(check_start(boot, newest), expected);
+    }
+}

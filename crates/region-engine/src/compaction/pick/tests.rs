@@ -1,16 +1,24 @@
 //! Cases are drawings: one line per file, with its level, its size and the keys that it covers.
 
+use std::collections::BTreeSet;
+
 use proptest::prelude::*;
 
 use super::*;
 
 const HOUR: u64 = 3_600_000;
+const MIB: u64 = 1 << 20;
+const MAX_FILES: usize = 4_096;
+/// Any row.
+const ALL: Sequence = Sequence(u64::MAX);
 
 fn rules() -> PickRules {
     PickRules {
         fan_in: 3,
         max_runs: 8,
+        max_files: MAX_FILES,
         max_job_bytes: 1_000,
+        memory_bytes: u64::MAX,
         small_bytes: 20,
         window_ms: None,
         expire_before_ms: None,
@@ -24,6 +32,7 @@ fn file(level: u32, bytes: u64, low: u32, high: u32) -> PickFile<u32> {
         high,
         level,
         bytes,
+        open_bytes: MIB,
         time_ms: None,
         created_ms: 0,
         max_sequence: Sequence(1),
@@ -137,6 +146,88 @@ fn job_size_and_run_count_are_limited() {
     );
 }
 
+/// Memory of a job of this many runs of files that take 1 MiB each.
+fn memory_of(runs: u64) -> u64 {
+    sub_job_bytes(&[file(0, 1, 1, 1)], &[0], |_| runs * MIB)
+}
+
+#[test]
+fn memory_limits_the_runs_of_a_job() {
+    let overlapping = vec![file(0, 90, 1, 5); 6];
+    let picked = |memory_bytes, files: &[PickFile<u32>]| {
+        let picked = pick(files, &PickRules { memory_bytes, ..rules() }, 0);
+        picked.iter().map(|candidate| candidate.files.len()).collect::<Vec<_>>()
+    };
+    for (runs, expected) in [(9, 6), (6, 6), (5, 5), (3, 3), (2, 2), (1, 2), (0, 2)] {
+        assert_eq!(picked(memory_of(runs), &overlapping), [expected], "{runs} runs");
+        assert_eq!(picked(memory_of(runs), &overlapping[..2]), [0; 0], "fewer than the fan-in");
+    }
+    assert_eq!(picked(memory_of(6) - 1, &overlapping), [5]);
+    // A larger file counts with its own memory.
+    let mut wide = overlapping;
+    wide[2].open_bytes = 4 * MIB;
+    assert_eq!(picked(memory_of(6), &wide), [3]);
+}
+
+#[test]
+fn whole_region_is_merged_in_passes() {
+    let files: Vec<PickFile<u32>> = (0..137).map(|bytes| file(0, 200 - bytes, 1, 9)).collect();
+    for (max_runs, memory_bytes, expected) in [
+        // 16 runs at most: 137 - 1 = 9 * 15 + 1.
+        (16, u64::MAX, vec![2, 16, 16, 16, 16, 16, 16, 16, 16, 16]),
+        (200, u64::MAX, vec![137]),
+        (200, memory_of(100), vec![38, 100]),
+        (16, memory_of(69), vec![2, 16, 16, 16, 16, 16, 16, 16, 16, 16]),
+        (200, memory_of(69), vec![69, 69]),
+        (200, 0, vec![2; 136]),
+    ] {
+        let rules = PickRules { max_runs, memory_bytes, ..rules() };
+        let mut left = files.clone();
+        let mut passes = Vec::new();
+        while let Some(pass) = whole(&left, &rules, ALL) {
+            let chosen: BTreeSet<usize> = pass.candidate.files.iter().copied().collect();
+            let size = |index: &usize| left[*index].bytes;
+            let rest = (0..left.len()).filter(|index| !chosen.contains(index));
+            assert!(
+                chosen.iter().map(size).max()
+                    <= rest.map(|index| size(&index)).min().or(Some(u64::MAX))
+            );
+            let bytes = chosen.iter().map(size).sum();
+            passes.push(chosen.len());
+            let level = pass.candidate.level;
+            let kept = left.iter().enumerate().filter(|(index, _)| !chosen.contains(index));
+            left = kept.map(|(_, file)| file.clone()).chain([file(level, bytes, 1, 9)]).collect();
+            assert_eq!(left.len(), pass.runs_left);
+        }
+        assert_eq!(passes, expected);
+    }
+}
+
+#[test]
+fn pass_leaves_later_files_alone() {
+    let mut files = draw(&["0 90|---", "0 90|---", "0 90|---"]);
+    for (file, sequence) in files.iter_mut().zip([5, 9, 7]) {
+        file.max_sequence = Sequence(sequence);
+    }
+    let pass = |through| whole(&files, &rules(), Sequence(through));
+    let all = pass(u64::MAX).unwrap();
+    assert_eq!((all.candidate.files, all.through, all.runs_left), (vec![0, 1, 2], Sequence(9), 1));
+    let early = pass(8).unwrap();
+    assert_eq!((early.candidate.files, early.through), (vec![0, 2], Sequence(7)));
+    assert_eq!(pass(6), None, "one run");
+    assert_eq!(pass(4), None);
+}
+
+#[test]
+fn pass_has_at_most_the_maximum_number_of_files() {
+    // Two runs of many files each, and a small third one.
+    let half = MAX_FILES as u32 / 2;
+    let run = |width: u32| (0..half).map(move |index| file(1, 50, index * 4, index * 4 + width));
+    let files: Vec<PickFile<u32>> = run(2).chain(run(3)).chain([file(0, 1, 0, half * 4)]).collect();
+    let pass = whole(&files, &PickRules { max_runs: 16, ..rules() }, ALL).unwrap();
+    assert_eq!((pass.candidate.files.len(), pass.runs_left), (half as usize + 1, 2));
+}
+
 #[test]
 fn busy_files_and_files_past_an_obligation_are_skipped() {
     let mut files = draw(&["0 90 |---", "0 90 |---", "0 90 |---"]);
@@ -147,12 +238,14 @@ fn busy_files_and_files_past_an_obligation_are_skipped() {
     let pending = |sequence| PickRules { obligation: Some(Sequence(sequence)), ..rules() };
     assert_eq!(pick(&files, &pending(7), 0), []);
     assert_eq!(pick(&files, &pending(8), 0), [candidate(&[0, 1, 2], 1, CompactionReason::Tier)]);
-    assert_eq!(whole(&files, &pending(7)), Some(candidate(&[0, 2], 1, CompactionReason::Asked)));
+    let pass = whole(&files, &pending(7), ALL).unwrap();
+    assert_eq!(pass.candidate, candidate(&[0, 2], 1, CompactionReason::Asked));
 }
 
 #[test]
 fn whole_region_is_chosen_only_if_something_changes() {
-    let requested = |files: &[PickFile<u32>]| whole(files, &rules());
+    let requested =
+        |files: &[PickFile<u32>]| whole(files, &rules(), ALL).map(|pass| pass.candidate);
     assert_eq!(requested(&[]), None);
     assert_eq!(requested(&draw(&["0 90|---"])), None);
     assert_eq!(requested(&draw(&["1 90|---   ", "1 90|   ---"])), None);

@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::RegionManifestManager;
 use crate::manifest::codec;
-use crate::storage::{PutOutcome, StorageError};
+use crate::storage::{MAX_OBJECT_BYTES, PutOutcome, StorageError};
 
 impl RegionManifestManager {
     /// Writes a checkpoint of the current state if one is due. A failure only makes the next open
@@ -33,6 +33,11 @@ impl RegionManifestManager {
         let version = self.state.version;
         let path = dir.checkpoint(version);
         let bytes = codec::encode_checkpoint(&self.state);
+        // It could not be read back.
+        if bytes.len() as u64 > MAX_OBJECT_BYTES {
+            let (object, size) = (storage.name(&path), bytes.len() as u64);
+            return Err(StorageError::TooLarge { object, size, limit: MAX_OBJECT_BYTES });
+        }
         match storage.put_if_absent(&path, bytes).await {
             PutOutcome::Created => {}
             // The first writer wrote the same state. Without an object the next commit retries.

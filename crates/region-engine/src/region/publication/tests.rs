@@ -1,3 +1,4 @@
+use tidewater_common::ids::Epoch;
 use uuid::Uuid;
 
 use super::*;

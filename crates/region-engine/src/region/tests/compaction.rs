@@ -1,6 +1,7 @@
 //! Compaction, local and offloaded.
 
 mod local;
+mod passes;
 mod race;
 mod remote_races;
 mod remote_rejections;

@@ -2,4 +2,5 @@
 
 mod frozen;
 mod layout;
+mod two_formats;
 mod types;

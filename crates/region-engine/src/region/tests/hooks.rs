@@ -4,3 +4,4 @@ mod coverage;
 mod isolation;
 mod recorded_calls;
 mod remote_compaction;
+mod statistics;

@@ -74,6 +74,7 @@ pub(super) fn request(region: &Region, term: u64) -> OpenCompactionRegionRequest
         since: Epoch(0),
         limits: LIMITS,
         hooks: vec![plugin()],
+        table_name: None,
     }
 }
 

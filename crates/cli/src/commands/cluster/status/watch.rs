@@ -3,7 +3,6 @@
 use std::io::{self, IsTerminal};
 use std::time::Duration;
 
-use arrow::datatypes::{DataType, TimeUnit};
 use serde::Serialize;
 use tidewater_client::{Client, ClientOptions};
 use tidewater_common::clock::{Clock, SystemClock};
@@ -11,12 +10,12 @@ use tokio::time::MissedTickBehavior;
 
 use super::{Status, text};
 use crate::commands::client::ClientArgs;
+use crate::commands::cluster::problem::utc_text;
 use crate::exit::{Exit, Failure};
 use crate::output::terminal::printable;
 use crate::output::{Output, drawn, json, line};
 use crate::server::signals::StopSignals;
 use crate::text::time_span::TimeSpan;
-use crate::value::instants::time_text;
 
 /// Deadline of one status, so that the display shows soon that no node can be reached.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -70,17 +69,24 @@ pub(super) async fn run(client: &ClientArgs, interval: TimeSpan) -> Result<(), F
         Output::Table if io::stdout().is_terminal() => Display::Redraw,
         Output::Table => Display::Append,
     };
+    // A status that no node has returned is no sign of health.
+    let mut health = Err(Failure::new(Exit::Unavailable, "no node has returned a status"));
     tokio::select! {
-        result = repeat(client, interval.duration(), display, &SystemClock) => result,
-        _ = signals.next() => Ok(()),
+        result = repeat(client, interval.duration(), display, &SystemClock, &mut health) => {
+            return result;
+        }
+        _ = signals.next() => {}
     }
+    health
 }
 
+/// Prints the status at intervals. `health`: set to the outcome of each status.
 async fn repeat(
     client: &ClientArgs,
     interval: Duration,
     display: Display,
     clock: &dyn Clock,
+    health: &mut Result<(), Failure>,
 ) -> Result<(), Failure> {
     let options = client.options();
     let options = ClientOptions {
@@ -98,13 +104,17 @@ async fn repeat(
     loop {
         ticks.tick().await;
         let status = status(&mut connected, &options).await;
-        let shown = time(clock.now_ms());
+        let shown = utc_text(clock.now_ms());
         let error = match status {
             Ok(status) => {
+                *health = status.check_healthy();
                 last_status = Some((shown.clone(), status));
                 None
             }
-            Err(failure) if failure.exit == Exit::Unavailable => Some(failure.message),
+            Err(failure) if failure.exit == Exit::Unavailable => {
+                *health = Err(Failure::new(failure.exit, failure.message.clone()));
+                Some(failure.message)
+            }
             Err(failure) => return Err(failure),
         };
         let frame = frame(display, &shown, error.as_deref(), last_status.as_ref())?;
@@ -155,13 +165,6 @@ fn frame(
     Ok(format!("{HOME}{}{CLEAR_BELOW}", lines.join("\n")))
 }
 
-/// Returns the text of a time, given in milliseconds since the Unix epoch, to the second.
-fn time(now_ms: u64) -> String {
-    let seconds = i64::try_from(now_ms / 1_000).unwrap_or(i64::MAX);
-    let utc = DataType::Timestamp(TimeUnit::Second, Some("+00:00".into()));
-    time_text(&utc, seconds).unwrap_or_else(|_| seconds.to_string())
-}
-
 #[cfg(test)]
 mod tests {
     use tidewater_proto::v1::ClusterStatusResponse;
@@ -205,10 +208,5 @@ mod tests {
         assert!(text.starts_with(r#"{"time":"T1","cluster_id":"#), "{text}");
         let text = shown(Display::Json, Some("refused"), None);
         assert_eq!(text, r#"{"time":"T2","error":"refused"}"#);
-    }
-
-    #[test]
-    fn time_is_shown_in_utc() {
-        assert_eq!(time(1_357_034_400_900), "2013-01-01T10:00:00Z");
     }
 }

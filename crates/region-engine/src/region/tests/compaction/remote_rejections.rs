@@ -2,14 +2,13 @@
 //! plans that do not match the manifest. No rejected request has any effect.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use tidewater_common::clock::Clock;
+use tidewater_common::clock::{Clock, ClockDifference};
 use tidewater_common::ids::{Epoch, FileId, GroupId, JobId, OwnerEpoch, RegionId, Sequence, Term};
 use tidewater_common::schema::WriteMode;
 use uuid::Uuid;
 
-use crate::EngineError;
 use crate::compaction::{
     Attempt, CompactionPlan, CompactionRegion, OpenCompactionRegionRequest, OpenError,
     OutputOptions, PlanError, Scope, open_compaction_region,
@@ -21,6 +20,7 @@ use crate::region::tests::fixture::*;
 use crate::region::tests::remote_compactor::*;
 use crate::storage::Storage;
 use crate::storage::testing::{Fault, FaultyStore};
+use crate::{EngineError, Region};
 
 /// Maximum clock difference that a compactor accepts.
 const HOUR_MS: u64 = 3_600_000;
@@ -123,6 +123,48 @@ async fn unreadable_manifest_fails_open_prepare_and_outcome() {
     assert!(matches!(error, EngineError::Storage(_)), "{error}");
     store.plan(|_| Fault::None);
     compactor.prepare(planned.plan()).await.unwrap();
+}
+
+/// A clock that agrees with the cluster's clocks until it is set wrong.
+#[derive(Debug, Default)]
+struct SwitchedClock(AtomicBool);
+
+impl Clock for SwitchedClock {
+    fn now_ms(&self) -> u64 {
+        FixedClock.now_ms()
+    }
+
+    fn check(&self) -> Result<(), ClockDifference> {
+        let difference = ClockDifference { difference_ms: 9, bound_ms: 1, since_ms: 0 };
+        if self.0.load(Ordering::Relaxed) { Err(difference) } else { Ok(()) }
+    }
+}
+
+#[tokio::test]
+async fn node_with_wrong_clock_neither_compacts_nor_commits() {
+    let fixture = two_runs(Storage::memory()).await;
+    let clock = Arc::new(SwitchedClock::default());
+    let env = env_with(fixture.storage.clone(), clock.clone());
+    let sets = plugin_sets(Arc::new(NoopHook));
+    let region = Region::new(env.clone(), fixture.spec.clone(), Sequence(0), Sequence(0)).unwrap();
+    region.take_ownership(owner(2), GROUP).await.unwrap();
+    let compactor = open_compaction_region(&env, &sets, request(&region, 2)).await.unwrap();
+    let planned = region.plan_compaction(Scope::Whole, Epoch(0)).await.unwrap().unwrap();
+    let plan = planned.plan().clone();
+    drop(planned);
+    compactor.prepare(&plan).await.unwrap();
+    assert!(!region.compactions_due().is_empty());
+    clock.0.store(true, Ordering::Relaxed);
+    assert!(region.compactions_due().is_empty());
+    let planned = region.plan_compaction(Scope::Whole, Epoch(0)).await.map(|_| ());
+    let committed = region.take_ownership(owner(3), GROUP).await.map(|_| ());
+    for refused in [planned, committed] {
+        assert!(matches!(refused, Err(EngineError::ClockDiffers { .. })), "{refused:?}");
+    }
+    let error = compactor.prepare(&plan).await.unwrap_err();
+    assert!(matches!(error, OpenError::Engine(EngineError::ClockDiffers { .. })), "{error}");
+    clock.0.store(false, Ordering::Relaxed);
+    compactor.prepare(&plan).await.unwrap();
 }
 
 #[tokio::test]

@@ -129,3 +129,20 @@ async fn missing_file_is_named_in_error() {
         other => panic!("{other:?}"),
     }
 }
+
+// A commit above the gap could never be read again.
+#[tokio::test]
+async fn flush_commits_nothing_above_a_lost_delta() {
+    let storage = Storage::memory();
+    let mut fixture = RegionFixture::new(storage.clone(), WriteMode::Upsert, false).await;
+    let rows = |note: &str| vec![(("k".to_owned(), 1), Some(1), note.to_owned())];
+    fixture.put(&rows("one"));
+    fixture.region.flush().await.unwrap();
+    // The version after the flush has the file's index.
+    let newest = fixture.region.stats().manifest_version;
+    storage.delete(&fixture.region.dir.delta(newest)).await.unwrap();
+    fixture.put(&rows("two"));
+    let error = fixture.region.flush().await.unwrap_err();
+    assert!(matches!(error, EngineError::Damaged { .. }), "{error}");
+    assert_eq!(fixture.region.stats().manifest_version, newest);
+}

@@ -20,8 +20,10 @@ use crate::storage::Storage;
 use crate::{Region, RegionSpec, RowsWrite, ScanOptions};
 
 /// File as written by this release.
-const CURRENT: &[u8] = include_bytes!("../../../sst/golden/format-1.parquet");
-/// File of an earlier release, which stored seconds as plain integers.
+const CURRENT: &[u8] = include_bytes!("../../../sst/golden/format-2.parquet");
+/// File of the last release with format 1.
+const FORMAT_1: &[u8] = include_bytes!("../../../sst/golden/format-1.parquet");
+/// File of an earlier release with format 1, which stored seconds as plain integers.
 const PLAIN_SECONDS: &[u8] = include_bytes!("../../../sst/golden/format-1-plain-seconds.parquet");
 
 fn table() -> RegionSpec {
@@ -100,40 +102,50 @@ fn data_end(bytes: &Bytes) -> u64 {
     4 + groups.iter().map(|group| group.compressed_size() as u64).sum::<u64>()
 }
 
-/// Returns a region whose only file has these bytes.
-async fn adopting(bytes: &'static [u8]) -> Arc<Region> {
-    let (template, _) = written().await;
-    let bytes = Bytes::from_static(bytes);
+/// Stores these bytes as a file with the rows of `written`, and returns its description.
+pub(super) async fn stored_as(storage: &Storage, bytes: Bytes, written: &FileMeta) -> FileMeta {
     let file = FileMeta {
         file_id: SystemIds.file_id(1_700_000_000_000, 0),
         size: bytes.len() as u64,
         checksum: crc32c::crc32c(&bytes),
         tail: tail_length(&bytes, data_end(&bytes)),
-        ..template.files()[0].clone()
+        ..written.clone()
     };
-    let storage = Storage::memory();
     storage.put(&file.path(), bytes).await.unwrap();
-    let region = Region::new(env(storage), table(), Sequence(0), Sequence(0)).unwrap();
-    region.take_ownership(owner(1), GROUP).await.unwrap();
-    let edit = Edit { add: vec![file], ..Edit::default() };
+    file
+}
+
+/// Adds files to a region's manifest, without any check of their content.
+pub(super) async fn add_files(region: &Region, add: Vec<FileMeta>) {
+    let edit = Edit { add, ..Edit::default() };
     let change = Change::new(Author::Owner(owner(1)), vec![ActionKind::Edit(edit)]);
     region.manifest.update_manifest(change).await.unwrap();
     region.load().await.unwrap();
+}
+
+/// Returns a region whose only file has these bytes.
+async fn adopting(bytes: &'static [u8]) -> Arc<Region> {
+    let (template, _) = written().await;
+    let storage = Storage::memory();
+    let file = stored_as(&storage, Bytes::from_static(bytes), &template.files()[0]).await;
+    let region = Region::new(env(storage), table(), Sequence(0), Sequence(0)).unwrap();
+    region.take_ownership(owner(1), GROUP).await.unwrap();
+    add_files(&region, vec![file]).await;
     region
 }
 
 #[tokio::test]
 async fn data_file_bytes_match_golden_file() {
     let (_, bytes) = written().await;
-    if let Ok(path) = std::env::var("TIDEWATER_WRITE_GOLDEN") {
-        std::fs::write(path, &bytes).unwrap();
+    if let Ok(directory) = std::env::var("TIDEWATER_WRITE_GOLDEN") {
+        std::fs::write(format!("{directory}/format-2.parquet"), &bytes).unwrap();
     }
     assert!(bytes == CURRENT, "the bytes of a data file differ from the golden file");
 }
 
 #[tokio::test]
 async fn golden_files_are_readable() {
-    for stored in [CURRENT, PLAIN_SECONDS] {
+    for stored in [CURRENT, FORMAT_1, PLAIN_SECONDS] {
         let region = adopting(stored).await;
         let ids: Vec<ColumnId> = (1..8).map(ColumnId).collect();
         let batches: Vec<RecordBatch> =
@@ -145,7 +157,7 @@ async fn golden_files_are_readable() {
 
 /// Checks the types that a reader sees which ignores the Arrow schema in the footer.
 #[tokio::test]
-async fn seconds_are_timestamps_in_parquet_schema() {
+async fn seconds_are_microseconds_in_parquet_schema() {
     use parquet::basic::{LogicalType, TimeUnit as Unit};
     let (_, bytes) = written().await;
     let builder = ParquetRecordBatchReaderBuilder::try_new(bytes).unwrap();
@@ -153,7 +165,7 @@ async fn seconds_are_timestamps_in_parquet_schema() {
     let zoned: Vec<bool> = columns[1..3]
         .iter()
         .map(|column| match column.logical_type_ref() {
-            Some(LogicalType::Timestamp(kind)) if kind.unit == Unit::MILLIS => {
+            Some(LogicalType::Timestamp(kind)) if kind.unit == Unit::MICROS => {
                 kind.is_adjusted_to_u_t_c
             }
             other => panic!("{other:?}"),

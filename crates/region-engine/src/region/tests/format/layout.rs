@@ -105,9 +105,9 @@ async fn parquet_metadata_has_field_ids_order_and_indexes() {
             ("name", 1),
             ("number", 2),
             ("note", 4),
-            ("_tw_seq", i32::MAX - 2),
-            ("_tw_epoch", i32::MAX - 1),
-            ("_tw_op", i32::MAX),
+            ("_tw_seq", 2_147_483_401),
+            ("_tw_epoch", 2_147_483_402),
+            ("_tw_op", 2_147_483_403),
         ];
         assert_eq!(ids, expected.map(|(name, id)| (name.to_owned(), id)));
         assert_eq!(file.row_groups as usize, metadata.num_row_groups());

@@ -15,7 +15,7 @@ use super::late_jobs::{PendingJob, commit_late};
 use super::steps::{Step, step};
 use super::{RegionCopy, bulk_rows, copy, run_step};
 use crate::RegionSpec;
-use crate::gc::{GarbageCollector, GcReport, GcRequest, KeepReason, named};
+use crate::gc::{GarbageCollector, GcReport, GcRequest, KeepReason, RegionFloor, named};
 use crate::histories::histories;
 use crate::layout::{RegionDir, RegionObject};
 use crate::manifest::ManifestContext;
@@ -160,7 +160,7 @@ impl Regions {
             let env = env_with(self.storage.clone(), self.clock.clone());
             let manifest = ManifestContext::new(env, *dir);
             manifest.refresh().await.unwrap();
-            named::each(&manifest.state(), u64::MAX, |name, _| {
+            named::each(&manifest.state(), RegionFloor::of_pass(u64::MAX), |name, _| {
                 names.insert(name);
             });
         }

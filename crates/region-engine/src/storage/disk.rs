@@ -2,12 +2,13 @@
 
 use std::path::PathBuf;
 
-use tidewater_region_engine::storage::Storage;
 use tracing::warn;
+
+use super::Storage;
 
 /// Disk of an object store.
 #[derive(Debug)]
-pub(crate) struct StoreDisk {
+pub struct StoreDisk {
     /// `None`: the store is remote and reports by itself when it is full.
     directory: Option<PathBuf>,
     reserve: u64,
@@ -15,12 +16,12 @@ pub(crate) struct StoreDisk {
 
 impl StoreDisk {
     /// Creates the disk of the store at `url`, on which `reserve` bytes stay free.
-    pub(crate) fn new(url: &str, reserve: u64) -> Self {
+    pub fn new(url: &str, reserve: u64) -> Self {
         Self { directory: Storage::directory(url), reserve }
     }
 
     /// Bytes that may be written; `None`: no limit is known.
-    pub(crate) async fn room(&self) -> Option<u64> {
+    pub async fn room(&self) -> Option<u64> {
         let directory = self.directory.clone()?;
         let stat = tokio::task::spawn_blocking(move || rustix::fs::statvfs(&directory)).await;
         match stat {

@@ -1,0 +1,107 @@
+//! Creation of tables at growing sizes, and the way of a change to all watchers.
+
+use std::time::Duration;
+
+use futures::stream::{self, TryStreamExt};
+use tidewater_client::{Client, ClientOptions};
+use tidewater_cluster_tests::stub::ReachTimes;
+use tidewater_cluster_tests::{HarnessError, Result};
+use tokio::time::Instant;
+
+use crate::options::Options;
+use crate::report::Report;
+use crate::scene::Scene;
+
+/// Tables that are created at the same time to reach a size.
+const CREATING: usize = 16;
+
+/// Measures at each size.
+pub(crate) async fn measure(scene: &Scene, options: &Options, report: &mut Report) -> Result<()> {
+    let mut tables = 0;
+    for size in &options.tables {
+        let scenario = format!("{size} tables");
+        let begun = Instant::now();
+        stream::iter((tables..*size).map(Ok))
+            .try_for_each_concurrent(CREATING, |number| async move {
+                scene.calls.create_table(&format!("t{number}"), options.routes).await
+            })
+            .await?;
+        let filled = size.saturating_sub(tables);
+        tables = *size;
+        let rate = filled as f64 / begun.elapsed().as_secs_f64();
+        report.add(&scenario, "creations, 16 at a time", rate, "tables/s");
+        scene.settle(options.limit).await?;
+
+        let mut times = Vec::new();
+        for number in 0..options.samples {
+            let begun = Instant::now();
+            scene.calls.create_table(&format!("s{size}_{number}"), options.routes).await?;
+            times.push(begun.elapsed());
+        }
+        add_times(report, &scenario, "creation, one at a time", &ReachTimes::new(times));
+        let fetched = measure_client(scene, options, &format!("c{size}")).await?;
+        report.add_time(&scenario, "creation by the client library", fetched);
+        measure_change(scene, options, &scenario, report).await?;
+        scene.record_processes(&scenario, report).await?;
+    }
+    Ok(())
+}
+
+fn add_times(report: &mut Report, scenario: &str, name: &str, times: &ReachTimes) {
+    report.add_time(scenario, &format!("{name}: median"), times.median());
+    report.add_time(scenario, &format!("{name}: longest"), times.last());
+}
+
+/// Time of a creation by the client library, which fetches the catalog afterwards.
+async fn measure_client(scene: &Scene, options: &Options, name: &str) -> Result<Duration> {
+    let explain = |error: tidewater_client::ClientError| HarnessError::violated(error.to_string());
+    let connected = ClientOptions { meta: scene.metas.clone(), ..ClientOptions::default() };
+    let client = Client::connect(connected).await.map_err(explain)?;
+    let mut times = Vec::new();
+    for number in 0..options.samples.div_ceil(3) {
+        let begun = Instant::now();
+        client.create_table(new_table(&format!("{name}_{number}"))).await.map_err(explain)?;
+        times.push(begun.elapsed());
+    }
+    Ok(ReachTimes::new(times).median())
+}
+
+fn new_table(name: &str) -> tidewater_client::NewTable {
+    tidewater_client::NewTable {
+        name: name.to_owned(),
+        columns: vec![tidewater_client::admin::NewColumn::new("id", "int64", false)],
+        primary_key: vec!["id".to_owned()],
+        time_column: None,
+        write_mode: tidewater_common::schema::WriteMode::Upsert,
+        hash_columns: Vec::new(),
+        vnode_count: 0,
+        regions: 1,
+        ttl_ms: None,
+    }
+}
+
+/// Time from the beginning of a table's alteration until it has ended, and until all watchers have it.
+async fn measure_change(
+    scene: &Scene,
+    options: &Options,
+    scenario: &str,
+    report: &mut Report,
+) -> Result<()> {
+    let mut commands = Vec::new();
+    let mut medians = Vec::new();
+    let mut lasts = Vec::new();
+    for number in 0..options.samples.div_ceil(3) {
+        let column = format!("c{}_{number}", scenario.split(' ').next().unwrap_or_default());
+        let begun = Instant::now();
+        scene.calls.add_column("t1", &column).await?;
+        commands.push(begun.elapsed());
+        let revision = scene.calls.head().await?.revision;
+        let reached = scene.watchers.times_to(revision, begun, options.limit).await?;
+        medians.push(reached.median());
+        lasts.push(reached.last());
+    }
+    report.add_time(scenario, "alter: command", ReachTimes::new(commands).median());
+    report.add_time(scenario, "alter: at half of the watchers", ReachTimes::new(medians).median());
+    report.add_time(scenario, "alter: at all watchers", ReachTimes::new(lasts).median());
+    Ok(())
+}

@@ -1,0 +1,9 @@
+//! The services of a stub node: calls of the meta leader and of clients.
+
+mod control;
+mod data;
+mod region_admin;
+
+pub(super) use control::ControlService;
+pub(super) use data::DataService;
+pub(super) use region_admin::RegionService;

@@ -1,0 +1,185 @@
+//! `GroupControl`: calls of the meta leader.
+
+use std::sync::Arc;
+
+use tidewater_common::ids::{GroupId, NodeId, RegionId};
+use tidewater_common::refusal::Refusal;
+use tidewater_proto::v1::change_membership_request::Change;
+use tidewater_proto::v1::group_control_server::GroupControl;
+use tidewater_proto::v1::{self, GroupState, ProcedureStep, Reason};
+use tonic::{Request, Response, Status};
+
+use crate::stub::group::{MemberChange, StubRegion};
+use crate::stub::node_core::NodeCore;
+
+/// The service of one node.
+#[derive(Debug, Clone)]
+pub(in crate::stub) struct ControlService {
+    pub(in crate::stub) node: Arc<NodeCore>,
+}
+
+macro_rules! calls {
+    ($($name:ident: $request:ident => $response:ident, $call:path;)*) => {
+        #[tonic::async_trait]
+        impl GroupControl for ControlService {
+            $(
+                async fn $name(
+                    &self,
+                    request: Request<v1::$request>,
+                ) -> Result<Response<v1::$response>, Status> {
+                    let request = request.into_inner();
+                    self.node.admit(request.header.as_ref()).await?;
+                    Ok(Response::new($call(&self.node, request).await?))
+                }
+            )*
+        }
+    };
+}
+
+calls! {
+    start_group: StartGroupRequest => StartGroupResponse, start_group;
+    change_membership: ChangeMembershipRequest => ChangeMembershipResponse, change_membership;
+    transfer_leader: TransferLeaderRequest => TransferLeaderResponse, transfer_leader;
+    stop_replica: StopReplicaRequest => StopReplicaResponse, stop_replica;
+    open_region: OpenRegionRequest => OpenRegionResponse, open_region;
+    alter_region: AlterRegionRequest => AlterRegionResponse, alter_region;
+    truncate_region: TruncateRegionRequest => TruncateRegionResponse, truncate_region;
+    open_area: OpenAreaRequest => OpenAreaResponse, open_area;
+    close_area: CloseAreaRequest => CloseAreaResponse, close_area;
+    copy_region: CopyRegionRequest => CopyRegionResponse, copy_region;
+    drop_region: DropRegionRequest => DropRegionResponse, drop_region;
+    request_flush: RequestFlushRequest => RequestFlushResponse, request_flush;
+}
+
+async fn start_group(
+    node: &NodeCore,
+    request: v1::StartGroupRequest,
+) -> Result<v1::StartGroupResponse, Refusal> {
+    let members: Vec<NodeId> =
+        request.first_members.iter().map(|member| NodeId(member.node_id)).collect();
+    node.world.start(node.node, GroupId(request.group_id), &members, request.initialize);
+    Ok(v1::StartGroupResponse {})
+}
+
+async fn change_membership(
+    node: &NodeCore,
+    request: v1::ChangeMembershipRequest,
+) -> Result<v1::ChangeMembershipResponse, Refusal> {
+    let change = match request.change {
+        Some(Change::AddLearner(member)) => MemberChange::AddLearner(NodeId(member.node_id)),
+        Some(Change::Promote(member)) => MemberChange::Promote(NodeId(member)),
+        Some(Change::Remove(member)) => MemberChange::Remove(NodeId(member)),
+        None => return Err(Refusal::new(Reason::InvalidArgument, "the call names no change")),
+    };
+    let on = (request.membership_term, request.membership_index);
+    let group = GroupId(request.group_id);
+    let changed = node.world.change_membership(node.node, group, on, change)?;
+    Ok(v1::ChangeMembershipResponse { membership_term: changed.0, membership_index: changed.1 })
+}
+
+async fn transfer_leader(
+    node: &NodeCore,
+    request: v1::TransferLeaderRequest,
+) -> Result<v1::TransferLeaderResponse, Refusal> {
+    node.world.transfer(node.node, GroupId(request.group_id), NodeId(request.to_node))?;
+    Ok(v1::TransferLeaderResponse {})
+}
+
+/// Reads the group from the meta leader first, as a data node does.
+async fn stop_replica(
+    node: &NodeCore,
+    request: v1::StopReplicaRequest,
+) -> Result<v1::StopReplicaResponse, Refusal> {
+    let read =
+        v1::ReadGroupRequest { cluster_id: node.cluster.to_string(), group_id: request.group_id };
+    let record = node.link.read_group(&read).await?.group;
+    let abandoned = record.is_some_and(|group| group.state() == GroupState::Abandoned);
+    node.world.stop(node.node, GroupId(request.group_id), abandoned)?;
+    Ok(v1::StopReplicaResponse {})
+}
+
+async fn open_region(
+    node: &NodeCore,
+    request: v1::OpenRegionRequest,
+) -> Result<v1::OpenRegionResponse, Refusal> {
+    let Some(region) = request.region else {
+        return Err(Refusal::new(Reason::InvalidArgument, "the call describes no region"));
+    };
+    let opened = StubRegion {
+        table: region.table_id,
+        schema_version: region.schema.map_or(0, |schema| schema.version),
+        step: (0, 0),
+    };
+    let id = RegionId(region.region_id);
+    node.world.open(node.node, GroupId(request.group_id), id, opened)?;
+    Ok(v1::OpenRegionResponse {})
+}
+
+/// Applies the step of a call that changes a region.
+fn apply(
+    node: &NodeCore,
+    (group, region): (u64, u64),
+    step: Option<&ProcedureStep>,
+    schema_version: Option<u32>,
+) -> Result<(), Refusal> {
+    let step = (step, schema_version);
+    node.world.apply_step(node.node, GroupId(group), RegionId(region), step)
+}
+
+async fn alter_region(
+    node: &NodeCore,
+    request: v1::AlterRegionRequest,
+) -> Result<v1::AlterRegionResponse, Refusal> {
+    let version = request.schema.as_ref().map(|schema| schema.version);
+    apply(node, (request.group_id, request.region_id), request.step.as_ref(), version)?;
+    Ok(v1::AlterRegionResponse {})
+}
+
+async fn truncate_region(
+    node: &NodeCore,
+    request: v1::TruncateRegionRequest,
+) -> Result<v1::TruncateRegionResponse, Refusal> {
+    apply(node, (request.group_id, request.region_id), request.step.as_ref(), None)?;
+    Ok(v1::TruncateRegionResponse {})
+}
+
+async fn open_area(
+    node: &NodeCore,
+    request: v1::OpenAreaRequest,
+) -> Result<v1::OpenAreaResponse, Refusal> {
+    apply(node, (request.group_id, request.region_id), request.step.as_ref(), None)?;
+    Ok(v1::OpenAreaResponse {})
+}
+
+async fn close_area(
+    node: &NodeCore,
+    request: v1::CloseAreaRequest,
+) -> Result<v1::CloseAreaResponse, Refusal> {
+    apply(node, (request.group_id, request.region_id), request.step.as_ref(), None)?;
+    Ok(v1::CloseAreaResponse {})
+}
+
+async fn copy_region(
+    node: &NodeCore,
+    request: v1::CopyRegionRequest,
+) -> Result<v1::CopyRegionResponse, Refusal> {
+    apply(node, (request.group_id, request.region_id), request.step.as_ref(), None)?;
+    Ok(v1::CopyRegionResponse {})
+}
+
+async fn drop_region(
+    node: &NodeCore,
+    request: v1::DropRegionRequest,
+) -> Result<v1::DropRegionResponse, Refusal> {
+    let region = RegionId(request.region_id);
+    node.world.drop_region(node.node, GroupId(request.group_id), region)?;
+    Ok(v1::DropRegionResponse {})
+}
+
+async fn request_flush(
+    node: &NodeCore,
+    request: v1::RequestFlushRequest,
+) -> Result<v1::RequestFlushResponse, Refusal> {
+    node.world.require_leader(node.node, GroupId(request.group_id))?;
+    Ok(v1::RequestFlushResponse {})
+}

@@ -1,0 +1,90 @@
+//! Problems of tables in intermediate states, and of garbage collection.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidewater_common::ids::{RegionId, TableId};
+use tidewater_common::problem::Problem;
+use tidewater_common::quote::cut_at;
+use tidewater_proto::v1::{self, LoadPhase, ProblemKind, TableState};
+
+use super::ClusterKnowledge;
+use crate::catalog::{MetaState, Table, TableChange};
+
+/// Time in which an operation on a table usually completes.
+const OPERATION_LIMIT: Duration = Duration::from_secs(10);
+/// Maximum length of an error, in characters.
+const MAX_ERROR: usize = 500;
+
+pub(super) fn problems(known: &ClusterKnowledge<'_>) -> Vec<Problem> {
+    let mut problems: Vec<Problem> =
+        known.state.tables().filter_map(|table| unfinished(known, table)).collect();
+    let garbage = &known.observed.garbage;
+    if let Some((age, error)) = &garbage.failing {
+        let detail = format!("garbage collection fails: {}", cut_at(error, MAX_ERROR));
+        let problem = Problem::new(ProblemKind::GarbageCollectionFailing, detail);
+        problems.push(problem.lasting(*age));
+    }
+    problems.extend(garbage.unreadable.iter().map(|manifest| spared(known, manifest)));
+    problems
+}
+
+/// An operation on a table: the table, its state, and the number of its last change.
+pub(crate) type TableOperation = (TableId, TableState, u64);
+
+/// Returns the operations on tables that are in progress.
+pub(super) fn operations(state: &MetaState) -> BTreeSet<TableOperation> {
+    let is_in_progress = |table: &&Arc<Table>| operation(table).is_some();
+    let tables = state.tables().filter(is_in_progress);
+    tables.map(|table| (table.id, table.state, table.changes)).collect()
+}
+
+/// Returns the past participle of the operation that is in progress on a table.
+fn operation(table: &Table) -> Option<&'static str> {
+    match (table.state, &table.change) {
+        (TableState::Creating, _) => Some("created"),
+        (TableState::Dropping, _) => Some("dropped"),
+        // The loader is staging files, until its deadline at most.
+        (_, Some(TableChange::Load(load))) if load.phase == LoadPhase::Staging => None,
+        (_, change) => change.as_ref().map(TableChange::verb),
+    }
+}
+
+/// Returns the problem of a table on which an operation takes too long.
+fn unfinished(known: &ClusterKnowledge<'_>, table: &Table) -> Option<Problem> {
+    let name = &table.name;
+    let operation = operation(table)?;
+    let in_progress = known.operations.get(&(table.id, table.state, table.changes));
+    let mut age = in_progress.copied().unwrap_or_default();
+    if table.state == TableState::Creating {
+        let created_ms = known.state.header().time_ms.saturating_sub(table.created_ms);
+        age = age.max(Duration::from_millis(created_ms));
+    }
+    if age <= OPERATION_LIMIT {
+        return None;
+    }
+    let detail = match known.observed.table_errors.get(&table.id) {
+        Some(error) => {
+            format!("table {name:?} is being {operation}: {}", cut_at(error, MAX_ERROR))
+        }
+        None => {
+            format!("table {name:?} is being {operation} for {} s", age.as_secs())
+        }
+    };
+    let problem = Problem::new(ProblemKind::TableUnfinished, detail);
+    Some(problem.of_table(name).lasting(age))
+}
+
+fn spared(known: &ClusterKnowledge<'_>, manifest: &v1::UnreadableManifest) -> Problem {
+    let region = RegionId(manifest.region_id);
+    let table = known.state.table(TableId(manifest.table_id)).map(|table| table.name.clone());
+    let of = table.as_ref().map(|name| format!(" of table {name:?}")).unwrap_or_default();
+    let error = cut_at(&manifest.error, MAX_ERROR);
+    let detail = format!("garbage collection has left region {region}{of} alone: {error}");
+    let problem = Problem::new(ProblemKind::GarbageSpared, detail).of_region(region);
+    match table {
+        Some(name) => problem.of_table(name),
+        None => problem,
+    }
+}

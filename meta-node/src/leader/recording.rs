@@ -1,0 +1,148 @@
+//! Recording of observations in the catalog: states of nodes, and the reports of group leaders.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use tidewater_common::ids::{GroupId, NodeId};
+use tidewater_proto::v1::{self, GroupState, NodeState, meta_command::Kind};
+use tokio::task::JoinSet;
+
+use super::leader_term::LeaderTerm;
+use super::{ObservedCluster, ObservedGroup};
+use crate::catalog::{Group, MetaState};
+
+impl LeaderTerm {
+    /// Starts a task that records observations in the catalog, unless one is already running.
+    pub(super) fn start_recording(
+        self: &Arc<Self>,
+        node_states: Vec<(NodeId, NodeState)>,
+        reports: Vec<Kind>,
+        tasks: &mut JoinSet<()>,
+    ) {
+        if std::mem::replace(&mut self.busy.lock().recording, true) {
+            return;
+        }
+        let this = Arc::clone(self);
+        tasks.spawn(async move {
+            for (node, to) in node_states {
+                match to {
+                    NodeState::Down => {
+                        tracing::warn!(%node, "node is down: its heartbeats have stopped");
+                    }
+                    _ => tracing::info!(%node, "node is up again"),
+                }
+                let set = v1::SetNodeState { node_id: node.get(), state: to.into() };
+                this.try_command(Kind::SetNodeState(set)).await;
+            }
+            for report in reports {
+                this.try_command(report).await;
+            }
+            this.busy.lock().recording = false;
+        });
+    }
+
+    /// Proposes a command that records an observation. After a failure, a later round proposes it again.
+    async fn try_command(&self, kind: Kind) {
+        if let Err(error) = self.command(kind).await {
+            tracing::debug!(%error, "failed to record an observation");
+        }
+    }
+}
+
+/// Returns commands for reports of group leaders that the catalog does not have yet.
+pub(super) fn due_reports(state: &MetaState, observed: &ObservedCluster) -> Vec<Kind> {
+    let mut due = Vec::new();
+    for (id, report) in &observed.groups {
+        let Some(known) = state.group(*id) else { continue };
+        if known.state != GroupState::Abandoned && !report.voters.is_empty() {
+            due.extend(due_group_report(known, report, &observed.followers));
+        }
+    }
+    due
+}
+
+/// Returns the command that brings a group's record in line with its leader's report, if they differ.
+///
+/// The term orders reports. An older report replaces the record only when the node that the record
+/// names as leader has reported otherwise since: the record is wrong, and would never be replaced.
+fn due_group_report(
+    known: &Group,
+    report: &ObservedGroup,
+    followers: &BTreeSet<(NodeId, GroupId)>,
+) -> Option<Kind> {
+    let is_contradicted = known
+        .leader
+        .is_some_and(|leader| leader == report.leader || followers.contains(&(leader, known.id)));
+    let is_older = report.term < known.leader_term;
+    let has_older_members = report.membership < known.membership;
+    let corrects = is_contradicted && report.is_settled() && (is_older || has_older_members);
+    let takes_members = corrects || !has_older_members;
+    let differs = known.leader != Some(report.leader)
+        || known.leader_term != report.term
+        || (takes_members
+            && (known.membership != report.membership
+                || known.voters != report.voters
+                || known.learners != report.learners));
+    if !differs || (is_older && !corrects) {
+        return None;
+    }
+    Some(Kind::ReportGroup(v1::ReportGroup {
+        group_id: known.id.get(),
+        term: report.term.get(),
+        leader: report.leader.get(),
+        voters: report.voters.iter().map(|id| id.get()).collect(),
+        learners: report.learners.iter().map(|id| id.get()).collect(),
+        membership_term: report.membership.0.get(),
+        membership_index: report.membership.1.get(),
+        replaces_term: corrects.then_some(known.leader_term.get()),
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commands::testing::{run, with_groups};
+    use tidewater_common::ids::{LogIndex, Term};
+
+    fn observed(leader: u64, term: u64, index: u64) -> ObservedGroup {
+        let at = (Term(1), LogIndex(index));
+        ObservedGroup {
+            term: Term(term),
+            leader: NodeId(leader),
+            voters: BTreeSet::from([NodeId(101), NodeId(102)]),
+            learners: BTreeSet::new(),
+            membership: at,
+            effective: Some(at),
+            caught_up: BTreeSet::new(),
+        }
+    }
+
+    #[test]
+    fn leader_corrects_a_wrong_group_record() {
+        let mut state = with_groups(3, 1);
+        let group = |state: &MetaState| Group::clone(state.group(GroupId(1)).unwrap());
+        let none = BTreeSet::new();
+        let first = due_group_report(&group(&state), &observed(101, 5, 9), &none).unwrap();
+        run(&mut state, first).unwrap();
+        let known = group(&state);
+        let due = |report: ObservedGroup, followers: &[(u64, u64)]| {
+            let followers =
+                followers.iter().map(|(node, group)| (NodeId(*node), GroupId(*group))).collect();
+            match due_group_report(&known, &report, &followers) {
+                Some(Kind::ReportGroup(report)) => Some(report.replaces_term),
+                Some(other) => panic!("{other:?}"),
+                None => None,
+            }
+        };
+        assert_eq!(due(observed(101, 5, 9), &[]), None, "nothing differs");
+        assert_eq!(due(observed(102, 6, 9), &[]), Some(None), "a new leader");
+        assert_eq!(due(observed(102, 6, 3), &[]), Some(None), "one that knows older members");
+        assert_eq!(due(observed(102, 4, 9), &[]), None, "a deposed leader");
+        assert_eq!(due(observed(102, 4, 9), &[(103, 1)]), None);
+        assert_eq!(due(observed(102, 4, 9), &[(101, 1)]), Some(Some(5)), "101 denies it");
+        assert_eq!(due(observed(101, 4, 9), &[]), Some(Some(5)), "its own later report");
+        assert_eq!(due(observed(101, 5, 3), &[]), Some(Some(5)), "its own later members");
+        let changing = ObservedGroup { effective: None, ..observed(101, 4, 9) };
+        assert!(due(changing, &[]).is_some());
+    }
+}
