@@ -4,10 +4,11 @@
 //!
 //! - `slot`: the node's replica, once it has one; `meta`: registration, heartbeats, the catalog;
 //!   `registration`: limits of registrations; `refused_calls`: calls that contradict the catalog; `watch`:
-//!   the stream of catalog changes; `admin`: tables, members, leaders; `members`: members of group 0;
+//!   the stream of catalog changes; `catalog_changes`: those since a revision; `admin`: tables, members, leaders; `members`: members of group 0;
 //!   `hooks`: configured hooks; `cursors`: positions of durable hooks.
 
 mod admin;
+mod catalog_changes;
 mod cursors;
 mod hooks;
 mod members;

@@ -6,6 +6,7 @@
 //! - `published`: the catalog that the background task of the client publishes.
 
 mod apply;
+mod follow;
 mod lookup;
 mod published;
 
@@ -20,6 +21,7 @@ use tidewater_common::schema::{SchemaError, TableOptions, TableSchema};
 use tidewater_proto::v1;
 
 pub use self::apply::CatalogStep;
+pub(crate) use self::follow::Followed;
 pub(crate) use self::published::Published;
 
 /// A table with its decoded schema and its key codec.
@@ -56,10 +58,13 @@ pub struct RouteInfo {
     pub parent: RegionId,
 }
 
+/// Table and start key of a route.
+type RouteKey = (TableId, Vec<u8>);
+
 /// Tables, routes, groups and nodes at one revision.
 ///
-/// The maps are persistent: two revisions share what did not change, so a delta costs time and memory
-/// in proportion to what it changes.
+/// The maps are persistent: catalogs share what is equal in both. A clone costs nothing, and a delta costs
+/// time and memory in proportion to its records, each times the logarithm of the catalog's size.
 #[derive(Debug, Clone)]
 pub struct Catalog {
     cluster_id: ClusterId,
@@ -67,10 +72,9 @@ pub struct Catalog {
     revision: Revision,
     version: CatalogVersion,
     tables: RedBlackTreeMapSync<TableId, Arc<TableInfo>>,
-    /// Tables that are not being dropped.
+    /// Ids of the tables that are not being dropped.
     names: HashTrieMapSync<String, TableId>,
-    /// By table and start key.
-    routes: RedBlackTreeMapSync<(TableId, Vec<u8>), Arc<RouteInfo>>,
+    routes: RedBlackTreeMapSync<RouteKey, Arc<RouteInfo>>,
     /// Route of each region.
     regions: HashTrieMapSync<RegionId, Arc<RouteInfo>>,
     groups: RedBlackTreeMapSync<GroupId, Arc<v1::Group>>,
@@ -143,4 +147,4 @@ pub enum CatalogError {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -16,7 +16,9 @@ use tonic::{Request, Response, Status};
 
 use super::refused_calls::RefusedCalls;
 use super::registration::{self, RegistrationRate};
-use super::{MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES, ReplicaSlot, RunningReplica, watch};
+use super::{
+    MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES, ReplicaSlot, RunningReplica, catalog_changes, watch,
+};
 use crate::catalog::{MetaState, Node};
 use crate::join::Joiner;
 use crate::leader::clocks::{KnownClocks, announced_ms, differing};
@@ -297,6 +299,17 @@ impl Meta for MetaService {
         _request: Request<v1::GetCatalogRequest>,
     ) -> Result<Response<v1::CatalogSnapshot>, Status> {
         Ok(Response::new(self.catalog().await?))
+    }
+
+    async fn get_catalog_changes(
+        &self,
+        request: Request<v1::GetCatalogChangesRequest>,
+    ) -> Result<Response<v1::GetCatalogChangesResponse>, Status> {
+        let running = self.slot.get()?;
+        watch::check_cluster(running.group.cluster_id, &request.get_ref().cluster_id)?;
+        running.group.linearize().await?;
+        let state = running.group.view.read();
+        Ok(Response::new(catalog_changes::changes(&state, request.get_ref())))
     }
 
     async fn read_group(

@@ -8,11 +8,11 @@ use rpds::{HashTrieMapSync, RedBlackTreeMapSync};
 use tidewater_common::ids::{
     CatalogVersion, ClusterId, GroupId, Incarnation, NodeId, RegionId, Revision, TableId,
 };
-use tidewater_common::keys::{KeyCodec, KeyRange, split_global_key};
+use tidewater_common::keys::{KeyCodec, split_global_range};
 use tidewater_common::schema::{TableOptions, TableSchema};
 use tidewater_proto::v1::{self, TableState};
 
-use super::{Catalog, CatalogError, RouteInfo, TableInfo};
+use super::{Catalog, CatalogError, RouteInfo, RouteKey, TableInfo};
 
 /// Relation of a received snapshot to the current catalog.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,9 +51,6 @@ impl Catalog {
             catalog.put_table(table)?;
         }
         for route in &snapshot.routes {
-            if catalog.regions.contains_key(&RegionId(route.route_id)) {
-                return Err(CatalogError::DuplicateRoute(RegionId(route.route_id)));
-            }
             catalog.put_route(route_info(route)?)?;
         }
         catalog.put_groups_and_nodes(&snapshot.groups, &snapshot.nodes);
@@ -153,18 +150,19 @@ impl Catalog {
 
     /// Adds a route, which must not overlap another one.
     fn put_route(&mut self, route: RouteInfo) -> Result<(), CatalogError> {
+        if self.regions.contains_key(&route.region) {
+            return Err(CatalogError::DuplicateRoute(route.region));
+        }
         let key = (route.table, route.range.start.clone());
-        let before = self.routes.range(..=&key).next_back().map(|(_, before)| before);
-        if let Some(before) = before.filter(|before| before.table == route.table)
-            && before.range.end.as_ref().is_none_or(|end| *end > route.range.start)
-        {
+        // The routes do not overlap so far, so only the neighbours can overlap this one.
+        let up_to = (Bound::Unbounded, Bound::Included(&key));
+        let above = (Bound::Excluded(&key), Bound::Unbounded);
+        let before = self.routes.range::<RouteKey, _>(up_to).next_back();
+        let after = self.routes.range::<RouteKey, _>(above).next();
+        if let Some((_, before)) = before.filter(|(_, before)| reaches(before, &route)) {
             return Err(CatalogError::Overlap(before.region, route.region));
         }
-        let above = (Bound::Excluded(&key), Bound::Unbounded);
-        let after = self.routes.range(above).next().map(|(_, after)| after);
-        if let Some(after) = after.filter(|after| after.table == route.table)
-            && route.range.end.as_ref().is_none_or(|end| *end > after.range.start)
-        {
+        if let Some((_, after)) = after.filter(|(_, after)| reaches(&route, after)) {
             return Err(CatalogError::Overlap(route.region, after.region));
         }
         let route = Arc::new(route);
@@ -189,21 +187,17 @@ impl Catalog {
     }
 }
 
+/// Returns whether a route contains the start of a later one.
+fn reaches(route: &RouteInfo, later: &RouteInfo) -> bool {
+    route.table == later.table
+        && route.range.end.as_ref().is_none_or(|end| *end > later.range.start)
+}
+
 fn route_info(route: &v1::Route) -> Result<RouteInfo, CatalogError> {
     let region = RegionId(route.route_id);
-    let (table, start) = split_global_key(&route.start).ok_or(CatalogError::BadRange(region))?;
-    let end = match route.end.as_deref() {
-        None => None,
-        Some(end) => {
-            let (end_table, end) = split_global_key(end).ok_or(CatalogError::BadRange(region))?;
-            // A bound at the start of a later table does not bound the range within this table.
-            (end_table == table).then(|| end.to_vec())
-        }
-    };
-    let range = KeyRange::new(start, end);
-    if range.is_empty() {
-        return Err(CatalogError::BadRange(region));
-    }
+    let (table, range) = split_global_range(&route.start, route.end.as_deref())
+        .filter(|(_, range)| !range.is_empty())
+        .ok_or(CatalogError::BadRange(region))?;
     Ok(RouteInfo {
         region,
         table,

@@ -8,7 +8,7 @@ use tidewater_common::ids::{
 use tidewater_common::keys::KeyRange;
 use tidewater_proto::v1;
 
-use super::{Catalog, RouteInfo, TableInfo};
+use super::{Catalog, RouteInfo, RouteKey, TableInfo};
 
 impl Catalog {
     /// Id of the cluster.
@@ -61,7 +61,8 @@ impl Catalog {
         let first = self
             .route_for(table, &range.start)
             .map_or_else(|| range.start.clone(), |route| route.range.start.clone());
-        self.routes.range((table, first)..).map(|(_, route)| route).take_while(move |route| {
+        let from_first = self.routes.range::<RouteKey, _>((table, first)..);
+        from_first.map(|(_, route)| route).take_while(move |route| {
             route.table == table && range.end.as_ref().is_none_or(|end| route.range.start < *end)
         })
     }
@@ -69,7 +70,7 @@ impl Catalog {
     /// Returns the route that contains a row key.
     pub fn route_for(&self, table: TableId, row_key: &[u8]) -> Option<&Arc<RouteInfo>> {
         self.routes
-            .range(..=(table, row_key.to_vec()))
+            .range::<RouteKey, _>(..=(table, row_key.to_vec()))
             .next_back()
             .map(|(_, route)| route)
             .filter(|route| route.table == table && route.range.contains(row_key))
