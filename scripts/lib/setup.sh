@@ -65,6 +65,8 @@ setup_build() {
     { command -v clang && command -v clang++; } >/dev/null || missing+=(clang)
     { command -v cc && command -v make; } >/dev/null || missing+=(build-essential)
     [ ${#missing[@]} = 0 ] || packages "${missing[@]}"
+    PATH=$ROOT/scripts/lib/compilers:$PATH
+    export PATH
     from_this_clone
 }
 

@@ -83,7 +83,7 @@ async fn flush(cluster: &Cluster) -> Result<()> {
     wait_for_success(cluster, &["region", "flush", &region]).await.map(drop)
 }
 
-/// The other replicas take over.
+/// Another replica becomes the leader.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn data_node_with_wrong_clock_expires_nothing() -> Result<()> {
     let mut cluster = ClusterPlan::default().prepare().await?;
@@ -217,7 +217,7 @@ async fn run_with_wrong_meta_clock(offset: &str, words: &str) -> Result<()> {
     cluster.flush(TABLE).await?.ok()?;
     expect_rows(&cluster, ROWS, offset).await?;
     cluster.run(&["gc"]).await?.ok()?;
-    // Replicated time must not stand still: the lost node is replaced.
+    // Replicated time advances: the lost node is replaced.
     let owner = cluster.owner(TABLE).await?;
     cluster.data[owner].kill().await?;
     make_leader(&cluster, 1).await?;

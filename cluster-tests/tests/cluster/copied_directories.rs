@@ -46,8 +46,8 @@ fn copy_directory(from: &Path, to: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Returns a stopped node with a copy of the directory of data node `of`, which is frozen meanwhile, and with
-/// an address of its own.
+/// Returns a stopped node with a copy of the directory of data node `of`, which is frozen during the
+/// copy, and with an address of its own.
 async fn copy_of(cluster: &Cluster, of: usize, leave_frozen: bool) -> Result<Node> {
     let original = &cluster.data[of];
     let copied_dir = cluster.directory().join("copy");

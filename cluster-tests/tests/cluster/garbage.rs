@@ -10,11 +10,10 @@ use tidewater_cluster_tests::{HarnessError, Result, wait};
 
 use crate::support::{SETTLED_WITHIN, conclude, live_files, wait_for_kind};
 
-/// Returns the data files in the store, relative to its root.
-pub(crate) fn data_files(cluster: &Cluster) -> Result<BTreeSet<String>> {
-    let root = cluster.objects();
-    let mut found = BTreeSet::new();
-    let mut directories = vec![root.clone()];
+/// Returns the objects in the store with this extension, sorted by path.
+fn objects(cluster: &Cluster, extension: &str) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    let mut directories = vec![cluster.objects()];
     while let Some(directory) = directories.pop() {
         let entries =
             std::fs::read_dir(&directory).map_err(HarnessError::io("list the objects"))?;
@@ -22,13 +21,20 @@ pub(crate) fn data_files(cluster: &Cluster) -> Result<BTreeSet<String>> {
             let path = entry.map_err(HarnessError::io("list the objects"))?.path();
             if path.is_dir() {
                 directories.push(path);
-            } else if path.extension().is_some_and(|kind| kind == "parquet") {
-                let relative = path.strip_prefix(&root).unwrap_or(&path);
-                found.insert(relative.display().to_string());
+            } else if path.extension().is_some_and(|kind| kind == extension) {
+                found.push(path);
             }
         }
     }
+    found.sort();
     Ok(found)
+}
+
+/// Returns the data files in the store, relative to its root.
+pub(crate) fn data_files(cluster: &Cluster) -> Result<BTreeSet<String>> {
+    let root = cluster.objects();
+    let relative = |path: PathBuf| path.strip_prefix(&root).unwrap_or(&path).display().to_string();
+    Ok(objects(cluster, "parquet")?.into_iter().map(relative).collect())
 }
 
 /// Waits until the store contains exactly the live files of these tables.
@@ -123,26 +129,6 @@ async fn garbage_is_collected_while_owners_and_collectors_are_killed() -> Result
     Ok(())
 }
 
-/// Returns the manifest deltas in the store, in order of version.
-fn deltas(cluster: &Cluster) -> Result<Vec<PathBuf>> {
-    let mut found = Vec::new();
-    let mut directories = vec![cluster.objects()];
-    while let Some(directory) = directories.pop() {
-        let entries =
-            std::fs::read_dir(&directory).map_err(HarnessError::io("list the objects"))?;
-        for entry in entries {
-            let path = entry.map_err(HarnessError::io("list the objects"))?.path();
-            if path.is_dir() {
-                directories.push(path);
-            } else if path.extension().is_some_and(|kind| kind == "delta") {
-                found.push(path);
-            }
-        }
-    }
-    found.sort();
-    Ok(found)
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn region_that_lost_deltas_keeps_its_files() -> Result<()> {
     let cluster = ClusterPlan::default().env("TIDEWATER_GC_GRACE", "1s").start().await?;
@@ -155,7 +141,7 @@ async fn region_that_lost_deltas_keeps_its_files() -> Result<()> {
         cluster.flush("t").await?.ok()?;
     }
     // Like a restore of an older copy of the store while its owner lives.
-    let all = deltas(&cluster)?;
+    let all = objects(&cluster, "delta")?;
     let lost = &all[all.len().saturating_sub(2)..];
     let aside = cluster.directory().join("aside");
     std::fs::create_dir_all(&aside).map_err(HarnessError::io("create a directory"))?;
@@ -176,9 +162,9 @@ async fn region_that_lost_deltas_keeps_its_files() -> Result<()> {
     let file = cluster.directory().join("rows.csv");
     std::fs::write(&file, "k\n4\n").map_err(HarnessError::io("a csv file"))?;
     cluster.run(&["load", "t", &file.display().to_string()]).await?.ok()?;
-    let before = deltas(&cluster)?;
+    let before = objects(&cluster, "delta")?;
     let refused = cluster.flush("t").await?;
-    if refused.status == Some(0) || deltas(&cluster)? != before {
+    if refused.status == Some(0) || objects(&cluster, "delta")? != before {
         return Err(HarnessError::violated(format!(
             "the owner committed above a gap: {refused:?}"
         )));

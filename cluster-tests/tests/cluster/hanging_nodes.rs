@@ -102,7 +102,7 @@ async fn hanging_groups_do_not_delay_tables_of_others() -> Result<()> {
     };
     let (_, others) = tokio::join!(drops, others);
     others?;
-    // A client may have given up: the procedures go on.
+    // A client may have reached its deadline: the procedures continue.
     wait::until("all tables are dropped", SETTLED_WITHIN, || async {
         let catalog = cluster.catalog().await.map_err(|error| error.to_string())?;
         if dropping(&catalog) == 0 { Ok(()) } else { Err(format!("{} left", dropping(&catalog))) }

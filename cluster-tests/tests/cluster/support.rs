@@ -57,7 +57,7 @@ pub(crate) async fn wait_for_problem(cluster: &Cluster, words: &str, listed: boo
 }
 
 /// Waits until `cluster status` lists a problem of this kind that `is_expected` accepts. Verifies that the
-/// problem has a time in the past and a remedy, and that the exit status says that there is a problem.
+/// problem has a time in the past and a remedy, and that the exit status is that of a problem.
 pub(crate) async fn wait_for_kind(
     cluster: &Cluster,
     kind: &str,

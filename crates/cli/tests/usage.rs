@@ -125,6 +125,16 @@ fn unreachable_cluster_exits_with_5() {
 }
 
 #[test]
+fn unusable_meta_address_is_a_usage_error() {
+    for address in ["no address", "127.0.0.1", "http://127.0.0.1:7400", "127.0.0.1:7400,"] {
+        let output = tidewater(&["table", "list", "--meta", address]);
+        let message = stderr(&output);
+        assert_eq!(output.status.code(), Some(2), "{address}: {message}");
+        assert!(message.contains("--meta") && message.contains("use host:port"), "{message}");
+    }
+}
+
+#[test]
 fn bad_file_fails_before_connecting_to_the_cluster() {
     let directory = tempfile::tempdir().unwrap();
     let path = |name: &str, bytes: &[u8]| {

@@ -7,6 +7,7 @@
 //! - [`keys`]: order-preserving row keys, ranges of them, sorting.
 //! - [`metric`]: descriptions of metrics.
 //! - [`rows`]: record batches as encoded on the wire and in the log.
+//! - [`address`]: addresses of nodes, host:port.
 //! - [`agreed_limits`]: limits that meta nodes and data nodes share.
 //! - [`catalog_hint`]: hint of a refused call whose route or schema is out of date.
 //! - [`backoff`]: waits between attempts.
@@ -18,6 +19,7 @@
 //! - [`header`]: the intended receiver of a call between nodes.
 //! - [`refusal`]: the RPC error, the one error type on the wire, and its mapping to a gRPC status.
 
+pub mod address;
 pub mod agreed_limits;
 pub mod backoff;
 pub mod catalog_hint;

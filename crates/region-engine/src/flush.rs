@@ -1,8 +1,8 @@
 //! Flush: merges frozen runs, encodes them on a blocking thread, and streams the bytes to the
 //! object store. The region commits the files to the manifest.
 //!
-//! The encoder never holds more than a few parts of a file. It waits when the store is slow, and other
-//! work has its worker permit meanwhile.
+//! The encoder never holds more than a few parts of a file. It waits when the store is slow, and its
+//! worker permit is free for other work during the wait.
 
 mod encode;
 pub(crate) mod series;

@@ -85,7 +85,7 @@ mod tests {
                 .await
             }
         });
-        // The channel is full while the second message waits; the only permit is free meanwhile.
+        // The channel is full while the second message waits, and the only permit is free.
         while receiver.is_empty() {
             tokio::task::yield_now().await;
         }

@@ -21,9 +21,11 @@ pub struct FailedAttempt {
 }
 
 impl FailedAttempt {
-    /// Creates the failure of a call that was not sent, for this reason.
+    /// Creates the failure of a call that was not sent. Its reason is [`Reason::Unavailable`]: the address
+    /// of a node, also an unusable one, is from other nodes, so the request itself is not at fault.
     #[must_use]
-    pub fn not_sent(refusal: Refusal) -> Self {
+    pub fn not_sent(mut refusal: Refusal) -> Self {
+        refusal.reason = Reason::Unavailable;
         Self { refusal, effect: Effect::None, silent: true }
     }
 
@@ -156,6 +158,15 @@ mod tests {
         assert_eq!(failure.effect, Effect::None, "{failure:?}");
         assert!(failure.silent && !failure.is_timeout());
         assert!(failure.refusal.message.contains("refused"), "{}", failure.refusal.message);
+    }
+
+    #[test]
+    fn calls_to_unusable_address_find_the_node_unavailable() {
+        let unusable = ConnectPolicy::CLIENT.channel("no address at all").unwrap_err();
+        assert_eq!(unusable.reason, Reason::InvalidArgument);
+        let failure = FailedAttempt::not_sent(unusable);
+        assert_eq!((failure.refusal.reason, failure.effect), (Reason::Unavailable, Effect::None));
+        assert!(failure.refusal.message.contains("no address at all"), "{failure:?}");
     }
 
     #[tokio::test]

@@ -118,7 +118,7 @@ pub(super) fn remove_expired(data_dir: &Path, now_ms: u64, keep: Duration) -> io
     Ok(())
 }
 
-/// Returns whether a directory's name says that it was made longer than `keep` ago. Directories with
+/// Returns whether a directory was made longer than `keep` ago, by its name. Directories with
 /// other names are left alone.
 fn is_expired(name: &str, now_ms: u64, keep: Duration) -> bool {
     let made = name.strip_prefix("group-").and_then(|rest| rest.split_once('-'));

@@ -15,7 +15,7 @@ use crate::groups::Groups;
 
 /// Time limit for the transfer of one group's leadership.
 const TRANSFER_LIMIT: Duration = Duration::from_secs(3);
-/// Pause after transfers, so that a group whose voters cannot take over is not disturbed all the time.
+/// Pause after transfers, so that a group whose voters cannot lead is not disturbed all the time.
 const PAUSE: Duration = Duration::from_secs(2);
 
 /// At most one round of transfers.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use tidewater_common::address::is_address;
 use tidewater_common::ids::{BootNumber, NodeId};
 use tidewater_proto::v1::{self, NodeRole, NodeState};
 use uuid::Uuid;
@@ -251,14 +252,6 @@ pub fn members_change(state: &MetaState, members: &BTreeMap<NodeId, String>) -> 
 
 fn check_address(address: &str) -> Result<(), CommandError> {
     if is_address(address) { Ok(()) } else { Err(CommandError::BadAddress(address.to_owned())) }
-}
-
-/// Returns whether a text has the form host:port.
-fn is_address(address: &str) -> bool {
-    address.len() <= 512
-        && address.rsplit_once(':').is_some_and(|(host, port)| {
-            !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port != 0)
-        })
 }
 
 /// Returns the cluster's object store after a registration: the store of the first data node. A

@@ -2,7 +2,7 @@
 //!
 //! Replicated time counts real time: the leader's monotonic clock drives it. It is corrected by the
 //! *agreed time*, the median of the clocks of the leader and of the data nodes, so that no single clock
-//! can drag it ahead. It never goes back, and it never stands still.
+//! can drag it ahead. It never goes back and never stops.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -72,8 +72,8 @@ async fn forged_heartbeats_do_not_stay() -> Result<()> {
     target.expect_unchanged().await
 }
 
-/// A forged heartbeat makes the meta group record that a replica is no member; then the replica is told
-/// to stop. The meta leader may send the same call by itself.
+/// A forged heartbeat makes the meta group record that a replica is no member; then the replica
+/// receives a request to stop. The meta leader may send the same call by itself.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn replica_is_not_stopped_on_forged_heartbeats() -> Result<()> {
     let target = Target::start().await?;

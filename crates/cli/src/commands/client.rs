@@ -2,6 +2,7 @@
 
 use clap::Args;
 use tidewater_client::{Client, ClientOptions};
+use tidewater_common::address::parse_address;
 
 use crate::exit::Failure;
 use crate::output::Output;
@@ -16,6 +17,7 @@ pub(crate) struct ClientArgs {
         env = "TIDEWATER_META",
         value_name = "ADDR",
         value_delimiter = ',',
+        value_parser = parse_address,
         default_value = "127.0.0.1:7400"
     )]
     pub(crate) meta: Vec<String>,
@@ -33,7 +35,7 @@ impl ClientArgs {
     /// Returns the client options for these arguments.
     pub(crate) fn options(&self) -> ClientOptions {
         ClientOptions {
-            meta: self.meta.iter().map(|address| address.trim().to_owned()).collect(),
+            meta: self.meta.clone(),
             deadline: self.timeout.duration(),
             ..ClientOptions::default()
         }

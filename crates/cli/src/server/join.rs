@@ -1,6 +1,7 @@
 //! Options of roles that join a cluster, and of roles that keep rows in memory.
 
 use clap::Args;
+use tidewater_common::address::parse_address;
 use tidewater_data_node::options::DataOptions;
 use tidewater_region_engine::storage::{Storage, StorageError};
 
@@ -16,6 +17,7 @@ pub(crate) struct Join {
         env = "TIDEWATER_META",
         value_name = "ADDR",
         value_delimiter = ',',
+        value_parser = parse_address,
         required = true
     )]
     pub(crate) meta: Vec<String>,

@@ -1,5 +1,5 @@
 //! A node's view of the cluster's time: the last times that the meta service sent, aged by the node's
-//! monotonic clock, beside the node's own wall clock.
+//! monotonic clock, and the node's own wall clock.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,7 +22,7 @@ impl ReceivedTime {
     }
 }
 
-/// What a node knows of the cluster's time. Pure: all clock readings are arguments.
+/// A node's knowledge of the cluster's time. Pure: all clock readings are arguments.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ClusterTime {
     replicated: Option<ReceivedTime>,

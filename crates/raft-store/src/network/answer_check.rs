@@ -1,4 +1,4 @@
-//! Whether a response to an append can be a follower's (pure). Openraft takes responses for granted: it
+//! Check of a response to an append against its request (pure). Openraft takes responses for granted: it
 //! fails for good when one acknowledges entries that the leader does not have.
 
 use openraft::raft::{AppendEntriesRequest, StreamAppendError, StreamAppendResult};

@@ -86,7 +86,7 @@ impl PeerViolation {
 /// Checks a message to the replica of node `receiver`. `confirmed`: nodes that members of the group
 /// named as members, when this replica did not know them.
 ///
-/// A replica without a membership is new, and accepts every sender: only its first leader can tell it
+/// A replica without a membership is new, and accepts every sender: only its first leader knows
 /// the members. A replica that missed the changes of members does not know a new leader either, so
 /// that a refusal for [`PeerViolation::NotMember`] is final only once a member has been asked.
 pub(crate) fn check_peer(

@@ -208,7 +208,7 @@ pub fn append_result_to_wire(result: &StreamAppendResult<TypeConfig>) -> v1::App
 }
 
 /// Refuses a vote in a response whose term is too far above that of its request: the sender would
-/// take over the term.
+/// determine the term.
 pub fn plausible_vote(vote: Vote, sent: u64) -> Result<Vote, WireError> {
     let term = vote.leader_id.term;
     if term > sent.saturating_add(MAX_TERM_JUMP) {

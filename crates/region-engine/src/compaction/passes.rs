@@ -1,8 +1,8 @@
 //! Passes of a request to compact all files of a region (pure).
 //!
 //! The first pass determines the files: those of its state. Rows that are written later do not prolong
-//! the request. Each pass is a job of its own and its commit remains, so a request that ends early has
-//! not worked in vain: the next one continues from its result.
+//! the request. Each pass is a job of its own and its commit remains, so the next request
+//! continues from the result of one that ended early.
 
 use super::select::{Remainder, Scope};
 use crate::region::CompactionReport;

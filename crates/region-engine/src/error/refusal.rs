@@ -16,7 +16,7 @@ const LOADING: Duration = Duration::from_millis(200);
 const ELECTION: Duration = Duration::from_millis(300);
 /// Retry hint while an outcome is unknown or the manifest changes too fast.
 const RESOLVING: Duration = Duration::from_millis(500);
-/// Retry hint while another node takes over from one whose clock differs.
+/// Retry hint while another node becomes the leader in place of one whose clock differs.
 const CLOCK: Duration = Duration::from_secs(2);
 /// Retry hint while the object store fails.
 const STORE: Duration = Duration::from_secs(1);

@@ -111,8 +111,8 @@ impl GarbageCollector {
         Ok(survey(&state, checkpoint, &objects, floor_ms, &self.hook_positions))
     }
 
-    /// Reads a region's manifest and its newest checkpoint's version; the error says why the manifest
-    /// cannot be relied on.
+    /// Reads a region's manifest and its newest checkpoint's version; the error is the reason why the
+    /// manifest cannot be relied on.
     async fn read(&self, dir: RegionDir) -> Result<(Arc<ManifestState>, ManifestVersion), String> {
         let manifest = ManifestContext::new(self.env.clone(), dir);
         let read = manifest.read_from_checkpoint().await;

@@ -41,7 +41,7 @@ pub struct ColumnSummary {
     pub bytes: u64,
     /// Number of nulls; `None`: unknown.
     pub nulls: Option<u64>,
-    /// Whether a value is NaN, which the bounds ignore; `None`: unknown. False for columns other than
+    /// True if a value is NaN, which the bounds ignore; `None`: unknown. False for columns other than
     /// floats.
     pub has_nan: Option<bool>,
     /// Lower bound of the values in the text form of predicates, instants with a zone in UTC; `None`:

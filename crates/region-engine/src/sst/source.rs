@@ -381,7 +381,7 @@ impl FileSource {
             .collect::<Result<Vec<_>, EngineError>>()?;
         let sequences = match (self.file.stamp, self.reads_sequences()) {
             (Some(stamp), _) => Numbers::All(stamp.sequence.get()),
-            // No mark of expiry distinguishes the rows of the file, so that one sequence stands for all.
+            // No mark of expiry distinguishes the rows of the file, so that all have one sequence.
             (None, false) => Numbers::All(self.file.min_sequence().get()),
             (None, true) => {
                 let array = self.column(open_file, batch, SEQUENCE_ID, &DataType::UInt64)?;
