@@ -52,6 +52,13 @@ impl Metrics {
         self.samples.get(&key).map_or(0, |value| *value as u64)
     }
 
+    /// Mean of a histogram without labels; `None` if nothing was recorded.
+    pub fn mean(&self, name: &str) -> Option<f64> {
+        let sample = |part: &str| self.samples.get(&format!("{name}_{part}")).copied();
+        let count = sample("count").filter(|count| *count > 0.0)?;
+        Some(sample("sum")? / count)
+    }
+
     /// Number of samples.
     pub fn len(&self) -> usize {
         self.samples.len()
@@ -86,6 +93,8 @@ mod tests {
         let metrics = Metrics::parse(text);
         assert_eq!((metrics.sum("jobs"), metrics.sum("jobs_all"), metrics.sum("none")), (7, 9, 0));
         assert_eq!(metrics.labelled("jobs", "outcome", "b"), 4);
+        let summary = Metrics::parse("round_sum 3.5\nround_count 7\nidle_sum 0\nidle_count 0\n");
+        assert_eq!((summary.mean("round"), summary.mean("idle")), (Some(0.5), None));
     }
 
     #[test]

@@ -18,6 +18,7 @@ mod keys;
 mod outcome;
 mod records;
 mod route;
+mod route_index;
 mod rows;
 mod state;
 mod table;
@@ -38,6 +39,7 @@ pub use self::keys::{
 pub use self::outcome::{OutcomeKind, RequestOutcome};
 pub use self::records::{Group, Header, Node};
 pub use self::route::{RouteDescriptor, RouteState};
+use self::route_index::RouteIndex;
 pub use self::rows::{StateRow, digest};
 pub use self::state::{
     COMPACTOR_KEPT_MS, DELTAS_KEPT, FEATURE_LEVEL, FIRST_NODE_ID, MAX_OUTCOMES, MetaState,

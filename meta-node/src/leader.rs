@@ -11,7 +11,7 @@
 //!
 //! - `observations`: recorded heartbeats; `detector`: nodes that are up or down (pure).
 //! - `recording`: commands that record observations in the catalog.
-//! - `plan`: the next placement step of each group (pure); `placement_tasks`: steps in progress; `steps`:
+//! - `rounds`: rounds of the planner. `plan`: the next placement step of each group (pure); `placement_tasks`: steps in progress; `steps`:
 //!   performs a step; `step_failures`: log level of its failures (pure).
 //! - `control`: calls to data nodes; `tables`: opens, changes and drops regions; `clones` and `loads`:
 //!   the same with the files of another table, or with staged files; `garbage`: schedule of garbage
@@ -36,6 +36,7 @@ mod plan;
 pub(crate) mod problems;
 mod recording;
 mod replicated_time;
+mod rounds;
 mod step_failures;
 mod steps;
 mod table_attempts;
@@ -49,5 +50,7 @@ pub(crate) use self::group_permits::MAX_CALLS_PER_GROUP;
 #[cfg(test)]
 pub(crate) use self::leader_term::LeaderTerm;
 pub(crate) use self::leader_term::{LeaderTiming, watch_leadership};
-pub(crate) use self::observations::{HookReports, Observations, ObservedCluster, ObservedGroup};
+pub(crate) use self::observations::{
+    HookReports, Observations, ObservedCluster, ObservedGroup, ObservedReplica,
+};
 pub(crate) use self::plan::{CREATION_LIMIT, REPLICAS};

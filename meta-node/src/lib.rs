@@ -7,6 +7,7 @@
 //! - [`commands`]: validation of each command and the resulting change of the state. Pure.
 //! - [`machine`]: the replicated state machine: the state in memory, in RocksDB, in snapshots.
 //! - [`group`]: this node's replica: proposals, linearizable reads, leadership.
+//! - `feed`: the catalog as it is sent to watchers.
 //! - `leader`: tasks of the leader: replicated time, failure detection, placement, procedures, problems.
 //! - `services`: the RPC services `Meta`, `Admin`, `HookAdmin` and `HookCursors`.
 //! - `meters`: metrics of these services.
@@ -17,6 +18,7 @@
 
 pub mod catalog;
 pub mod commands;
+mod feed;
 pub mod group;
 mod join;
 mod leader;

@@ -3,15 +3,16 @@
 //! - *Batch*: up to 512 committed entries that are applied to the state in memory and written to
 //!   RocksDB in one write, with the applied log id. The write is ordered after the log's writes and is
 //!   not synced before the replies are sent: after a crash, replay of the log restores missing rows.
-//! - *Snapshot*: a clone of the state (pointers), written to a file while later commands are applied.
+//! - *Snapshot*: a frozen clone of the state, written to a file while later commands are applied.
 //!
 //! # Layout
 //!
-//! - `view`: the state for readers; `store`: rows in RocksDB; `snapshot`: rows in files; `comparison`:
-//!   digests of the state, compared with the leader's.
+//! - `view`: the state for readers; `store`: rows in RocksDB; `snapshot`: rows in files; `snapshot_policy`:
+//!   when one is due (pure); `comparison`: digests of the state, compared with the leader's.
 
 mod comparison;
 mod snapshot;
+mod snapshot_policy;
 mod store;
 mod view;
 
@@ -39,6 +40,7 @@ use self::comparison::RowDigest;
 pub(crate) use self::comparison::StateComparison;
 pub use self::comparison::StateDifference;
 use self::snapshot::SnapshotDir;
+pub(crate) use self::snapshot_policy::SnapshotPressure;
 use self::store::StateStore;
 pub use self::store::{STATE_FAMILY, StateError};
 pub use self::view::CatalogView;
@@ -58,12 +60,15 @@ pub(crate) struct AppliedState {
 /// State machine of group 0, driven by Raft.
 #[derive(Debug)]
 pub struct MetaMachine {
+    state: MetaState,
+    /// What readers see of the state: everything up to the last complete batch.
     view: CatalogView,
     store: StateStore,
     dir: Arc<SnapshotDir>,
     applied: AppliedState,
     digest: RowDigest,
     comparison: Arc<StateComparison>,
+    pressure: Arc<SnapshotPressure>,
 }
 
 impl MetaMachine {
@@ -75,12 +80,22 @@ impl MetaMachine {
         let dir = Arc::new(SnapshotDir::open(snapshots)?);
         let digest = RowDigest::of(&state)?;
         let comparison = Arc::default();
-        Ok(Self { view: CatalogView::new(state), store, dir, applied, digest, comparison })
+        let pressure = Arc::<SnapshotPressure>::default();
+        if let Some(newest) = dir.current() {
+            pressure.record_snapshot(newest.snapshot.length());
+        }
+        let view = CatalogView::new(state.clone());
+        Ok(Self { state, view, store, dir, applied, digest, comparison, pressure })
     }
 
     /// Comparison of the state with the leader's.
     pub(crate) fn comparison(&self) -> Arc<StateComparison> {
         Arc::clone(&self.comparison)
+    }
+
+    /// Log entries since the last snapshot.
+    pub(crate) fn pressure(&self) -> Arc<SnapshotPressure> {
+        Arc::clone(&self.pressure)
     }
 
     /// The state for readers.
@@ -97,6 +112,10 @@ impl MetaMachine {
         self.applied.last = Some(id);
         let before = rows.len();
         let mut is_tick = false;
+        self.pressure.count_entry(match &payload {
+            openraft::EntryPayload::Normal(command) => command.0.len(),
+            _ => 0,
+        });
         let reply = match payload {
             openraft::EntryPayload::Blank => Reply::default(),
             openraft::EntryPayload::Normal(bytes) => {
@@ -122,13 +141,13 @@ impl MetaMachine {
     }
 
     fn apply_command(
-        &self,
+        &mut self,
         term: Term,
         command: Result<v1::MetaCommand, CommandError>,
         rows: &mut Vec<StateRowWrite>,
     ) -> Reply {
-        let mut state = self.view.write();
-        let outcome = command.and_then(|command| commands::apply(&mut state, term, command));
+        let state = &mut self.state;
+        let outcome = command.and_then(|command| commands::apply(state, term, command));
         let outcome = match outcome {
             Ok((reply, effects)) => {
                 rows.extend(effects.rows);
@@ -140,20 +159,19 @@ impl MetaMachine {
             }),
         };
         let reply = v1::MetaReply {
-            revision: state.header().revision.get(),
-            catalog_version: state.catalog_version().get(),
+            revision: self.state.header().revision.get(),
+            catalog_version: self.state.catalog_version().get(),
             outcome: Some(outcome),
         };
         Reply(reply.encode_to_vec().into())
     }
 
-    fn apply_membership(&self, membership: &Membership, rows: &mut Vec<StateRowWrite>) {
+    fn apply_membership(&mut self, membership: &Membership, rows: &mut Vec<StateRowWrite>) {
         let members: BTreeMap<NodeId, String> =
             membership.nodes().map(|(id, member)| (NodeId(*id), member.address.clone())).collect();
-        let mut state = self.view.write();
-        let change = commands::members_change(&state, &members);
+        let change = commands::members_change(&self.state, &members);
         // Fails only when the revision is at its maximum: the state cannot reject a committed membership.
-        if let Ok(effects) = commands::apply_change(&mut state, change) {
+        if let Ok(effects) = commands::apply_change(&mut self.state, change) {
             rows.extend(effects.rows);
         }
     }
@@ -188,7 +206,7 @@ impl RaftStateMachine<TypeConfig> for MetaMachine {
                 return Ok(());
             }
             self.store.write(rows, &self.applied).await?;
-            self.view.publish();
+            self.view.publish(self.state.clone());
             for (responder, reply) in replies {
                 responder.send(reply);
             }
@@ -196,11 +214,13 @@ impl RaftStateMachine<TypeConfig> for MetaMachine {
     }
 
     async fn get_snapshot_builder(&mut self) -> Self::SnapshotBuilder {
+        self.pressure.restart();
         MetaSnapshotBuilder {
-            state: self.view.frozen(),
+            state: self.state.clone(),
             applied: self.applied.clone(),
             dir: Arc::clone(&self.dir),
             disk: self.store.disk(),
+            pressure: Arc::clone(&self.pressure),
         }
     }
 
@@ -223,10 +243,11 @@ impl RaftStateMachine<TypeConfig> for MetaMachine {
         self.applied = applied;
         self.digest = digest;
         self.comparison.clear();
-        *self.view.write() = state;
-        self.view.publish();
+        self.pressure.restart();
+        self.state = state;
+        self.view.publish(self.state.clone());
         tracing::info!(
-            revision = self.view.read().header().revision.get(),
+            revision = self.state.header().revision.get(),
             "catalog replaced by a snapshot from the leader"
         );
         Ok(())
@@ -251,10 +272,11 @@ impl PeerInput for MetaMachine {
 /// Writes one frozen view of the state to a file.
 #[derive(Debug)]
 pub struct MetaSnapshotBuilder {
-    state: Arc<MetaState>,
+    state: MetaState,
     applied: AppliedState,
     dir: Arc<SnapshotDir>,
     disk: watch::Receiver<DiskHealth>,
+    pressure: Arc<SnapshotPressure>,
 }
 
 impl RaftSnapshotBuilder<TypeConfig> for MetaSnapshotBuilder {
@@ -265,13 +287,15 @@ impl RaftSnapshotBuilder<TypeConfig> for MetaSnapshotBuilder {
             last_log_id: self.applied.last,
             last_membership: self.applied.membership.clone(),
         };
-        retry_while_disk_full(self.disk.clone(), "a snapshot of the catalog", || {
-            let state = Arc::clone(&self.state);
+        let written = retry_while_disk_full(self.disk.clone(), "a snapshot of the catalog", || {
+            let state = self.state.clone();
             let dir = Arc::clone(&self.dir);
             let meta = meta.clone();
             blocking(move || dir.write(&state, meta))
-        })
-        .await
+        });
+        let written = written.await?;
+        self.pressure.record_snapshot(written.snapshot.length());
+        Ok(written)
     }
 }
 

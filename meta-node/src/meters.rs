@@ -1,8 +1,9 @@
 //! Metrics of a meta node. Names are stable; counters start with the process.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use metrics::{counter, gauge};
+use metrics::{counter, gauge, histogram};
 use tidewater_common::metric::{Metric, MetricUnit};
 use tidewater_common::problem::LastingProblem;
 use tidewater_common::problem_kind::{kinds, name};
@@ -16,6 +17,8 @@ pub const METRICS: &[Metric] = &[
         .describe("Calls of nodes that contradict the catalog."),
     Metric::counter("tidewater_group_reports_ignored_total", MetricUnit::Count)
         .describe("Reports of groups in heartbeats that no replica sends."),
+    Metric::histogram("tidewater_meta_round_seconds", MetricUnit::Seconds)
+        .describe("Time of a round of the placement planner on the meta leader."),
     Metric::gauge("tidewater_meta_state_differs", MetricUnit::Count).describe(
         "Set to 1 while this meta node's catalog differs from the leader's at the same log index, else 0.",
     ),
@@ -33,6 +36,11 @@ pub(crate) fn count_refused_call(call: &'static str, reason: Reason) {
 /// Counts reports of groups that were ignored.
 pub(crate) fn count_ignored_reports(reports: usize) {
     counter!("tidewater_group_reports_ignored_total").increment(reports as u64);
+}
+
+/// Records the time of a round of the planner.
+pub(crate) fn record_round(taken: Duration) {
+    histogram!("tidewater_meta_round_seconds").record(taken.as_secs_f64());
 }
 
 /// Sets whether the state of this replica differs from the leader's.

@@ -1,8 +1,7 @@
 //! Measures a meta group of three real processes with stub data nodes, watchers and writers.
 //!
 //! Usage: `meta_scale [NAME=VALUE ...]`; `options.rs` lists the names. `scripts/bench meta-scale` runs it on
-//! a release build. The meta node has no metric of a round of its planner: the processor time of the idle
-//! leader contains it. A scenario that fails is reported with its error, and the next one begins. Prints a
+//! a release build. A scenario that fails is reported with its error, and the next one begins. Prints a
 //! table, and the same figures as JSON on the last line.
 
 mod failures;

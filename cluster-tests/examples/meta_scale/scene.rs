@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use prost::Message;
 use tidewater_cluster_tests::cluster::{Cluster, ClusterPlan};
+use tidewater_cluster_tests::metrics::Metrics;
 use tidewater_cluster_tests::stub::{MetaCalls, StubCluster, StubWatchers};
 use tidewater_cluster_tests::{HarnessError, Result, wait};
 use tidewater_proto::v1::{CatalogSnapshot, Group, GroupState};
@@ -99,6 +100,10 @@ impl Scene {
         let before = times()?;
         tokio::time::sleep(IDLE).await;
         let used = times()?;
+        let metrics = Metrics::fetch(self.cluster.meta[leader].spec.listen).await?;
+        if let Some(seconds) = metrics.mean("tidewater_meta_round_seconds") {
+            report.add_time(when, "round of the planner: mean", Duration::from_secs_f64(seconds));
+        }
         for (position, node) in self.cluster.meta.iter().enumerate() {
             let role = if position == leader { "leader" } else { "follower" };
             let memory = node.memory()?;

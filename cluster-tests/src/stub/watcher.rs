@@ -153,6 +153,7 @@ impl Watcher {
             from_revision: self.state.revision(),
             incarnation: self.incarnation,
             cluster_id: self.cluster.clone(),
+            ..WatchRequest::default()
         };
         self.attempt(|channel, _| heads::watch(channel, request)).await
     }

@@ -98,6 +98,7 @@ impl Watcher {
             from_revision: known.revision().get(),
             incarnation: known.incarnation().get(),
             cluster_id: known.cluster_id().to_string(),
+            ..v1::WatchRequest::default()
         };
         router
             .attempt(Some(&known), search, router.options.attempt_timeout, |channel| {

@@ -39,11 +39,8 @@ pub fn raft_config(kind: GroupKind) -> Arc<Config> {
         install_snapshot_timeout: 30_000,
         max_payload_entries: APPEND_ENTRIES,
         max_append_entries: Some(APPEND_ENTRIES),
-        snapshot_policy: match kind {
-            GroupKind::Meta => SnapshotPolicy::LogsSinceLast(10_000),
-            // The data node triggers snapshots, by bytes of log and only after a flush.
-            GroupKind::Data => SnapshotPolicy::Never,
-        },
+        // The node triggers snapshots, by bytes of log, data nodes only after a flush.
+        snapshot_policy: SnapshotPolicy::Never,
         // In this openraft release it only decides when `add_learner(.., blocking)` returns.
         // Openraft sends a snapshot exactly when the log no longer holds the needed entries.
         replication_lag_threshold: CAUGHT_UP_ENTRIES,
@@ -78,10 +75,7 @@ mod tests {
             assert_eq!(config.enable_leader_restore, Some(false));
             assert_eq!(config.enable_pre_vote, Some(true));
             assert_eq!(config.install_snapshot_timeout, 30_000);
+            assert_eq!(config.snapshot_policy, SnapshotPolicy::Never);
         }
-        let meta = raft_config(GroupKind::Meta);
-        assert_eq!(meta.snapshot_policy, SnapshotPolicy::LogsSinceLast(10_000));
-        let data = raft_config(GroupKind::Data);
-        assert_eq!(data.snapshot_policy, SnapshotPolicy::Never);
     }
 }

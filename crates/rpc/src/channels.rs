@@ -10,9 +10,10 @@ use tonic::transport::Channel;
 
 use crate::connect::ConnectPolicy;
 
-/// Most channels of a cache. More than a cluster has addresses: nodes that have left are never removed,
-/// and a faulty leader hint may name any address.
-const MAX_CHANNELS: usize = 1_024;
+/// Most channels of a cache. More than the largest cluster has addresses, since a cache that is too small
+/// opens a connection for each call: nodes that have left are never removed, and a faulty leader hint may
+/// name any address.
+const MAX_CHANNELS: usize = 16_384;
 
 /// Channels by address, or by another key for connections that must not be shared. Above the limit, the
 /// channel that was used longest ago is dropped; calls in progress keep their connection.

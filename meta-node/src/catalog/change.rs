@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tidewater_common::ids::{CatalogVersion, NodeId, RegionId, Revision, TableId};
-use tidewater_proto::v1;
+use tidewater_proto::v1::{self, TableState};
 use uuid::Uuid;
 
 use super::{
@@ -178,10 +178,10 @@ impl MetaState {
         if let Some(delta) = delta {
             let key = keys::delta(Revision(delta.revision));
             rows.push((key, Some(codec::encode_message(delta))));
-            if self.deltas.len() >= DELTAS_KEPT
-                && let Some(oldest) = self.deltas.front()
+            if self.deltas.size() >= DELTAS_KEPT
+                && let Some((oldest, _)) = self.deltas.first()
             {
-                rows.push((keys::delta(Revision(oldest.revision)), None));
+                rows.push((keys::delta(*oldest), None));
             }
         }
     }
@@ -201,15 +201,15 @@ impl MetaState {
         change.route_deletes.into_iter().for_each(|id| self.delete_route(id));
         change.routes.into_iter().for_each(|route| self.put_route(route));
         for group in change.groups {
-            self.groups.insert(group.id, Arc::new(group));
+            self.groups.insert_mut(group.id, Arc::new(group));
         }
         change.node_deletes.into_iter().for_each(|id| self.delete_node(id));
         change.nodes.into_iter().for_each(|node| self.put_node(node));
         for name in &change.hook_deletes {
-            self.hooks.remove(name);
+            self.hooks.remove_mut(name);
         }
         for hook in change.hooks {
-            self.hooks.insert(hook.name.clone(), Arc::new(hook));
+            self.hooks.insert_mut(hook.name.clone(), Arc::new(hook));
         }
         for (region, hook) in &change.cursor_deletes {
             self.cursors.remove(*region, hook);
@@ -219,72 +219,85 @@ impl MetaState {
             self.put_outcome(request, outcome);
         }
         for request in change.forgotten {
-            if let Some(outcome) = self.outcomes.remove(&request) {
-                self.outcome_times.remove(&(outcome.time_ms, request));
+            if let Some(outcome) = self.outcomes.get(&request) {
+                self.outcome_times.remove_mut(&(outcome.time_ms, request));
+                self.outcomes.remove_mut(&request);
             }
         }
         let watched = delta.is_some();
         if let Some(delta) = delta {
-            if self.deltas.len() >= DELTAS_KEPT {
-                self.deltas.pop_front();
+            let oldest = self.deltas.first().map(|(revision, _)| *revision);
+            if let Some(oldest) = oldest.filter(|_| self.deltas.size() >= DELTAS_KEPT) {
+                self.deltas.remove_mut(&oldest);
             }
-            self.deltas.push_back(delta);
+            self.deltas.insert_mut(Revision(delta.revision), delta);
         }
         ChangeEffects { rows, watched }
     }
 
     pub(super) fn put_table(&mut self, table: Table) {
         if table.is_live() {
-            self.names.insert(table.name.clone(), table.id);
+            self.names.insert_mut(table.name.clone(), table.id);
         } else if self.names.get(&table.name) == Some(&table.id) {
-            self.names.remove(&table.name);
+            self.names.remove_mut(&table.name);
         }
-        self.tables.insert(table.id, Arc::new(table));
+        if table.state == TableState::Active && table.change.is_none() {
+            self.in_progress.remove_mut(&table.id);
+        } else {
+            self.in_progress.insert_mut(table.id);
+        }
+        self.tables.insert_mut(table.id, Arc::new(table));
     }
 
     fn delete_table(&mut self, id: TableId) {
-        let Some(table) = self.tables.remove(&id) else { return };
+        let Some(table) = self.tables.get(&id).cloned() else { return };
         if self.names.get(&table.name) == Some(&id) {
-            self.names.remove(&table.name);
+            self.names.remove_mut(&table.name);
         }
+        self.in_progress.remove_mut(&id);
+        self.tables.remove_mut(&id);
     }
 
     pub(super) fn put_route(&mut self, route: RouteDescriptor) {
         self.delete_route(route.route_id);
-        *self.regions_of.entry(route.group_id).or_default() += 1;
-        self.routes.insert(route.route_id, Arc::new(route));
+        let regions = self.regions_of.get(&route.group_id).copied().unwrap_or(0);
+        self.regions_of.insert_mut(route.group_id, regions + 1);
+        let route = Arc::new(route);
+        self.starts.put(Arc::clone(&route));
+        self.routes.insert_mut(route.route_id, route);
     }
 
     fn delete_route(&mut self, id: RegionId) {
-        let Some(route) = self.routes.remove(&id) else { return };
-        if let Some(count) = self.regions_of.get_mut(&route.group_id) {
-            *count = count.saturating_sub(1);
-            if *count == 0 {
-                self.regions_of.remove(&route.group_id);
-            }
+        let Some(route) = self.routes.get(&id).cloned() else { return };
+        match self.regions_of.get(&route.group_id).copied() {
+            Some(regions @ 2..) => self.regions_of.insert_mut(route.group_id, regions - 1),
+            _ => drop(self.regions_of.remove_mut(&route.group_id)),
         }
+        self.starts.remove(&route);
+        self.routes.remove_mut(&id);
     }
 
     pub(super) fn put_node(&mut self, node: Node) {
         if let Some(directory) = node.directory_id {
-            self.directories.insert(directory, node.id);
+            self.directories.insert_mut(directory, node.id);
         }
-        self.nodes.insert(node.id, Arc::new(node));
+        self.nodes.insert_mut(node.id, Arc::new(node));
     }
 
     fn delete_node(&mut self, id: NodeId) {
-        let directory = self.nodes.remove(&id).and_then(|node| node.directory_id);
+        let directory = self.nodes.get(&id).and_then(|node| node.directory_id);
         if let Some(directory) = directory {
-            self.directories.remove(&directory);
+            self.directories.remove_mut(&directory);
         }
+        self.nodes.remove_mut(&id);
     }
 
     pub(super) fn put_outcome(&mut self, request: Uuid, outcome: RequestOutcome) {
-        let time_ms = outcome.time_ms;
-        if let Some(before) = self.outcomes.insert(request, Arc::new(outcome)) {
-            self.outcome_times.remove(&(before.time_ms, request));
+        if let Some(before) = self.outcomes.get(&request) {
+            self.outcome_times.remove_mut(&(before.time_ms, request));
         }
-        self.outcome_times.insert((time_ms, request));
+        self.outcome_times.insert_mut((outcome.time_ms, request));
+        self.outcomes.insert_mut(request, Arc::new(outcome));
     }
 }
 

@@ -1,8 +1,9 @@
 //! Cursors: the position of each durable hook in each region.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use rpds::{RedBlackTreeMapSync as PersistentMap, RedBlackTreeSetSync as PersistentSet};
 use tidewater_common::ids::{GroupId, Incarnation, ManifestVersion, RegionId, Revision, TableId};
 use tidewater_proto::v1::{self, CursorState};
 
@@ -30,10 +31,14 @@ pub struct HookCursor {
     pub state: CursorState,
 }
 
-/// All cursors, by region. Cloning copies one pointer for each region.
+/// All cursors, by region. Clones share their records and the nodes of their trees.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Cursors {
-    by_region: BTreeMap<RegionId, Arc<BTreeMap<String, HookCursor>>>,
+    by_region: PersistentMap<RegionId, Arc<BTreeMap<String, HookCursor>>>,
+    // Indexes over the cursors.
+    by_group: PersistentSet<(GroupId, RegionId)>,
+    /// Number of cursors of each hook in each state.
+    counts: PersistentMap<(String, CursorState), usize>,
 }
 
 impl Cursors {
@@ -47,9 +52,28 @@ impl Cursors {
         self.by_region.values().flat_map(|hooks| hooks.values())
     }
 
-    /// The cursors of one hook, ordered by region.
+    /// The cursors of one hook, ordered by region. Takes time for every region that has cursors.
     pub fn of_hook<'a>(&'a self, hook: &'a str) -> impl Iterator<Item = &'a HookCursor> {
         self.by_region.values().filter_map(move |hooks| hooks.get(hook))
+    }
+
+    /// The first region in which a hook's cursor has this state. Constant time when there is none.
+    pub fn first_in_state(&self, hook: &str, state: CursorState) -> Option<RegionId> {
+        if self.count_in_state(hook, state) == 0 {
+            return None;
+        }
+        self.of_hook(hook).find(|cursor| cursor.state == state).map(|cursor| cursor.region)
+    }
+
+    /// Number of cursors of a hook.
+    pub fn count(&self, hook: &str) -> usize {
+        let counts = self.counts.range((hook.to_owned(), CursorState::Unspecified)..);
+        counts.take_while(|((name, _), _)| name == hook).map(|(_, count)| count).sum()
+    }
+
+    /// Number of cursors of a hook in one state.
+    pub fn count_in_state(&self, hook: &str, state: CursorState) -> usize {
+        self.counts.get(&(hook.to_owned(), state)).copied().unwrap_or(0)
     }
 
     /// Regions with an id of `from` or above, each with its cursors.
@@ -60,16 +84,63 @@ impl Cursors {
         self.by_region.range(from..).map(|(region, hooks)| (*region, hooks.values()))
     }
 
+    /// Ids, of `from` or above, of the regions with cursors of a group.
+    pub fn regions_of_group(
+        &self,
+        group: GroupId,
+        from: RegionId,
+    ) -> impl Iterator<Item = RegionId> {
+        let range = (group, from)..=(group, RegionId(u64::MAX));
+        self.by_group.range(range).map(|(_, region)| *region)
+    }
+
+    /// The cursors of one region, ordered by hook.
+    pub fn of_region(&self, region: RegionId) -> impl Iterator<Item = &HookCursor> {
+        self.by_region.get(&region).into_iter().flat_map(|hooks| hooks.values())
+    }
+
     pub(super) fn put(&mut self, cursor: HookCursor) {
-        let hooks = self.by_region.entry(cursor.region).or_default();
-        Arc::make_mut(hooks).insert(cursor.hook.clone(), cursor);
+        self.change(cursor.region, |hooks| drop(hooks.insert(cursor.hook.clone(), cursor)));
     }
 
     pub(super) fn remove(&mut self, region: RegionId, hook: &str) {
-        let Some(hooks) = self.by_region.get_mut(&region) else { return };
-        Arc::make_mut(hooks).remove(hook);
-        if hooks.is_empty() {
-            self.by_region.remove(&region);
+        self.change(region, |hooks| drop(hooks.remove(hook)));
+    }
+
+    /// Changes the cursors of one region, and the indexes with them.
+    fn change(&mut self, region: RegionId, change: impl FnOnce(&mut BTreeMap<String, HookCursor>)) {
+        let before = self.by_region.get(&region).cloned().unwrap_or_default();
+        let mut after = before.as_ref().clone();
+        change(&mut after);
+        for cursor in before.values().filter(|cursor| after.get(&cursor.hook) != Some(cursor)) {
+            self.recount(cursor, |count| count.saturating_sub(1));
+        }
+        for cursor in after.values().filter(|cursor| before.get(&cursor.hook) != Some(cursor)) {
+            self.recount(cursor, |count| count + 1);
+        }
+        let groups = |hooks: &BTreeMap<String, HookCursor>| -> BTreeSet<GroupId> {
+            hooks.values().map(|cursor| cursor.group).collect()
+        };
+        let left = groups(&before);
+        let joined = groups(&after);
+        for group in left.difference(&joined) {
+            self.by_group.remove_mut(&(*group, region));
+        }
+        for group in joined.difference(&left) {
+            self.by_group.insert_mut((*group, region));
+        }
+        if after.is_empty() {
+            self.by_region.remove_mut(&region);
+        } else {
+            self.by_region.insert_mut(region, Arc::new(after));
+        }
+    }
+
+    fn recount(&mut self, cursor: &HookCursor, change: impl FnOnce(usize) -> usize) {
+        let key = (cursor.hook.clone(), cursor.state);
+        match change(self.counts.get(&key).copied().unwrap_or(0)) {
+            0 => drop(self.counts.remove_mut(&key)),
+            count => self.counts.insert_mut(key, count),
         }
     }
 }
@@ -164,11 +235,38 @@ mod tests {
         let all = [(7, "a".to_owned()), (7, "b".to_owned()), (9, "a".to_owned())];
         assert_eq!(names(&mut cursors.iter()), all);
         assert_eq!(names(&mut cursors.of_hook("b")), all[1..2]);
+        assert_eq!((cursors.count("a"), cursors.count("b"), cursors.count("c")), (2, 1, 0));
         let frozen = cursors.clone();
         cursors.remove(RegionId(9), "a");
         cursors.remove(RegionId(9), "a");
         assert_eq!(cursors.regions_from(RegionId(8)).count(), 0);
         assert_eq!(frozen.regions_from(RegionId(8)).count(), 1);
         assert!(frozen.get(RegionId(9), "a").is_some());
+    }
+
+    #[test]
+    fn indexes_follow_the_cursors() {
+        let mut cursors = Cursors::default();
+        for (region, hook) in [(7, "a"), (7, "b"), (9, "a")] {
+            cursors.put(cursor(region, hook));
+        }
+        let of_group = |cursors: &Cursors, group| -> Vec<u64> {
+            let regions = cursors.regions_of_group(GroupId(group), RegionId(0));
+            regions.map(RegionId::get).collect()
+        };
+        assert_eq!(of_group(&cursors, 5), [7, 9]);
+        assert_eq!(cursors.regions_of_group(GroupId(5), RegionId(8)).count(), 1);
+        cursors.put(HookCursor { group: GroupId(6), ..cursor(7, "a") });
+        assert_eq!((of_group(&cursors, 5), of_group(&cursors, 6)), (vec![7, 9], vec![7]));
+        cursors.put(HookCursor { group: GroupId(6), ..cursor(7, "b") });
+        assert_eq!((of_group(&cursors, 5), of_group(&cursors, 6)), (vec![9], vec![7]));
+        cursors.put(HookCursor { state: CursorState::Lagged, ..cursor(9, "a") });
+        assert_eq!(cursors.count_in_state("a", CursorState::Tail), 1);
+        assert_eq!(cursors.first_in_state("a", CursorState::Lagged), Some(RegionId(9)));
+        assert_eq!(cursors.first_in_state("b", CursorState::Lagged), None);
+        for (region, hook) in [(7, "a"), (7, "b"), (9, "a")] {
+            cursors.remove(RegionId(region), hook);
+        }
+        assert_eq!(cursors, Cursors::default(), "nothing of removed cursors is left");
     }
 }

@@ -52,15 +52,15 @@ impl MetaState {
             let message = v1::OutcomeRecord::from(outcome.as_ref());
             rows.push((keys::outcome(*request), codec::encode_message(&message)));
         }
-        for delta in &self.deltas {
+        for delta in self.deltas.values() {
             let key = keys::delta(Revision(delta.revision));
             rows.push((key, codec::encode_message(delta.as_ref())));
         }
         Ok(rows)
     }
 
-    /// Decodes the output of [`rows`](Self::rows) and verifies the state. Rows may have any order, except
-    /// that deltas ascend. An empty list is the state of a new cluster.
+    /// Decodes the output of [`rows`](Self::rows) and verifies the state. Rows may have any order. An empty
+    /// list is the state of a new cluster.
     pub fn from_rows(rows: impl IntoIterator<Item = StateRow>) -> Result<Self, CatalogError> {
         let mut state = Self::default();
         for (key, bytes) in rows {
@@ -90,13 +90,13 @@ impl MetaState {
         } else if key.starts_with(keys::GROUP) {
             let group: super::Group =
                 codec::decode_message::<v1::Group>("group", bytes)?.try_into()?;
-            self.groups.insert(group.id, Arc::new(group));
+            self.groups.insert_mut(group.id, Arc::new(group));
         } else if key.starts_with(keys::NODE) {
             let node = codec::decode_message::<v1::NodeRecord>("node", bytes)?.try_into()?;
             self.put_node(node);
         } else if key.starts_with(keys::HOOK) {
             let hook: super::Hook = codec::decode_message::<v1::Hook>("hook", bytes)?.try_into()?;
-            self.hooks.insert(hook.name.clone(), Arc::new(hook));
+            self.hooks.insert_mut(hook.name.clone(), Arc::new(hook));
         } else if key.starts_with(keys::CURSOR) {
             let cursor = codec::decode_message::<v1::HookCursor>("cursor", bytes)?.try_into()?;
             self.cursors.put(cursor);
@@ -108,7 +108,7 @@ impl MetaState {
             self.put_outcome(request, outcome);
         } else if key.starts_with(keys::DELTA) {
             let delta = codec::decode_message::<v1::CatalogDelta>("delta", bytes)?;
-            self.deltas.push_back(Arc::new(delta));
+            self.deltas.insert_mut(Revision(delta.revision), Arc::new(delta));
         } else {
             return Err(CatalogError::UnknownKey(key.len()));
         }

@@ -1,4 +1,4 @@
-use tidewater_common::ids::{GroupId, NodeId, RegionId};
+use tidewater_common::ids::{GroupId, NodeId, RegionId, TableId};
 
 use super::*;
 use crate::catalog::CatalogError;
@@ -68,6 +68,10 @@ fn indexes_are_rebuilt_on_load() {
     assert_eq!(loaded, one_of_each());
     assert!(loaded.table_named("t").is_some() && loaded.table_named("u").is_none());
     assert_eq!(loaded.active_groups().collect::<Vec<_>>(), [(GroupId(1), 2)]);
+    let in_progress = loaded.tables_in_progress().map(|table| table.id.get());
+    assert_eq!(in_progress.collect::<Vec<_>>(), [1, 2], "one is created, one is dropped");
+    let routes = loaded.routes_of(TableId(1)).map(|route| route.route_id.get());
+    assert_eq!(routes.collect::<Vec<_>>(), [1, 2]);
     assert_eq!(loaded.node_of_directory(Uuid::from_u128(2)).unwrap().id, NodeId(102));
     assert_eq!(MetaState::from_rows([]).unwrap(), MetaState::default());
 }

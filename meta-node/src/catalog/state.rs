@@ -1,7 +1,8 @@
 //! In-memory state of the meta group.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
+
+use rpds::{RedBlackTreeMapSync as PersistentMap, RedBlackTreeSetSync as PersistentSet};
 
 use tidewater_common::ids::{
     CatalogVersion, GroupId, Incarnation, NodeId, RegionId, Revision, TableId,
@@ -10,8 +11,8 @@ use tidewater_proto::v1::{self, GroupState};
 use uuid::Uuid;
 
 use super::{
-    CatalogError, Cursors, Group, Header, Hook, Node, RequestOutcome, RouteDescriptor, Table,
-    validate_routes,
+    CatalogError, Cursors, Group, Header, Hook, Node, RequestOutcome, RouteDescriptor, RouteIndex,
+    Table, validate_routes,
 };
 
 /// Number of deltas kept for watchers that reconnect.
@@ -31,25 +32,28 @@ pub const FEATURE_LEVEL: u32 = 1;
 /// identifies two nodes.
 pub const FIRST_NODE_ID: NodeId = NodeId(101);
 
-/// Complete state of the meta group. Cloning copies pointers, so a clone is a frozen view.
+/// Complete state of the meta group. Clones share their records and the nodes of their trees: a clone is a
+/// frozen view and takes constant time.
 #[derive(Debug, Clone, PartialEq)]
 pub struct MetaState {
     pub(super) header: Header,
     pub(super) catalog_version: CatalogVersion,
     pub(super) next_route_id: RegionId,
-    pub(super) tables: BTreeMap<TableId, Arc<Table>>,
-    pub(super) routes: BTreeMap<RegionId, Arc<RouteDescriptor>>,
-    pub(super) groups: BTreeMap<GroupId, Arc<Group>>,
-    pub(super) nodes: BTreeMap<NodeId, Arc<Node>>,
-    pub(super) hooks: BTreeMap<String, Arc<Hook>>,
+    pub(super) tables: PersistentMap<TableId, Arc<Table>>,
+    pub(super) routes: PersistentMap<RegionId, Arc<RouteDescriptor>>,
+    pub(super) groups: PersistentMap<GroupId, Arc<Group>>,
+    pub(super) nodes: PersistentMap<NodeId, Arc<Node>>,
+    pub(super) hooks: PersistentMap<String, Arc<Hook>>,
     pub(super) cursors: Cursors,
-    pub(super) outcomes: BTreeMap<Uuid, Arc<RequestOutcome>>,
-    pub(super) deltas: VecDeque<Arc<v1::CatalogDelta>>,
+    pub(super) outcomes: PersistentMap<Uuid, Arc<RequestOutcome>>,
+    pub(super) deltas: PersistentMap<Revision, Arc<v1::CatalogDelta>>,
     // Indexes over the fields above; rebuilt on load.
-    pub(super) names: BTreeMap<String, TableId>,
-    pub(super) directories: BTreeMap<Uuid, NodeId>,
-    pub(super) outcome_times: BTreeSet<(u64, Uuid)>,
-    pub(super) regions_of: BTreeMap<GroupId, usize>,
+    pub(super) starts: RouteIndex,
+    pub(super) in_progress: PersistentSet<TableId>,
+    pub(super) names: PersistentMap<String, TableId>,
+    pub(super) directories: PersistentMap<Uuid, NodeId>,
+    pub(super) outcome_times: PersistentSet<(u64, Uuid)>,
+    pub(super) regions_of: PersistentMap<GroupId, usize>,
 }
 
 impl Default for MetaState {
@@ -68,18 +72,20 @@ impl Default for MetaState {
             },
             catalog_version: CatalogVersion(0),
             next_route_id: RegionId(1),
-            tables: BTreeMap::new(),
-            routes: BTreeMap::new(),
-            groups: BTreeMap::new(),
-            nodes: BTreeMap::new(),
-            hooks: BTreeMap::new(),
+            tables: PersistentMap::default(),
+            routes: PersistentMap::default(),
+            groups: PersistentMap::default(),
+            nodes: PersistentMap::default(),
+            hooks: PersistentMap::default(),
             cursors: Cursors::default(),
-            outcomes: BTreeMap::new(),
-            deltas: VecDeque::new(),
-            names: BTreeMap::new(),
-            directories: BTreeMap::new(),
-            outcome_times: BTreeSet::new(),
-            regions_of: BTreeMap::new(),
+            outcomes: PersistentMap::default(),
+            deltas: PersistentMap::default(),
+            starts: RouteIndex::default(),
+            in_progress: PersistentSet::default(),
+            names: PersistentMap::default(),
+            directories: PersistentMap::default(),
+            outcome_times: PersistentSet::default(),
+            regions_of: PersistentMap::default(),
         }
     }
 }
@@ -105,6 +111,11 @@ impl MetaState {
         self.tables.values()
     }
 
+    /// The tables that are being created, changed, loaded or dropped.
+    pub fn tables_in_progress(&self) -> impl Iterator<Item = &Arc<Table>> {
+        self.in_progress.iter().filter_map(|id| self.tables.get(id))
+    }
+
     /// The table with this id, also while it is being dropped.
     pub fn table(&self, id: TableId) -> Option<&Arc<Table>> {
         self.tables.get(&id)
@@ -120,25 +131,29 @@ impl MetaState {
         self.routes.values()
     }
 
+    /// Number of routes.
+    pub fn route_count(&self) -> usize {
+        self.routes.size()
+    }
+
     /// The route with this id.
     pub fn route(&self, id: RegionId) -> Option<&Arc<RouteDescriptor>> {
         self.routes.get(&id)
     }
 
     /// All routes, sorted by start.
-    pub fn routes_by_start(&self) -> Vec<&Arc<RouteDescriptor>> {
-        let mut routes: Vec<_> = self.routes.values().collect();
-        routes.sort_by(|left, right| left.start.cmp(&right.start));
-        routes
+    pub fn routes_by_start(&self) -> impl Iterator<Item = &Arc<RouteDescriptor>> {
+        self.starts.iter()
     }
 
     /// The routes of one table, sorted by start.
-    pub fn routes_of(&self, table: TableId) -> Vec<&Arc<RouteDescriptor>> {
-        let prefix = table.get().to_be_bytes();
-        let mut routes: Vec<_> =
-            self.routes.values().filter(|route| route.start.starts_with(&prefix)).collect();
-        routes.sort_by(|left, right| left.start.cmp(&right.start));
-        routes
+    pub fn routes_of(&self, table: TableId) -> impl Iterator<Item = &Arc<RouteDescriptor>> {
+        self.starts.of_table(table)
+    }
+
+    /// The route that starts at this global key.
+    pub fn route_starting_at(&self, start: &[u8]) -> Option<&Arc<RouteDescriptor>> {
+        self.starts.get(start)
     }
 
     /// All groups, including abandoned ones.
@@ -201,7 +216,7 @@ impl MetaState {
 
     /// Number of recorded request ids.
     pub fn outcome_count(&self) -> usize {
-        self.outcomes.len()
+        self.outcomes.size()
     }
 
     /// Recorded request ids with their times, oldest first.
@@ -215,6 +230,13 @@ impl MetaState {
         old.take(limit).map(|(_, request)| *request).collect()
     }
 
+    /// Returns whether all deltas after a revision are kept, and this state has reached the revision.
+    pub fn keeps_deltas_since(&self, revision: Revision) -> bool {
+        let behind = self.header.revision.get().checked_sub(revision.get());
+        let first = Revision(revision.get().saturating_add(1));
+        behind.is_some_and(|behind| behind == 0 || self.deltas.contains_key(&first))
+    }
+
     /// Deltas after a revision, oldest first, at most `limit`. `None` when some of them are no
     /// longer kept, or when this state has not reached the revision.
     pub fn deltas_since(
@@ -222,37 +244,9 @@ impl MetaState {
         revision: Revision,
         limit: usize,
     ) -> Option<Vec<Arc<v1::CatalogDelta>>> {
-        let behind = self.header.revision.get().checked_sub(revision.get())?;
-        let behind = usize::try_from(behind).ok()?;
-        let first = self.deltas.len().checked_sub(behind)?;
-        Some(self.deltas.range(first..).take(limit).cloned().collect())
-    }
-
-    /// The catalog as sent to watchers.
-    pub fn catalog_snapshot(&self) -> v1::CatalogSnapshot {
-        v1::CatalogSnapshot {
-            cluster_id: self.header.cluster_id.map_or_else(String::new, |id| id.to_string()),
-            incarnation: self.header.incarnation.get(),
-            revision: self.header.revision.get(),
-            catalog_version: self.catalog_version.get(),
-            tables: self.tables.values().map(|table| table.as_ref().into()).collect(),
-            routes: self.routes_by_start().into_iter().map(|route| route.as_ref().into()).collect(),
-            groups: self.groups.values().map(|group| group.as_ref().into()).collect(),
-            nodes: self.nodes.values().map(|node| node.as_ref().into()).collect(),
-            hooks: self.hooks.values().map(|hook| hook.as_ref().into()).collect(),
-            has_table_changes: false,
-            next_route_id: 0,
-        }
-    }
-
-    /// Returns the catalog with the changes of tables that are in progress, for watchers.
-    pub fn published_snapshot(&self) -> v1::CatalogSnapshot {
-        let mut snapshot = self.catalog_snapshot();
-        self.publish_changes(&mut snapshot.tables);
-        self.publish_starts(&mut snapshot.nodes);
-        snapshot.has_table_changes = true;
-        snapshot.next_route_id = self.next_route_id.get();
-        snapshot
+        let first = Revision(revision.get().saturating_add(1));
+        let kept = self.deltas.range(first..).map(|(_, delta)| Arc::clone(delta));
+        self.keeps_deltas_since(revision).then(|| kept.take(limit).collect())
     }
 
     /// Adds the changes of tables that are in progress now to the tables of a snapshot or a delta.
@@ -276,7 +270,9 @@ impl MetaState {
     /// Checks the invariants between records: every key of every live table has exactly one route,
     /// every cursor belongs to a durable hook, and the ring of deltas has no hole.
     pub fn verify(&self) -> Result<(), CatalogError> {
-        let routes: Vec<_> = self.routes_by_start().into_iter().map(Arc::as_ref).collect();
+        // Not by the index: it has one of several routes with the same start.
+        let mut routes: Vec<_> = self.routes.values().map(Arc::as_ref).collect();
+        routes.sort_by(|left, right| left.start.cmp(&right.start));
         let live = self.tables.values().filter(|table| table.is_live()).map(|table| table.id);
         validate_routes(&routes, live)?;
         for cursor in self.cursors.iter() {
@@ -288,7 +284,7 @@ impl MetaState {
             }
         }
         let mut expected = self.header.revision.get();
-        for delta in self.deltas.iter().rev() {
+        for delta in self.deltas.values().rev() {
             if delta.revision != expected {
                 return Err(CatalogError::DeltaHole { missing: expected });
             }

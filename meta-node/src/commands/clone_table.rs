@@ -36,7 +36,7 @@ pub(super) fn begin(
     if let Some(change) = &source.change {
         return Err(CommandError::busy(source, change.verb()));
     }
-    let ranges = translate_ranges(&state.routes_of(source.id), source.id, id)
+    let ranges = translate_ranges(state.routes_of(source.id), source.id, id)
         .ok_or(CommandError::IdsUsedUp("table"))?;
     let new = TableDefinition {
         id,
@@ -49,8 +49,8 @@ pub(super) fn begin(
 }
 
 /// Translates the ranges of one table's routes to another table.
-fn translate_ranges(
-    routes: &[&Arc<RouteDescriptor>],
+fn translate_ranges<'a>(
+    routes: impl Iterator<Item = &'a Arc<RouteDescriptor>>,
     from: TableId,
     to: TableId,
 ) -> Option<Vec<(Vec<u8>, Vec<u8>)>> {
@@ -62,13 +62,13 @@ fn translate_ranges(
         }
         Some([&new_start, key.strip_prefix(start.as_slice())?].concat())
     };
-    routes.iter().map(|route| Some((key(&route.start)?, key(route.end.as_deref()?)?))).collect()
+    routes.map(|route| Some((key(&route.start)?, key(route.end.as_deref()?)?))).collect()
 }
 
 /// Rejects a change of a table that is the source of a clone in progress.
 pub(super) fn check_not_being_cloned(state: &MetaState, table: &Table) -> Result<(), CommandError> {
     let mut clones = state
-        .tables()
+        .tables_in_progress()
         .filter(|clone| clone.state == TableState::Creating && clone.clone_of == Some(table.id));
     match clones.next() {
         Some(clone) => {
@@ -110,11 +110,11 @@ mod tests {
         assert_eq!(clone.schema, state.table(TableId(1)).unwrap().schema);
         let keys = |table: u32| -> Vec<_> {
             let routes = state.routes_of(TableId(table));
-            routes.iter().map(|route| route.start[4..].to_vec()).collect()
+            routes.map(|route| route.start[4..].to_vec()).collect()
         };
         assert_eq!(keys(1), keys(2));
-        let highest = state.routes_of(TableId(1)).iter().map(|route| route.route_id).max();
-        let routes = state.routes_of(TableId(2));
+        let highest = state.routes_of(TableId(1)).map(|route| route.route_id).max();
+        let routes: Vec<_> = state.routes_of(TableId(2)).collect();
         assert!(routes.iter().all(|route| Some(route.route_id) > highest));
         assert_eq!(routes.len(), 3);
         // A repeated request does not create another clone.

@@ -41,9 +41,8 @@ pub(super) fn for_new_hook(
         _ => return malformed("only the start `version` takes a version"),
     };
     let live = state.tables().filter(|table| table.is_live() && hook.observes(table.id));
-    let regions = live.flat_map(|table| {
-        state.routes_of(table.id).into_iter().map(|route| (table.id, route.as_ref()))
-    });
+    let regions =
+        live.flat_map(|table| state.routes_of(table.id).map(|route| (table.id, route.as_ref())));
     Ok(regions
         .map(|(table, route)| HookCursor {
             version: ManifestVersion(version),
@@ -155,7 +154,7 @@ fn hooks_without_regions(state: &MetaState, deleted: &[(RegionId, String)]) -> V
     };
     let loses_all_cursors = |name: &&str| {
         let own = deleted.iter().filter(|(_, hook)| hook == name).count();
-        state.cursors().of_hook(name).count() == own
+        state.cursors().count(name) == own
     };
     names
         .into_iter()

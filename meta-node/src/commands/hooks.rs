@@ -104,7 +104,7 @@ pub(super) fn remove(
 /// observe. A durable hook with cursors is not among them: it is deleted later, with its last cursor.
 pub(super) fn deleted_with_table(state: &MetaState, table: TableId) -> Vec<String> {
     let only = state.hooks().filter(|hook| hook.table == Some(table));
-    let deleted = only.filter(|hook| state.cursors().of_hook(&hook.name).next().is_none());
+    let deleted = only.filter(|hook| state.cursors().count(&hook.name) == 0);
     deleted.map(|hook| hook.name.clone()).collect()
 }
 

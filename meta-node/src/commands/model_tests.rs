@@ -194,7 +194,7 @@ proptest! {
     fn deltas_lead_to_the_snapshot_of_the_state(commands in proptest::collection::vec(any_command(), 0..60)) {
         let mut state = with_groups(2, 1);
         let from = state.header().revision;
-        let mut seen = state.catalog_snapshot();
+        let mut seen = catalog_of(&state);
         for kind in commands {
             let _ = run(&mut state, kind);
         }
@@ -203,7 +203,7 @@ proptest! {
             prop_assert_eq!(delta.previous_catalog_version, seen.catalog_version);
             follow(&mut seen, &delta);
         }
-        prop_assert_eq!(seen, state.catalog_snapshot());
+        prop_assert_eq!(seen, catalog_of(&state));
     }
 }
 

@@ -150,11 +150,11 @@ pub(super) fn begin_drop(
         .ok_or_else(|| CommandError::TableNotFound(request.name.clone()))?;
     clone_table::check_not_being_cloned(state, table)?;
     check_not_publishing(table)?;
-    let routes = state.routes_of(table.id);
-    let dropping = routes
-        .iter()
+    let dropping: Vec<_> = state
+        .routes_of(table.id)
         .map(|route| DroppedRegion { region_id: route.route_id, group_id: route.group_id })
         .collect();
+    let route_deletes = dropping.iter().map(|region| region.region_id).collect();
     let dropped = Table {
         state: TableState::Dropping,
         dropping,
@@ -164,7 +164,7 @@ pub(super) fn begin_drop(
     };
     let change = CatalogChange {
         tables: vec![dropped],
-        route_deletes: routes.iter().map(|route| route.route_id).collect(),
+        route_deletes,
         outcome: Some(identified.outcome(state, table.id)),
         ..CatalogChange::default()
     };

@@ -159,6 +159,24 @@ pub(crate) fn one_of_each() -> MetaState {
     state
 }
 
+/// The catalog of a state, without the facts that stored deltas lack.
+pub(crate) fn catalog_of(state: &MetaState) -> v1::CatalogSnapshot {
+    let header = state.header();
+    v1::CatalogSnapshot {
+        cluster_id: header.cluster_id.map_or_else(String::new, |id| id.to_string()),
+        incarnation: header.incarnation.get(),
+        revision: header.revision.get(),
+        catalog_version: state.catalog_version().get(),
+        tables: state.tables().map(|table| table.as_ref().into()).collect(),
+        routes: state.routes_by_start().map(|route| route.as_ref().into()).collect(),
+        groups: state.groups().map(|group| group.as_ref().into()).collect(),
+        nodes: state.nodes().map(|node| node.as_ref().into()).collect(),
+        hooks: state.hooks().map(|hook| hook.as_ref().into()).collect(),
+        has_table_changes: false,
+        next_route_id: 0,
+    }
+}
+
 pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

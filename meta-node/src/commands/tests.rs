@@ -461,7 +461,7 @@ fn table_is_created_activated_and_dropped() {
     );
     assert_eq!(state.catalog_version(), CatalogVersion(1));
     assert_eq!(state.next_route_id(), RegionId(5));
-    let routes = state.routes_of(TableId(1));
+    let routes: Vec<_> = state.routes_of(TableId(1)).collect();
     let starts: Vec<_> = routes.iter().map(|route| route.start.clone()).collect();
     let prefixed = |vnode: u8| vec![0, 0, 0, 1, 0, vnode];
     assert_eq!(starts, [vec![0, 0, 0, 1], prefixed(64), prefixed(128), prefixed(192)]);
@@ -510,10 +510,10 @@ fn range_distributed_table_is_split_evenly() {
     let mut state = with_groups(1, 1);
     let request = v1::CreateTableRequest { regions: 2, ..table(1, "t") };
     run(&mut state, Kind::CreateTable(request)).unwrap();
-    let routes = state.routes_of(TableId(1));
+    let routes: Vec<_> = state.routes_of(TableId(1)).collect();
     assert_eq!(routes[1].start, [0, 0, 0, 1, 0x80, 0]);
     run(&mut state, Kind::CreateTable(table(2, "u"))).unwrap();
-    assert_eq!(state.routes_of(TableId(2)).len(), 1);
+    assert_eq!(state.routes_of(TableId(2)).count(), 1);
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tidewater_common::agreed_limits::CLONE_STEP;
 use tidewater_common::ids::TableId;
+use tidewater_common::keys::global_key;
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::{self, Reason};
 
@@ -44,10 +45,8 @@ impl LeaderTerm {
         route: &RouteDescriptor,
         other: TableId,
     ) -> Result<Arc<RouteDescriptor>, Refusal> {
-        let state = self.group.view.read();
-        let like =
-            |candidate: &&Arc<RouteDescriptor>| row_key(&candidate.start) == row_key(&route.start);
-        let found = state.routes_of(other).into_iter().find(like).cloned();
+        let start = global_key(other, row_key(&route.start));
+        let found = self.group.view.read().route_starting_at(&start).cloned();
         found.ok_or_else(|| {
             let text =
                 format!("table {other} has no region with the start of region {}", route.route_id);
@@ -101,7 +100,7 @@ mod tests {
         run(&mut state, Kind::CloneTable(clone)).unwrap();
         // Also after a restart.
         let state = MetaState::from_rows(state.rows().unwrap()).unwrap();
-        let route = |id| state.routes_of(TableId(id))[0].as_ref().clone();
+        let route = |id| state.routes_of(TableId(id)).next().unwrap().as_ref().clone();
         assert_eq!(route(2).incarnation, Incarnation(2));
         let clone = state.table(TableId(2)).unwrap();
         let request = copy_request(clone, &route(2), TableId(1), &route(1));

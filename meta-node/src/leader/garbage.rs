@@ -179,7 +179,7 @@ impl LeaderTerm {
     }
 
     async fn run_garbage_pass(&self, retention: Retention) -> Result<v1::GarbageReport, Refusal> {
-        let state = self.group.view.frozen();
+        let state = self.group.view.read();
         let mut events = begin(&self.control, &state, retention, false, None).await?;
         loop {
             let next = tokio::time::timeout(SILENCE, events.message()).await.map_err(|_| {

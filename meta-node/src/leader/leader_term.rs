@@ -7,9 +7,9 @@ use parking_lot::Mutex;
 use tidewater_common::backoff::Jitter;
 use tidewater_common::ids::{GroupId, Term};
 use tidewater_common::refusal::Refusal;
-use tidewater_proto::v1::{GroupState, meta_command::Kind};
+use tidewater_proto::v1::meta_command::Kind;
 use tidewater_raft_store::membership::JointMembershipFinisher;
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
@@ -17,12 +17,11 @@ use tokio_util::sync::CancellationToken;
 use super::garbage::GarbageOptions;
 use super::group_permits::GroupPermits;
 use super::placement_tasks::TasksInProgress;
-use super::plan::{PlacementOptions, plan};
-use super::recording::due_reports;
+use super::plan::PlacementOptions;
 use super::step_failures::StepFailures;
 use super::table_attempts::TableAttempts;
 use super::tables::unfinished;
-use super::{Control, Observations, detector};
+use super::{Control, Observations};
 use crate::group::MetaGroup;
 
 /// Maximum number of concurrent placement steps.
@@ -72,6 +71,8 @@ pub(crate) struct LeaderTerm {
     pub(super) observations: Arc<Observations>,
     pub(super) timing: LeaderTiming,
     pub(super) busy: Mutex<TasksInProgress>,
+    /// Notified of changes that may need a round of the planner.
+    pub(super) replan: Notify,
     pub(super) failures: Mutex<StepFailures>,
     pub(super) steps: Semaphore,
     pub(super) tables: Mutex<TableAttempts>,
@@ -138,6 +139,7 @@ impl LeaderTerm {
             observations,
             timing,
             busy: Mutex::default(),
+            replan: Notify::new(),
             failures: Mutex::default(),
             steps: Semaphore::new(MAX_CONCURRENT_STEPS),
             tables: Mutex::default(),
@@ -153,6 +155,7 @@ impl LeaderTerm {
         tasks.spawn(Arc::clone(&self).finish_membership_changes());
         let this = Arc::clone(&self);
         tasks.spawn(async move { this.collect_garbage(this.timing.garbage).await });
+        tasks.spawn(Arc::clone(&self).plan_rounds());
         let rounds = async {
             let mut round = interval(self.timing.round);
             round.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -164,7 +167,8 @@ impl LeaderTerm {
                     _ = revisions.changed() => {}
                 }
                 while tasks.try_join_next().is_some() {}
-                self.run_round(&mut tasks);
+                self.replan.notify_one();
+                self.start_due_tables(&mut tasks);
             }
         };
         tokio::select! {
@@ -186,37 +190,11 @@ impl LeaderTerm {
         }
     }
 
-    /// Compares state and observations once, and starts tasks for all due work.
-    fn run_round(self: &Arc<Self>, tasks: &mut JoinSet<()>) {
-        let (node_states, reports, steps, tables) = {
-            let state = self.group.view.read();
-            if state.header().cluster_id.is_none() {
-                return;
-            }
-            let creating: Vec<GroupId> = state
-                .groups()
-                .filter(|group| group.state == GroupState::Creating)
-                .map(|group| group.id)
-                .collect();
-            self.observations.retain_nodes(|node| state.node(node).is_some());
-            self.failures.lock().retain_groups(|group| state.group(group).is_some());
-            self.group_permits.retain_groups(|group| state.group(group).is_some());
-            let now = Instant::now();
-            let observed = self.observations.snapshot(&creating, now);
-            (
-                detector::detect(&state, &observed, self.timing.failure_timeout),
-                due_reports(&state, &observed),
-                plan(&state, &observed, &self.timing.placement),
-                self.tables.lock().begin_due(unfinished(&state), now),
-            )
-        };
-        if !node_states.is_empty() || !reports.is_empty() {
-            self.start_recording(node_states, reports, tasks);
-        }
-        for step in steps {
-            self.start_step(step, tasks);
-        }
-        for table in tables {
+    /// Starts the attempts on tables that are due. Takes time only for tables with a procedure in progress.
+    fn start_due_tables(self: &Arc<Self>, tasks: &mut JoinSet<()>) {
+        let state = self.group.view.read();
+        let due = self.tables.lock().begin_due(unfinished(&state), Instant::now());
+        for table in due {
             self.start_table(table, tasks);
         }
     }

@@ -10,9 +10,11 @@ mod failures;
 mod observed;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use rpds::RedBlackTreeMapSync as PersistentMap;
 use tidewater_common::clock::{ClockDifference, ClusterTime};
 use tidewater_common::ids::{GroupId, LogIndex, NodeId, TableId, Term};
 use tidewater_common::problem::{Problem, ProblemHistory};
@@ -20,7 +22,9 @@ use tidewater_proto::v1;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-pub(crate) use self::observed::{HookReports, ObservedCluster, ObservedGarbage, ObservedGroup};
+pub(crate) use self::observed::{
+    HookReports, ObservedCluster, ObservedGarbage, ObservedGroup, ObservedReplica,
+};
 use super::problems::TableOperation;
 use crate::catalog::FIRST_NODE_ID;
 
@@ -35,14 +39,12 @@ struct NodeObservation {
     /// Time of the last heartbeat or registration.
     at: Option<Instant>,
     /// Groups in the last heartbeat.
-    hosted: BTreeMap<GroupId, HostedReplica>,
-    /// Groups that the node reported to lead in the last heartbeat.
-    leads: BTreeSet<GroupId>,
+    hosted: Arc<BTreeMap<GroupId, HostedReplica>>,
     /// Conditions in the last heartbeat.
     conditions: Vec<Problem>,
     /// A heartbeat was received, not only a registration.
     beats: bool,
-    hooks: Vec<v1::HookReport>,
+    hooks: Arc<[v1::HookReport]>,
     compactor: Option<v1::CompactorLoad>,
     /// The node's clock in its last heartbeat; 0: not sent.
     clock_ms: u64,
@@ -55,17 +57,20 @@ struct HostedReplica {
     since: Instant,
     /// Last entry of its log in the last heartbeat.
     last_log: LogIndex,
+    /// The node reported to lead the group in the last heartbeat.
+    leads: bool,
 }
 
 /// Heartbeat timeout of compactors, which send a heartbeat every second. A compactor without a
 /// heartbeat for longer gets no jobs.
 const COMPACTOR_TIMEOUT: Duration = Duration::from_secs(4);
+
 #[derive(Debug, Default)]
 struct ObservationState {
     leading_since: Option<Instant>,
     nodes: BTreeMap<NodeId, NodeObservation>,
-    groups: BTreeMap<GroupId, ObservedGroup>,
-    reported: BTreeMap<GroupId, Instant>,
+    groups: PersistentMap<GroupId, ObservedGroup>,
+    reported: PersistentMap<GroupId, Instant>,
     creating: BTreeMap<GroupId, Instant>,
     // Membership after a step: the planner ignores older reports.
     changed: BTreeMap<GroupId, ((Term, LogIndex), Instant)>,
@@ -128,17 +133,15 @@ impl Observations {
         let hosted = |report: &v1::GroupReport| {
             let id = GroupId(report.group_id);
             let since = known.hosted.get(&id).map_or(now, |hosted| hosted.since);
-            (id, HostedReplica { since, last_log: LogIndex(report.last_log_index) })
+            let leads = report.leader == request.node_id;
+            (id, HostedReplica { since, last_log: LogIndex(report.last_log_index), leads })
         };
         let hosted: BTreeMap<_, _> = request.groups.iter().map(hosted).collect();
         changed |= hosted.len() != known.hosted.len();
-        known.hosted = hosted;
-        let led = request.groups.iter().filter(|report| report.leader == request.node_id);
-        known.leads = led.map(|report| GroupId(report.group_id)).collect();
+        known.hosted = Arc::new(hosted);
         known.beats = true;
         known.conditions = conditions(node, request);
-        known.hooks.clone_from(&request.hooks);
-        known.hooks.truncate(MAX_HOOKS);
+        known.hooks = request.hooks.iter().take(MAX_HOOKS).cloned().collect();
         known.compactor = request.compactor.clone();
         known.clock_ms = request.clock_ms;
         for report in request.groups.iter().filter(|report| report.leader == request.node_id) {
@@ -160,7 +163,7 @@ impl Observations {
     /// Last hook reports of all nodes.
     pub(crate) fn hooks(&self) -> HookReports {
         let inner = self.inner.lock();
-        inner.nodes.iter().map(|(node, known)| (*node, known.hooks.clone())).collect()
+        inner.nodes.iter().map(|(node, known)| (*node, Arc::clone(&known.hooks))).collect()
     }
 
     /// Last reported loads of compactors with a recent heartbeat.
@@ -198,17 +201,17 @@ impl Observations {
     /// Returns a frozen copy of the observations at `now`. `creating` are the groups in state creating;
     /// their age counts from the first call that names them.
     pub(crate) fn snapshot(&self, creating: &[GroupId], now: Instant) -> ObservedCluster {
+        let age = |at: &Instant| now.duration_since(*at);
         let mut inner = self.inner.lock();
+        let creating: BTreeSet<GroupId> = creating.iter().copied().collect();
         inner.creating.retain(|group, _| creating.contains(group));
         for group in creating {
-            inner.creating.entry(*group).or_insert(now);
+            inner.creating.entry(group).or_insert(now);
         }
         inner.changed.retain(|_, (_, at)| now.duration_since(*at) < REPORT_WAIT);
-        let age = |at: &Instant| now.duration_since(*at);
         let mut observed = ObservedCluster {
             leading_for: inner.leading_since.as_ref().map_or(Duration::ZERO, age),
             groups: inner.groups.clone(),
-            reported_for: inner.reported.iter().map(|(id, at)| (*id, age(at))).collect(),
             creating_for: inner.creating.iter().map(|(id, at)| (*id, age(at))).collect(),
             changed: inner.changed.iter().map(|(id, (at, _))| (*id, *at)).collect(),
             quiet_for: inner.registered_at.as_ref().map_or(Duration::ZERO, age),
@@ -225,27 +228,13 @@ impl Observations {
             },
             ..ObservedCluster::default()
         };
-        for (id, known) in &inner.nodes {
-            if let Some(at) = &known.at {
-                observed.silent_for.insert(*id, age(at));
-            }
-            for (group, replica) in &known.hosted {
-                observed.hosted_for.insert((*id, *group), age(&replica.since));
-                observed.last_log.insert((*id, *group), replica.last_log);
-                if !known.leads.contains(group) {
-                    observed.followers.insert((*id, *group));
-                }
-            }
-            if known.beats {
-                observed.beating.insert(*id);
-            }
-            if !known.conditions.is_empty() {
-                observed.conditions.insert(*id, known.conditions.clone());
-            }
-            let hooks: Vec<_> = known.hooks.iter().filter(is_out_of_order).cloned().collect();
-            if !hooks.is_empty() {
-                observed.hooks.insert(*id, hooks);
-            }
+        let reported = inner.reported.clone();
+        let nodes = inner.nodes.clone();
+        // Heartbeats are recorded while the copies are evaluated.
+        drop(inner);
+        observed.reported_for = reported.iter().map(|(id, at)| (*id, age(at))).collect();
+        for (id, known) in &nodes {
+            observed.add_node(*id, known, now);
         }
         observed
     }
@@ -260,11 +249,6 @@ fn conditions(node: NodeId, request: &v1::HeartbeatRequest) -> Vec<Problem> {
     }
     let typed = request.conditions.iter().take(MAX_CONDITIONS);
     typed.map(|condition| Problem::reported(node, condition)).collect()
-}
-
-/// Returns whether a node does not call a hook although it is not paused.
-fn is_out_of_order(hook: &&v1::HookReport) -> bool {
-    matches!(hook.state(), v1::HookState::Suspended | v1::HookState::Broken)
 }
 
 impl ObservationState {
@@ -291,15 +275,19 @@ impl ObservationState {
         if self.groups.get(&id).is_some_and(|known| self.outranks(id, known, &group)) {
             return false;
         }
-        self.reported.insert(id, now);
-        let known = self.groups.insert(id, group.clone());
-        known != Some(group)
+        self.reported.insert_mut(id, now);
+        let differs = self.groups.get(&id) != Some(&group);
+        if differs {
+            self.groups.insert_mut(id, group);
+        }
+        differs
     }
 
     /// Returns whether a known report counts more than a later one: another node leads in a later term,
     /// and has not reported since that it does not lead.
     fn outranks(&self, id: GroupId, known: &ObservedGroup, later: &ObservedGroup) -> bool {
-        let leads = self.nodes.get(&known.leader).is_some_and(|node| node.leads.contains(&id));
+        let leader = self.nodes.get(&known.leader);
+        let leads = leader.and_then(|node| node.hosted.get(&id)).is_some_and(|own| own.leads);
         known.leader != later.leader && known.term > later.term && leads
     }
 }

@@ -13,7 +13,7 @@ use tidewater_common::agreed_limits::REPLICAS_PER_GROUP;
 use tidewater_common::ids::{GroupId, LogIndex, NodeId, Term};
 use tidewater_proto::v1::{GroupState, NodeRole, NodeState};
 
-use super::{ObservedCluster, ObservedGroup};
+use super::{ObservedCluster, ObservedGroup, ObservedReplica};
 use crate::catalog::{Group, MetaState, Node};
 
 /// Target number of replicas of a group.
@@ -104,6 +104,8 @@ pub(crate) fn plan(
 struct NodeLoad<'a> {
     nodes: BTreeMap<NodeId, &'a Node>,
     replicas: BTreeMap<NodeId, usize>,
+    /// Nodes that are up, with their numbers of replicas: fewest replicas first.
+    up: BTreeSet<(usize, NodeId)>,
     lost: BTreeSet<NodeId>,
 }
 
@@ -122,13 +124,15 @@ impl<'a> NodeLoad<'a> {
             _ => false,
         };
         let lost = nodes.values().copied().filter(is_lost).map(|node| node.id).collect();
-        let mut replicas = BTreeMap::new();
+        let mut replicas: BTreeMap<NodeId, usize> = BTreeMap::new();
         for group in state.groups().filter(|group| group.state != GroupState::Abandoned) {
             for node in group.replicas() {
                 *replicas.entry(node).or_default() += 1;
             }
         }
-        Self { nodes, replicas, lost }
+        let up = nodes.values().filter(|node| node.state == NodeState::Up);
+        let up = up.map(|node| (replicas.get(&node.id).copied().unwrap_or(0), node.id)).collect();
+        Self { nodes, replicas, up, lost }
     }
 
     fn is_up(&self, node: NodeId) -> bool {
@@ -141,15 +145,17 @@ impl<'a> NodeLoad<'a> {
     }
 
     /// Nodes that are up and not excluded, fewest replicas first.
-    fn candidates(&self, excluded: &BTreeSet<NodeId>) -> Vec<NodeId> {
-        let mut ids: Vec<NodeId> = self
-            .nodes
-            .keys()
-            .copied()
-            .filter(|id| self.is_up(*id) && !excluded.contains(id))
-            .collect();
-        ids.sort_by_key(|id| (self.replicas.get(id).copied().unwrap_or(0), *id));
-        ids
+    fn candidates(&self, excluded: &BTreeSet<NodeId>) -> impl Iterator<Item = NodeId> {
+        self.up.iter().map(|(_, id)| *id).filter(|id| !excluded.contains(id))
+    }
+
+    /// Counts a replica that a step will add to a node.
+    fn add_replica(&mut self, node: NodeId) {
+        let replicas = self.replicas.entry(node).or_default();
+        if self.up.remove(&(*replicas, node)) {
+            self.up.insert((*replicas + 1, node));
+        }
+        *replicas += 1;
     }
 }
 
@@ -174,7 +180,8 @@ fn plan_new_group(
     let homes: BTreeSet<NodeId> =
         live.filter_map(|group| group.first_members.first().copied()).collect();
     let home = load.nodes.keys().copied().find(|id| load.is_up(*id) && !homes.contains(id))?;
-    let others = load.candidates(&BTreeSet::from([home]));
+    let excluded = BTreeSet::from([home]);
+    let others = load.candidates(&excluded);
     let first_members = std::iter::once(home).chain(others).take(REPLICAS).collect();
     Some(PlacementStep::Create { first_members })
 }
@@ -213,8 +220,8 @@ fn plan_membership(
     }
     if sound < REPLICAS && report.learners.is_empty() {
         let members = report.voters.union(&report.learners).copied().collect();
-        let node = load.candidates(&members).first().copied()?;
-        *load.replicas.entry(node).or_default() += 1;
+        let node = load.candidates(&members).next()?;
+        load.add_replica(node);
         return Some(PlacementStep::Add { group: id, leader, node, on });
     }
     None
@@ -234,7 +241,7 @@ fn plan_learner(
     let on = report.membership;
     let is_replaceable = || {
         let members = report.voters.union(&report.learners).copied().collect();
-        !load.is_up(node) && !load.candidates(&members).is_empty()
+        !load.is_up(node) && load.candidates(&members).next().is_some()
     };
     if load.is_lost(node) || sound >= REPLICAS || is_replaceable() {
         return Some(PlacementStep::Remove { group, leader, node, on });
@@ -266,7 +273,7 @@ fn surplus_voter(
     if sound <= REPLICAS {
         return None;
     }
-    let last_log = |node| observed.last_log.get(&(node, group)).map_or(0, |index| index.get());
+    let last_log = |node| observed.replica(group, node).map_or(0, |own| own.last_log.get());
     let is_lagging = |node| last_log(report.leader).saturating_sub(last_log(node)) > MAX_LAG;
     others.max_by_key(|node| (!load.is_up(*node), is_lagging(*node), *node))
 }
@@ -292,10 +299,11 @@ fn plan_stop(group: &Group, observed: &ObservedCluster) -> Option<PlacementStep>
         }
         _ => return None,
     };
-    let mut hosts = observed.hosted_for.iter().filter(|((node, id), age)| {
-        *id == group.id && **age > STRAY_LIMIT && !members.contains(node)
-    });
-    hosts.next().map(|((node, id), _)| PlacementStep::Stop { group: *id, node: *node, on })
+    let mut hosts = observed.replicas.get(&group.id)?.iter();
+    let is_stray =
+        |node, own: &ObservedReplica| own.hosted_for > STRAY_LIMIT && !members.contains(node);
+    let (node, _) = hosts.find(|(node, own)| is_stray(node, own))?;
+    Some(PlacementStep::Stop { group: group.id, node: *node, on })
 }
 
 #[cfg(test)]

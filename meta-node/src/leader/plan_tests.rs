@@ -29,7 +29,7 @@ fn reported(voters: &[u64], learners: &[u64], caught_up: &[u64]) -> ObservedClus
         effective: Some((Term(1), LogIndex(4))),
         caught_up: ids(caught_up),
     };
-    ObservedCluster { groups: BTreeMap::from([(GroupId(1), report)]), ..observed() }
+    ObservedCluster { groups: [(GroupId(1), report)].into_iter().collect(), ..observed() }
 }
 
 /// Replicated time that stands still must not stop repairs.
@@ -183,10 +183,12 @@ fn surplus_voter_is_down_or_lagging_if_one_is() {
         let mut state = with_groups(4, 1);
         down.iter().for_each(|node| set(&mut state, *node, NodeState::Down));
         let mut observed = reported(&[101, 102, 103, 104], &[], &[]);
-        observed.last_log = (101..)
-            .zip(last_logs)
-            .map(|(node, index)| ((NodeId(node), GroupId(1)), LogIndex(index)))
-            .collect();
+        let replica = |(node, index)| {
+            let last_log = LogIndex(index);
+            (NodeId(node), ObservedReplica { last_log, ..ObservedReplica::default() })
+        };
+        let replicas = (101..).zip(last_logs).map(replica).collect();
+        observed.replicas = BTreeMap::from([(GroupId(1), replicas)]);
         let case = format!("{down:?} {last_logs:?}");
         assert_eq!(plan(&state, &observed, &OPTIONS), [remove(removed)], "{case}");
     }
@@ -245,25 +247,54 @@ fn replicas_of_lost_nodes_are_replaced() {
     assert_eq!(plan(&state, &reported(&[101], &[102], &[]), &OPTIONS), [remove(102)]);
 }
 
+/// A replica that its node has reported for some seconds.
+fn hosted(
+    group: u64,
+    node: u64,
+    seconds: u64,
+) -> BTreeMap<GroupId, BTreeMap<NodeId, ObservedReplica>> {
+    let hosted_for = Duration::from_secs(seconds);
+    let replica = ObservedReplica { hosted_for, ..ObservedReplica::default() };
+    BTreeMap::from([(GroupId(group), BTreeMap::from([(NodeId(node), replica)]))])
+}
+
+/// Each added replica counts at once, so that the steps of one round spread over the nodes.
+#[test]
+fn steps_of_one_round_spread_over_the_nodes() {
+    let mut state = with_nodes(6);
+    let mut observed = observed();
+    for id in 1..=3 {
+        let first_members = vec![101];
+        run(&mut state, Kind::CreateGroup(v1::CreateGroup { first_members })).unwrap();
+        run(&mut state, Kind::ActivateGroup(v1::ActivateGroup { group_id: id })).unwrap();
+        let report = reported(&[101], &[], &[]).groups.get(&GroupId(1)).cloned().unwrap();
+        observed.groups.insert_mut(GroupId(id), report);
+    }
+    let added = plan(&state, &observed, &OPTIONS).into_iter().map(|step| match step {
+        PlacementStep::Add { node, .. } => node.get(),
+        other => panic!("{other:?}"),
+    });
+    assert_eq!(added.collect::<Vec<_>>(), [102, 103, 104]);
+}
+
 #[test]
 fn stray_replicas_are_stopped_after_a_delay() {
     let mut state = with_groups(4, 1);
     let mut observed = reported(&[101, 102, 103], &[], &[]);
-    let at = (NodeId(104), GroupId(1));
-    observed.hosted_for.insert(at, Duration::from_secs(14));
+    observed.replicas = hosted(1, 104, 14);
     assert_eq!(plan(&state, &observed, &OPTIONS), []);
-    observed.hosted_for.insert(at, Duration::from_secs(16));
+    observed.replicas = hosted(1, 104, 16);
     observed.reported_for.insert(GroupId(1), Duration::from_secs(4));
     assert_eq!(plan(&state, &observed, &OPTIONS), [], "the report is too old");
     observed.reported_for.remove(&GroupId(1));
     assert_eq!(plan(&state, &observed, &OPTIONS), [], "the report's age is unknown");
     observed.reported_for.insert(GroupId(1), Duration::from_secs(1));
-    let on = observed.groups[&GroupId(1)].membership;
+    let on = observed.groups.get(&GroupId(1)).unwrap().membership;
     let stop = PlacementStep::Stop { group: GroupId(1), node: NodeId(104), on };
     assert_eq!(plan(&state, &observed, &OPTIONS), [stop]);
     run(&mut state, Kind::CreateGroup(v1::CreateGroup { first_members: vec![101] })).unwrap();
     run(&mut state, Kind::AbandonGroup(v1::AbandonGroup { group_id: 2 })).unwrap();
-    observed.hosted_for = BTreeMap::from([((NodeId(101), GroupId(2)), Duration::from_secs(16))]);
+    observed.replicas = hosted(2, 101, 16);
     let on = (Term(u64::MAX), LogIndex(u64::MAX));
     let stop = PlacementStep::Stop { group: GroupId(2), node: NodeId(101), on };
     assert_eq!(plan(&state, &observed, &OPTIONS), [stop]);
@@ -272,11 +303,11 @@ fn stray_replicas_are_stopped_after_a_delay() {
 #[test]
 fn change_in_progress_delays_steps_and_stops() {
     let state = with_groups(4, 1);
-    let stray = BTreeMap::from([((NodeId(104), GroupId(1)), Duration::from_secs(60))]);
+    let stray = hosted(1, 104, 60);
     let observe = |effective| {
         let mut observed = reported(&[101, 102], &[], &[]);
         observed.reported_for.insert(GroupId(1), Duration::ZERO);
-        observed.hosted_for = stray.clone();
+        observed.replicas = stray.clone();
         observed.groups.get_mut(&GroupId(1)).unwrap().effective = effective;
         plan(&state, &observed, &OPTIONS)
     };
@@ -286,7 +317,7 @@ fn change_in_progress_delays_steps_and_stops() {
     // A report of an older release: its members may not be committed.
     let mut full = reported(&[101, 102, 103], &[], &[]);
     full.reported_for.insert(GroupId(1), Duration::ZERO);
-    full.hosted_for = stray;
+    full.replicas = stray;
     assert_eq!(plan(&state, &full, &OPTIONS).len(), 1);
     full.groups.get_mut(&GroupId(1)).unwrap().effective = None;
     assert_eq!(plan(&state, &full, &OPTIONS), []);

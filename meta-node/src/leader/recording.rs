@@ -1,15 +1,18 @@
 //! Recording of observations in the catalog: states of nodes, and the reports of group leaders.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use tidewater_common::ids::{GroupId, NodeId};
+use futures::stream::{self, StreamExt};
+use tidewater_common::ids::NodeId;
 use tidewater_proto::v1::{self, GroupState, NodeState, meta_command::Kind};
 use tokio::task::JoinSet;
 
 use super::leader_term::LeaderTerm;
 use super::{ObservedCluster, ObservedGroup};
 use crate::catalog::{Group, MetaState};
+
+/// Maximum number of concurrent commands that record observations.
+const MAX_CONCURRENT_COMMANDS: usize = 64;
 
 impl LeaderTerm {
     /// Starts a task that records observations in the catalog, unless one is already running.
@@ -24,7 +27,7 @@ impl LeaderTerm {
         }
         let this = Arc::clone(self);
         tasks.spawn(async move {
-            for (node, to) in node_states {
+            let states = node_states.into_iter().map(|(node, to)| {
                 match to {
                     NodeState::Down => {
                         tracing::warn!(%node, "node is down: its heartbeats have stopped");
@@ -32,11 +35,12 @@ impl LeaderTerm {
                     _ => tracing::info!(%node, "node is up again"),
                 }
                 let set = v1::SetNodeState { node_id: node.get(), state: to.into() };
-                this.try_command(Kind::SetNodeState(set)).await;
-            }
-            for report in reports {
-                this.try_command(report).await;
-            }
+                Kind::SetNodeState(set)
+            });
+            // Each is of another node or group. Raft writes and replicates concurrent commands together.
+            stream::iter(states.chain(reports))
+                .for_each_concurrent(MAX_CONCURRENT_COMMANDS, |kind| this.try_command(kind))
+                .await;
             this.busy.lock().recording = false;
         });
     }
@@ -52,10 +56,10 @@ impl LeaderTerm {
 /// Returns commands for reports of group leaders that the catalog does not have yet.
 pub(super) fn due_reports(state: &MetaState, observed: &ObservedCluster) -> Vec<Kind> {
     let mut due = Vec::new();
-    for (id, report) in &observed.groups {
+    for (id, report) in observed.groups.iter() {
         let Some(known) = state.group(*id) else { continue };
         if known.state != GroupState::Abandoned && !report.voters.is_empty() {
-            due.extend(due_group_report(known, report, &observed.followers));
+            due.extend(due_group_report(known, report, observed));
         }
     }
     due
@@ -68,11 +72,11 @@ pub(super) fn due_reports(state: &MetaState, observed: &ObservedCluster) -> Vec<
 fn due_group_report(
     known: &Group,
     report: &ObservedGroup,
-    followers: &BTreeSet<(NodeId, GroupId)>,
+    observed: &ObservedCluster,
 ) -> Option<Kind> {
     let is_contradicted = known
         .leader
-        .is_some_and(|leader| leader == report.leader || followers.contains(&(leader, known.id)));
+        .is_some_and(|leader| leader == report.leader || observed.is_follower(known.id, leader));
     let is_older = report.term < known.leader_term;
     let has_older_members = report.membership < known.membership;
     let corrects = is_contradicted && report.is_settled() && (is_older || has_older_members);
@@ -100,20 +104,23 @@ fn due_group_report(
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
     use crate::commands::testing::{run, with_groups};
-    use tidewater_common::ids::{LogIndex, Term};
+    use crate::leader::ObservedReplica;
+    use tidewater_common::ids::{GroupId, LogIndex, Term};
 
     fn observed(leader: u64, term: u64, index: u64) -> ObservedGroup {
         let at = (Term(1), LogIndex(index));
         ObservedGroup {
             term: Term(term),
             leader: NodeId(leader),
-            voters: BTreeSet::from([NodeId(101), NodeId(102)]),
-            learners: BTreeSet::new(),
+            voters: [101, 102].map(NodeId).into(),
+            learners: [].into(),
             membership: at,
             effective: Some(at),
-            caught_up: BTreeSet::new(),
+            caught_up: [].into(),
         }
     }
 
@@ -121,14 +128,18 @@ mod tests {
     fn leader_corrects_a_wrong_group_record() {
         let mut state = with_groups(3, 1);
         let group = |state: &MetaState| Group::clone(state.group(GroupId(1)).unwrap());
-        let none = BTreeSet::new();
+        let none = ObservedCluster::default();
         let first = due_group_report(&group(&state), &observed(101, 5, 9), &none).unwrap();
         run(&mut state, first).unwrap();
         let known = group(&state);
         let due = |report: ObservedGroup, followers: &[(u64, u64)]| {
-            let followers =
-                followers.iter().map(|(node, group)| (NodeId(*node), GroupId(*group))).collect();
-            match due_group_report(&known, &report, &followers) {
+            let replica = |(node, group): &(u64, u64)| {
+                let follower = BTreeMap::from([(NodeId(*node), ObservedReplica::default())]);
+                (GroupId(*group), follower)
+            };
+            let replicas = followers.iter().map(replica).collect();
+            let cluster = ObservedCluster { replicas, ..ObservedCluster::default() };
+            match due_group_report(&known, &report, &cluster) {
                 Some(Kind::ReportGroup(report)) => Some(report.replaces_term),
                 Some(other) => panic!("{other:?}"),
                 None => None,

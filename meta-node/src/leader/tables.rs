@@ -23,7 +23,7 @@ const MAX_HOPS: usize = 3;
 /// Returns the tables with a procedure in progress, and its phase.
 pub(super) fn unfinished(state: &MetaState) -> Vec<(TableId, TablePhase)> {
     state
-        .tables()
+        .tables_in_progress()
         .filter(|table| match &table.change {
             _ if table.state != TableState::Active => true,
             // The loader is staging files.
@@ -76,8 +76,7 @@ impl LeaderTerm {
     where
         F: Future<Output = Result<(), Refusal>>,
     {
-        let routes: Vec<_> =
-            self.group.view.read().routes_of(table.id).into_iter().cloned().collect();
+        let routes: Vec<_> = self.group.view.read().routes_of(table.id).cloned().collect();
         let regions = routes.into_iter().map(|route| (route.route_id, route));
         self.for_each_region(table, regions, work).await
     }
@@ -251,7 +250,7 @@ mod tests {
         run(&mut state, Kind::CreateTable(request)).unwrap();
         let table = state.table(TableId(1)).unwrap();
         let regions: Vec<_> =
-            state.routes_of(TableId(1)).iter().map(|route| region(table, route)).collect();
+            state.routes_of(TableId(1)).map(|route| region(table, route)).collect();
         assert!(regions[0].start.is_empty());
         assert_eq!(regions[0].end.as_deref(), Some(&[0x80, 0][..]));
         assert_eq!(regions[1].start, [0x80, 0].as_slice());

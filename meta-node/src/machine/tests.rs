@@ -58,7 +58,7 @@ async fn applied_state_survives_a_restart() {
     let mut first = machine(dir.path(), &log);
     assert_eq!(first.applied_state().await.unwrap(), (None, StoredMembership::default()));
     apply(&mut first, entries()).await;
-    let expected = (first.view().frozen(), first.applied_state().await.unwrap());
+    let expected = (first.view().read(), first.applied_state().await.unwrap());
     assert_eq!(expected.1.0, Some(log_id(1, 3)));
     assert_eq!(expected.0.node(NodeId(2)).unwrap().address, "m:2");
     drop(first);
@@ -66,7 +66,7 @@ async fn applied_state_survives_a_restart() {
     drop(log);
     let log = store(dir.path());
     let mut again = machine(dir.path(), &log);
-    assert_eq!((again.view().frozen(), again.applied_state().await.unwrap()), expected);
+    assert_eq!((again.view().read(), again.applied_state().await.unwrap()), expected);
 }
 
 #[tokio::test]
@@ -95,8 +95,8 @@ async fn installed_snapshot_makes_replicas_equal() {
     assert!(changes.has_changed().unwrap());
     assert!(!arrived.exists(), "kept under its final name");
     apply(&mut replica, vec![entry(4, Kind::RegisterNode(registration(3)))]).await;
-    let left = source.view().frozen();
-    let right = replica.view().frozen();
+    let left = source.view().read();
+    let right = replica.view().read();
     assert_eq!(left, right);
     assert_eq!(digest(&left).unwrap(), digest(&right).unwrap());
     drop(replica);
@@ -104,7 +104,7 @@ async fn installed_snapshot_makes_replicas_equal() {
     drop(log_two);
     let log_two = store(two.path());
     let mut again = machine(two.path(), &log_two);
-    assert_eq!(again.view().frozen(), right);
+    assert_eq!(again.view().read(), right);
     assert_eq!(again.get_current_snapshot().await.unwrap().unwrap().meta, snapshot.meta);
 }
 
@@ -115,14 +115,14 @@ async fn damaged_snapshot_changes_nothing() {
     let mut source = machine(dir.path(), &log);
     apply(&mut source, entries()).await;
     let snapshot = source.get_snapshot_builder().await.build_snapshot().await.unwrap();
-    let before = source.view().frozen();
+    let before = source.view().read();
     let bad = dir.path().join("snapshots/incoming-2");
     let mut bytes = std::fs::read(snapshot.snapshot.path()).unwrap();
     bytes[10] ^= 1;
     std::fs::write(&bad, bytes).unwrap();
     let file = SnapshotFile::stat(&bad).unwrap();
     assert!(source.install_snapshot(&snapshot.meta, file).await.is_err());
-    assert_eq!(source.view().frozen(), before);
+    assert_eq!(source.view().read(), before);
 }
 
 #[tokio::test]
@@ -132,10 +132,10 @@ async fn snapshot_with_a_mismatched_log_id_changes_nothing() {
     let mut source = machine(dir.path(), &log);
     apply(&mut source, entries()).await;
     let snapshot = source.get_snapshot_builder().await.build_snapshot().await.unwrap();
-    let before = (source.view().frozen(), source.applied_state().await.unwrap());
+    let before = (source.view().read(), source.applied_state().await.unwrap());
     let other = SnapshotMeta { last_log_id: Some(log_id(1, 9)), ..snapshot.meta };
     assert!(source.install_snapshot(&other, snapshot.snapshot).await.is_err());
-    assert_eq!((source.view().frozen(), source.applied_state().await.unwrap()), before);
+    assert_eq!((source.view().read(), source.applied_state().await.unwrap()), before);
 }
 
 #[tokio::test]

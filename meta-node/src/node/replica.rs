@@ -13,15 +13,20 @@ use tidewater_raft_store::{
 };
 use tidewater_rpc::AddressBook;
 use tokio::task::JoinHandle;
+use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{MetaError, MetaOptions};
+use crate::feed::CatalogFeed;
 use crate::group::MetaGroup;
 use crate::join::MetaPeers;
 use crate::leader::problems::{ProblemWatch, probe_nodes};
 use crate::leader::{Control, GarbageOptions, LeaderTiming, Observations, watch_leadership};
-use crate::machine::MetaMachine;
+use crate::machine::{MetaMachine, SnapshotPressure};
 use crate::services::RunningReplica;
+
+/// Interval of the checks whether a snapshot is due.
+const SNAPSHOT_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A running replica.
 #[derive(Debug)]
@@ -51,6 +56,7 @@ impl MetaReplica {
         let machine = opened.map_err(|error| MetaError::Task(error.to_string()))??;
         let view = machine.view();
         let comparison = machine.comparison();
+        let pressure = machine.pressure();
         let addresses = Arc::new(AddressBook::new());
         let network =
             NetworkFactory::new(identity.cluster_id, identity.node_id, Arc::clone(&addresses));
@@ -81,6 +87,7 @@ impl MetaReplica {
             comparison,
         });
         let control = Arc::new(Control::new(identity.cluster_id, identity.node_id, view));
+        let feed = Arc::new(CatalogFeed::new(group.view.clone()));
         let observations = Arc::new(Observations::default());
         let stop = CancellationToken::new();
         let garbage = GarbageOptions { interval: options.gc_every, retention: options.retention() };
@@ -103,9 +110,10 @@ impl MetaReplica {
             of_process: options.problems.clone(),
             failure_timeout: options.failure_timeout,
         });
+        tokio::spawn(trigger_snapshots(Arc::clone(&group), pressure, stop.clone()));
         tokio::spawn(Arc::clone(&problems).run(stop.clone()));
         tokio::spawn(probe_nodes(Arc::clone(&problems), stop.clone()));
-        let running = RunningReplica { group, control, observations, problems };
+        let running = RunningReplica { group, feed, control, observations, problems };
         let raft_service = raft_service.clone();
         Ok(Self { running, store, raft_service, leadership, stop: stop.drop_guard() })
     }
@@ -159,6 +167,28 @@ impl MetaReplica {
                 tracing::warn!(%to, %error, "failed to transfer leadership of the meta group")
             }
             Err(_) => tracing::warn!(%to, "transfer of leadership of the meta group timed out"),
+        }
+    }
+}
+
+/// Triggers a snapshot whenever one is due, until `stop`.
+async fn trigger_snapshots(
+    group: Arc<MetaGroup>,
+    pressure: Arc<SnapshotPressure>,
+    stop: CancellationToken,
+) {
+    let mut ticks = interval(SNAPSHOT_CHECK_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = ticks.tick() => {}
+        }
+        // Fails only when Raft has stopped, of which `monitor` learns.
+        if pressure.is_due()
+            && let Err(error) = group.raft.trigger().snapshot().await
+        {
+            tracing::debug!(%error, "failed to trigger a snapshot of the catalog");
         }
     }
 }

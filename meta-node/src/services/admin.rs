@@ -10,7 +10,6 @@ use tidewater_common::problem::LastingProblem;
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::admin_server::{Admin, AdminServer};
 use tidewater_proto::v1::{self, GroupState, NodeState, ProblemKind, Reason};
-use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
 use super::{MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES, ReplicaSlot, catalog_changes};
@@ -44,8 +43,8 @@ impl AdminService {
         let running = self.slot.get()?;
         let term = running.group.check_leading()?;
         running.group.linearize().await?;
-        let problems = running.problems.current(Instant::now());
-        let state = running.group.view.frozen();
+        let problems = running.problems.find().await;
+        let state = running.group.view.read();
         let groups = state.groups().filter(|group| group.state != GroupState::Abandoned);
         let groups = groups.map(|group| with_current_leader(group, &problems));
         let nodes = state.nodes().filter(|node| node.state != NodeState::Removed);
@@ -63,7 +62,7 @@ impl AdminService {
             nodes: nodes.map(|node| node.as_ref().into()).collect(),
             groups: std::iter::once(group_0(&members, term.get())).chain(groups).collect(),
             tables: saturating_u32(state.tables().filter(|table| table.is_live()).count()),
-            regions: saturating_u32(state.routes().count()),
+            regions: saturating_u32(state.route_count()),
         })
     }
 
@@ -74,7 +73,7 @@ impl AdminService {
         let running = self.slot.get()?;
         running.group.check_leading()?;
         running.group.linearize().await?;
-        let state = running.group.view.frozen();
+        let state = running.group.view.read();
         let table = request.table.map(|name| match state.table_named(&name) {
             Some(table) => Ok(table.id.get()),
             None => Err(Refusal::new(

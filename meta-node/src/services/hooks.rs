@@ -1,5 +1,6 @@
 //! Implementation of the proto service `HookAdmin`: configured hooks.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tidewater_common::ids::NodeId;
@@ -98,13 +99,13 @@ fn is_ready(running: &RunningReplica, name: &str) -> bool {
     let reports = running.observations.hooks();
     let state = running.group.view.read();
     let Some(hook) = state.hook(name) else { return true };
-    let is_unresolved = |state| matches!(state, CursorState::Now | CursorState::From);
-    if state.cursors().of_hook(name).any(|cursor| is_unresolved(cursor.state)) {
+    let is_unresolved = |at| state.cursors().count_in_state(name, at) > 0;
+    if [CursorState::Now, CursorState::From].into_iter().any(is_unresolved) {
         return false;
     }
-    let callers = state.nodes().filter(|node| is_caller(&state, node.id));
-    let mut callers = callers.map(|node| node.id);
-    callers.all(|node| reports_on(&reports, hook).any(|(reporter, _)| reporter == node))
+    let reporters: BTreeSet<NodeId> = reports_on(&reports, hook).map(|(node, _)| node).collect();
+    let mut callers = state.nodes().filter(|node| is_caller(&state, node.id));
+    callers.all(|node| reporters.contains(&node.id))
 }
 
 /// Returns the error of an added hook whose start version does not exist.
@@ -118,9 +119,8 @@ fn missing_start(state: &MetaState, request: &v1::AddHookRequest) -> Option<Refu
         // A repeated request: the response was lost, and the hook was removed again.
         return refusal(format!("a region has no version {version}, or no longer has it"));
     }
-    let mut cursors = state.cursors().of_hook(&request.name);
-    let cursor = cursors.find(|cursor| cursor.state == CursorState::Gone)?;
-    refusal(format!("region {} has no version {version}, or no longer has it", cursor.region))
+    let region = state.cursors().first_in_state(&request.name, CursorState::Gone)?;
+    refusal(format!("region {region} has no version {version}, or no longer has it"))
 }
 
 /// Returns the error of an added hook that a data node could not create, e.g. since its operator does
@@ -192,14 +192,11 @@ fn hook_info(state: &MetaState, hook: &Hook, reports: &HookReports) -> v1::HookI
         }
     }
     if info.state() != HookState::Broken {
-        let region_in = |cursor_state| {
-            let mut cursors = state.cursors().of_hook(&hook.name);
-            cursors.find(|cursor| cursor.state == cursor_state).map(|cursor| cursor.region)
-        };
-        if let Some(region) = region_in(CursorState::Gone) {
+        let cursors = state.cursors();
+        if let Some(region) = cursors.first_in_state(&hook.name, CursorState::Gone) {
             info.state = HookState::Broken.into();
             info.last_error = format!("the start version does not exist in region {region}");
-        } else if region_in(CursorState::Lagged).is_some() {
+        } else if cursors.count_in_state(&hook.name, CursorState::Lagged) > 0 {
             info.state = HookState::Lagged.into();
         }
     }
@@ -279,18 +276,19 @@ mod tests {
         let hook = state.hook("h").unwrap();
         let generation = hook.generation.get();
         let reports = BTreeMap::from([
-            (NodeId(101), vec![report(generation, HookState::Active)]),
-            (NodeId(102), vec![report(generation, HookState::Suspended)]),
-            (NodeId(103), vec![report(generation, HookState::Broken)]),
+            (NodeId(101), [report(generation, HookState::Active)].into()),
+            (NodeId(102), [report(generation, HookState::Suspended)].into()),
+            (NodeId(103), [report(generation, HookState::Broken)].into()),
             // A compactor.
-            (NodeId(104), vec![report(generation, HookState::Active)]),
+            (NodeId(104), [report(generation, HookState::Active)].into()),
         ]);
         let shown = hook_info(&state, hook, &reports);
         assert_eq!((shown.calls, shown.failures, shown.backlog), (15, 6, 9));
         assert_eq!(shown.state(), HookState::Suspended);
         assert_eq!(shown.last_error, "late");
         // An earlier hook of the same name.
-        let old = BTreeMap::from([(NodeId(101), vec![report(generation - 1, HookState::Broken)])]);
+        let old =
+            BTreeMap::from([(NodeId(101), [report(generation - 1, HookState::Broken)].into())]);
         let shown = hook_info(&state, hook, &old);
         assert_eq!((shown.calls, shown.state()), (0, HookState::Active));
     }
@@ -361,8 +359,8 @@ mod tests {
         let reports = |node: u64, generation: u64, state: HookState| -> HookReports {
             let broken = report(generation, state);
             [
-                (NodeId(101), vec![report(generation, HookState::Active)]),
-                (NodeId(node), vec![broken]),
+                (NodeId(101), [report(generation, HookState::Active)].into()),
+                (NodeId(node), [broken].into()),
             ]
             .into()
         };

@@ -1,27 +1,28 @@
 //! Implementation of the proto service `Meta`.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
 
-use futures::Stream;
+use futures::stream::{Empty, StreamExt};
 use parking_lot::Mutex;
 use tidewater_common::ids::{BootNumber, GroupId, NodeId};
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::meta_server::{Meta, MetaServer};
 use tidewater_proto::v1::{self, NodeRole, NodeState, Reason, meta_command::Kind, meta_reply};
 use tokio::time::Instant;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
+use super::catalog_server::{CatalogServer, Pieces};
+use super::heartbeat_facts::LastFacts;
 use super::refused_calls::RefusedCalls;
 use super::registration::{self, RegistrationRate};
-use super::{
-    MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES, ReplicaSlot, RunningReplica, catalog_changes, watch,
-};
+use super::watch::{self, Watcher};
+use super::{MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES, ReplicaSlot, RunningReplica, catalog_changes};
 use crate::catalog::{MetaState, Node};
+use crate::feed::Frame;
 use crate::join::Joiner;
-use crate::leader::clocks::{KnownClocks, announced_ms, differing};
+use crate::leader::clocks::announced_ms;
 
 /// Maximum distance of a reported term from the recorded one: terms grow by one with each election.
 const MAX_TERM_JUMP: u64 = 1 << 20;
@@ -34,19 +35,21 @@ pub(crate) struct MetaService {
     slot: ReplicaSlot,
     joiner: Arc<Joiner>,
     rate: Arc<Mutex<RegistrationRate>>,
+    facts: LastFacts,
     refused: RefusedCalls,
 }
 
 impl MetaService {
     pub(crate) fn new(slot: ReplicaSlot, joiner: Arc<Joiner>) -> Self {
         let rate = Arc::new(Mutex::new(RegistrationRate::new(Instant::now())));
-        Self { slot, joiner, rate, refused: RefusedCalls::new() }
+        Self { slot, joiner, rate, facts: LastFacts::default(), refused: RefusedCalls::new() }
     }
 
-    pub(crate) fn into_server(self) -> MetaServer<Self> {
-        MetaServer::new(self)
+    pub(crate) fn into_server(self) -> CatalogServer {
+        let generated = MetaServer::new(self.clone())
             .max_decoding_message_size(MAX_REQUEST_BYTES)
-            .max_encoding_message_size(MAX_RESPONSE_BYTES)
+            .max_encoding_message_size(MAX_RESPONSE_BYTES);
+        CatalogServer::new(generated, self)
     }
 
     async fn register(
@@ -153,24 +156,16 @@ impl MetaService {
             self.refused.record_ignored(request.node_id, ignored, from);
             running.observations.record_heartbeat(&plausible, now);
         }
-        let compactors = match node.role {
-            NodeRole::Data => compactors_up(&state, &running.observations.compactors(now)),
-            _ => Vec::new(),
-        };
-        let revision = state.header().revision.get();
-        let time_ms = state.header().time_ms;
-        let clocks = running.observations.clocks(now);
-        let known = KnownClocks::new(&state, &clocks, running.group.clock.now_ms());
-        let agreed_ms = known.agreed_ms(time_ms);
-        let differing_clocks = match node.role {
-            NodeRole::Data => differing(&clocks, agreed_ms, running.group.max_clock_difference),
-            _ => Vec::new(),
+        let facts = self.facts.get(&running, &state, now);
+        let (compactors, differing_clocks) = match node.role {
+            NodeRole::Data => (facts.compactors.clone(), facts.differing_clocks.clone()),
+            _ => Default::default(),
         };
         Ok(v1::HeartbeatResponse {
-            revision,
+            revision: state.header().revision.get(),
             compactors,
-            replicated_ms: announced_ms(time_ms),
-            clocks_ms: agreed_ms.unwrap_or(0),
+            replicated_ms: announced_ms(state.header().time_ms),
+            clocks_ms: facts.agreed_ms(now).unwrap_or(0),
             differing_clocks,
         })
     }
@@ -193,11 +188,24 @@ impl MetaService {
         Ok(v1::ReadGroupResponse { group })
     }
 
-    async fn catalog(&self) -> Result<v1::CatalogSnapshot, Refusal> {
+    /// Returns one linearizable snapshot of the catalog.
+    pub(super) async fn catalog(&self) -> Result<Frame, Refusal> {
         let running = self.slot.get()?;
         running.group.linearize().await?;
-        let state = running.group.view.frozen();
-        Ok(state.published_snapshot())
+        let frame = running.feed.snapshot().await?.message();
+        watch::check_length(&frame)?;
+        Ok(frame)
+    }
+
+    /// Starts the stream of a watcher.
+    pub(super) async fn watch_pieces(&self, request: v1::WatchRequest) -> Result<Pieces, Status> {
+        let running = self.slot.get()?;
+        watch::check_cluster(running.group.cluster_id, &request.cluster_id)?;
+        running.group.check_leading()?;
+        // A new leader may not have applied the last revision that the previous leader sent.
+        running.group.linearize().await?;
+        let watcher = Watcher::new(&request, &running.group.view.read())?;
+        Ok(ReceiverStream::new(watcher.start(running.group, running.feed)).boxed())
     }
 }
 
@@ -243,22 +251,10 @@ fn is_plausible(state: &MetaState, node: u64, report: &v1::GroupReport) -> bool 
         && !(report.leader == node && report.voters.is_empty())
 }
 
-/// Returns the compactors that data nodes may offload to, in order of id.
-fn compactors_up(
-    state: &MetaState,
-    loads: &BTreeMap<NodeId, v1::CompactorLoad>,
-) -> Vec<v1::CompactorInfo> {
-    let to_info = |(id, load): (&NodeId, &v1::CompactorLoad)| {
-        let is_up =
-            |node: &&Arc<Node>| node.role == NodeRole::Compactor && node.state == NodeState::Up;
-        let node = state.node(*id).filter(is_up)?;
-        let address = node.address.clone();
-        Some(v1::CompactorInfo { node_id: id.get(), address, load: Some(load.clone()) })
-    };
-    loads.iter().filter_map(to_info).collect()
+/// Error of the generated methods of calls that [`CatalogServer`] handles.
+fn sent_in_pieces() -> Status {
+    Status::unimplemented("the catalog is sent in pieces")
 }
-
-type EventStream = Pin<Box<dyn Stream<Item = Result<v1::WatchEvent, Status>> + Send>>;
 
 #[tonic::async_trait]
 impl Meta for MetaService {
@@ -279,26 +275,20 @@ impl Meta for MetaService {
         Ok(Response::new(answer?))
     }
 
-    type WatchStream = EventStream;
+    type WatchStream = Empty<Result<v1::WatchEvent, Status>>;
 
     async fn watch(
         &self,
-        request: Request<v1::WatchRequest>,
-    ) -> Result<Response<EventStream>, Status> {
-        let running = self.slot.get()?;
-        watch::check_cluster(running.group.cluster_id, &request.get_ref().cluster_id)?;
-        running.group.check_leading()?;
-        // A new leader may not have applied the last revision that the previous leader sent.
-        running.group.linearize().await?;
-        let stream = watch::start(running.group, request.into_inner());
-        Ok(Response::new(Box::pin(stream)))
+        _request: Request<v1::WatchRequest>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
+        Err(sent_in_pieces())
     }
 
     async fn get_catalog(
         &self,
         _request: Request<v1::GetCatalogRequest>,
     ) -> Result<Response<v1::CatalogSnapshot>, Status> {
-        Ok(Response::new(self.catalog().await?))
+        Err(sent_in_pieces())
     }
 
     async fn get_catalog_changes(
@@ -331,7 +321,7 @@ impl Meta for MetaService {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::commands::testing::{compactor, run, with_groups, with_nodes};
+    use crate::commands::testing::{with_groups, with_nodes};
 
     #[test]
     fn reports_that_no_replica_sends_are_ignored() {
@@ -401,21 +391,5 @@ mod tests {
         // The copy has another address: the error must be the final one.
         assert_eq!(reason(5, "127.0.0.1:1"), Some(Reason::DirectoryCopied));
         assert_eq!(reason(6, "127.0.0.1:1"), Some(Reason::WrongNode));
-    }
-
-    #[test]
-    fn only_compactors_that_are_up_are_listed() {
-        let mut state = with_nodes(1);
-        for number in 1..=3 {
-            run(&mut state, Kind::RegisterNode(compactor(20 + number, number))).unwrap();
-        }
-        let down = v1::SetNodeState { node_id: 103, state: NodeState::Down.into() };
-        run(&mut state, Kind::SetNodeState(down)).unwrap();
-        let load = v1::CompactorLoad { slots: 2, jobs: 1, ..v1::CompactorLoad::default() };
-        // 104 reports no load, 103 is down, 101 is not a compactor, 170 is unknown.
-        let loads = [101, 102, 103, 170].map(|node| (NodeId(node), load.clone())).into();
-        let expected =
-            v1::CompactorInfo { node_id: 102, address: "127.0.0.1:8001".into(), load: Some(load) };
-        assert_eq!(compactors_up(&state, &loads), [expected]);
     }
 }

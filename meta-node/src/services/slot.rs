@@ -7,6 +7,7 @@ use parking_lot::RwLock;
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::Reason;
 
+use crate::feed::CatalogFeed;
 use crate::group::MetaGroup;
 use crate::leader::problems::ProblemWatch;
 use crate::leader::{Control, Observations};
@@ -15,6 +16,7 @@ use crate::leader::{Control, Observations};
 #[derive(Debug, Clone)]
 pub(crate) struct RunningReplica {
     pub(crate) group: Arc<MetaGroup>,
+    pub(crate) feed: Arc<CatalogFeed>,
     pub(crate) control: Arc<Control>,
     pub(crate) observations: Arc<Observations>,
     pub(crate) problems: Arc<ProblemWatch>,

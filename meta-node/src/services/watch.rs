@@ -1,45 +1,38 @@
 //! Catalog watch: a stream of a snapshot, or the deltas since the watcher's revision, then every change.
 //!
-//! Only the leader serves watches, so that a watcher is never connected to an isolated member. The
-//! stream of a watcher that is too slow ends with an error, for which one slot of its queue is reserved.
+//! Only the leader serves watches, so that a watcher is never connected to an isolated member. A watcher's
+//! queue holds pieces of events that all watchers share. The stream of a watcher that is too slow ends with
+//! an error, for which one slot of its queue is reserved, and the watcher resumes from its revision.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::Stream;
+use bytes::Bytes;
 use tidewater_common::ids::{ClusterId, Incarnation, Revision};
 use tidewater_common::refusal::Refusal;
-use tidewater_proto::v1::{self, Reason, watch_event::Event};
+use tidewater_proto::v1::{self, Reason};
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval, timeout};
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
+use super::MAX_RESPONSE_BYTES;
 use crate::catalog::MetaState;
+use crate::feed::{CatalogFeed, Frame, TopicSet, current_revision, length_of};
 use crate::group::MetaGroup;
+use crate::machine::CatalogView;
 
-/// Capacity of a watcher's queue, in events.
-const QUEUE_CAPACITY: usize = 64;
+/// Capacity of a watcher's queue, in pieces of at most [`PIECE_BYTES`].
+const QUEUE_CAPACITY: usize = 16;
+/// Size, in bytes, up to which small events are sent together.
+const PIECE_BYTES: usize = 64 * 1024;
+/// Maximum number of deltas that are taken at once.
+const MAX_DELTAS: usize = 256;
 /// Maximum time that a watcher's queue may stay full.
 const SEND_TIMEOUT: Duration = Duration::from_secs(10);
 /// Interval of keep-alive events while nothing changes.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Starts one watcher's stream.
-pub(super) fn start(
-    group: Arc<MetaGroup>,
-    request: v1::WatchRequest,
-) -> impl Stream<Item = Result<v1::WatchEvent, Status>> + Send + 'static {
-    let (queue, events) = mpsc::channel(QUEUE_CAPACITY);
-    tokio::spawn(async move {
-        let mut cursor = WatchCursor::new(&request);
-        if let Err(end) = follow(&group, &mut cursor, &queue).await {
-            // Fails only when the watcher has disconnected.
-            let _ = queue.try_send(Err(end.into()));
-        }
-    });
-    ReceiverStream::new(events)
-}
+type PieceQueue = mpsc::Sender<Result<Bytes, Status>>;
 
 /// Rejects the watch of a node or client of another cluster: it would take this cluster's catalog for its
 /// own. Callers of older releases name no cluster.
@@ -56,49 +49,153 @@ pub(super) fn check_cluster(ours: ClusterId, requested: &str) -> Result<(), Refu
     ))
 }
 
-type EventQueue = mpsc::Sender<Result<v1::WatchEvent, Status>>;
+/// A watcher and its position.
+#[derive(Debug)]
+pub(super) struct Watcher {
+    topics: TopicSet,
+    cursor: WatchCursor,
+}
 
-async fn follow(
-    group: &MetaGroup,
-    cursor: &mut WatchCursor,
-    queue: &EventQueue,
-) -> Result<(), Refusal> {
-    let mut revisions = group.view.subscribe();
-    let mut keep_alive = interval(KEEP_ALIVE_INTERVAL);
-    keep_alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        group.check_leading()?;
-        revisions.mark_unchanged();
-        let events = cursor.advance(&group.view.read());
-        for event in events {
-            if !send(queue, event, SEND_TIMEOUT).await? {
+impl Watcher {
+    /// Creates the watcher of a request.
+    ///
+    /// # Errors
+    /// [`Reason::InvalidArgument`]: a topic is unknown. [`Reason::CatalogBehind`]: the watcher's position is
+    /// ahead of the state.
+    pub(super) fn new(request: &v1::WatchRequest, state: &MetaState) -> Result<Self, Refusal> {
+        let watcher =
+            Self { topics: TopicSet::parse(&request.topics)?, cursor: WatchCursor::new(request) };
+        watcher.cursor.missing(state)?;
+        Ok(watcher)
+    }
+
+    /// Starts the watcher's stream. `feed` has the states of the group's view.
+    pub(super) fn start(
+        mut self,
+        group: Arc<MetaGroup>,
+        feed: Arc<CatalogFeed>,
+    ) -> mpsc::Receiver<Result<Bytes, Status>> {
+        let (queue, pieces) = mpsc::channel(QUEUE_CAPACITY);
+        tokio::spawn(async move {
+            if let Err(end) = self.follow(&group, &feed, &queue).await {
+                // Fails only when the watcher has disconnected.
+                let _ = queue.try_send(Err(end.into()));
+            }
+        });
+        pieces
+    }
+
+    /// Sends events until the watcher disconnects, or the watch ends with an error.
+    async fn follow(
+        &mut self,
+        group: &MetaGroup,
+        feed: &CatalogFeed,
+        queue: &PieceQueue,
+    ) -> Result<(), Refusal> {
+        let mut revisions = group.view.subscribe();
+        let mut keep_alive = interval(KEEP_ALIVE_INTERVAL);
+        keep_alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            group.check_leading()?;
+            revisions.mark_unchanged();
+            if !self.catch_up(&group.view, feed, queue).await? {
                 return Ok(());
             }
+            tokio::select! {
+                _ = keep_alive.tick() => {
+                    let current = current_revision(self.cursor.revision);
+                    if !send(queue, current, SEND_TIMEOUT).await? {
+                        return Ok(());
+                    }
+                }
+                changed = revisions.changed() => {
+                    if changed.is_err() {
+                        return Err(stopping());
+                    }
+                }
+                () = queue.closed() => return Ok(()),
+            }
         }
-        tokio::select! {
-            _ = keep_alive.tick() => {
-                let current = Event::CurrentRevision(cursor.revision.get());
-                if !send(queue, current, SEND_TIMEOUT).await? {
-                    return Ok(());
+    }
+
+    /// Sends all events that the watcher misses. Returns `false` when it has disconnected.
+    async fn catch_up(
+        &mut self,
+        view: &CatalogView,
+        feed: &CatalogFeed,
+        queue: &PieceQueue,
+    ) -> Result<bool, Refusal> {
+        loop {
+            let state = view.read();
+            let events = match self.cursor.missing(&state)? {
+                MissingEvents::Nothing => return Ok(true),
+                MissingEvents::Deltas => {
+                    let revision = self.cursor.revision;
+                    feed.deltas_since(&state, revision, self.topics, MAX_DELTAS)
+                }
+                MissingEvents::Snapshot => None,
+            };
+            let pieces = match events {
+                Some((events, reached)) => {
+                    self.cursor.revision = reached;
+                    join_small(events)
+                }
+                None => {
+                    let snapshot = feed.snapshot().await?;
+                    let incarnation = Some(snapshot.incarnation);
+                    self.cursor = WatchCursor { incarnation, revision: snapshot.revision };
+                    let frame = snapshot.event(self.topics);
+                    check_length(&frame)?;
+                    frame
+                }
+            };
+            drop(state);
+            for piece in pieces {
+                if !send(queue, piece, SEND_TIMEOUT).await? {
+                    return Ok(false);
                 }
             }
-            changed = revisions.changed() => {
-                if changed.is_err() {
-                    return Err(stopping());
-                }
-            }
-            () = queue.closed() => return Ok(()),
         }
     }
 }
 
+/// Rejects a message that no receiver accepts.
+///
+/// # Errors
+/// [`Reason::Overloaded`]: the catalog is too large.
+pub(super) fn check_length(frame: &Frame) -> Result<(), Refusal> {
+    let length = length_of(frame);
+    if length <= MAX_RESPONSE_BYTES {
+        return Ok(());
+    }
+    let text = format!("the catalog has {length} bytes (maximum {MAX_RESPONSE_BYTES})");
+    Err(Refusal::new(Reason::Overloaded, text))
+}
+
+/// Joins small events, so that a burst of them costs few sends.
+fn join_small(events: Frame) -> Frame {
+    if events.len() < 2 {
+        return events;
+    }
+    let mut joined = Vec::new();
+    let mut piece = Vec::new();
+    for event in events {
+        if !piece.is_empty() && piece.len() + event.len() > PIECE_BYTES {
+            joined.push(Bytes::from(std::mem::take(&mut piece)));
+        }
+        piece.extend_from_slice(&event);
+    }
+    joined.push(Bytes::from(piece));
+    joined
+}
+
 /// Waits for two free slots of the queue, and uses one: the other is reserved for the error. Returns
 /// `false` when the watcher has disconnected.
-async fn send(queue: &EventQueue, event: Event, limit: Duration) -> Result<bool, Refusal> {
+async fn send(queue: &PieceQueue, piece: Bytes, limit: Duration) -> Result<bool, Refusal> {
     match timeout(limit, queue.reserve_many(2)).await {
         Ok(Ok(mut permits)) => {
             if let Some(permit) = permits.next() {
-                permit.send(Ok(v1::WatchEvent { event: Some(event) }));
+                permit.send(Ok(piece));
             }
             Ok(true)
         }
@@ -106,7 +203,7 @@ async fn send(queue: &EventQueue, event: Event, limit: Duration) -> Result<bool,
         Err(_) => Err(Refusal::new(
             Reason::Overloaded,
             format!(
-                "the watcher received no event for {} s: watch again from its revision",
+                "the watcher received nothing for {} s: watch again from its revision",
                 limit.as_secs()
             ),
         )),
@@ -118,11 +215,19 @@ fn stopping() -> Refusal {
 }
 
 /// Position of a watcher.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 struct WatchCursor {
     /// Incarnation of the revision; `None`: the watcher needs a snapshot.
     incarnation: Option<Incarnation>,
     revision: Revision,
+}
+
+/// Events that bring a watcher to a state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum MissingEvents {
+    Nothing,
+    Deltas,
+    Snapshot,
 }
 
 impl WatchCursor {
@@ -132,98 +237,190 @@ impl WatchCursor {
         Self { incarnation: known.then_some(Incarnation(request.incarnation)), revision }
     }
 
-    /// Moves the cursor to the state, and returns the missing events: deltas, or a snapshot when the
-    /// cursor is too old, belongs to another incarnation, or is ahead of the state.
-    fn advance(&mut self, state: &MetaState) -> Vec<Event> {
+    /// Returns what leads from the cursor to the state: a snapshot when the cursor is too old or belongs to
+    /// an earlier incarnation.
+    ///
+    /// # Errors
+    /// [`Reason::CatalogBehind`]: the cursor is ahead of the state. No meta leader has sent its revision.
+    fn missing(&self, state: &MetaState) -> Result<MissingEvents, Refusal> {
         let header = state.header();
-        let deltas = (self.incarnation == Some(header.incarnation))
-            .then(|| state.deltas_since(self.revision, usize::MAX))
-            .flatten();
-        self.incarnation = Some(header.incarnation);
-        self.revision = header.revision;
-        match deltas {
-            Some(deltas) => {
-                let published = |delta: &Arc<v1::CatalogDelta>| {
-                    let mut delta = delta.as_ref().clone();
-                    state.publish_changes(&mut delta.table_upserts);
-                    state.publish_starts(&mut delta.node_upserts);
-                    delta.next_route_id = state.next_route_id().get();
-                    Event::Delta(delta)
-                };
-                deltas.iter().map(published).collect()
-            }
-            None => vec![Event::Snapshot(state.published_snapshot())],
+        let Some(incarnation) = self.incarnation else { return Ok(MissingEvents::Snapshot) };
+        if (incarnation, self.revision) > (header.incarnation, header.revision) {
+            return Err(Refusal::new(
+                Reason::CatalogBehind,
+                format!(
+                    "the catalog is at revision {} of incarnation {}, the watcher at revision {} of                      incarnation {incarnation}: watch from revision 0",
+                    header.revision, header.incarnation, self.revision
+                ),
+            ));
         }
+        Ok(if (incarnation, self.revision) == (header.incarnation, header.revision) {
+            MissingEvents::Nothing
+        } else if incarnation == header.incarnation && state.keeps_deltas_since(self.revision) {
+            MissingEvents::Deltas
+        } else {
+            MissingEvents::Snapshot
+        })
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use bytes::Buf;
+    use prost::Message;
+    use tidewater_proto::v1::{meta_command::Kind, watch_event::Event};
+
     use super::*;
-    use crate::commands::testing::{directory, registration, run, table, with_groups, with_nodes};
-    use tidewater_proto::v1::meta_command::Kind;
+    use crate::commands::testing::{registration, run, table, with_groups, with_nodes};
 
-    fn cursor(from_revision: u64, incarnation: u64) -> WatchCursor {
-        WatchCursor::new(&v1::WatchRequest { from_revision, incarnation, ..Default::default() })
-    }
-
-    fn kinds(events: &[Event]) -> Vec<&'static str> {
-        let kind = |event: &Event| match event {
-            Event::Snapshot(_) => "snapshot",
-            Event::Delta(_) => "delta",
-            Event::CurrentRevision(_) => "current",
-        };
-        events.iter().map(kind).collect()
+    fn request(from_revision: u64, incarnation: u64) -> v1::WatchRequest {
+        v1::WatchRequest { from_revision, incarnation, ..Default::default() }
     }
 
     #[test]
-    fn cursor_receives_missing_deltas_or_a_snapshot() {
+    fn cursor_misses_deltas_or_a_snapshot() {
         let mut state = with_nodes(3);
         let revision = state.header().revision.get();
-        assert_eq!(kinds(&cursor(0, 0).advance(&state)), ["snapshot"]);
-        assert_eq!(kinds(&cursor(revision, 1).advance(&state)), [""; 0]);
-        assert_eq!(kinds(&cursor(revision - 2, 1).advance(&state)), ["delta", "delta"]);
-        assert_eq!(kinds(&cursor(revision - 2, 2).advance(&state)), ["snapshot"]);
-        assert_eq!(kinds(&cursor(revision + 1, 1).advance(&state)), ["snapshot"]);
-        let mut at = cursor(0, 0);
-        at.advance(&state);
-        run(&mut state, Kind::RegisterNode(registration(4))).unwrap();
-        assert_eq!(kinds(&at.advance(&state)), ["delta"]);
+        let missing = |state: &MetaState, from_revision, incarnation| {
+            WatchCursor::new(&request(from_revision, incarnation)).missing(state).unwrap()
+        };
+        assert_eq!(missing(&state, 0, 0), MissingEvents::Snapshot);
+        assert_eq!(missing(&state, 0, 9), MissingEvents::Snapshot);
+        assert_eq!(missing(&state, revision, 1), MissingEvents::Nothing);
+        assert_eq!(missing(&state, revision - 2, 1), MissingEvents::Deltas);
+        assert_eq!(missing(&state, revision + 9, 0), MissingEvents::Snapshot, "before a restore");
+        for _ in 0..=crate::catalog::DELTAS_KEPT {
+            let boot = state.node(101.into()).unwrap().boot.get() + 1;
+            let again = v1::RegisterNode { boot, ..registration(1) };
+            run(&mut state, Kind::RegisterNode(again)).unwrap();
+        }
+        assert_eq!(missing(&state, revision, 1), MissingEvents::Snapshot, "no longer kept");
     }
 
     #[test]
-    fn watchers_learn_of_changes_of_tables_in_progress() {
+    fn cursor_ahead_of_the_state_is_refused() {
+        let state = with_nodes(1);
+        let revision = state.header().revision.get();
+        for (from_revision, incarnation) in [(revision + 1, 1), (1, 2), (u64::MAX, u64::MAX)] {
+            let refusal = Watcher::new(&request(from_revision, incarnation), &state).unwrap_err();
+            assert_eq!(refusal.reason, Reason::CatalogBehind);
+            assert!(refusal.message.contains("watch from revision 0"), "{refusal}");
+        }
+        let unknown = v1::WatchRequest { topics: vec![1, 77], ..request(0, 0) };
+        let refusal = Watcher::new(&unknown, &state).unwrap_err();
+        assert_eq!(refusal.reason, Reason::InvalidArgument);
+    }
+
+    #[test]
+    fn small_events_are_joined() {
+        let event = |length: usize| Bytes::from(vec![7; length]);
+        let lengths = |events: &[usize]| -> Vec<usize> {
+            join_small(events.iter().copied().map(event).collect()).iter().map(Bytes::len).collect()
+        };
+        assert_eq!(lengths(&[]), [0; 0]);
+        assert_eq!(lengths(&[10, 20, 30]), [60]);
+        assert_eq!(
+            lengths(&[PIECE_BYTES, 1, 2, PIECE_BYTES + 5, 3]),
+            [PIECE_BYTES, 3, PIECE_BYTES + 5, 3]
+        );
+        let single = event(9);
+        assert_eq!(join_small(vec![single.clone()])[0].as_ptr(), single.as_ptr(), "not copied");
+    }
+
+    #[test]
+    fn catalog_above_the_limit_of_a_message_is_refused() {
+        assert_eq!(check_length(&vec![Bytes::from(vec![0; 9])]), Ok(()));
+        let half = Bytes::from(vec![0; MAX_RESPONSE_BYTES / 2 + 1]);
+        let refusal = check_length(&vec![half.clone(), half]).unwrap_err();
+        assert_eq!(refusal.reason, Reason::Overloaded);
+    }
+
+    fn watcher(state: &MetaState) -> Watcher {
+        Watcher::new(&request(0, 0), state).unwrap()
+    }
+
+    /// Decodes the events of a stream of frames.
+    fn events(pieces: &[Bytes]) -> Vec<Event> {
+        let mut bytes = Bytes::from(pieces.concat());
+        let mut events = Vec::new();
+        while !bytes.is_empty() {
+            assert_eq!(bytes.get_u8(), 0);
+            let length = bytes.get_u32() as usize;
+            let event = v1::WatchEvent::decode(bytes.split_to(length)).unwrap();
+            events.extend(event.event);
+        }
+        events
+    }
+
+    #[tokio::test]
+    async fn watcher_receives_a_snapshot_then_each_revision() {
+        let mut state = with_nodes(3);
+        let view = CatalogView::new(state.clone());
+        let feed = CatalogFeed::new(view.clone());
+        let (queue, mut pieces) = mpsc::channel(64);
+        let mut watcher = watcher(&state);
+        assert!(watcher.catch_up(&view, &feed, &queue).await.unwrap());
+        let first = state.header().revision.get();
+        for number in 4..=6 {
+            run(&mut state, Kind::RegisterNode(registration(number))).unwrap();
+        }
+        view.publish(state.clone());
+        assert!(watcher.catch_up(&view, &feed, &queue).await.unwrap());
+        assert!(watcher.catch_up(&view, &feed, &queue).await.unwrap(), "nothing is missing");
+        drop(queue);
+        let mut received = Vec::new();
+        while let Some(piece) = pieces.recv().await {
+            received.push(piece.unwrap());
+        }
+        let revisions = events(&received).into_iter().map(|event| match event {
+            Event::Snapshot(snapshot) => ("snapshot", snapshot.revision),
+            Event::Delta(delta) => ("delta", delta.revision),
+            Event::CurrentRevision(revision) => ("current", revision),
+        });
+        let expected =
+            [("snapshot", first), ("delta", first + 1), ("delta", first + 2), ("delta", first + 3)];
+        assert_eq!(revisions.collect::<Vec<_>>(), expected);
+    }
+
+    // A watcher that reads nothing keeps the pieces in its queue, not the catalog.
+    #[tokio::test(start_paused = true)]
+    async fn slow_watcher_of_a_large_catalog_is_cut_off() {
         let mut state = with_groups(1, 1);
-        run(&mut state, Kind::CreateTable(table(1, "t"))).unwrap();
-        run(&mut state, Kind::ActivateTable(v1::ActivateTable { table_id: 1 })).unwrap();
-        let mut watcher = cursor(0, 0);
-        watcher.advance(&state);
-        let truncate = v1::TruncateTableRequest { request_id: directory(2), name: "t".into() };
-        run(&mut state, Kind::BeginTruncateTable(truncate)).unwrap();
-        let events = watcher.advance(&state);
-        let [Event::Delta(delta)] = events.as_slice() else { panic!("{events:?}") };
-        assert_eq!(delta.next_route_id, state.next_route_id().get());
-        let expected = v1::TableChange { number: 1, ..v1::TableChange::default() };
-        assert_eq!(delta.table_upserts[0].change, Some(expected.clone()));
-        let [Event::Snapshot(snapshot)] = &cursor(0, 0).advance(&state)[..] else { panic!() };
-        assert!(snapshot.has_table_changes);
-        assert_eq!(snapshot.next_route_id, state.next_route_id().get());
-        assert_eq!(snapshot.tables[0].change, Some(expected));
+        for number in 1..=20 {
+            let names = (0..800).map(|column| format!("column_{column:04}"));
+            let column =
+                |name| v1::NewColumn { name, r#type: "int64".into(), ..Default::default() };
+            let small = table(number, &format!("t{number}"));
+            let columns = small.columns.iter().cloned().chain(names.map(column)).collect();
+            let wide = v1::CreateTableRequest { columns, ..small };
+            run(&mut state, Kind::CreateTable(wide)).unwrap();
+        }
+        let view = CatalogView::new(state.clone());
+        let feed = CatalogFeed::new(view.clone());
+        let snapshot = feed.snapshot().await.unwrap();
+        let (queue, pieces) = mpsc::channel(4);
+        let mut watcher = watcher(&state);
+        let begun = tokio::time::Instant::now();
+        let refusal = watcher.catch_up(&view, &feed, &queue).await.unwrap_err();
+        assert_eq!((refusal.reason, begun.elapsed()), (Reason::Overloaded, SEND_TIMEOUT));
+        assert_eq!(pieces.len(), 3, "one slot is reserved for the error");
+        assert!(snapshot.event(TopicSet::ALL).len() > 6, "the queue holds a part");
+        assert_eq!(Arc::strong_count(&snapshot), 2, "held by the feed and this test");
     }
 
     #[tokio::test]
     async fn slow_watcher_gets_an_error() {
-        let (queue, mut events) = mpsc::channel(3);
-        let event = || Event::CurrentRevision(1);
+        let (queue, mut pieces) = mpsc::channel(3);
+        let piece = || current_revision(Revision(1));
         let limit = Duration::from_millis(10);
-        assert!(send(&queue, event(), limit).await.unwrap());
-        assert!(send(&queue, event(), limit).await.unwrap());
-        let error = send(&queue, event(), limit).await.unwrap_err();
+        assert!(send(&queue, piece(), limit).await.unwrap());
+        assert!(send(&queue, piece(), limit).await.unwrap());
+        let error = send(&queue, piece(), limit).await.unwrap_err();
         assert_eq!(error.reason, Reason::Overloaded);
         queue.try_send(Err(error.into())).unwrap();
         drop(queue);
-        assert!(events.recv().await.unwrap().is_ok());
-        assert!(events.recv().await.unwrap().is_ok());
-        assert!(events.recv().await.unwrap().is_err());
+        assert!(pieces.recv().await.unwrap().is_ok());
+        assert!(pieces.recv().await.unwrap().is_ok());
+        assert!(pieces.recv().await.unwrap().is_err());
     }
 }

@@ -1,6 +1,6 @@
 //! The link against a fake meta node, directly and through a proxy that freezes.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use futures::stream::{self, BoxStream, StreamExt};
@@ -15,18 +15,26 @@ use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
+use super::watch::WatchPosition;
 use super::*;
 use crate::addresses::AddressBook;
 
 const OURS: ClusterId = ClusterId(Uuid::from_u128(1));
 const OTHER: ClusterId = ClusterId(Uuid::from_u128(2));
 
-/// A meta node that accepts all heartbeats and watches. Each watch sends one snapshot, then nothing.
+/// Revision and incarnation of the fake's catalog.
+const REVISION: u64 = 5;
+const INCARNATION: u64 = 2;
+
+/// A meta node that accepts all heartbeats and watches. Each watch sends a snapshot, or the next delta.
 #[derive(Clone)]
 struct FakeMeta {
     snapshot: CatalogSnapshot,
-    watches: Arc<AtomicU32>,
-    clusters: Arc<Mutex<Vec<String>>>,
+    watches: Arc<Mutex<Vec<v1::WatchRequest>>>,
+    /// Streams end after their first event.
+    breaks: Arc<AtomicBool>,
+    /// Knows no revision above that of the snapshot.
+    has_lost_revisions: Arc<AtomicBool>,
 }
 
 impl FakeMeta {
@@ -40,10 +48,17 @@ impl FakeMeta {
         };
         let snapshot = CatalogSnapshot {
             cluster_id: cluster.to_string(),
+            incarnation: INCARNATION,
+            revision: REVISION,
             nodes: nodes.iter().map(node).collect(),
             ..CatalogSnapshot::default()
         };
-        let fake = Self { snapshot, watches: Arc::default(), clusters: Arc::default() };
+        let fake = Self {
+            snapshot,
+            watches: Arc::default(),
+            breaks: Arc::default(),
+            has_lost_revisions: Arc::default(),
+        };
         let (listener, address) = listen().await;
         let serving = tonic::transport::Server::builder()
             .add_service(MetaServer::new(fake.clone()))
@@ -52,8 +67,14 @@ impl FakeMeta {
         (fake, address)
     }
 
-    fn watches(&self) -> u32 {
-        self.watches.load(Ordering::SeqCst)
+    fn watches(&self) -> usize {
+        self.watches.lock().len()
+    }
+
+    /// Positions from which watches were opened: incarnation and revision.
+    fn positions(&self) -> Vec<(u64, u64)> {
+        let watches = self.watches.lock();
+        watches.iter().map(|watch| (watch.incarnation, watch.from_revision)).collect()
     }
 }
 
@@ -79,10 +100,23 @@ impl Meta for FakeMeta {
         &self,
         request: Request<v1::WatchRequest>,
     ) -> Result<Response<Self::WatchStream>, Status> {
-        self.watches.fetch_add(1, Ordering::SeqCst);
-        self.clusters.lock().push(request.into_inner().cluster_id);
-        let event = WatchEvent { event: Some(Event::Snapshot(self.snapshot.clone())) };
-        Ok(Response::new(stream::iter([Ok(event)]).chain(stream::pending()).boxed()))
+        let request = request.into_inner();
+        let from = request.from_revision;
+        self.watches.lock().push(request);
+        if from > REVISION && self.has_lost_revisions.load(Ordering::SeqCst) {
+            return Err(Refusal::new(Reason::CatalogBehind, "ahead").into());
+        }
+        let delta = v1::CatalogDelta { revision: from + 1, ..v1::CatalogDelta::default() };
+        let event = match from {
+            0 => Event::Snapshot(self.snapshot.clone()),
+            _ => Event::Delta(delta),
+        };
+        let first = stream::iter([Ok(WatchEvent { event: Some(event) })]);
+        Ok(Response::new(if self.breaks.load(Ordering::SeqCst) {
+            first.boxed()
+        } else {
+            first.chain(stream::pending()).boxed()
+        }))
     }
 
     async fn get_catalog(
@@ -241,7 +275,57 @@ async fn snapshot_removes_the_addresses_of_deleted_nodes() {
     assert_eq!(book.get(NodeId(102)).as_deref(), Some("node:102"));
     assert_eq!(book.get(NodeId(103)), None, "deleted while no watch was open");
     assert_eq!(book.start(NodeId(102)), BootNumber(2));
-    assert_eq!(fake.clusters.lock()[..], [OURS.to_string()], "the watch names its cluster");
+    let cluster = fake.watches.lock()[0].cluster_id.clone();
+    assert_eq!(cluster, OURS.to_string(), "the watch names its cluster");
+}
+
+#[tokio::test]
+async fn interrupted_watch_resumes_from_its_revision() {
+    let (fake, address) = FakeMeta::start(OURS, &[101]).await;
+    fake.breaks.store(true, Ordering::SeqCst);
+    let book = AddressBook::new();
+    let mut observed = Vec::new();
+    let link = link(&[&address]);
+    let watching = link.follow_catalog(OURS, &book, |event| observed.push(event.clone()));
+    let limit = Duration::from_secs(20);
+    let reopened = async {
+        until("the watch is resumed twice", limit, || fake.watches() == 3).await;
+        fake.has_lost_revisions.store(true, Ordering::SeqCst);
+        until("the watch starts over", limit, || fake.watches() >= 5).await;
+    };
+    tokio::select! {
+        () = watching => {}
+        () = reopened => {}
+    }
+    let at = |revision| (INCARNATION, revision);
+    assert_eq!(fake.positions()[..3], [(0, 0), at(5), at(6)]);
+    let first_lost = fake.positions().iter().skip(1).position(|position| *position == (0, 0));
+    assert!(first_lost.is_some(), "{:?}", fake.positions());
+    let revisions = observed.iter().take(3).map(|event| match event {
+        Event::Snapshot(snapshot) => snapshot.revision,
+        Event::Delta(delta) => delta.revision,
+        Event::CurrentRevision(revision) => *revision,
+    });
+    assert_eq!(revisions.collect::<Vec<_>>(), [5, 6, 7]);
+}
+
+#[test]
+fn position_accepts_each_revision_once() {
+    let delta = |revision| Event::Delta(v1::CatalogDelta { revision, ..Default::default() });
+    let snapshot = |incarnation, revision| {
+        Event::Snapshot(CatalogSnapshot { incarnation, revision, ..Default::default() })
+    };
+    let mut position = WatchPosition::default();
+    assert!(position.follow(&delta(1)).is_err(), "no snapshot");
+    assert!(position.follow(&snapshot(1, 7)).unwrap());
+    assert!(position.follow(&delta(8)).unwrap());
+    assert!(!position.follow(&delta(8)).unwrap(), "a repeat");
+    assert!(position.follow(&Event::CurrentRevision(8)).unwrap());
+    assert!(position.follow(&snapshot(2, 3)).unwrap(), "a restored catalog");
+    assert!(position.follow(&delta(4)).unwrap());
+    let refusal = position.follow(&delta(6)).unwrap_err();
+    assert_eq!(refusal.reason, Reason::CatalogBehind);
+    assert_eq!(position, WatchPosition::default(), "starts over with a snapshot");
 }
 
 #[tokio::test]
@@ -266,7 +350,7 @@ fn newest_starts_follow_from_deltas() {
     let book = AddressBook::new();
     let node = v1::Node { node_id: 101, boot: 7, ..v1::Node::default() };
     let delta = v1::CatalogDelta { node_upserts: vec![node], ..v1::CatalogDelta::default() };
-    watch::record(OURS, &book, &Event::Delta(delta)).unwrap();
+    watch::record(&book, &Event::Delta(delta));
     assert_eq!(book.start(NodeId(101)), BootNumber(7));
 }
 

@@ -1,15 +1,20 @@
 //! A frozen copy of the observations, for pure decisions.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
+use rpds::RedBlackTreeMapSync as PersistentMap;
 use tidewater_common::clock::ClockDifference;
 use tidewater_common::ids::{GroupId, LogIndex, NodeId, TableId, Term};
 use tidewater_common::problem::Problem;
 use tidewater_proto::v1;
+use tokio::time::Instant;
+
+use super::NodeObservation;
 
 /// Hook reports of each node's last heartbeat.
-pub(crate) type HookReports = BTreeMap<NodeId, Vec<v1::HookReport>>;
+pub(crate) type HookReports = BTreeMap<NodeId, Arc<[v1::HookReport]>>;
 
 /// Last report of a group's leader on the group.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,6 +46,17 @@ pub(crate) struct ObservedGarbage {
     pub(crate) unreadable: Vec<v1::UnreadableManifest>,
 }
 
+/// A replica of a group, as its node reported it last.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct ObservedReplica {
+    /// Time since the node first reported the replica.
+    pub(crate) hosted_for: Duration,
+    /// Last entry of its log.
+    pub(crate) last_log: LogIndex,
+    /// The node reports to lead the group.
+    pub(crate) leads: bool,
+}
+
 /// A frozen copy of the observations for pure decisions, with ages instead of instants.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct ObservedCluster {
@@ -48,14 +64,10 @@ pub(crate) struct ObservedCluster {
     pub(crate) leading_for: Duration,
     /// Time since the last heartbeat or registration of each node; nodes without one are absent.
     pub(crate) silent_for: BTreeMap<NodeId, Duration>,
-    /// Time since each node first reported each group that it currently hosts.
-    pub(crate) hosted_for: BTreeMap<(NodeId, GroupId), Duration>,
-    /// Last log entry of each replica, as its node reported it last.
-    pub(crate) last_log: BTreeMap<(NodeId, GroupId), LogIndex>,
-    /// Nodes that host a replica of a group, and did not report to lead it in the last heartbeat.
-    pub(crate) followers: BTreeSet<(NodeId, GroupId)>,
+    /// Replicas of each group, by node.
+    pub(crate) replicas: BTreeMap<GroupId, BTreeMap<NodeId, ObservedReplica>>,
     /// Last reports of group leaders.
-    pub(crate) groups: BTreeMap<GroupId, ObservedGroup>,
+    pub(crate) groups: PersistentMap<GroupId, ObservedGroup>,
     /// Time since the last report of each group's leader.
     pub(crate) reported_for: BTreeMap<GroupId, Duration>,
     /// Time since this leader first observed each group in state creating.
@@ -78,4 +90,46 @@ pub(crate) struct ObservedCluster {
     pub(crate) table_errors: BTreeMap<TableId, String>,
     /// Difference of this leader's own clock, while it exceeds the bound.
     pub(crate) own_difference: Option<ClockDifference>,
+}
+
+impl ObservedCluster {
+    /// The replica of a group on a node.
+    pub(crate) fn replica(&self, group: GroupId, node: NodeId) -> Option<&ObservedReplica> {
+        self.replicas.get(&group)?.get(&node)
+    }
+
+    /// Returns whether a node hosts a replica of a group, and does not report to lead it.
+    pub(crate) fn is_follower(&self, group: GroupId, node: NodeId) -> bool {
+        self.replica(group, node).is_some_and(|replica| !replica.leads)
+    }
+
+    /// Adds the last heartbeat of a node.
+    pub(super) fn add_node(&mut self, id: NodeId, known: &NodeObservation, now: Instant) {
+        if let Some(at) = known.at {
+            self.silent_for.insert(id, now.duration_since(at));
+        }
+        for (group, replica) in known.hosted.iter() {
+            let observed = ObservedReplica {
+                hosted_for: now.duration_since(replica.since),
+                last_log: replica.last_log,
+                leads: replica.leads,
+            };
+            self.replicas.entry(*group).or_default().insert(id, observed);
+        }
+        if known.beats {
+            self.beating.insert(id);
+        }
+        if !known.conditions.is_empty() {
+            self.conditions.insert(id, known.conditions.clone());
+        }
+        let hooks: Arc<[_]> = known.hooks.iter().filter(is_out_of_order).cloned().collect();
+        if !hooks.is_empty() {
+            self.hooks.insert(id, hooks);
+        }
+    }
+}
+
+/// Returns whether a node does not call a hook although it is not paused.
+fn is_out_of_order(hook: &&v1::HookReport) -> bool {
+    matches!(hook.state(), v1::HookState::Suspended | v1::HookState::Broken)
 }

@@ -25,7 +25,7 @@ fn report_of_a_deposed_leader_is_ignored() {
     // Reports of followers are ignored, too.
     record(103, report(1, 9, 101, &[101]));
     let observed = observations.snapshot(&[], now);
-    assert_eq!(observed.groups[&GroupId(1)].term, Term(5));
+    assert_eq!(observed.groups.get(&GroupId(1)).unwrap().term, Term(5));
     record(101, report(1, 6, 101, &[101]));
     assert_eq!(observations.leader_of(GroupId(1)), Some(NodeId(101)));
 }
@@ -38,7 +38,7 @@ fn own_later_report_of_a_leader_counts() {
     let record = |node, group_report| {
         observations.record_heartbeat(&heartbeat(node, vec![group_report]), now);
     };
-    let observed = || observations.snapshot(&[], now).groups[&GroupId(1)].clone();
+    let observed = || observations.snapshot(&[], now).groups.get(&GroupId(1)).cloned().unwrap();
     record(101, report(1, 900, 101, &[101]));
     record(101, report(1, 5, 101, &[101, 102]));
     assert_eq!((observed().term, observed().voters.len()), (Term(5), 2));
@@ -49,7 +49,7 @@ fn own_later_report_of_a_leader_counts() {
     record(102, report(1, 5, 101, &[]));
     record(101, report(1, 5, 101, &[101, 102]));
     assert_eq!((observed().leader, observed().term), (NodeId(101), Term(5)));
-    assert!(observations.snapshot(&[], now).followers.contains(&(NodeId(102), GroupId(1))));
+    assert!(observations.snapshot(&[], now).is_follower(GroupId(1), NodeId(102)));
 }
 
 #[test]
@@ -66,7 +66,7 @@ fn observations_start_empty_in_a_new_term() {
     let observed = observations.snapshot(&[], later + Duration::from_secs(1));
     assert_eq!(observed.leading_for, Duration::from_secs(1));
     assert!(observed.silent_for.is_empty() && observed.groups.is_empty());
-    assert!(observed.hosted_for.is_empty() && observed.table_errors.is_empty());
+    assert!(observed.replicas.is_empty() && observed.table_errors.is_empty());
 }
 
 #[tokio::test(start_paused = true)]

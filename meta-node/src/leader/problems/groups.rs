@@ -113,7 +113,7 @@ fn unhosted_voters(known: &ClusterKnowledge<'_>, group: &Group) -> Vec<Problem> 
     let is_unhosted = |node: &NodeId| {
         observed.beating.contains(node)
             && !is_silent(known, *node)
-            && !observed.hosted_for.contains_key(&(*node, id))
+            && observed.replica(id, *node).is_none()
     };
     let problem = |node: NodeId| {
         let detail = format!("node {node} is a voter of group {id} and hosts no replica of it");

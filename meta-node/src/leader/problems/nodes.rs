@@ -54,7 +54,7 @@ fn of_live_node(known: &ClusterKnowledge<'_>, node: &Node) -> Vec<Problem> {
         let detail = format!("node {}: its clock differs from the cluster's clocks", node.id);
         problems.push(Problem::new(ProblemKind::ClockDiffers, detail).of_node(node.id));
     }
-    let hooks = observed.hooks.get(&node.id).into_iter().flatten();
+    let hooks = observed.hooks.get(&node.id).into_iter().flat_map(|hooks| hooks.iter());
     problems.extend(hooks.filter_map(|hook| of_hook(node.id, hook)));
     problems
 }

@@ -36,7 +36,7 @@ pub(crate) type TableOperation = (TableId, TableState, u64);
 /// Returns the operations on tables that are in progress.
 pub(super) fn operations(state: &MetaState) -> BTreeSet<TableOperation> {
     let is_in_progress = |table: &&Arc<Table>| operation(table).is_some();
-    let tables = state.tables().filter(is_in_progress);
+    let tables = state.tables_in_progress().filter(is_in_progress);
     tables.map(|table| (table.id, table.state, table.changes)).collect()
 }
 

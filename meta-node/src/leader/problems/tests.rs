@@ -7,6 +7,7 @@ use tidewater_proto::v1::{self, NodeState, ProblemKind, TableState, meta_command
 use super::members::MAX_LAG;
 use super::*;
 use crate::commands::testing::{compactor, run, table, with_groups, with_nodes};
+use crate::leader::ObservedReplica;
 
 const TIMEOUT: Duration = Duration::from_secs(5);
 const LEADER: NodeId = NodeId(1);
@@ -32,7 +33,9 @@ impl Known {
         for group in state.groups() {
             observed.reported_for.insert(group.id, Duration::from_secs(1));
             for node in group.replicas() {
-                observed.hosted_for.insert((node, group.id), Duration::from_secs(60));
+                let hosted_for = Duration::from_secs(60);
+                let replica = ObservedReplica { hosted_for, ..ObservedReplica::default() };
+                observed.replicas.entry(group.id).or_default().insert(node, replica);
             }
         }
         Self {
@@ -235,7 +238,7 @@ fn hooks_that_are_not_called_are_problems() {
         hook("c", v1::HookState::Paused),
         hook("d", v1::HookState::Broken),
     ];
-    known.observed.hooks.insert(NodeId(101), reports);
+    known.observed.hooks.insert(NodeId(101), reports.into());
     let names: Vec<_> = known.problems().into_iter().map(|problem| problem.subject.hook).collect();
     assert_eq!(names, [Some("b".to_owned()), Some("d".to_owned())]);
     let expected = "node 101: hook \"b\" is suspended after repeated failures: no route";
@@ -321,8 +324,7 @@ fn group_with_missing_replicas_is_a_problem() {
 #[test]
 fn voter_that_hosts_no_replica_is_a_problem() {
     let mut known = Known::healthy(3);
-    let key = (NodeId(103), GroupId(1));
-    known.observed.hosted_for.remove(&key);
+    known.observed.replicas.get_mut(&GroupId(1)).unwrap().remove(&NodeId(103));
     let expected = "node 103 is a voter of group 1 and hosts no replica of it";
     let expected = Problem::new(ProblemKind::ReplicaMissing, expected)
         .of_group(GroupId(1))

@@ -9,6 +9,7 @@ use tidewater_common::problem::{LastingProblem, Problem};
 use tidewater_common::problems::ProcessProblems;
 use tidewater_proto::v1::{GroupState, ProblemKind};
 use tidewater_raft_store::DiskHealth;
+use tokio::task::spawn_blocking;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
@@ -33,8 +34,15 @@ pub(crate) struct ProblemWatch {
 }
 
 impl ProblemWatch {
-    /// Returns the problems that have lasted for their grace. Meaningful only on the leader.
-    pub(crate) fn current(&self, now: Instant) -> Vec<LastingProblem> {
+    /// Returns the problems that have lasted for their grace. Meaningful only on the leader. Takes time for
+    /// every node and group, off the runtime's threads.
+    pub(crate) async fn find(self: &Arc<Self>) -> Vec<LastingProblem> {
+        let this = Arc::clone(self);
+        // Fails only when the runtime is shutting down.
+        spawn_blocking(move || this.current(Instant::now())).await.unwrap_or_default()
+    }
+
+    fn current(&self, now: Instant) -> Vec<LastingProblem> {
         let state = self.group.view.read();
         let creating: Vec<GroupId> = state
             .groups()
@@ -89,7 +97,7 @@ impl ProblemWatch {
             }
             let leads = self.group.leading().is_some();
             if leads {
-                meters::set_problems(&self.current(Instant::now()));
+                meters::set_problems(&self.find().await);
             } else if led {
                 meters::set_problems(&[]);
             }

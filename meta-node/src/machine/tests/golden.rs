@@ -75,7 +75,7 @@ async fn stored_state_keys_and_bytes_are_frozen() {
     // The bytes of prefixed rows are frozen by the catalog's tests.
     let mut expected: Vec<_> = machine
         .view()
-        .frozen()
+        .read()
         .rows()
         .unwrap()
         .into_iter()

@@ -22,7 +22,7 @@ fn log_of(kinds: Vec<Kind>) -> Vec<Entry> {
 /// Applied log id and membership of a replica, and the digest of its state.
 async fn standing(machine: &mut MetaMachine) -> (Option<LogId>, StoredMembership, u32) {
     let (last, membership) = machine.applied_state().await.unwrap();
-    (last, membership, digest(&machine.view().frozen()).unwrap())
+    (last, membership, digest(&machine.view().read()).unwrap())
 }
 
 async fn apply_from(machine: &mut MetaMachine, log: &[Entry], next: usize) {

@@ -239,7 +239,7 @@ impl MetaCluster {
                 .nodes
                 .values()
                 .map(|node| {
-                    let state = node.meta.slot().get().ok()?.group.view.frozen();
+                    let state = node.meta.slot().get().ok()?.group.view.read();
                     Some((state.header().revision, digest(&state).unwrap()))
                 })
                 .collect();

@@ -113,6 +113,7 @@ async fn cluster_keeps_its_catalog_across_a_failover() {
         from_revision: revision,
         incarnation: snapshot.incarnation,
         cluster_id: snapshot.cluster_id,
+        ..v1::WatchRequest::default()
     };
     let mut watch = cluster.meta(next).await.watch(request).await.unwrap().into_inner();
     let Some(Event::Delta(delta)) = watch.next().await.unwrap().unwrap().event else {
@@ -166,7 +167,7 @@ async fn lagging_member_receives_a_snapshot() {
     cluster.nodes.remove(&lagging).unwrap().stop().await;
     cluster.start(lagging, Bootstrap::Never).await;
     cluster.wait_equal().await;
-    let catalog = cluster.nodes[&lagging].meta.slot().get().unwrap().group.view.frozen();
+    let catalog = cluster.nodes[&lagging].meta.slot().get().unwrap().group.view.read();
     assert_eq!(catalog.node(NodeId(101)).unwrap().address, "a:1");
     for (_, node) in std::mem::take(&mut cluster.nodes) {
         node.stop().await;

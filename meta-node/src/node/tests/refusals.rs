@@ -6,7 +6,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tidewater_common::ids::Term;
 use tidewater_common::refusal::Refusal;
-use tidewater_proto::v1::{self, NodeRole, Reason, meta_command::Kind};
+use tidewater_proto::v1::{self, NodeRole, Reason, meta_command::Kind, watch_event::Event};
 use tidewater_raft_store::DiskHealth;
 use tokio::time::{Instant, sleep};
 use tokio_stream::StreamExt;
@@ -153,6 +153,26 @@ async fn watch_of_another_cluster_is_refused() {
     for accepted in [ours, String::new()] {
         meta.watch(watch(accepted)).await.unwrap();
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn watch_with_invalid_topics_or_revision_is_refused() {
+    let cluster = MetaCluster::bootstrapped(1).await;
+    let mut meta = cluster.meta(1).await;
+    let snapshot = meta.get_catalog(v1::GetCatalogRequest {}).await.unwrap().into_inner();
+    let unknown = v1::WatchRequest { topics: vec![1, 99], ..v1::WatchRequest::default() };
+    assert_eq!(reason(meta.watch(unknown).await), Reason::InvalidArgument);
+    let ahead = v1::WatchRequest {
+        from_revision: snapshot.revision + 1_000,
+        incarnation: snapshot.incarnation,
+        ..v1::WatchRequest::default()
+    };
+    assert_eq!(reason(meta.watch(ahead).await), Reason::CatalogBehind);
+    let nodes = v1::WatchRequest { topics: vec![1], ..v1::WatchRequest::default() };
+    let mut events = meta.watch(nodes).await.unwrap().into_inner();
+    let first = events.next().await.unwrap().unwrap().event;
+    let Some(Event::Snapshot(watched)) = first else { panic!("{first:?}") };
+    assert_eq!((watched.nodes.len(), watched.revision >= snapshot.revision), (1, true));
 }
 
 #[tokio::test(flavor = "multi_thread")]

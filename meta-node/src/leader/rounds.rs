@@ -1,0 +1,87 @@
+//! Rounds of the planner: comparison of the catalog with the observations, off the runtime's threads.
+//!
+//! A round takes time for every node and group. It reads a frozen state and a copy of the observations, so
+//! that neither commands nor heartbeats wait for it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidewater_common::ids::{GroupId, NodeId};
+use tidewater_proto::v1::{GroupState, NodeState, meta_command::Kind};
+use tokio::task::{JoinSet, spawn_blocking};
+use tokio::time::{Instant, sleep};
+
+use super::detector;
+use super::leader_term::LeaderTerm;
+use super::plan::{PlacementStep, plan};
+use super::recording::due_reports;
+use crate::meters;
+
+/// Pause after a round, as a multiple of its time: under a steady load of commands, the planner takes at
+/// most a fifth of one processor.
+const PAUSE_FACTOR: u32 = 4;
+/// Maximum pause: a round that waited for a processor must not delay the next one for long.
+const MAX_PAUSE: Duration = Duration::from_millis(200);
+
+/// Work that a round has found.
+#[derive(Debug, Default)]
+struct RoundDecisions {
+    node_states: Vec<(NodeId, NodeState)>,
+    reports: Vec<Kind>,
+    steps: Vec<PlacementStep>,
+}
+
+impl LeaderTerm {
+    /// Makes a round whenever something may need one.
+    pub(super) async fn plan_rounds(self: Arc<Self>) {
+        let mut tasks = JoinSet::new();
+        loop {
+            self.replan.notified().await;
+            while tasks.try_join_next().is_some() {}
+            let this = Arc::clone(&self);
+            let decided = spawn_blocking(move || {
+                let begun = Instant::now();
+                let decisions = this.decide_round(begun);
+                (decisions, begun.elapsed())
+            });
+            // Fails only when the runtime is shutting down.
+            let Ok((decisions, taken)) = decided.await else { return };
+            meters::record_round(taken);
+            self.start_decided(decisions, &mut tasks);
+            sleep((taken * PAUSE_FACTOR).min(MAX_PAUSE)).await;
+        }
+    }
+
+    /// Compares state and observations once.
+    fn decide_round(&self, now: Instant) -> RoundDecisions {
+        let state = self.group.view.read();
+        if state.header().cluster_id.is_none() {
+            return RoundDecisions::default();
+        }
+        let creating: Vec<GroupId> = state
+            .groups()
+            .filter(|group| group.state == GroupState::Creating)
+            .map(|group| group.id)
+            .collect();
+        self.observations.retain_nodes(|node| state.node(node).is_some());
+        self.failures.lock().retain_groups(|group| state.group(group).is_some());
+        self.group_permits.retain_groups(|group| state.group(group).is_some());
+        let observed = self.observations.snapshot(&creating, now);
+        RoundDecisions {
+            node_states: detector::detect(&state, &observed, self.timing.failure_timeout),
+            reports: due_reports(&state, &observed),
+            steps: plan(&state, &observed, &self.timing.placement),
+        }
+    }
+
+    /// Starts tasks for all work that a round has found.
+    fn start_decided(self: &Arc<Self>, decisions: RoundDecisions, tasks: &mut JoinSet<()>) {
+        let RoundDecisions { node_states, reports, steps } = decisions;
+        if !node_states.is_empty() || !reports.is_empty() {
+            self.start_recording(node_states, reports, tasks);
+        }
+        for step in steps {
+            self.start_step(step, tasks);
+        }
+    }
+}
