@@ -51,6 +51,6 @@ pub(crate) use self::group_permits::MAX_CALLS_PER_GROUP;
 pub(crate) use self::leader_term::LeaderTerm;
 pub(crate) use self::leader_term::{LeaderTiming, watch_leadership};
 pub(crate) use self::observations::{
-    HookReports, Observations, ObservedCluster, ObservedGroup, ObservedReplica,
+    HookReports, MemberDifference, Observations, ObservedCluster, ObservedGroup, ObservedReplica,
 };
 pub(crate) use self::plan::{CREATION_LIMIT, REPLICAS};

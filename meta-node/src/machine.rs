@@ -123,7 +123,9 @@ impl MetaMachine {
                     .map_err(|error| CommandError::Malformed(error.to_string()));
                 if let Ok(command) = &command {
                     is_tick = matches!(command.kind, Some(Kind::AdvanceTime(_)));
-                    command.leader_digest.iter().for_each(|of| self.comparison.compare(of));
+                    if let Some(digest) = &command.leader_digest {
+                        self.comparison.compare(digest, self.view.read().header().time_ms);
+                    }
                 }
                 self.apply_command(Term(id.leader_id.term), command, rows)
             }

@@ -2,8 +2,11 @@
 
 use std::path::PathBuf;
 
-use tidewater_cluster_tests::cluster::Cluster;
+use tidewater_cluster_tests::cluster::{Cluster, LOG_TABLE};
+use tidewater_cluster_tests::workload::{LoadOptions, Workload};
 use tidewater_cluster_tests::{HarnessError, Result};
+
+use crate::support::conclude;
 
 const TABLE: &str = "things";
 
@@ -31,6 +34,25 @@ async fn expect(cluster: &Cluster, condition: Option<&str>, rows: u64) -> Result
     }
     let condition = condition.unwrap_or("all rows");
     Err(HarnessError::violated(format!("{condition}: {found} rows, expected {rows}")))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn writers_continue_during_alters() -> Result<()> {
+    let cluster = Cluster::start().await?;
+    cluster.create_log_table().await?;
+    let load = Workload::start(&cluster, LoadOptions::default()).await?;
+    for change in [["--add-column", "seats int32 not null default 7"], ["--drop-column", "seats"]] {
+        cluster.run(&[&["table", "alter", LOG_TABLE][..], &change].concat()).await?.ok()?;
+        load.progress(40).await?;
+    }
+    let add = ["--add-column", "note2 utf8 default 'x', rank int64"];
+    cluster.run(&[&["table", "alter", LOG_TABLE][..], &add].concat()).await?.ok()?;
+    load.progress(40).await?;
+    let verdict = conclude(cluster, load).await?;
+    if verdict.failed > 0 {
+        return Err(HarnessError::violated(format!("writes failed during an alter: {verdict}")));
+    }
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -439,5 +439,17 @@ async fn hook_paused_beyond_its_limit_keeps_no_files() -> Result<()> {
     if hook["state"] != "paused" || hook["lag"].as_u64() < Some(3) {
         return violated(format!("the hook does not show its lag: {hook}"));
     }
+    // It restarts with a snapshot, and no call names a deleted file as added.
+    let before = received(&path, region)?.len();
+    cluster.run(&["hook", "resume", "audit"]).await?.ok()?;
+    let calls = wait_for_all_versions(&cluster, &path, region).await?;
+    let calls = calls.get(before..).unwrap_or_default();
+    if calls.first().is_none_or(|line| line["event"] != "bootstrap") {
+        return violated(format!("the hook did not restart with a snapshot: {calls:?}"));
+    }
+    let named: BTreeSet<String> = calls.iter().flat_map(paths).collect();
+    if !named.is_disjoint(&replaced) {
+        return violated(format!("calls name deleted files: {named:?}"));
+    }
     cluster.finish().await
 }

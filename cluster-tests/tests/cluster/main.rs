@@ -30,6 +30,7 @@ mod hooks;
 mod kill;
 mod load_create;
 mod lost_nodes;
+mod many_runs;
 mod memory;
 mod nycflights;
 mod partition;

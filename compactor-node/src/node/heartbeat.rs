@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tidewater_common::clock::Clock;
+use tidewater_common::clock::{Clock, ClockDifference};
 use tidewater_common::problem::{Problem, ProblemHistory};
 use tidewater_common::problems::ProcessProblems;
 use tidewater_proto::v1::{HeartbeatRequest, NodeCondition, NodeRole, ProblemKind, Reason};
@@ -84,7 +84,7 @@ impl HeartbeatLoop {
     async fn request(&self) -> HeartbeatRequest {
         let load = self.context.load().await;
         let mut current = self.problems.list();
-        current.extend(node_problems(&self.context, load.disk_free_bytes));
+        current.extend(node_problems(self.context.clock.check().err(), load.disk_free_bytes));
         let now = Instant::now().into_std();
         let lasting = self.history.lock().record(current, now, 0);
         let lasting: Vec<Problem> = lasting.into_iter().map(Problem::from).collect();
@@ -105,10 +105,10 @@ impl HeartbeatLoop {
     }
 }
 
-/// Returns the problems of the node; `room`: free bytes of a local object store.
-fn node_problems(context: &CompactorContext, room: Option<u64>) -> Vec<Problem> {
+/// Returns the problems of the node; `difference`: of its clock; `room`: free bytes of a local object store.
+fn node_problems(difference: Option<ClockDifference>, room: Option<u64>) -> Vec<Problem> {
     let mut problems = Vec::new();
-    if let Err(difference) = context.clock.check() {
+    if let Some(difference) = difference {
         let detail = format!(
             "its clock is {difference}: it accepts no jobs until the clock is synchronized (NTP)"
         );
@@ -120,4 +120,23 @@ fn node_problems(context: &CompactorContext, room: Option<u64>) -> Vec<Problem> 
         problems.push(Problem::new(ProblemKind::DiskFull, detail));
     }
     problems
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wrong_clock_and_full_store_are_problems() {
+        let kinds = |difference, room| -> Vec<ProblemKind> {
+            node_problems(difference, room).into_iter().map(|problem| problem.kind).collect()
+        };
+        let difference =
+            ClockDifference { difference_ms: 3_600_000, bound_ms: 600_000, since_ms: 1 };
+        assert_eq!(kinds(None, None), []);
+        assert_eq!(kinds(None, Some(1)), []);
+        assert_eq!(kinds(None, Some(0)), [ProblemKind::DiskFull]);
+        let both = [ProblemKind::ClockDiffers, ProblemKind::DiskFull];
+        assert_eq!(kinds(Some(difference), Some(0)), both);
+    }
 }

@@ -88,6 +88,13 @@ impl Meta for Served {
     ) -> Result<Response<JoinClusterResponse>, Status> {
         Err(Refusal::new(Reason::Unsupported, "not supported by the fake meta service").into())
     }
+
+    async fn compare_state(
+        &self,
+        _: Request<CompareStateRequest>,
+    ) -> Result<Response<CompareStateResponse>, Status> {
+        Err(Refusal::new(Reason::Unsupported, "not supported by the fake meta service").into())
+    }
 }
 
 impl FakeMeta {

@@ -226,6 +226,7 @@ impl From<LoadError> for Failure {
             | LoadError::UnsupportedMember { .. }
             | LoadError::BadCompression { .. }
             | LoadError::BadParquet { .. }
+            | LoadError::PageTooLarge { .. }
             | LoadError::ColumnType { .. }
             | LoadError::Row(_)
             | LoadError::TooManyBad { .. } => Exit::Other,

@@ -14,6 +14,8 @@ pub struct CatalogReads {
     pub snapshots: u64,
     /// Reads of the changes since the known revision.
     pub changes: u64,
+    /// Refused calls that waited for a change of the catalog on the watch.
+    pub waits: u64,
 }
 
 /// Requests for refreshes, and what is known of the catalog's age.
@@ -26,6 +28,7 @@ pub(crate) struct RefreshRequests {
     current_at: Mutex<Option<Instant>>,
     snapshots: AtomicU64,
     changes: AtomicU64,
+    waits: AtomicU64,
 }
 
 impl RefreshRequests {
@@ -66,10 +69,15 @@ impl RefreshRequests {
         self.changes.fetch_add(1, Ordering::Relaxed);
     }
 
+    pub(crate) fn count_wait(&self) {
+        self.waits.fetch_add(1, Ordering::Relaxed);
+    }
+
     pub(crate) fn reads(&self) -> CatalogReads {
         CatalogReads {
             snapshots: self.snapshots.load(Ordering::Relaxed),
             changes: self.changes.load(Ordering::Relaxed),
+            waits: self.waits.load(Ordering::Relaxed),
         }
     }
 }

@@ -206,6 +206,7 @@ impl Core {
             tokio::time::sleep(backoff).await;
             return self.known_catalog();
         }
+        self.requests.count_wait();
         if tokio::time::timeout(limit, published.wait_for(is_over)).await.is_ok() {
             *waits = StaleWaits::default();
             tokio::time::sleep(jitter(SPREAD, bits)).await;

@@ -18,8 +18,10 @@
 //!
 //! A piece is sent until it is acknowledged, fails, or reaches the limits of the operation. A retry
 //! carries the same rows, producer, opening, serial and origin. When its route was split since, the
-//! piece is cut along the new boundaries, and the new pieces keep all of these.
+//! piece is cut along the new boundaries, and the new pieces keep all of these. When the table was altered
+//! since, a piece without an effect is converted (`current_schema`) and sent as a new write.
 
+mod current_schema;
 mod driver;
 mod lane;
 mod lane_slots;

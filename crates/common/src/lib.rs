@@ -15,6 +15,7 @@
 //! - [`file`]: reads of whole files, with a limit.
 //! - [`problem`]: problems for operators; [`problem_kind`]: their kinds, with meaning and remedy;
 //!   [`problems`]: those of a process.
+//! - [`peer_network`]: the network of a caller, for limits of callers.
 //! - [`log_rate`]: bounded rate of log lines about input of other processes.
 //! - [`header`]: the intended receiver of a call between nodes.
 //! - [`refusal`]: the RPC error, the one error type on the wire, and its mapping to a gRPC status.
@@ -31,6 +32,7 @@ pub mod ids;
 pub mod keys;
 pub mod log_rate;
 pub mod metric;
+pub mod peer_network;
 pub mod problem;
 pub mod problem_kind;
 pub mod problems;

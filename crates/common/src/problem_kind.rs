@@ -58,6 +58,11 @@ pub const fn facts(kind: ProblemKind) -> ProblemFacts {
             "wait until it has caught up; if it does not, check its log, disk and network",
         )
         .after(HEARTBEATS),
+        ProblemKind::MetaStateDiffers => row(
+            "The catalog of a meta node differs from the leader's at the same log index",
+            "replace that meta node: `tidewater meta-member replace`. While meta nodes are upgraded, wait \
+             until the data nodes have registered again, at most a day",
+        ),
         // Nodes.
         ProblemKind::NodeDown => row(
             "A node with replicas sends no heartbeats",
@@ -208,7 +213,7 @@ mod tests {
     #[test]
     fn every_kind_has_a_meaning_and_a_remedy() {
         let mut names: Vec<String> = kinds().map(name).collect();
-        assert_eq!(names.len(), 32);
+        assert_eq!(names.len(), 33);
         assert!(names.contains(&"group_without_leader".to_owned()));
         for kind in kinds() {
             let ProblemFacts { meaning, remedy, .. } = facts(kind);
@@ -218,6 +223,6 @@ mod tests {
         }
         names.sort();
         names.dedup();
-        assert_eq!(names.len(), 32);
+        assert_eq!(names.len(), 33);
     }
 }

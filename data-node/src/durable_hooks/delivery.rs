@@ -11,7 +11,9 @@ use tidewater_region_engine::hooks::{
     DurableHook, EventSource, FileStatisticsReader, HookError, RegionSnapshot,
 };
 use tidewater_region_engine::layout::RegionDir;
-use tidewater_region_engine::manifest::history::{History, PastDelta, history, snapshot};
+use tidewater_region_engine::manifest::history::{
+    History, PastDelta, history_with_files, snapshot,
+};
 use tokio::time::Instant;
 
 use super::cursor::{Cursor, CursorMove};
@@ -73,7 +75,7 @@ async fn start_at_now(env: &RegionEnv, cursor: &Cursor) -> Result<CursorMove, De
 }
 
 async fn start_at_version(env: &RegionEnv, cursor: &Cursor) -> Result<CursorMove, DeliveryError> {
-    let found = match history(env, cursor.dir, cursor.version, 1).await? {
+    let found = match history_with_files(env, cursor.dir, cursor.version, 1).await? {
         History::Deltas(_) => CursorState::Tail,
         History::Current | History::Ended | History::Lagged => CursorState::Gone,
     };
@@ -100,7 +102,8 @@ async fn follow_tail(
     dropped: bool,
     hook: &DurableHook,
 ) -> DeliveryOutcome {
-    let found = match history(env, cursor.dir, cursor.version, CURSOR_VERSIONS_PER_MOVE).await {
+    let limit = CURSOR_VERSIONS_PER_MOVE;
+    let found = match history_with_files(env, cursor.dir, cursor.version, limit).await {
         Ok(found) => found,
         Err(error) => return DeliveryOutcome { to: None, error: Some(error.into()) },
     };

@@ -23,7 +23,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 pub(crate) use self::observed::{
-    HookReports, ObservedCluster, ObservedGarbage, ObservedGroup, ObservedReplica,
+    HookReports, MemberDifference, ObservedCluster, ObservedGarbage, ObservedGroup, ObservedReplica,
 };
 use super::problems::TableOperation;
 use crate::catalog::FIRST_NODE_ID;
@@ -82,6 +82,7 @@ struct ObservationState {
     operations: BTreeMap<TableOperation, Instant>,
     // First failure and last error of the connections to a node that failed in a row.
     unreachable: BTreeMap<NodeId, (Instant, String)>,
+    member_differences: BTreeMap<NodeId, MemberDifference>,
     garbage_failing: Option<(Instant, String)>,
     garbage_unreadable: Vec<v1::UnreadableManifest>,
     history: ProblemHistory,
@@ -222,6 +223,7 @@ impl Observations {
                 .iter()
                 .map(|(id, (at, error))| (*id, (age(at), error.clone())))
                 .collect(),
+            member_differences: inner.member_differences.clone(),
             garbage: ObservedGarbage {
                 failing: inner.garbage_failing.as_ref().map(|(at, text)| (age(at), text.clone())),
                 unreadable: inner.garbage_unreadable.clone(),

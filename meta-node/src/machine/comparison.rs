@@ -4,7 +4,8 @@
 //! differ. The leader adds the digest of its state to its next tick, and every replica compares it with
 //! the digest that it had after the same entry. Each digest follows from the previous one and the rows
 //! that changed, so that a comparison reads nothing. A difference is reported and changes nothing else: the
-//! replica goes on, and an operator replaces it.
+//! replica goes on, and an operator replaces it. The leader reads the difference of each member at
+//! intervals and lists it in the cluster status.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -69,6 +70,8 @@ pub struct StateDifference {
     pub first: LogIndex,
     /// Log index of the last comparison.
     pub last: LogIndex,
+    /// Replicated time at which it was found first, milliseconds since the Unix epoch.
+    pub since_ms: u64,
 }
 
 /// Digests of this replica after recent ticks, and the result of the last comparison.
@@ -102,8 +105,8 @@ impl StateComparison {
         self.0.lock().recent.back().copied()
     }
 
-    /// Compares the leader's digest with this replica's, if it is still known.
-    pub(super) fn compare(&self, leader: &StateDigest) {
+    /// Compares the leader's digest with this replica's, if it is still known. `now_ms`: replicated time.
+    pub(super) fn compare(&self, leader: &StateDigest, now_ms: u64) {
         let mut compared = self.0.lock();
         let Some(own) = compared.recent.iter().find(|own| own.index == leader.index) else {
             return;
@@ -111,6 +114,7 @@ impl StateComparison {
         let differs = own.digest != leader.digest;
         let last = LogIndex(leader.index);
         let first = compared.difference.map_or(last, |known| known.first);
+        let since_ms = compared.difference.map_or(now_ms, |known| known.since_ms);
         match (compared.difference, differs) {
             (None, true) => tracing::error!(
                 index = leader.index,
@@ -125,7 +129,7 @@ impl StateComparison {
             ),
             _ => {}
         }
-        compared.difference = differs.then_some(StateDifference { first, last });
+        compared.difference = differs.then_some(StateDifference { first, last, since_ms });
         meters::set_state_differs(differs);
     }
 

@@ -244,6 +244,9 @@ async fn replica_with_another_state_is_reported_until_replaced() {
     assert_eq!(difference(&leader), None);
     assert_eq!(difference(&equal), None);
     assert_eq!(difference(&damaged), Some((4, 5)));
+    // Replicated time, when the leader's digest of entry 4 came with entry 5.
+    let since_ms = damaged.comparison().difference().map(|at| at.since_ms);
+    assert!(since_ms.is_some_and(|since_ms| since_ms > 0), "{since_ms:?}");
     // A restart repairs nothing.
     drop(damaged);
     logs[2].shutdown();

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use futures::stream::{Empty, StreamExt};
 use parking_lot::Mutex;
 use tidewater_common::ids::{BootNumber, GroupId, NodeId};
+use tidewater_common::peer_network::PeerNetwork;
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::meta_server::{Meta, MetaServer};
 use tidewater_proto::v1::{self, NodeRole, NodeState, Reason, meta_command::Kind, meta_reply};
@@ -16,7 +17,8 @@ use tonic::{Request, Response, Status};
 use super::catalog_server::{CatalogServer, Pieces};
 use super::heartbeat_facts::LastFacts;
 use super::refused_calls::RefusedCalls;
-use super::registration::{self, RegistrationRate};
+use super::registration;
+use super::registration_rate::RegistrationRate;
 use super::watch::{self, Watcher};
 use super::{MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES, ReplicaSlot, RunningReplica, catalog_changes};
 use crate::catalog::{MetaState, Node};
@@ -55,10 +57,11 @@ impl MetaService {
     async fn register(
         &self,
         request: v1::RegisterRequest,
+        from: Option<PeerNetwork>,
     ) -> Result<v1::RegisterResponse, Refusal> {
         let running = self.slot.get()?;
         running.group.check_leading()?;
-        self.limit_registrations(&running, &request)?;
+        self.limit_registrations(&running, &request, from)?;
         let data = request.role == i32::from(NodeRole::Data);
         let command = v1::RegisterNode {
             directory_id: request.directory_id,
@@ -91,12 +94,16 @@ impl MetaService {
         &self,
         running: &RunningReplica,
         request: &v1::RegisterRequest,
+        from: Option<PeerNetwork>,
     ) -> Result<(), Refusal> {
         let now = Instant::now();
         let silent_for = running.observations.snapshot_silence(now);
         let state = running.group.view.read();
         registration::check(&state, request, &silent_for)?;
-        self.rate.lock().take(&state, request, now)
+        if registration::is_known(&state, request) {
+            return Ok(());
+        }
+        self.rate.lock().take(from, now)
     }
 
     fn heartbeat(
@@ -188,6 +195,28 @@ impl MetaService {
         Ok(v1::ReadGroupResponse { group })
     }
 
+    fn compare_state(
+        &self,
+        request: &v1::CompareStateRequest,
+    ) -> Result<v1::CompareStateResponse, Refusal> {
+        let group = self.slot.get()?.group;
+        let ours = group.cluster_id.to_string();
+        if request.cluster_id != ours {
+            let theirs = &request.cluster_id;
+            let text = format!("the caller belongs to cluster {theirs:?}, this is {ours}");
+            return Err(Refusal::new(Reason::WrongCluster, text));
+        }
+        if request.target_node != group.node_id.get() {
+            let text = format!("this is meta node {}, not {}", group.node_id, request.target_node);
+            return Err(Refusal::new(Reason::WrongNode, text));
+        }
+        let found = group.state_difference();
+        Ok(found.map_or_else(v1::CompareStateResponse::default, |found| v1::CompareStateResponse {
+            first_index: found.first.get(),
+            since_ms: found.since_ms,
+        }))
+    }
+
     /// Returns one linearizable snapshot of the catalog.
     pub(super) async fn catalog(&self) -> Result<Frame, Refusal> {
         let running = self.slot.get()?;
@@ -262,7 +291,8 @@ impl Meta for MetaService {
         &self,
         request: Request<v1::RegisterRequest>,
     ) -> Result<Response<v1::RegisterResponse>, Status> {
-        Ok(Response::new(self.register(request.into_inner()).await?))
+        let from = request.remote_addr().map(|address| PeerNetwork::from(address.ip()));
+        Ok(Response::new(self.register(request.into_inner(), from).await?))
     }
 
     async fn heartbeat(
@@ -315,6 +345,16 @@ impl Meta for MetaService {
     ) -> Result<Response<v1::JoinClusterResponse>, Status> {
         self.joiner.handle(request.into_inner()).await?;
         Ok(Response::new(v1::JoinClusterResponse {}))
+    }
+
+    async fn compare_state(
+        &self,
+        request: Request<v1::CompareStateRequest>,
+    ) -> Result<Response<v1::CompareStateResponse>, Status> {
+        let from = request.remote_addr();
+        let answer = self.compare_state(request.get_ref());
+        let refused = |problem: &Refusal| self.refused.record("compare_state", problem, from);
+        Ok(Response::new(answer.inspect_err(refused)?))
     }
 }
 

@@ -11,15 +11,11 @@ use tidewater_common::ids::NodeId;
 use tidewater_common::quote::quoted;
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::{NodeRole, NodeState, Reason, RegisterRequest};
-use tokio::time::Instant;
 
 use crate::catalog::{MetaState, Node};
 
 /// Maximum number of compactors in the catalog, including those that are down and not yet forgotten.
 const MAX_COMPACTORS: usize = 1_024;
-/// New nodes that may register at once, and new nodes per second after that.
-const BURST: f64 = 256.0;
-const PER_SECOND: f64 = 4.0;
 /// Time without a heartbeat after which another node may use its address: two heartbeats.
 const LIVE_WITHIN: Duration = Duration::from_secs(2);
 /// Time after which a refused node registers again.
@@ -73,6 +69,11 @@ pub(super) fn check(
     Ok(())
 }
 
+/// Returns whether the catalog has the node of this directory.
+pub(super) fn is_known(state: &MetaState, request: &RegisterRequest) -> bool {
+    find_known(state, request).is_some()
+}
+
 fn find_known<'a>(state: &'a MetaState, request: &RegisterRequest) -> Option<&'a Arc<Node>> {
     state.node_of_directory(request.directory_id.parse().ok()?)
 }
@@ -86,40 +87,6 @@ fn running_elsewhere(node: &Node) -> Refusal {
         node.id, node.address
     );
     Refusal::new(Reason::DirectoryCopied, text).retry_after(RETRY_AFTER)
-}
-
-/// Rate of registrations of new nodes: a bucket of tokens.
-#[derive(Debug)]
-pub(super) struct RegistrationRate {
-    tokens: f64,
-    at: Instant,
-}
-
-impl RegistrationRate {
-    pub(super) fn new(now: Instant) -> Self {
-        Self { tokens: BURST, at: now }
-    }
-
-    /// Counts a registration, unless there are too many.
-    pub(super) fn take(
-        &mut self,
-        state: &MetaState,
-        request: &RegisterRequest,
-        now: Instant,
-    ) -> Result<(), Refusal> {
-        if find_known(state, request).is_some() {
-            return Ok(());
-        }
-        let elapsed = now.saturating_duration_since(self.at).as_secs_f64();
-        self.tokens = (self.tokens + elapsed * PER_SECOND).min(BURST);
-        self.at = now;
-        if self.tokens < 1.0 {
-            let text = "too many new nodes register at once: this one is registered a little later";
-            return Err(Refusal::new(Reason::Overloaded, text).retry_after(RETRY_AFTER));
-        }
-        self.tokens -= 1.0;
-        Ok(())
-    }
 }
 
 #[cfg(test)]
@@ -191,19 +158,5 @@ mod tests {
         assert_eq!(check(&state, &data, &heard), Ok(()));
         let known = v1::RegisterRequest { directory_id: directory(1_000), ..one_more };
         assert_eq!(check(&state, &known, &heard), Ok(()));
-    }
-
-    #[test]
-    fn rate_of_new_nodes_is_limited() {
-        let state = with_nodes(1);
-        let start = Instant::now();
-        let mut rate = RegistrationRate::new(start);
-        let new = request(500, NodeRole::Compactor, "127.0.0.1:9");
-        let mut take = |request, at| rate.take(&state, request, at).is_ok();
-        let accepted = (0..3_000).filter(|_| take(&new, start)).count();
-        assert_eq!(accepted, 256);
-        assert!(take(&new, start + Duration::from_secs(1)));
-        let later = start + Duration::from_secs(2);
-        assert_eq!((0..100).filter(|_| take(&new, later)).count(), 7);
     }
 }

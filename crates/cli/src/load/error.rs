@@ -137,6 +137,11 @@ pub(crate) enum LoadError {
     #[error("{file}: not a complete Parquet file ({reason}): it may be truncated; write it again")]
     BadParquet { file: String, reason: String },
     #[error(
+        "{file}: a page of column `{column}` has {bytes} bytes without compression, which exceeds the \
+         limit of {limit}: write the file with smaller pages, or shorten the value if the page has only one"
+    )]
+    PageTooLarge { file: String, column: String, bytes: u64, limit: u64 },
+    #[error(
         "{file}: column `{column}` has type {found}, which does not convert to {expected}: convert \
          it before loading"
     )]

@@ -393,3 +393,26 @@ fn expanding_parquet_is_read_in_small_batches() {
     let mut batches = ParquetBatches::open(&input, 8_192).unwrap();
     assert_eq!(batches.next().unwrap().unwrap().num_rows(), 8_192);
 }
+
+#[test]
+fn parquet_page_beyond_the_limit_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("large.parquet");
+    let names: ArrayRef = Arc::new(StringArray::from(vec!["v".repeat((128 << 20) + 1)]));
+    let ids: ArrayRef = Arc::new(Int64Array::from(vec![1]));
+    let batch = RecordBatch::try_from_iter([("id", ids), ("name", names)]).unwrap();
+    let compressed = WriterProperties::builder().set_compression(Compression::SNAPPY).build();
+    let file = std::fs::File::create(&path).unwrap();
+    let mut writer = ArrowWriter::try_new(file, batch.schema(), Some(compressed)).unwrap();
+    writer.write(&batch).unwrap();
+    writer.close().unwrap();
+    let error = load(&path, 100, 0).err().unwrap();
+    let LoadError::PageTooLarge { column, bytes, limit, .. } = &error else { panic!("{error}") };
+    assert_eq!((column.as_str(), *limit), ("name", 128 << 20));
+    assert!(*bytes > *limit);
+    let text = error.to_string();
+    assert!(
+        text.contains("write the file with smaller pages") && !text.contains("truncated"),
+        "{text}"
+    );
+}

@@ -5,7 +5,7 @@
 //! and cannot open its own files.
 //!
 //! - *Connection*: an accepted socket, until it is closed.
-//! - *Peer*: an IPv4 address or an IPv6 network of 64 bits, which is what one machine usually has.
+//! - *Peer*: a [`PeerNetwork`](tidewater_common::peer_network::PeerNetwork), usually one machine.
 //! - *Call*: a request in progress on a connection, until its response has been sent.
 //!
 //! # Layout

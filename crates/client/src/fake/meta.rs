@@ -106,4 +106,11 @@ impl Meta for MetaNode {
     ) -> Result<Response<v1::JoinClusterResponse>, Status> {
         Err(Status::unimplemented("not for clients"))
     }
+
+    async fn compare_state(
+        &self,
+        _request: Request<v1::CompareStateRequest>,
+    ) -> Result<Response<v1::CompareStateResponse>, Status> {
+        Err(Status::unimplemented("not for clients"))
+    }
 }

@@ -88,6 +88,8 @@ pub(crate) struct State {
     pub(crate) catalog: v1::CatalogSnapshot,
     /// Served regions; the catalog may lag behind.
     pub(crate) regions: BTreeMap<u64, KeyRange>,
+    /// Schema of the regions; the catalog may lag behind.
+    pub(crate) schema: TableSchema,
     pub(crate) leader: u64,
     pub(crate) addresses: HashMap<u64, String>,
     pub(crate) answers: VecDeque<Answer>,
@@ -101,8 +103,6 @@ pub(crate) struct State {
     pub(crate) snapshots_read: u32,
     /// Calls for changes.
     pub(crate) changes_read: Vec<v1::GetCatalogChangesRequest>,
-    /// Version of the table's schema in the regions; calls with an older one are refused.
-    pub(crate) schema_version: u32,
     /// Errors of the next administrative calls; later calls succeed.
     pub(crate) admin_refusals: VecDeque<Refusal>,
     /// All received writes.
@@ -203,6 +203,7 @@ impl State {
                 next_route_id: 0,
             },
             regions,
+            schema: info.schema.clone(),
             leader: 11,
             addresses: HashMap::new(),
             answers: VecDeque::new(),
@@ -213,7 +214,6 @@ impl State {
             changes_answers: VecDeque::new(),
             snapshots_read: 0,
             changes_read: Vec::new(),
-            schema_version: 1,
             admin_refusals: VecDeque::new(),
             writes: Vec::new(),
             scans: Vec::new(),
@@ -263,11 +263,9 @@ impl State {
         self.catalog.catalog_version += 1;
     }
 
-    /// Sets the version of the table's schema in the catalog.
-    pub(crate) fn publish_schema(&mut self, version: u32) {
-        if let Some(schema) = &mut self.catalog.tables[0].schema {
-            schema.version = version;
-        }
+    /// Updates the catalog's table to the schema of the regions.
+    pub(crate) fn publish_schema(&mut self) {
+        self.catalog.tables[0].schema = Some((&self.schema).into());
         let upserts = vec![self.catalog.tables[0].clone()];
         self.publish_delta(v1::CatalogDelta { table_upserts: upserts, ..Default::default() });
     }
@@ -296,14 +294,14 @@ impl State {
         }
     }
 
-    /// Refuses a call that names an older schema than the regions have.
+    /// Refuses a call that does not name the schema of the regions.
     pub(crate) fn check_schema(&self, region: u64, version: u32) -> Result<(), Refusal> {
-        if version >= self.schema_version {
+        if version == self.schema.version().get() {
             return Ok(());
         }
         let served = ServedRegion {
             table: TABLE,
-            schema_version: SchemaVersion(self.schema_version),
+            schema_version: self.schema.version(),
             group: GroupId(1),
             range: self.regions.get(&region).cloned(),
         };
@@ -353,7 +351,7 @@ impl State {
     pub(crate) fn apply(&mut self, write: &WriteRequest) -> Result<v1::WriteResponse, Refusal> {
         let range = self.region(write.region_id)?.clone();
         self.check_schema(write.region_id, write.schema_version)?;
-        let (ids, written) = decode_write(write);
+        let (ids, written) = decode_write(write, &self.schema);
         let row_keys: Vec<Vec<u8>> = ids.iter().map(|id| row_key(*id)).collect();
         assert!(row_keys.is_sorted(), "rows must come in key order");
         assert_eq!(ids.len(), write.row_count as usize);
@@ -411,12 +409,12 @@ impl State {
 
 type Written = Vec<(i64, Option<String>)>;
 
-fn decode_write(write: &WriteRequest) -> (Vec<i64>, Written) {
+fn decode_write(write: &WriteRequest, schema: &TableSchema) -> (Vec<i64>, Written) {
     if write.rows.is_empty() {
         return (Vec::new(), Vec::new());
     }
     let delete = write.op() == RowOp::Delete;
-    let schema = if delete { schema().key_arrow() } else { schema().arrow() };
+    let schema = if delete { schema.key_arrow() } else { schema.arrow() };
     let batch = decode_batch(&write.rows, &schema).unwrap();
     let ids = batch.column(0).as_any().downcast_ref::<Int64Array>().unwrap().values().to_vec();
     let written = ids

@@ -9,6 +9,7 @@ use tidewater_common::ids::RegionId;
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::{Reason, RowOp};
 
+use super::current_schema::{altered, convert};
 use super::prepare::{Piece, PieceLimits, prepare};
 use super::report::WriteReport;
 use super::send::{PieceSender, ProducerStreams};
@@ -69,8 +70,8 @@ impl Lane {
         let limits = Limits::of(&context.core.router.options);
         let rows = write.num_rows();
         let op = write.op;
-        let pieces = match cut(context, write, &limits).await {
-            Ok(pieces) => pieces,
+        let (table, pieces) = match cut(context, write, &limits).await {
+            Ok(cut) => cut,
             Err(error) => {
                 // No row was sent.
                 let mut report = WriteReport { failed: rows, ..WriteReport::default() };
@@ -85,7 +86,7 @@ impl Lane {
                 let known = self.streams.remove(&region).map(|stream| (region, stream));
                 let streams = known.into_iter().collect();
                 let core = &*context.core;
-                let table = &*context.table;
+                let table = Arc::clone(&table);
                 let stale = StaleWaits::default();
                 (PieceSender { core, table, op, limits, streams, stale }, pieces)
             })
@@ -116,32 +117,43 @@ impl Lane {
     }
 }
 
-/// Sorts, cuts and encodes a lane write; waits for routes while the table has none.
+/// Sorts, cuts and encodes a lane write for the table as it is now, which is also returned; waits for
+/// routes while the table has none.
 async fn cut(
     context: &WriterContext,
     write: LaneWrite,
     limits: &Limits,
-) -> Result<Vec<Piece>, ClientError> {
+) -> Result<(Arc<TableInfo>, Vec<Piece>), ClientError> {
     let write = Arc::new(write);
     let mut made = 0;
     let mut stale = StaleWaits::default();
     loop {
         let catalog = context.core.catalog();
         let change = ExpectedChange::of_missing_route(&catalog);
-        let table = context.table.clone();
+        let earlier = context.table.clone();
+        let table = altered(&earlier, &catalog).unwrap_or_else(|| earlier.clone());
+        let current = table.clone();
         let piece_limits = context.limits;
         let shared_write = write.clone();
         let pieces = run_blocking(write.num_rows(), move || {
-            let rows = shared_write.concatenated()?;
-            prepare(&table, &catalog, shared_write.op, &rows, piece_limits)
+            let op = shared_write.op;
+            let mut rows = shared_write.concatenated()?;
+            if !Arc::ptr_eq(&earlier, &current) {
+                rows = convert(op, &rows, &earlier.schema, &current.schema)?;
+            }
+            prepare(&current, &catalog, op, &rows, piece_limits)
         })
         .await;
-        let Err(ClientError::NoRoute(_)) = &pieces else { return pieces };
+        let error = match pieces {
+            Ok(pieces) => return Ok((table, pieces)),
+            Err(error @ ClientError::NoRoute(_)) => error,
+            Err(error) => return Err(error),
+        };
         made += 1;
         let options = &context.core.router.options;
         let wait = options.backoff.wait(made, None, options.ids.bits());
         if limits.exhausted(made, wait) {
-            return pieces;
+            return Err(error);
         }
         let core = &context.core;
         let catalog = core.wait_for_change(&change, &mut stale, wait, limits.until).await?;

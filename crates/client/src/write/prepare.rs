@@ -9,6 +9,7 @@ use tidewater_common::rows::{
 };
 use tidewater_proto::v1::RowOp;
 
+use super::current_schema::convert;
 use crate::catalog::{Catalog, TableInfo};
 use crate::error::ClientError;
 
@@ -86,9 +87,11 @@ pub(crate) fn prepare(
     cut(table, catalog, op, &sorted, limits)
 }
 
-/// Cuts the rows of a piece along the routes of a newer catalog.
-pub(crate) fn recut(
+/// Cuts the rows of a piece along the routes of a newer catalog. `table`: for which they were encoded;
+/// `current`: the table as it is now.
+pub(super) fn recut(
     table: &TableInfo,
+    current: &TableInfo,
     catalog: &Catalog,
     op: RowOp,
     rows: &Bytes,
@@ -97,11 +100,14 @@ pub(crate) fn recut(
         RowOp::Put => table.schema.arrow(),
         RowOp::Delete => table.schema.key_arrow(),
     };
-    let batch = decode_batch(rows, &schema).map_err(|source| ClientError::Damaged {
+    let mut batch = decode_batch(rows, &schema).map_err(|source| ClientError::Damaged {
         what: "cutting a write at new region boundaries".into(),
         source,
     })?;
-    cut(table, catalog, op, &batch, PieceLimits::NONE)
+    if current.schema.version() != table.schema.version() {
+        batch = convert(op, &batch, &table.schema, &current.schema)?;
+    }
+    cut(current, catalog, op, &batch, PieceLimits::NONE)
 }
 
 /// Returns the key columns of a batch of puts or deletes, in key order.

@@ -1,6 +1,7 @@
 //! Sending of a piece until its rows are settled.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use tidewater_common::ids::{ProducerId, RegionId, Sequence};
@@ -9,6 +10,7 @@ use tidewater_proto::v1::{self, Reason, RowOp};
 use tidewater_rpc::timed;
 use tokio::time::Instant;
 
+use super::current_schema::altered;
 use super::prepare::{Piece, recut};
 use super::report::WriteReport;
 use crate::catalog::{Catalog, RouteInfo, TableInfo};
@@ -55,6 +57,8 @@ struct WriteIdentity {
 #[derive(Debug)]
 struct PendingPiece {
     piece: Piece,
+    /// The table for whose schema the rows are encoded.
+    table: Arc<TableInfo>,
     /// Set before the first attempt that sends rows.
     identity: Option<WriteIdentity>,
     attempts: Attempts,
@@ -66,7 +70,7 @@ enum NextStep {
     Acknowledged,
     /// Make another attempt.
     Retry,
-    /// Send these pieces instead.
+    /// Send these pieces instead, encoded for the table of the pending piece.
     Cut(Vec<Piece>),
     /// Stop; the outcome follows from the attempts.
     Stop,
@@ -75,7 +79,8 @@ enum NextStep {
 /// Sends the pieces of one region sequentially.
 pub(crate) struct PieceSender<'a> {
     pub(crate) core: &'a Core,
-    pub(crate) table: &'a TableInfo,
+    /// The table for which the pieces were prepared.
+    pub(crate) table: Arc<TableInfo>,
     pub(crate) op: RowOp,
     pub(crate) limits: Limits,
     pub(crate) streams: ProducerStreams,
@@ -87,7 +92,8 @@ impl PieceSender<'_> {
     pub(crate) async fn send_until_settled(&mut self, piece: Piece) -> WriteReport {
         let mut report = WriteReport::default();
         // Grows only when a route was split, and then by the number of its children.
-        let first = PendingPiece { piece, identity: None, attempts: Attempts::default() };
+        let table = Arc::clone(&self.table);
+        let first = PendingPiece { piece, table, identity: None, attempts: Attempts::default() };
         let mut stack = vec![first];
         while let Some(mut pending) = stack.pop() {
             let mut search = Search::new(tidewater_common::ids::GroupId::META);
@@ -107,6 +113,7 @@ impl PieceSender<'_> {
                 NextStep::Cut(pieces) => {
                     stack.extend(pieces.into_iter().rev().map(|piece| PendingPiece {
                         piece,
+                        table: Arc::clone(&pending.table),
                         identity: pending.identity,
                         attempts: pending.attempts.clone(),
                     }))
@@ -138,7 +145,8 @@ impl PieceSender<'_> {
             return self.handle_missing_route(pending, search, &catalog).await;
         };
         if !route.range.contains(&pending.piece.last_key) {
-            return self.cut(pending, &catalog);
+            let table = Arc::clone(&pending.table);
+            return self.cut(pending, table, &catalog);
         }
         if !pending.attempts.any_unknown()
             && pending.identity.is_some_and(|identity| identity.origin != route.region)
@@ -182,7 +190,7 @@ impl PieceSender<'_> {
                         self.streams.remove(&route.region);
                     }
                 }
-                let used = UsedCatalog::new(&catalog, Some(self.table), Some(&route));
+                let used = UsedCatalog::new(&catalog, Some(&pending.table), Some(&route));
                 let change = ExpectedChange::new(&failure.refusal, &used);
                 self.handle_failure(pending, search, failure, &change).await
             }
@@ -201,7 +209,7 @@ impl PieceSender<'_> {
             group_id: route.group.get(),
             region_id: route.region.get(),
             catalog_version,
-            schema_version: self.table.schema.version().get(),
+            schema_version: pending.table.schema.version().get(),
             producer_id: Bytes::copy_from_slice(identity.producer.as_bytes()),
             serial: identity.serial,
             origin_region_id: identity.origin.get(),
@@ -268,26 +276,30 @@ impl PieceSender<'_> {
         NextStep::Retry
     }
 
-    /// Decides whether a piece that was refused for this reason can be sent by a later catalog.
+    /// Decides how a piece that was refused for this reason is sent by a later catalog.
     fn check_table(
-        &self,
+        &mut self,
         pending: &mut PendingPiece,
         catalog: &Catalog,
         reason: Reason,
     ) -> NextStep {
-        let Some(table) = catalog.table(self.table.id) else {
+        if catalog.table(self.table.id).is_none() {
             pending.attempts.record(&failure_without_effect(
                 Reason::TableNotFound,
                 format!("table {:?} was dropped", self.table.name),
             ));
             return NextStep::Stop;
-        };
-        // The rows were encoded for an older schema.
-        let outdated = table.schema.version() != self.table.schema.version();
-        if reason == Reason::SchemaVersionStale && outdated {
-            return NextStep::Stop;
         }
-        NextStep::Retry
+        if reason != Reason::SchemaVersionStale {
+            return NextStep::Retry;
+        }
+        match altered(&pending.table, catalog) {
+            // The region was altered before the catalog.
+            None => NextStep::Retry,
+            // A write that may have taken effect is repeated with the same rows, or not at all.
+            Some(_) if pending.attempts.any_unknown() => NextStep::Stop,
+            Some(table) => self.cut(pending, table, catalog),
+        }
     }
 
     async fn handle_missing_route(
@@ -304,12 +316,21 @@ impl PieceSender<'_> {
         self.handle_failure(pending, search, failure, &change).await
     }
 
-    fn cut(&mut self, pending: &mut PendingPiece, catalog: &Catalog) -> NextStep {
+    /// Cuts a piece along the current routes, and encodes its rows for `table`.
+    fn cut(
+        &mut self,
+        pending: &mut PendingPiece,
+        table: Arc<TableInfo>,
+        catalog: &Catalog,
+    ) -> NextStep {
         if !pending.attempts.any_unknown() {
             self.drop_identity(pending);
         }
-        match recut(self.table, catalog, self.op, &pending.piece.rows) {
-            Ok(pieces) => NextStep::Cut(pieces),
+        match recut(&pending.table, &table, catalog, self.op, &pending.piece.rows) {
+            Ok(pieces) => {
+                pending.table = table;
+                NextStep::Cut(pieces)
+            }
             Err(error) => {
                 pending
                     .attempts

@@ -1,11 +1,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::array::{ArrayRef, Decimal128Array, RecordBatch, StringArray};
+use arrow::array::{ArrayRef, AsArray, Decimal128Array, RecordBatch, StringArray};
+use arrow::datatypes::Int64Type;
 use tidewater_common::ids::{ColumnId, SchemaVersion};
 use tidewater_common::keys::KeyCodec;
 use tidewater_common::refusal::Refusal;
-use tidewater_common::schema::{Column, ColumnType, TableOptions, TableSchema};
+use tidewater_common::rows::decode_batch;
+use tidewater_common::schema::{Column, ColumnType, SchemaChange, TableOptions, TableSchema};
 use tidewater_proto::v1::{Reason, RowOp};
 
 use super::prepare::{PieceLimits, check, prepare};
@@ -241,6 +243,85 @@ async fn unknown_write_keeps_its_identity_when_cut() {
         assert_eq!((write.serial, write.origin_region_id), (2, 100));
         assert_eq!(write.producer_id, state.writes[0].producer_id);
     }
+}
+
+/// Returns the schema of the fake cluster's table after an alter that adds a column `w` with default 7.
+fn altered_schema() -> TableSchema {
+    let add = SchemaChange::AddColumn {
+        name: "w".to_owned(),
+        data_type: ColumnType::Int64,
+        nullable: true,
+        default: Some("7".to_owned()),
+    };
+    table_info().schema.altered(&[add]).unwrap()
+}
+
+/// Returns the values of `w` in the last write.
+fn last_defaults(cluster: &FakeCluster) -> Vec<i64> {
+    let state = cluster.state.lock();
+    let write = state.writes.last().unwrap();
+    assert_eq!(write.schema_version, 2);
+    let rows = decode_batch(&write.rows, &altered_schema().arrow()).unwrap();
+    rows.column(2).as_primitive::<Int64Type>().values().to_vec()
+}
+
+#[tokio::test]
+async fn writer_continues_after_an_alter() {
+    let cluster = FakeCluster::start(&[10], 1).await;
+    let client = cluster.client().await;
+    let writer = writer(&client).await;
+    writer.put_rows(rows([1, 11])).await.unwrap();
+    cluster.change(|state| {
+        state.schema = altered_schema();
+        state.publish_schema();
+    });
+    assert_eq!(writer.put_rows(rows([2, 12, 13])).await.unwrap().acknowledged, 3);
+    writer.delete_rows(keys(&[11])).await.unwrap();
+    assert_eq!(writer.put_rows(rows([3])).await.unwrap().acknowledged, 1);
+    assert_eq!(last_defaults(&cluster), [7]);
+    let whole = tidewater_common::keys::KeyRange::whole();
+    assert_eq!(cluster.state.lock().contents(&whole), [1, 2, 3, 12, 13]);
+}
+
+/// Puts rows 2 and 3 while the region is altered, with this first answer, and then the catalog.
+async fn put_during_alter(first: Answer) -> (FakeCluster, Result<WriteReport, ClientError>) {
+    let cluster = FakeCluster::start(&[], 1).await;
+    let client = cluster.client().await;
+    let writer = writer(&client).await;
+    writer.put_rows(rows([1])).await.unwrap();
+    let before = {
+        let mut state = cluster.state.lock();
+        state.schema = altered_schema();
+        state.answers = [first].into();
+        state.writes.len()
+    };
+    let writing = tokio::spawn(async move { writer.put_rows(rows([2, 3])).await });
+    let arrived = async {
+        while cluster.state.lock().writes.len() < before + 2 {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), arrived).await.unwrap();
+    cluster.change(|state| state.publish_schema());
+    let result = writing.await.unwrap();
+    (cluster, result)
+}
+
+#[tokio::test]
+async fn write_during_an_alter_is_converted() {
+    let (cluster, result) = put_during_alter(Answer::Normal).await;
+    assert_eq!(result.unwrap().acknowledged, 2);
+    assert_eq!(cluster.state.lock().ids(), [1, 2, 3]);
+    assert_eq!(last_defaults(&cluster), [7, 7]);
+}
+
+#[tokio::test]
+async fn unknown_write_is_not_converted() {
+    // As a new write, it could take effect a second time.
+    let (cluster, result) = put_during_alter(Answer::Lose).await;
+    let error = result.unwrap_err();
+    assert!(matches!(error, ClientError::Unknown { unknown: 2, .. }), "{error}");
+    assert_eq!(cluster.state.lock().ids(), [1]);
 }
 
 #[tokio::test]

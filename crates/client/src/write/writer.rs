@@ -83,6 +83,9 @@ impl Client {
 
 impl TableWriter {
     /// Returns the table as of the creation of the writer. Batches must have its columns, in its order.
+    /// After an alter of the table, rows take effect as if written just before it: columns that were added
+    /// have their default, and values of columns that were dropped are left out. A new writer has the new
+    /// columns.
     pub fn table(&self) -> &Arc<TableInfo> {
         &self.table
     }

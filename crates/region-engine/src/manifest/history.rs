@@ -16,9 +16,10 @@ use tidewater_common::schema::TableSchema;
 use super::announce::delivered_as;
 use super::listing::HistoryPlan;
 use super::reader::ManifestReader;
-use super::{Delta, ManifestState, replay};
+use super::{ActionKind, Delta, ManifestState, replay};
 use crate::env::RegionEnv;
 use crate::error::EngineError;
+use crate::file_meta::{FileMeta, FileRef};
 use crate::hooks::ManifestKind;
 use crate::layout::RegionDir;
 
@@ -31,7 +32,8 @@ pub enum History {
     Current,
     /// There is no newer delta and never will be: the region was dropped at or before the version.
     Ended,
-    /// Newer deltas existed and were cleaned: only a [`snapshot`] shows the region's content now.
+    /// Newer deltas existed and were cleaned, or files of theirs were deleted: only a [`snapshot`] shows
+    /// the region's content now.
     Lagged,
 }
 
@@ -46,9 +48,17 @@ pub struct PastDelta {
     pub schema: Option<Arc<TableSchema>>,
 }
 
+/// A history, with the state after its last delta.
+struct ReadHistory {
+    history: History,
+    state: ManifestState,
+    /// Newest version in the listing.
+    tail: ManifestVersion,
+}
+
 /// Result of one read attempt.
 enum HistoryRead {
-    Done(History),
+    Done(Box<ReadHistory>),
     /// The manifest changed during the read, or a listing was inconsistent.
     Again {
         missing: Option<ManifestVersion>,
@@ -65,11 +75,57 @@ pub async fn history(
     after: ManifestVersion,
     limit: u64,
 ) -> Result<History, EngineError> {
+    Ok(read(&reader(env, dir), after, limit).await?.history)
+}
+
+/// Returns the same for a caller that reads the files of the deltas: [`History::Lagged`] also if a delta
+/// adds a file that garbage collection may have deleted since.
+///
+/// # Errors
+/// As for [`history`].
+pub async fn history_with_files(
+    env: &RegionEnv,
+    dir: RegionDir,
+    after: ManifestVersion,
+    limit: u64,
+) -> Result<History, EngineError> {
     let reader = reader(env, dir);
+    let ReadHistory { history, state, tail } = read(&reader, after, limit).await?;
+    let History::Deltas(past) = &history else { return Ok(history) };
+    let newest = if state.version < tail { reader.tail(&state).await?.state } else { state };
+    Ok(if adds_deleted_files(past, &newest) { History::Lagged } else { history })
+}
+
+/// Returns `true` if a delta adds a file that the newest state has forgotten: a file that was removed is
+/// known until the floor of garbage collection passes its removal, and is deleted only then. The files of
+/// a dropped region need not be read.
+fn adds_deleted_files(past: &[PastDelta], newest: &ManifestState) -> bool {
+    let is_known =
+        |file: &FileRef| newest.live.contains_key(file) || newest.removed.contains_key(file);
+    let live = past.iter().filter(|entry| entry.manifest == ManifestKind::Live);
+    let mut added = live.flat_map(|entry| added_files(&entry.delta));
+    !newest.is_removed() && added.any(|file| !is_known(&file))
+}
+
+/// Returns the files that a delta makes visible.
+fn added_files(delta: &Delta) -> impl Iterator<Item = FileRef> {
+    let edits = delta.actions.iter().filter(|action| action.staged.is_none());
+    let edits = edits.filter_map(|action| match &action.kind {
+        ActionKind::Edit(edit) => Some(edit),
+        _ => None,
+    });
+    edits.flat_map(|edit| edit.add.iter().map(FileMeta::reference))
+}
+
+async fn read(
+    reader: &ManifestReader,
+    after: ManifestVersion,
+    limit: u64,
+) -> Result<ReadHistory, EngineError> {
     let mut gap = None;
     for round in 1..=reader.options.read_rounds.max(1) {
-        match read_once(&reader, after, limit.max(1)).await? {
-            HistoryRead::Done(history) => return Ok(history),
+        match read_once(reader, after, limit.max(1)).await? {
+            HistoryRead::Done(history) => return Ok(*history),
             HistoryRead::Again { missing } => gap = missing,
         }
         reader.storage.back_off(reader.options.backoff, round).await;
@@ -92,9 +148,13 @@ async fn read_once(
     after: ManifestVersion,
     limit: u64,
 ) -> Result<HistoryRead, EngineError> {
-    let (base, through) = match plan(reader, after, limit).await? {
+    let (plan, tail) = plan(reader, after, limit).await?;
+    let done = |history, state| HistoryRead::Done(Box::new(ReadHistory { history, state, tail }));
+    let (base, through) = match plan {
         HistoryPlan::Read { base, through } => (base, through),
-        HistoryPlan::Cleaned => return Ok(HistoryRead::Done(History::Lagged)),
+        HistoryPlan::Cleaned => {
+            return Ok(done(History::Lagged, ManifestState::empty(reader.dir)));
+        }
         HistoryPlan::Missing { version } => {
             return Ok(HistoryRead::Again { missing: Some(version) });
         }
@@ -114,26 +174,28 @@ async fn read_once(
     };
     let disowned = deltas.get(valid).map(|delta| delta.version);
     if disowned.is_some_and(|version| version <= after.next()) {
-        return Ok(HistoryRead::Done(History::Lagged));
+        return Ok(done(History::Lagged, state));
     }
     deltas.truncate(valid);
-    Ok(HistoryRead::Done(replayed(&mut state, deltas, after)))
+    let history = replayed(&mut state, deltas, after);
+    Ok(done(history, state))
 }
 
-/// Plans a read from a listing that reaches back to a checkpoint.
+/// Plans a read from a listing that reaches back to a checkpoint. Also returns the newest version in it.
 async fn plan(
     reader: &ManifestReader,
     after: ManifestVersion,
     limit: u64,
-) -> Result<HistoryPlan, EngineError> {
+) -> Result<(HistoryPlan, ManifestVersion), EngineError> {
     // A durable hook that is far behind keeps many deltas in the store: mostly they need not all be
     // listed.
     let near = after.get().saturating_sub(4 * reader.options.checkpoint_every);
-    let listing = reader.list(ManifestVersion(near)).await?;
-    if near == 0 || listing.checkpoints.first().is_some_and(|first| *first <= after) {
-        return Ok(listing.history_plan(after, limit));
+    let mut listing = reader.list(ManifestVersion(near)).await?;
+    if near > 0 && listing.checkpoints.first().is_none_or(|first| *first > after) {
+        listing = reader.list(ManifestVersion(0)).await?;
     }
-    Ok(reader.list(ManifestVersion(0)).await?.history_plan(after, limit))
+    let newest = listing.newest_checkpoint().max(listing.deltas.last().copied());
+    Ok((listing.history_plan(after, limit), newest.unwrap_or(ManifestVersion(0))))
 }
 
 /// Returns the number of valid deltas, from the first on; `None`: start over.

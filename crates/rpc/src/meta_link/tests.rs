@@ -146,6 +146,13 @@ impl Meta for FakeMeta {
     ) -> Result<Response<v1::JoinClusterResponse>, Status> {
         Err(Status::unimplemented(""))
     }
+
+    async fn compare_state(
+        &self,
+        _request: Request<v1::CompareStateRequest>,
+    ) -> Result<Response<v1::CompareStateResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
 }
 
 async fn listen() -> (TcpListener, String) {

@@ -9,7 +9,7 @@ use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1;
 use tokio::time::Instant;
 
-use super::Observations;
+use super::{MemberDifference, Observations};
 use crate::leader::problems::TableOperation;
 
 /// Maximum number of manifests that are remembered as unreadable.
@@ -31,6 +31,15 @@ impl Observations {
         match error {
             Some(error) => unreachable.entry(node).or_insert((now, String::new())).1 = error,
             None => drop(unreachable.remove(&node)),
+        }
+    }
+
+    /// Records the answer of a meta member on its catalog; `None`: it equals the leader's.
+    pub(crate) fn record_comparison(&self, node: NodeId, difference: Option<MemberDifference>) {
+        let known = &mut self.inner.lock().member_differences;
+        match difference {
+            Some(difference) => drop(known.insert(node, difference)),
+            None => drop(known.remove(&node)),
         }
     }
 

@@ -37,6 +37,15 @@ impl ObservedGroup {
     }
 }
 
+/// Difference of a meta member's catalog from the leader's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct MemberDifference {
+    /// Log index at which the member found it first.
+    pub(crate) first: LogIndex,
+    /// Replicated time of that comparison, milliseconds since the Unix epoch.
+    pub(crate) since_ms: u64,
+}
+
 /// Outcome of the last garbage collection passes.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct ObservedGarbage {
@@ -82,6 +91,8 @@ pub(crate) struct ObservedCluster {
     pub(crate) conditions: BTreeMap<NodeId, Vec<Problem>>,
     /// Nodes to which connections fail: time since the first failure, and the last error.
     pub(crate) unreachable: BTreeMap<NodeId, (Duration, String)>,
+    /// Members of the meta group whose catalogs differ from the leader's.
+    pub(crate) member_differences: BTreeMap<NodeId, MemberDifference>,
     /// Reports of suspended and broken hooks.
     pub(crate) hooks: HookReports,
     /// Outcome of the last garbage collection passes.

@@ -5,8 +5,10 @@ use std::time::Duration;
 use tidewater_common::ids::{GroupId, NodeId};
 use tidewater_common::problem::Problem;
 use tidewater_proto::v1::ProblemKind;
+use tidewater_raft_store::DiskHealth;
 
 use super::ClusterKnowledge;
+use crate::leader::MemberDifference;
 
 /// Number of log entries that a member may lack: as many as a learner that is promoted.
 pub(super) const MAX_LAG: u64 = 1_000;
@@ -30,7 +32,58 @@ pub(super) fn problems(known: &ClusterKnowledge<'_>) -> Vec<Problem> {
         let problem = Problem::new(ProblemKind::ClockDiffers, detail).of_node(known.leader);
         problems.push(problem.lasting(Duration::from_millis(age)));
     }
+    problems.extend(differing_catalogs(known));
     problems
+}
+
+/// Returns the problem of this node's disk. The detail does not name the node.
+pub(super) fn unusable_disk(health: &DiskHealth) -> Option<Problem> {
+    match health {
+        DiskHealth::Ok => None,
+        DiskHealth::Full => Some(Problem::new(
+            ProblemKind::DiskFull,
+            "its disk is full: the catalog cannot be changed until there is room",
+        )),
+        DiskHealth::Failed(error) => {
+            let detail = format!("its disk has failed: {error}");
+            Some(Problem::new(ProblemKind::DiskFailed, detail))
+        }
+    }
+}
+
+/// Returns the members whose catalogs differ from the leader's. The leader's is the other one if more than
+/// half of the members differ from it.
+fn differing_catalogs(known: &ClusterKnowledge<'_>) -> Vec<Problem> {
+    let differences = &known.observed.member_differences;
+    let differing: Vec<_> = known
+        .members
+        .iter()
+        .filter_map(|member| Some((member.node, differences.get(&member.node)?)))
+        .collect();
+    let of = |node: NodeId, since_ms: u64, detail: String| {
+        let age = known.state.header().time_ms.saturating_sub(since_ms);
+        let problem = Problem::new(ProblemKind::MetaStateDiffers, detail).of_group(GroupId::META);
+        problem.of_node(node).lasting(Duration::from_millis(age))
+    };
+    let members = known.members.len() + 1;
+    if differing.len() * 2 > members {
+        let since_ms = differing.iter().map(|(_, difference)| difference.since_ms).min();
+        let detail = format!(
+            "the catalog of meta node {}, which leads, differs from those of {} of the {} other members",
+            known.leader,
+            differing.len(),
+            known.members.len(),
+        );
+        return vec![of(known.leader, since_ms.unwrap_or_default(), detail)];
+    }
+    let problem = |(node, difference): (NodeId, &MemberDifference)| {
+        let detail = format!(
+            "the catalog of meta node {node} differs from the meta leader's since log index {}",
+            difference.first
+        );
+        of(node, difference.since_ms, detail)
+    };
+    differing.into_iter().map(problem).collect()
 }
 
 fn of_member(known: &ClusterKnowledge<'_>, member: &MemberHealth) -> Option<Problem> {

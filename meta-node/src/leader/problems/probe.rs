@@ -1,13 +1,15 @@
 //! Connections to the nodes at intervals. Heartbeats do not show whether a node can be reached: the node
-//! opens their connection, and keeps it.
+//! opens their connection, and keeps it. Members of the meta group are asked for the comparison of their
+//! catalogs with the leader's.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{StreamExt, stream};
-use tidewater_common::ids::NodeId;
+use tidewater_common::ids::{LogIndex, NodeId};
 use tidewater_common::refusal::Refusal;
-use tidewater_proto::v1::{NodeRole, NodeState, Reason};
+use tidewater_proto::v1::meta_client::MetaClient;
+use tidewater_proto::v1::{CompareStateRequest, NodeRole, NodeState, Reason};
 use tidewater_rpc::{ConnectPolicy, attempt, timed};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
@@ -15,7 +17,8 @@ use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 
 use super::ProblemWatch;
-use crate::catalog::Node;
+use crate::catalog::{FIRST_NODE_ID, Node};
+use crate::leader::MemberDifference;
 
 /// Interval between two connections to a node.
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -55,9 +58,33 @@ async fn probe_all(watch: &ProblemWatch) {
     stream::iter(nodes)
         .for_each_concurrent(CONCURRENT_PROBES, |(node, address)| async move {
             let error = probe(&address).await.err().map(|error| error.message);
+            let is_reachable = error.is_none();
             watch.observations.record_probe(node, error, Instant::now());
+            if is_reachable && node < FIRST_NODE_ID {
+                compare(watch, node, &address).await;
+            }
         })
         .await;
+}
+
+/// Records whether a member's catalog differs from this leader's. Without an answer, e.g. of a member of an
+/// older release, the last one counts.
+async fn compare(watch: &ProblemWatch, node: NodeId, address: &str) {
+    let cluster_id = watch.group.cluster_id.to_string();
+    let request = timed(CompareStateRequest { cluster_id, target_node: node.get() }, LIMIT);
+    let Ok(channel) = ConnectPolicy::CONTROL.channel(address) else { return };
+    let mut client = MetaClient::new(channel);
+    match attempt(address, LIMIT, client.compare_state(request)).await {
+        Ok(answer) => {
+            let first = LogIndex(answer.first_index);
+            let difference = MemberDifference { first, since_ms: answer.since_ms };
+            let difference = (answer.first_index != 0).then_some(difference);
+            watch.observations.record_comparison(node, difference);
+        }
+        Err(failed) => {
+            tracing::debug!(%node, problem = %failed.refusal, "a meta member did not compare its catalog");
+        }
+    }
 }
 
 /// Opens a new connection and makes one call. Each answer is a success: the node accepts connections.

@@ -1,13 +1,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use tidewater_common::clock::ClockDifference;
-use tidewater_common::ids::{GroupId, RegionId, TableId};
+use tidewater_common::ids::{GroupId, LogIndex, RegionId, TableId};
 use tidewater_proto::v1::{self, NodeState, ProblemKind, TableState, meta_command::Kind};
+use tidewater_raft_store::DiskHealth;
 
 use super::members::MAX_LAG;
 use super::*;
 use crate::commands::testing::{compactor, run, table, with_groups, with_nodes};
-use crate::leader::ObservedReplica;
+use crate::leader::{MemberDifference, ObservedReplica};
 
 const TIMEOUT: Duration = Duration::from_secs(5);
 const LEADER: NodeId = NodeId(1);
@@ -151,6 +152,39 @@ fn silent_and_lagging_meta_members_are_problems() {
 }
 
 #[test]
+fn member_with_another_catalog_is_a_problem() {
+    let mut known = Known::healthy(1);
+    let advance = v1::AdvanceTime { now_ms: 0, agreed_ms: 1_700_000_000_000 };
+    run(&mut known.state, Kind::AdvanceTime(advance)).unwrap();
+    let now_ms = known.state.header().time_ms;
+    let member = |node| MemberHealth { node: NodeId(node), silent_for: Some(seconds(1)), lag: 0 };
+    let differs = |first, age_s: u64| MemberDifference {
+        first: LogIndex(first),
+        since_ms: now_ms - 1_000 * age_s,
+    };
+    known.members = vec![member(2), member(3)];
+    known.observed.member_differences.insert(NodeId(3), differs(70, 9));
+    // Node 4 is no member any more.
+    known.observed.member_differences.insert(NodeId(4), differs(1, 1));
+    let problem = |node, detail: &str| {
+        let problem = Problem::new(ProblemKind::MetaStateDiffers, detail);
+        problem.of_group(GroupId::META).of_node(node).lasting(seconds(9))
+    };
+    let of_three = "the catalog of meta node 3 differs from the meta leader's since log index 70";
+    assert_eq!(known.only(), problem(NodeId(3), of_three));
+    // Both others differ: the leader's is the other one.
+    known.observed.member_differences.insert(NodeId(2), differs(80, 4));
+    let of_leader = "the catalog of meta node 1, which leads, differs from those of 2 of the 2 other \
+                     members";
+    assert_eq!(known.only(), problem(LEADER, of_leader));
+    // One of two members is no majority.
+    known.members.remove(1);
+    assert_eq!(known.only().subject.node, Some(NodeId(2)));
+    known.observed.member_differences.clear();
+    assert_eq!(known.problems(), []);
+}
+
+#[test]
 fn wrong_clocks_are_problems() {
     let mut known = Known::healthy(2);
     let since_ms = 1_700_000_000_000;
@@ -221,6 +255,14 @@ fn problems_of_the_leaders_process_are_listed() {
     let expected = "node 1: it refuses connections";
     let expected = Problem::new(ProblemKind::ConnectionsRefused, expected).of_node(LEADER);
     assert_eq!(known.only(), expected);
+}
+
+#[test]
+fn unusable_disk_of_the_leader_is_a_problem() {
+    let of = |health| members::unusable_disk(&health).map(|problem| problem.kind);
+    assert_eq!(of(DiskHealth::Ok), None);
+    assert_eq!(of(DiskHealth::Full), Some(ProblemKind::DiskFull));
+    assert_eq!(of(DiskHealth::Failed("I/O error".into())), Some(ProblemKind::DiskFailed));
 }
 
 #[test]

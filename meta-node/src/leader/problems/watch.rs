@@ -7,13 +7,12 @@ use std::time::Duration;
 use tidewater_common::ids::{GroupId, NodeId};
 use tidewater_common::problem::{LastingProblem, Problem};
 use tidewater_common::problems::ProcessProblems;
-use tidewater_proto::v1::{GroupState, ProblemKind};
-use tidewater_raft_store::DiskHealth;
+use tidewater_proto::v1::GroupState;
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-use super::{ClusterKnowledge, find_problems, tables};
+use super::{ClusterKnowledge, find_problems, members, tables};
 use crate::group::MetaGroup;
 use crate::leader::Observations;
 use crate::leader::clocks::{KnownClocks, announced_ms, differing};
@@ -71,17 +70,7 @@ impl ProblemWatch {
 
     /// Returns the problems of this node's process and disk.
     fn of_this_node(&self) -> Vec<Problem> {
-        let disk = match &*self.group.health.borrow() {
-            DiskHealth::Ok => None,
-            DiskHealth::Full => Some(Problem::new(
-                ProblemKind::DiskFull,
-                "its disk is full: the catalog cannot be changed until there is room",
-            )),
-            DiskHealth::Failed(error) => {
-                let detail = format!("its disk has failed: {error}");
-                Some(Problem::new(ProblemKind::DiskFailed, detail))
-            }
-        };
+        let disk = members::unusable_disk(&self.group.health.borrow());
         self.of_process.list().into_iter().chain(disk).collect()
     }
 

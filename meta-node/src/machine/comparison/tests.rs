@@ -56,7 +56,7 @@ fn digest_depends_on_every_row() {
 #[test]
 fn replicas_are_compared_at_the_same_index() {
     let comparison = StateComparison::default();
-    let leader = |index, digest| comparison.compare(&StateDigest { index, digest });
+    let leader = |index, digest| comparison.compare(&StateDigest { index, digest }, 5_000 + index);
     let difference = || comparison.difference().map(|at| (at.first.get(), at.last.get()));
     assert_eq!(comparison.latest(), None);
     leader(7, 1);
@@ -72,6 +72,7 @@ fn replicas_are_compared_at_the_same_index() {
     leader(99, 991);
     leader(200, 1);
     assert_eq!(difference(), Some((98, 99)));
+    assert_eq!(comparison.difference().map(|at| at.since_ms), Some(5_098), "of the first one");
     leader(100, 1_000);
     assert_eq!(difference(), None);
     comparison.clear();

@@ -7,7 +7,7 @@ use openraft::ChangeMembers;
 use openraft::async_runtime::WatchReceiver;
 use tidewater_common::ids::NodeId;
 use tidewater_common::refusal::Refusal;
-use tidewater_proto::v1::{self, NodeState, Reason};
+use tidewater_proto::v1::{self, NodeState, ProblemKind, Reason};
 use tidewater_raft_store::Member;
 use tidewater_raft_store::membership::is_joint;
 use tidewater_raft_store::types::{EntryPayload, Membership};
@@ -139,19 +139,28 @@ async fn membership_change_fails_on_changed_members() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn follower_compares_its_state_with_the_leaders() {
+async fn follower_with_another_state_is_reported_in_the_status() {
     let mut cluster = MetaCluster::bootstrapped(3).await;
     let leader = cluster.leader().await;
     let follower = (1..=3).find(|id| *id != leader).unwrap();
     let group = cluster.nodes[&follower].meta.slot().get().unwrap().group;
+    let mut admin = cluster.admin(leader).await;
+    let mut differing = async || {
+        let status = admin.cluster_status(v1::ClusterStatusRequest {}).await.unwrap().into_inner();
+        let is_difference = |problem: &v1::Problem| problem.kind() == ProblemKind::MetaStateDiffers;
+        let problems = status.problem_details.into_iter().filter(is_difference);
+        problems.map(|problem| problem.subject.unwrap_or_default().node_id).collect::<Vec<_>>()
+    };
     let deadline = Instant::now() + LIMIT;
-    while group.state_difference().is_none() {
-        assert!(Instant::now() < deadline, "the leader sends no digests");
+    while differing().await.is_empty() {
+        assert!(Instant::now() < deadline, "the leader does not learn of the difference");
         group.comparison.falsify();
         sleep(Duration::from_millis(20)).await;
     }
+    assert!(group.state_difference().is_some());
+    assert_eq!(differing().await, [follower]);
     // The digests of later ticks are right.
-    while group.state_difference().is_some() {
+    while group.state_difference().is_some() || !differing().await.is_empty() {
         assert!(Instant::now() < deadline, "the states are equal");
         sleep(Duration::from_millis(20)).await;
     }

@@ -8,6 +8,7 @@
 //! be as long as its page.
 
 use std::fs::File;
+use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
@@ -17,11 +18,12 @@ use parquet::file::metadata::{ColumnChunkMetaData, RowGroupMetaData};
 use parquet::file::serialized_reader::SerializedPageReader;
 
 use super::page_header::{HeaderError, MAX_HEADER_BYTES, PageHeader};
+use crate::load::error::LoadError;
 
 /// Bytes of the values that are decoded at a time; a single row may have more.
 const BATCH_BYTES: u64 = 32 << 20;
 /// Maximum bytes of a page without compression.
-const MAX_PAGE_BYTES: i64 = 128 << 20;
+const MAX_PAGE_BYTES: u64 = 128 << 20;
 /// Bytes that are read for a header at first.
 const HEADER_BYTES: u64 = 256;
 
@@ -29,6 +31,34 @@ const HEADER_BYTES: u64 = 256;
 const PLAIN_DICTIONARY: i64 = 2;
 const DELTA_BYTE_ARRAY: i64 = 7;
 const RLE_DICTIONARY: i64 = 8;
+
+/// Reason why a row group is not read.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum RowGroupError {
+    /// A page whose values do not fit into memory.
+    #[error("a page of column `{column}` has {bytes} bytes without compression")]
+    PageTooLarge { column: String, bytes: u64 },
+    /// The pages contradict the format.
+    #[error("column {column}: {reason}")]
+    Malformed { column: String, reason: String },
+    /// The file cannot be read.
+    #[error(transparent)]
+    Read(#[from] io::Error),
+}
+
+impl RowGroupError {
+    /// Returns the error of a file.
+    pub(super) fn in_file(self, file: &str) -> LoadError {
+        let file = file.to_owned();
+        match self {
+            Self::PageTooLarge { column, bytes } => {
+                LoadError::PageTooLarge { file, column, bytes, limit: MAX_PAGE_BYTES }
+            }
+            Self::Malformed { .. } => LoadError::BadParquet { file, reason: self.to_string() },
+            Self::Read(source) => LoadError::Read { file, source },
+        }
+    }
+}
 
 /// Values of one page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,15 +73,15 @@ struct PageValues {
 /// Returns the rows to decode at a time, at most `most` and at least 1.
 ///
 /// # Errors
-/// A message, if the pages of the row group are malformed or too large.
+/// The pages of the row group are malformed or too large, or cannot be read.
 pub(super) fn batch_rows(
     file: &Arc<File>,
     group: &RowGroupMetaData,
     most: usize,
-) -> Result<usize, String> {
+) -> Result<usize, RowGroupError> {
     // The library panics at a negative place.
-    if group.columns().iter().any(|column| place(column).is_none()) {
-        return Err("a column's place in the file is negative".to_owned());
+    if let Some(column) = group.columns().iter().find(|column| place(column).is_none()) {
+        return Err(malformed(column, "its place in the file is negative"));
     }
     let columns = group
         .columns()
@@ -59,10 +89,7 @@ pub(super) fn batch_rows(
         .filter(|column| {
             matches!(column.column_type(), Type::BYTE_ARRAY | Type::FIXED_LEN_BYTE_ARRAY)
         })
-        .map(|column| {
-            let path = column.column_path().string();
-            pages(file, group, column).map_err(|problem| format!("column {path}: {problem}"))
-        })
+        .map(|column| pages(file, group, column))
         .collect::<Result<Vec<_>, _>>()?;
     Ok(fitting_rows(&columns, most))
 }
@@ -108,21 +135,21 @@ fn pages(
     file: &Arc<File>,
     group: &RowGroupMetaData,
     column: &ColumnChunkMetaData,
-) -> Result<Vec<PageValues>, String> {
+) -> Result<Vec<PageValues>, RowGroupError> {
     let (mut at, end) = place(column).unwrap_or_default();
     let mut longest = u64::try_from(column.column_descr().type_length()).unwrap_or(0);
     let mut pages = Vec::new();
     while at < end {
-        let header = read_header(file, at)?;
-        if header.bytes > MAX_PAGE_BYTES {
-            return Err(format!(
-                "a page has {} bytes without compression, the maximum is {MAX_PAGE_BYTES}: write \
-                 the file with smaller pages or values",
-                header.bytes
-            ));
+        let Some(header) = read_header(file, at)? else {
+            return Err(malformed(column, format!("the page at byte {at} has no valid header")));
+        };
+        if header.bytes.unsigned_abs() > MAX_PAGE_BYTES {
+            let column = column.column_path().string();
+            return Err(RowGroupError::PageTooLarge { column, bytes: header.bytes.unsigned_abs() });
         }
         if header.kind == PageHeader::DICTIONARY {
-            longest = longest.max(longest_in_dictionary(file, group, column)?);
+            let dictionary = longest_in_dictionary(file, group, column);
+            longest = longest.max(dictionary.map_err(|reason| malformed(column, reason))?);
         }
         let (bytes, values) = (header.bytes.unsigned_abs(), header.values.unsigned_abs());
         if matches!(header.kind, PageHeader::DATA | PageHeader::DATA_V2) {
@@ -146,7 +173,12 @@ fn place(column: &ColumnChunkMetaData) -> Option<(u64, u64)> {
     Some((start, start.checked_add(u64::try_from(column.compressed_size()).ok()?)?))
 }
 
-fn read_header(file: &File, at: u64) -> Result<PageHeader, String> {
+fn malformed(column: &ColumnChunkMetaData, reason: impl Into<String>) -> RowGroupError {
+    RowGroupError::Malformed { column: column.column_path().string(), reason: reason.into() }
+}
+
+/// Returns the header of the page at a place in the file; `None`: there is no valid one.
+fn read_header(file: &File, at: u64) -> io::Result<Option<PageHeader>> {
     let mut length = HEADER_BYTES;
     loop {
         let mut bytes = vec![0; usize::try_from(length).unwrap_or(usize::MAX)];
@@ -155,17 +187,15 @@ fn read_header(file: &File, at: u64) -> Result<PageHeader, String> {
             match file.read_at(&mut bytes[read..], at + read as u64) {
                 Ok(0) => break,
                 Ok(more) => read += more,
-                Err(error) => return Err(error.to_string()),
+                Err(error) => return Err(error),
             }
         }
         match PageHeader::read(&bytes[..read]) {
-            Ok(header) => return Ok(header),
+            Ok(header) => return Ok(Some(header)),
             Err(HeaderError::Short) if read == bytes.len() && length < MAX_HEADER_BYTES => {
                 length *= 8;
             }
-            Err(HeaderError::Short | HeaderError::Malformed) => {
-                return Err(format!("the page at byte {at} has no valid header"));
-            }
+            Err(HeaderError::Short | HeaderError::Malformed) => return Ok(None),
         }
     }
 }

@@ -61,8 +61,11 @@ impl ParquetBatches {
             };
             self.next_group += 1;
             let rows = batch_rows(&self.file, metadata, self.batch_rows)
-                .map_err(|problem| self.bad(problem))?;
-            let file = self.file.try_clone().map_err(|error| self.bad(error.to_string()))?;
+                .map_err(|error| error.in_file(&self.name))?;
+            let file = self
+                .file
+                .try_clone()
+                .map_err(|source| LoadError::Read { file: self.name.clone(), source })?;
             let builder =
                 ParquetRecordBatchReaderBuilder::new_with_metadata(file, self.metadata.clone());
             let reader = builder.with_row_groups(vec![group]).with_batch_size(rows).build();

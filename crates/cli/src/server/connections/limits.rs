@@ -1,7 +1,6 @@
 //! Decisions about connections. Pure.
 
 use std::io;
-use std::net::IpAddr;
 use std::time::Duration;
 
 /// Most connections of a process, whatever its limit of file descriptors.
@@ -39,24 +38,6 @@ impl ConnectionLimits {
     pub(crate) fn of_total(total: usize) -> Self {
         let total = total.max(2);
         Self { total, per_peer: total / 2 }
-    }
-}
-
-/// Identity of a caller for the limit of connections.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum Peer {
-    V4([u8; 4]),
-    V6([u16; 4]),
-}
-
-/// Returns the peer of an address.
-pub(super) fn peer_of(address: IpAddr) -> Peer {
-    match address.to_canonical() {
-        IpAddr::V4(address) => Peer::V4(address.octets()),
-        IpAddr::V6(address) => {
-            let [a, b, c, d, ..] = address.segments();
-            Peer::V6([a, b, c, d])
-        }
     }
 }
 
@@ -184,15 +165,6 @@ mod tests {
         ] {
             assert_eq!(admit(limits, open, of_peer), expected, "{open} {of_peer}");
         }
-    }
-
-    #[test]
-    fn ipv6_network_is_one_peer() {
-        let peer = |text: &str| peer_of(text.parse().unwrap());
-        assert_eq!(peer("2001:db8:1:2::1"), peer("2001:db8:1:2:ffff::9"));
-        assert_ne!(peer("2001:db8:1:2::1"), peer("2001:db8:1:3::1"));
-        assert_eq!(peer("10.0.0.1"), peer("::ffff:10.0.0.1"));
-        assert_ne!(peer("10.0.0.1"), peer("10.0.0.2"));
     }
 
     #[test]

@@ -6,13 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use tidewater_common::peer_network::PeerNetwork;
 use tidewater_common::problem::Problem;
 use tidewater_proto::v1::ProblemKind;
 use tokio::time::Instant;
 
-use super::limits::{
-    ConnectionLimits, Peer, RefusedConnection, SHORTAGE_SHOWN_FOR, admit, peer_of,
-};
+use super::limits::{ConnectionLimits, RefusedConnection, SHORTAGE_SHOWN_FOR, admit};
 use crate::server::meters;
 
 /// Open connections, shared by the listener and all connections.
@@ -25,7 +24,7 @@ pub(crate) struct ConnectionTable {
 #[derive(Debug, Default)]
 struct OpenConnections {
     total: usize,
-    of_peer: HashMap<Peer, usize>,
+    of_peer: HashMap<PeerNetwork, usize>,
     shortage: Option<Shortage>,
 }
 
@@ -50,7 +49,7 @@ pub(crate) enum ShortageCause {
 #[derive(Debug)]
 pub(super) struct ConnectionSlot {
     table: ConnectionTable,
-    peer: Peer,
+    peer: PeerNetwork,
 }
 
 impl ConnectionTable {
@@ -64,7 +63,7 @@ impl ConnectionTable {
         address: IpAddr,
         now: Instant,
     ) -> Result<ConnectionSlot, RefusedConnection> {
-        let peer = peer_of(address);
+        let peer = PeerNetwork::from(address);
         let mut open = self.open.lock();
         let of_peer = open.of_peer.get(&peer).copied().unwrap_or(0);
         if let Err(refused) = admit(self.limits, open.total, of_peer) {

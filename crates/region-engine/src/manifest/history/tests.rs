@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::manifest::samples::*;
-use crate::manifest::{ActionKind, Author, Change, ManifestContext, codec};
+use crate::manifest::{ActionKind, Author, Change, Edit, ManifestContext, codec};
 use crate::storage::Storage;
 
 fn v(version: u64) -> ManifestVersion {
@@ -118,4 +118,46 @@ async fn history_of_a_dropped_region_ends_with_its_removal() {
     put(&storage, &delta(7, flush(1, 7))).await;
     assert_eq!(versions(&after(&storage, 6, 10).await), Err("ended"));
     assert_eq!(versions(&after(&storage, 5, 10).await), Ok(vec![6, 7]));
+}
+
+#[tokio::test]
+async fn delta_that_adds_deleted_file_is_reported_as_lagged() {
+    let storage = Storage::memory();
+    let manifest = region(&storage, 5).await;
+    let with_files = async |version| {
+        let found = history_with_files(&env(storage.clone()), DIR, v(version), 2).await.unwrap();
+        versions(&found).map_err(str::to_owned)
+    };
+    // A compaction of the files of versions 3 and 4.
+    let output = FileMeta {
+        stored_min_sequence: file(3).stored_min_sequence,
+        stored_max_sequence: file(4).stored_max_sequence,
+        ..file(50)
+    };
+    let swap = Edit {
+        add: vec![output],
+        remove: vec![file(3).reference(), file(4).reference()],
+        ..Edit::default()
+    };
+    manifest.update_manifest(by_job(swap)).await.unwrap();
+    let removed_ms = manifest.state().removed[&file(4).reference()].at_ms;
+    let raise_floor = async |floor_ms| {
+        let floor = Change::new(Author::System, vec![ActionKind::GcFloor { floor_ms }]);
+        manifest.update_manifest(floor).await.unwrap();
+    };
+    raise_floor(removed_ms).await;
+    for start in 0..6 {
+        assert_eq!(with_files(start).await, Ok(vec![start + 1, start + 2]), "after {start}");
+    }
+    raise_floor(removed_ms + 1).await;
+    for start in 1..4 {
+        assert_eq!(with_files(start).await, Err("lagged".to_owned()), "after {start}");
+        assert!(versions(&after(&storage, start, 2).await).is_ok(), "the deltas are there");
+    }
+    assert_eq!(with_files(0).await, Ok(vec![1, 2]), "they add no files");
+    assert_eq!(with_files(4).await, Ok(vec![5, 6]), "live, and the output of the compaction");
+    // The removal of the region is delivered.
+    let remove = Change::new(Author::Owner(owner(1)), vec![ActionKind::Remove]);
+    manifest.update_manifest(remove).await.unwrap();
+    assert_eq!(with_files(2).await, Ok(vec![3, 4]));
 }
