@@ -7,6 +7,7 @@ mod get;
 mod openings;
 mod paced;
 mod scan;
+mod stale;
 #[cfg(test)]
 mod tests;
 mod write;
@@ -77,6 +78,11 @@ impl DataService {
         }
         Ok(())
     }
+
+    /// Adds to a refusal what the caller's catalog is compared with.
+    fn hinted<T>(&self, group: u64, region: u64, result: Result<T, Refusal>) -> Result<T, Refusal> {
+        result.map_err(|refusal| stale::with_hint(&self.groups, group, region, refusal))
+    }
 }
 
 type ScanStream = Pin<Box<dyn Stream<Item = Result<ScanResponse, Status>> + Send>>;
@@ -95,19 +101,29 @@ impl Data for DataService {
         if Serial(write.serial) == OPENING {
             self.openings.count(peer, RegionId(write.region_id), Instant::now())?;
         }
-        Ok(Response::new(write::call(&self.groups, write).await?))
+        let group = write.group_id;
+        let region = write.region_id;
+        let written = write::call(&self.groups, write).await;
+        Ok(Response::new(self.hinted(group, region, written)?))
     }
 
     async fn scan(&self, request: Request<ScanRequest>) -> Result<Response<ScanStream>, Status> {
         self.check_open()?;
         let peer = request.remote_addr();
-        let stream = scan::call(&self.groups, &self.scans, peer, request.into_inner()).await?;
-        Ok(Response::new(stream))
+        let request = request.into_inner();
+        let group = request.group_id;
+        let region = request.region_id;
+        let stream = scan::call(&self.groups, &self.scans, peer, request).await;
+        Ok(Response::new(self.hinted(group, region, stream)?))
     }
 
     async fn get(&self, request: Request<GetRequest>) -> Result<Response<GetResponse>, Status> {
         self.check_open()?;
-        Ok(Response::new(get::call(&self.groups, request.into_inner()).await?))
+        let request = request.into_inner();
+        let group = request.group_id;
+        let region = request.region_id;
+        let found = get::call(&self.groups, request).await;
+        Ok(Response::new(self.hinted(group, region, found)?))
     }
 
     async fn write_files(
@@ -115,7 +131,11 @@ impl Data for DataService {
         request: Request<WriteFilesRequest>,
     ) -> Result<Response<WriteFilesResponse>, Status> {
         self.check_open()?;
-        Ok(Response::new(files::write(&self.groups, &self.files, request.into_inner()).await?))
+        let request = request.into_inner();
+        let group = request.group_id;
+        let region = request.region_id;
+        let written = files::write(&self.groups, &self.files, request).await;
+        Ok(Response::new(self.hinted(group, region, written)?))
     }
 
     async fn adopt_files(
@@ -123,6 +143,10 @@ impl Data for DataService {
         request: Request<AdoptFilesRequest>,
     ) -> Result<Response<AdoptFilesResponse>, Status> {
         self.check_open()?;
-        Ok(Response::new(files::adopt(&self.groups, &self.files, request.into_inner()).await?))
+        let request = request.into_inner();
+        let group = request.group_id;
+        let region = request.region_id;
+        let adopted = files::adopt(&self.groups, &self.files, request).await;
+        Ok(Response::new(self.hinted(group, region, adopted)?))
     }
 }

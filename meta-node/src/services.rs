@@ -3,12 +3,14 @@
 //! # Layout
 //!
 //! - `slot`: the node's replica, once it has one; `meta`: registration, heartbeats, the catalog;
-//!   `catalog_server`: the same service on the wire; `heartbeat_facts`: the cluster in answers to heartbeats;
-//!   `registration`, `registration_rate`: limits of registrations; `refused_calls`: calls that contradict the catalog; `watch`:
-//!   the stream of catalog changes; `admin`: tables, members, leaders; `members`: members of group 0;
-//!   `hooks`: configured hooks; `cursors`: positions of durable hooks.
+//!   `catalog_server`: the same service on the wire; `catalog_changes`: changes since a revision;
+//!   `heartbeat_facts`: the cluster in answers to heartbeats; `registration`, `registration_rate`: limits of
+//!   registrations; `refused_calls`: calls that contradict the catalog; `watch`: the stream of catalog changes;
+//!   `admin`: tables, members, leaders; `members`: members of group 0; `hooks`: configured hooks; `cursors`:
+//!   positions of durable hooks.
 
 mod admin;
+mod catalog_changes;
 mod catalog_server;
 mod cursors;
 mod heartbeat_facts;

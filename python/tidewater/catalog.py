@@ -1,11 +1,11 @@
-"""The routing information of one catalog snapshot."""
+"""The routing information of the catalog at one revision."""
 
 import bisect
 import re
 
 import pyarrow as pa
 
-from ._proto import schema_pb2
+from ._proto import catalog_pb2, schema_pb2
 from .keys import KeyCodec
 
 _SIMPLE = {
@@ -78,9 +78,7 @@ class TableInfo:
             hashed = [keys.index(column) for column in wire.options.hash.columns]
             vnodes = wire.options.hash.vnode_count
         self.codec = KeyCodec(list(self.key_schema), hashed, vnodes)
-        prefix = wire.table_id.to_bytes(4, "big")
-        own = [route for route in routes if route.start[:4] == prefix]
-        self.routes = sorted((Route(route) for route in own), key=lambda route: route.start)
+        self.routes = sorted((Route(route) for route in routes), key=lambda route: route.start)
         self._starts = [route.start for route in self.routes]
 
     def column_id(self, name):
@@ -98,17 +96,95 @@ class TableInfo:
 
 
 class Catalog:
-    """Tables by name, and addresses of groups' leaders."""
+    """Tables by name, and addresses of groups' leaders. Never changed once it is built."""
 
     def __init__(self, snapshot):
+        self.cluster_id = snapshot.cluster_id
+        self.incarnation = snapshot.incarnation
+        self.revision = snapshot.revision
         self.version = snapshot.catalog_version
-        self.tables = {
-            table.name: TableInfo(table, snapshot.routes)
-            for table in snapshot.tables
-            if table.state == 2
-        }
+        self.tables = {}
         self.addresses = {node.node_id: node.address for node in snapshot.nodes}
         self.groups = {group.group_id: group for group in snapshot.groups}
+        self._tables = {table.table_id: table for table in snapshot.tables}
+        # Routes by table, then by region.
+        self._routes = {}
+        self._table_of = {}
+        for route in snapshot.routes:
+            self._put_route(route)
+        for table in snapshot.tables:
+            self._show(table.table_id)
+
+    def follow(self, page):
+        """The catalog after a page of changes; None when the whole catalog has to be read."""
+        if page.snapshot_needed:
+            return None
+        following = self._copy()
+        touched = set()
+        for delta in page.deltas:
+            if delta.revision <= following.revision:
+                continue
+            if (delta.revision, delta.previous_catalog_version) != (following.revision + 1, following.version):
+                return None
+            touched |= following._apply(delta)
+        if following.revision == self.revision and page.revision > self.revision:
+            # The next page would be the same.
+            return None
+        for table_id in touched:
+            following._show(table_id)
+        return following
+
+    def _copy(self):
+        copied = object.__new__(Catalog)
+        copied.__dict__ = dict(self.__dict__)
+        for name in ("tables", "addresses", "groups", "_tables", "_routes", "_table_of"):
+            setattr(copied, name, dict(getattr(self, name)))
+        return copied
+
+    def _apply(self, delta):
+        """Applies a change and returns the ids of the tables that it touches."""
+        touched = set(delta.table_deletes)
+        for table_id in delta.table_deletes:
+            self._hide(table_id)
+            self._tables.pop(table_id, None)
+        for table in delta.table_upserts:
+            self._hide(table.table_id)
+            self._tables[table.table_id] = table
+            touched.add(table.table_id)
+        for region in [*delta.route_deletes, *(route.route_id for route in delta.route_upserts)]:
+            table_id = self._table_of.pop(region, None)
+            if table_id is not None:
+                # Earlier catalogs share the routes of a table.
+                self._routes[table_id] = {key: route for key, route in self._routes[table_id].items() if key != region}
+                touched.add(table_id)
+        for route in delta.route_upserts:
+            touched.add(self._put_route(route, shared=True))
+        for node_id in delta.node_deletes:
+            self.addresses.pop(node_id, None)
+        self.addresses.update({node.node_id: node.address for node in delta.node_upserts})
+        self.groups.update({group.group_id: group for group in delta.group_upserts})
+        self.revision, self.version = delta.revision, delta.catalog_version
+        return touched
+
+    def _put_route(self, route, shared=False):
+        table_id = int.from_bytes(route.start[:4], "big")
+        routes = self._routes.get(table_id, {})
+        self._routes[table_id] = routes = dict(routes) if shared else routes
+        routes[route.route_id] = route
+        self._table_of[route.route_id] = table_id
+        return table_id
+
+    def _hide(self, table_id):
+        """Removes the name of a table, unless a later table has it."""
+        wire = self._tables.get(table_id)
+        if wire is not None and wire.name in self.tables and self.tables[wire.name].table_id == table_id:
+            del self.tables[wire.name]
+
+    def _show(self, table_id):
+        """Describes an active table by its present columns and routes."""
+        wire = self._tables.get(table_id)
+        if wire is not None and wire.state == catalog_pb2.TABLE_STATE_ACTIVE:
+            self.tables[wire.name] = TableInfo(wire, self._routes.get(table_id, {}).values())
 
     def candidates(self, group_id):
         """Addresses of a group's nodes, the last known leader first."""

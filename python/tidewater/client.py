@@ -21,6 +21,8 @@ _CHANNEL_OPTIONS = [
 ]
 # Wait before the second attempt and longest wait, in seconds, before jitter.
 _BACKOFF = (0.01, 0.25)
+# Pages of changes of the catalog before all of it is read.
+_PAGES = 16
 # Attempts after answers that are more likely faults than passing states.
 _FEW = 5
 
@@ -50,8 +52,11 @@ class Client:
         self._channels = {}
         self._leaders = {}
         self._catalog = None
+        # Start of the read that returned the catalog.
+        self._read_at = 0.0
         self._closed = False
         self._lock = threading.Lock()
+        self._refreshing = threading.Lock()
 
     def __enter__(self):
         return self
@@ -82,20 +87,53 @@ class Client:
         return self._catalog or self.refresh()
 
     def refresh(self):
-        """Reads the catalog from the meta leader."""
-        request = meta_pb2.GetCatalogRequest()
+        """Brings the catalog up to date. Threads that do so at the same time share a read."""
+        asked = time.monotonic()
+        if not self._refreshing.acquire(timeout=self.deadline):
+            raise Unavailable(f"reading the catalog: no success within {self.deadline:g} s")
+        try:
+            # A read that began earlier may lack what the caller has to see.
+            if self._catalog is None or self._read_at < asked:
+                started = time.monotonic()
+                self._catalog = self._read_catalog()
+                self._read_at = started
+            return self._catalog
+        finally:
+            self._refreshing.release()
+
+    def _read_catalog(self):
+        """Reads the changes since the known catalog, or all of it when they are not kept."""
         call = Call(self, "reading the catalog")
+        known = self._catalog
         while True:
             for address in call.meta_order(self._meta):
                 try:
                     stub = meta_pb2_grpc.MetaStub(self.channel(address))
-                    answer = stub.GetCatalog(request, timeout=call.timeout())
-                    self._catalog = Catalog(answer)
+                    read = self._changed(stub, call, known) if known else None
+                    if read is None:
+                        read = Catalog(stub.GetCatalog(meta_pb2.GetCatalogRequest(), timeout=call.timeout()))
                     self._meta = list(dict.fromkeys([address, *self._meta]))
-                    return self._catalog
+                    return read
                 except grpc.RpcError as error:
-                    call.note(attempt_of(error), write=False)
+                    attempt = attempt_of(error)
+                    if known and attempt.reason == "unsupported":
+                        # A meta node of an older release.
+                        known = None
+                    else:
+                        call.note(attempt, write=False)
             call.wait()
+
+    def _changed(self, stub, call, known):
+        """The newest catalog, made from the known one; None when that is not possible."""
+        for _ in range(_PAGES):
+            request = meta_pb2.GetCatalogChangesRequest(
+                cluster_id=known.cluster_id, incarnation=known.incarnation, revision=known.revision
+            )
+            page = stub.GetCatalogChanges(request, timeout=call.timeout())
+            known = known.follow(page)
+            if known is None or known.revision >= page.revision:
+                return known
+        return None
 
     def channel(self, address):
         """The connection to an address, made on first use."""

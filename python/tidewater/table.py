@@ -1,7 +1,9 @@
 """One table: write, delete, scan, get, count."""
 
 import datetime
+import random
 import threading
+import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -16,6 +18,8 @@ _PIECE_ROWS = 50_000
 _PIECE_BYTES = 4 << 20
 _GET_KEYS = 1_000
 _REGIONS_AT_ONCE = 8
+# Seconds after which a call is repeated although the catalog lacks the schema version of its refusal.
+_SCHEMA_WAIT = 8
 _CONTINUATION = b"\xff\xff\xff\xff"
 _OPERATORS = {
     "=": data_pb2.COMPARE_OP_EQ,
@@ -229,16 +233,19 @@ class Table:
             # An opening write has no rows, so that none of them can have taken effect.
             call.note(attempt, write=not opening, group_id=route.group_id)
             call.wait()
+            if retry == error_pb2.RETRY_REFRESH_CATALOG:
+                self._refresh(call, attempt, route)
+                if self._info().schema_version != encoded_for.schema_version:
+                    if call.maybe_done:
+                        call.fail()
+                    raise Refused(
+                        f"the columns of table {self.name!r} changed during the write; write again",
+                        "schema_version_stale",
+                    )
         except Exception:
             # The serial is spent: a later write must not pass for a repetition of this one.
             self._streams.pop(route.region_id, None)
             raise
-        if retry == error_pb2.RETRY_REFRESH_CATALOG:
-            self._client.refresh()
-            if self._info().schema_version != encoded_for.schema_version:
-                raise Refused(
-                    f"the columns of table {self.name!r} changed during the write; write again", "schema_version_stale"
-                )
         return identity
 
     # Reads
@@ -299,7 +306,7 @@ class Table:
         call.note(attempt, write=False, group_id=route.group_id)
         call.wait()
         if attempt.retry == error_pb2.RETRY_REFRESH_CATALOG:
-            self._client.refresh()
+            self._refresh(call, attempt, route)
 
     # Shared
 
@@ -307,6 +314,20 @@ class Table:
         from .client import Call
 
         return Call(self._client, f"{what} table {self.name!r}")
+
+    def _refresh(self, call, attempt, route):
+        """Refreshes the catalog. While a table is altered, its regions are ahead of the catalog: waits for it."""
+        needed = schema_needed(attempt.detail, self._info().table_id, route.region_id)
+        until = time.monotonic() + _SCHEMA_WAIT
+        pause = 0.05
+        while True:
+            self._client.refresh()
+            if self._info().schema_version >= needed or time.monotonic() >= until:
+                return
+            # Raises at the deadline.
+            call.timeout()
+            time.sleep(pause * (0.5 + random.random() / 2))
+            pause = min(2 * pause, 1.0)
 
     def _info(self):
         info = self._client.catalog().tables.get(self.name)
@@ -329,6 +350,16 @@ class Table:
     def _region_lock(self, region_id):
         with self._lock:
             return self._locks.setdefault(region_id, threading.Lock())
+
+
+def schema_needed(detail, table_id, region_id):
+    """The schema version that a refusal asks for; 0 when it names none, or another table or region."""
+    hint = detail.catalog_hint
+    if detail.reason != error_pb2.REASON_SCHEMA_VERSION_STALE:
+        return 0
+    if (hint.table_id, hint.region_id) != (table_id, region_id):
+        return 0
+    return hint.schema_version
 
 
 def _fit(info, schema, data):

@@ -10,6 +10,7 @@ mod bad_wire;
 mod beside_duckdb;
 mod bulk;
 mod callers;
+mod catalog_reads;
 mod change;
 mod clocks;
 mod commands;

@@ -47,9 +47,9 @@ async fn python_client_behaves_as_documented() -> Result<()> {
     cluster.run(&spread).await?.ok()?;
     let log = ["table", "create", "log", "--columns", "n int64 not null", "--primary-key", "n"];
     cluster.run(&[&log[..], &["--append-only"]].concat()).await?.ok()?;
-    let pytest =
-        ["-m", "pytest", "-q", "-p", "no:cacheprovider", "test_keys.py", "test_cluster.py"];
-    let output = script(&pytest)?
+    let pytest = ["-m", "pytest", "-q", "-p", "no:cacheprovider"];
+    let files = ["test_keys.py", "test_catalog.py", "test_cluster.py"];
+    let output = script(&[&pytest[..], &files].concat())?
         .env("TIDEWATER_META", cluster.meta_addresses().join(","))
         .output()
         .await

@@ -68,6 +68,13 @@ impl Meta for Served {
         Err(Refusal::new(Reason::Unsupported, "not supported by the fake meta service").into())
     }
 
+    async fn get_catalog_changes(
+        &self,
+        _: Request<GetCatalogChangesRequest>,
+    ) -> Result<Response<GetCatalogChangesResponse>, Status> {
+        Err(Refusal::new(Reason::Unsupported, "not supported by the fake meta service").into())
+    }
+
     async fn read_group(
         &self,
         _: Request<ReadGroupRequest>,

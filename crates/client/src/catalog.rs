@@ -6,12 +6,13 @@
 //! - `published`: the catalog that the background task of the client publishes.
 
 mod apply;
+mod follow;
 mod lookup;
 mod published;
 
-use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use rpds::{HashTrieMapSync, RedBlackTreeMapSync};
 use tidewater_common::ids::{
     CatalogVersion, ClusterId, GroupId, Incarnation, NodeId, RegionId, Revision, TableId,
 };
@@ -20,6 +21,7 @@ use tidewater_common::schema::{SchemaError, TableOptions, TableSchema};
 use tidewater_proto::v1;
 
 pub use self::apply::CatalogStep;
+pub(crate) use self::follow::Followed;
 pub(crate) use self::published::Published;
 
 /// A table with its decoded schema and its key codec.
@@ -56,20 +58,27 @@ pub struct RouteInfo {
     pub parent: RegionId,
 }
 
+/// Table and start key of a route.
+type RouteKey = (TableId, Vec<u8>);
+
 /// Tables, routes, groups and nodes at one revision.
+///
+/// The maps are persistent: catalogs share what is equal in both. A clone costs nothing, and a delta costs
+/// time and memory in proportion to its records, each times the logarithm of the catalog's size.
 #[derive(Debug, Clone)]
 pub struct Catalog {
     cluster_id: ClusterId,
     incarnation: Incarnation,
     revision: Revision,
     version: CatalogVersion,
-    tables: BTreeMap<TableId, Arc<TableInfo>>,
-    /// By table and start key.
-    routes: BTreeMap<(TableId, Vec<u8>), Arc<RouteInfo>>,
-    /// Key in `routes` of each region.
-    starts: HashMap<RegionId, (TableId, Vec<u8>)>,
-    groups: BTreeMap<GroupId, v1::Group>,
-    nodes: BTreeMap<NodeId, v1::Node>,
+    tables: RedBlackTreeMapSync<TableId, Arc<TableInfo>>,
+    /// Ids of the tables that are not being dropped.
+    names: HashTrieMapSync<String, TableId>,
+    routes: RedBlackTreeMapSync<RouteKey, Arc<RouteInfo>>,
+    /// Route of each region.
+    regions: HashTrieMapSync<RegionId, Arc<RouteInfo>>,
+    groups: RedBlackTreeMapSync<GroupId, Arc<v1::Group>>,
+    nodes: RedBlackTreeMapSync<NodeId, Arc<v1::Node>>,
 }
 
 /// Reasons to reject a snapshot or delta.
@@ -138,4 +147,4 @@ pub enum CatalogError {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -1,6 +1,9 @@
 //! Background task that keeps the catalog up to date.
 //!
-//! It follows a watch stream from the meta leader, and polls the catalog while no stream is available.
+//! It follows a watch stream from the meta leader. A refresh reads the changes that the stream has yet to
+//! deliver, and the whole catalog only if the meta leader no longer keeps them.
+
+mod refresh;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,11 +11,13 @@ use std::time::Duration;
 use tidewater_common::ids::GroupId;
 use tidewater_common::refusal::{Effect, Refusal};
 use tidewater_proto::v1::{self, Reason, watch_event::Event};
-use tidewater_rpc::timed;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
+use tokio::time::Instant;
 use tonic::Streaming;
 
+pub(crate) use self::refresh::fetch;
 use crate::catalog::{Catalog, CatalogError, CatalogStep, Published};
+use crate::catalog_refresh::RefreshRequests;
 use crate::outcome::FailedAttempt;
 use crate::router::{Router, Search};
 
@@ -20,32 +25,14 @@ use crate::router::{Router, Search};
 /// events for this time is treated as broken.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Consecutive broken streams before the task polls the catalog instead.
+/// Consecutive broken streams before the task refreshes the catalog instead.
 const BROKEN_STREAMS: u32 = 3;
-
-/// Attempts of one poll. Together with their backoff they last about as long as an election.
-const POLL_ATTEMPTS: u32 = 12;
-
-/// Makes one attempt to fetch the whole catalog from the meta leader.
-pub(crate) async fn fetch(
-    router: &Router,
-    known: Option<&Catalog>,
-    search: &mut Search,
-    timeout: Duration,
-) -> Result<v1::CatalogSnapshot, FailedAttempt> {
-    router
-        .attempt(known, search, timeout, |channel| {
-            let mut client = router.meta(channel);
-            async move { client.get_catalog(timed(v1::GetCatalogRequest {}, timeout)).await }
-        })
-        .await
-}
 
 /// The background task. It ends when it is dropped or when another cluster answers.
 pub(crate) struct Watcher {
     pub(crate) router: Arc<Router>,
     pub(crate) published: watch::Sender<Published>,
-    pub(crate) refresh: Arc<Notify>,
+    pub(crate) requests: Arc<RefreshRequests>,
 }
 
 impl Watcher {
@@ -71,13 +58,16 @@ impl Watcher {
                 broken.refusal.retry_after,
                 options.ids.bits(),
             );
-            tokio::select! {
-                () = tokio::time::sleep(wait) => {}
-                () = self.refresh.notified() => { self.poll(&mut search).await; }
+            let mut pause = std::pin::pin!(tokio::time::sleep(wait));
+            loop {
+                tokio::select! {
+                    () = &mut pause => break,
+                    () = self.requests.added() => self.serve_requests(&mut search).await,
+                }
             }
-            // After an answer of another cluster, a poll decides.
+            // After an answer of another cluster, a refresh decides.
             if failures >= BROKEN_STREAMS || broken.refusal.reason == Reason::WrongCluster {
-                self.poll(&mut search).await;
+                self.refresh(&mut search).await;
             }
         }
     }
@@ -109,8 +99,8 @@ impl Watcher {
         loop {
             let event = tokio::select! {
                 event = tokio::time::timeout(IDLE_TIMEOUT, stream.message()) => event,
-                () = self.refresh.notified() => {
-                    self.poll(&mut search).await;
+                () = self.requests.added() => {
+                    self.serve_requests(&mut search).await;
                     continue;
                 }
             };
@@ -143,36 +133,24 @@ impl Watcher {
                 }
                 match known.with_delta(&delta) {
                     Ok(next) => {
-                        self.publish(next, false);
+                        self.publish(next);
                         true
                     }
-                    // The snapshot contains the missing changes, and later deltas extend it.
+                    // The refreshed catalog contains the missing changes, and later deltas extend it.
                     Err(error) => {
-                        tracing::debug!(%error, "catalog delta cannot be applied; fetching the catalog");
-                        self.poll(search).await
+                        tracing::debug!(%error, "catalog delta cannot be applied; refreshing the catalog");
+                        self.refresh(search).await
                     }
                 }
             }
-            Some(Event::CurrentRevision(_)) | None => true,
-        }
-    }
-
-    /// Fetches the catalog; retries for about the time of an election, because a caller waits for it.
-    async fn poll(&self, search: &mut Search) -> bool {
-        let router = &self.router;
-        for _ in 0..POLL_ATTEMPTS {
-            let known = self.published.borrow().catalog.clone();
-            let timeout = router.options.attempt_timeout;
-            match fetch(router, Some(&known), search, timeout).await {
-                Ok(snapshot) => return self.apply_snapshot(&snapshot),
-                Err(failure) => {
-                    tracing::debug!(cause = %failure.refusal, "catalog fetch failed; retrying");
-                    let wait = router.wait(search, &failure);
-                    tokio::time::sleep(wait).await;
+            Some(Event::CurrentRevision(revision)) => {
+                if revision <= self.published.borrow().catalog.revision().get() {
+                    self.requests.record_current(Instant::now());
                 }
+                true
             }
+            None => true,
         }
-        false
     }
 
     /// Publishes a snapshot unless it is invalid or stale; returns false if it is invalid.
@@ -186,18 +164,15 @@ impl Watcher {
                     was = %known.incarnation(), is = %next.incarnation(),
                     "cluster was restored; replacing the known catalog"
                 );
-                self.publish(next, true);
+                self.publish(next);
                 true
             }
             Ok((CatalogStep::Same | CatalogStep::Newer, next)) => {
-                self.publish(next, true);
+                self.publish(next);
                 true
             }
-            // The stream already published a later revision: the fetch is complete.
-            Err(CatalogError::Stale { .. }) => {
-                self.published.send_modify(|now| now.fetches += 1);
-                true
-            }
+            // The stream has already delivered a later revision.
+            Err(CatalogError::Stale { .. }) => true,
             Err(CatalogError::OtherCluster { was, is }) => {
                 tracing::error!(%was, %is, "another cluster answers at the configured addresses");
                 self.published.send_modify(|now| now.other = Some((was, is)));
@@ -210,11 +185,8 @@ impl Watcher {
         }
     }
 
-    fn publish(&self, catalog: Catalog, fetched: bool) {
-        self.published.send_modify(|now| {
-            now.catalog = Arc::new(catalog);
-            now.fetches += u64::from(fetched);
-        });
+    fn publish(&self, catalog: Catalog) {
+        self.published.send_modify(|now| now.catalog = Arc::new(catalog));
     }
 }
 

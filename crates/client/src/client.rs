@@ -8,10 +8,11 @@ use tidewater_common::quote::quoted;
 use tidewater_common::refusal::Effect;
 use tidewater_common::schema::Column;
 use tidewater_proto::v1;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::catalog::{Catalog, Published, RouteInfo, TableInfo};
+use crate::catalog_refresh::{CatalogReads, RefreshRequests};
 use crate::catalog_watch::{Watcher, fetch};
 use crate::core::Core;
 use crate::error::ClientError;
@@ -36,10 +37,11 @@ impl Client {
         let router = Arc::new(Router::new(options));
         let catalog = Catalog::from_snapshot(&first_catalog(&router).await?)?;
         let (sender, published) = watch::channel(Published::new(catalog));
-        let refresh = Arc::new(Notify::new());
+        let requests = Arc::new(RefreshRequests::default());
+        requests.count_snapshot();
         let watcher =
-            Watcher { router: router.clone(), published: sender, refresh: refresh.clone() };
-        let core = Arc::new(Core { router, published, refresh });
+            Watcher { router: router.clone(), published: sender, requests: requests.clone() };
+        let core = Arc::new(Core { router, published, requests });
         let task = AbortOnDropHandle::new(tokio::spawn(watcher.run()));
         Ok(Self { core, _watch: Arc::new(task) })
     }
@@ -63,6 +65,11 @@ impl Client {
     /// [`ClientError::RegionNotFound`].
     pub async fn route(&self, region: RegionId) -> Result<Arc<RouteInfo>, ClientError> {
         self.core.route(region).await
+    }
+
+    /// Returns the number of reads of the catalog so far, apart from its watch.
+    pub fn catalog_reads(&self) -> CatalogReads {
+        self.core.requests.reads()
     }
 
     /// Returns the options that the client was connected with.

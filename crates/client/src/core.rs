@@ -7,16 +7,17 @@ use std::time::Duration;
 use tidewater_common::ids::GroupId;
 use tidewater_common::refusal::{Effect, Refusal};
 use tidewater_proto::v1::Reason;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tonic::transport::Channel;
 use tonic::{Response, Status};
 
 use crate::catalog::{Catalog, Published, RouteInfo, TableInfo};
+use crate::catalog_refresh::RefreshRequests;
 use crate::error::ClientError;
 use crate::outcome::{Attempts, FailedAttempt, RetryAction, WriteOutcome};
 use crate::router::{Limits, Router, Search};
 
-/// Longest wait for the background task to fetch the catalog.
+/// Longest wait for the background task to refresh the catalog.
 const REFRESH_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Condition for the retry of a call after an attempt with unknown outcome.
@@ -36,7 +37,7 @@ pub(crate) enum Repeat {
 pub(crate) struct Core {
     pub(crate) router: Arc<Router>,
     pub(crate) published: watch::Receiver<Published>,
-    pub(crate) refresh: Arc<Notify>,
+    pub(crate) requests: Arc<RefreshRequests>,
 }
 
 impl Core {
@@ -45,21 +46,21 @@ impl Core {
         self.published.borrow().catalog.clone()
     }
 
-    /// Fetches the catalog again. Returns after [`REFRESH_TIMEOUT`] without an error if the catalog was not
-    /// fetched: the caller's own limits bound its retries.
+    /// Refreshes the catalog: the returned one contains every change made before the call. Returns after
+    /// [`REFRESH_TIMEOUT`] without an error if the catalog could not be refreshed: the caller's own limits
+    /// bound its retries.
     pub(crate) async fn refresh_catalog(&self) -> Result<Arc<Catalog>, ClientError> {
         let mut published = self.published.clone();
-        let before = published.borrow_and_update().fetches;
-        self.refresh.notify_one();
-        let fetched = published.wait_for(|now| now.fetches > before || now.other.is_some());
-        let _ = tokio::time::timeout(REFRESH_TIMEOUT, fetched).await;
+        let request = self.requests.add();
+        let served = published.wait_for(|now| now.served >= request || now.other.is_some());
+        let _ = tokio::time::timeout(REFRESH_TIMEOUT, served).await;
         if let Some((was, is)) = self.published.borrow().other {
             return Err(ClientError::OtherCluster { was, is });
         }
         Ok(self.catalog())
     }
 
-    /// Returns the table of this name. Fetches the catalog again before it reports a missing table.
+    /// Returns the table of this name. Refreshes the catalog before it reports a missing table.
     pub(crate) async fn table(&self, name: &str) -> Result<Arc<TableInfo>, ClientError> {
         if let Some(table) = self.catalog().table_named(name) {
             return Ok(table.clone());
@@ -71,7 +72,7 @@ impl Core {
             .ok_or_else(|| ClientError::TableNotFound(name.to_owned()))
     }
 
-    /// Returns the route of a region. Fetches the catalog again before it reports a missing region.
+    /// Returns the route of a region. Refreshes the catalog before it reports a missing region.
     pub(crate) async fn route(
         &self,
         region: tidewater_common::ids::RegionId,

@@ -17,7 +17,9 @@ use tokio::task::AbortHandle;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::Server;
 
-pub(crate) use self::state::{Answer, ScanAnswer, State, keys, rows, table_info};
+pub(crate) use self::state::{
+    Answer, ChangesAnswer, ScanAnswer, State, WatchMode, keys, rows, table_info,
+};
 use crate::client::Client;
 use crate::options::ClientOptions;
 

@@ -6,7 +6,8 @@
 //! - [`Client`] (`client`): connection to a cluster; [`ClientOptions`] (`options`), [`ClientError`]
 //!   (`error`).
 //! - [`catalog`]: tables, routes, groups and nodes; `catalog_watch`: keeps them up to date in the
-//!   background.
+//!   background; `catalog_refresh`: requests for changes that it has yet to receive; `stale`: waits after
+//!   answers that a route or schema is out of date.
 //! - `router`, `leaders`: one attempt of a call, at the presumed leader of a group.
 //! - [`outcome`]: outcome of a write (*failed* or *unknown*) and reaction to an error.
 //! - `core`: calls with retries; [`admin`]: operations of an operator.
@@ -18,6 +19,7 @@
 pub mod admin;
 pub mod bulk;
 pub mod catalog;
+mod catalog_refresh;
 mod catalog_watch;
 mod client;
 mod core;
@@ -30,6 +32,7 @@ pub mod outcome;
 pub mod predicate;
 mod router;
 pub mod scan;
+mod stale;
 mod suggestion;
 pub mod values;
 pub mod write;
@@ -37,6 +40,7 @@ pub mod write;
 pub use self::admin::{HookFrom, NewHook, NewTable};
 pub use self::bulk::{BulkLoader, LoadedBatch};
 pub use self::catalog::{Catalog, RouteInfo, TableInfo};
+pub use self::catalog_refresh::CatalogReads;
 pub use self::client::Client;
 pub use self::error::ClientError;
 pub use self::options::{ClientOptions, IdSource, WriterOptions};

@@ -12,7 +12,9 @@ mod range;
 mod value;
 
 pub use self::codec::{KeyCodec, KeyError};
-pub use self::range::{KeyRange, global_key, split_global_key, successor, table_range};
+pub use self::range::{
+    KeyRange, global_key, split_global_key, split_global_range, successor, table_range,
+};
 
 #[cfg(test)]
 mod tests;

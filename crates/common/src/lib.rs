@@ -9,6 +9,7 @@
 //! - [`rows`]: record batches as encoded on the wire and in the log.
 //! - [`address`]: addresses of nodes, host:port.
 //! - [`agreed_limits`]: limits that meta nodes and data nodes share.
+//! - [`catalog_hint`]: hint of a refused call whose route or schema is out of date.
 //! - [`backoff`]: waits between attempts.
 //! - [`clock`]: the wall clock as a trait, passed in by the caller.
 //! - [`file`]: reads of whole files, with a limit.
@@ -23,6 +24,7 @@
 pub mod address;
 pub mod agreed_limits;
 pub mod backoff;
+pub mod catalog_hint;
 pub mod clock;
 pub mod disk;
 pub mod file;

@@ -13,6 +13,7 @@ use tidewater_proto::google_rpc;
 use tidewater_proto::v1::{self, Reason};
 use tonic::Status;
 
+use crate::catalog_hint::CatalogHint;
 use crate::ids::NodeId;
 use crate::quote::cut_at;
 pub use crate::reason::Effect;
@@ -43,12 +44,15 @@ pub struct Refusal {
     pub retry_after: Option<Duration>,
     /// The node to call instead, if known.
     pub leader: Option<Leader>,
+    /// State with which the node compared a route or schema that is out of date.
+    pub catalog_hint: Option<Box<CatalogHint>>,
 }
 
 impl Refusal {
-    /// Creates an error without retry or leader hint.
+    /// Creates an error without retry and hints.
     pub fn new(reason: Reason, message: impl Into<String>) -> Self {
-        Self { reason, message: message.into(), retry_after: None, leader: None }
+        let message = message.into();
+        Self { reason, message, retry_after: None, leader: None, catalog_hint: None }
     }
 
     /// Adds the time to wait before a retry.
@@ -62,6 +66,13 @@ impl Refusal {
     #[must_use]
     pub fn leader(mut self, leader: Option<Leader>) -> Self {
         self.leader = leader;
+        self
+    }
+
+    /// Adds the state with which the node compared the call.
+    #[must_use]
+    pub fn catalog_hint(mut self, hint: CatalogHint) -> Self {
+        self.catalog_hint = Some(Box::new(hint));
         self
     }
 
@@ -89,6 +100,7 @@ impl Refusal {
             message: text_of(status),
             retry_after: None,
             leader: None,
+            catalog_hint: None,
         })
     }
 }
@@ -115,6 +127,7 @@ impl From<Refusal> for Status {
             }),
             retry: v1::Retry::from(retry).into(),
             maybe_applied: effect == Effect::Unknown,
+            catalog_hint: refusal.catalog_hint.map(|hint| (*hint).into()),
         };
         // The message is in the trailers twice, and a byte takes up to three there. Clients refuse
         // trailers above 16 KiB, and such an answer counts as lost.
@@ -165,6 +178,10 @@ fn decode_detail(status: &Status) -> Option<Refusal> {
         leader: detail
             .leader_hint
             .map(|hint| Leader { node_id: NodeId(hint.node_id), address: hint.address }),
+        catalog_hint: detail
+            .catalog_hint
+            .and_then(|hint| CatalogHint::from_wire(&hint))
+            .map(Box::new),
     })
 }
 
@@ -176,6 +193,9 @@ mod tests {
     use tonic::Code;
 
     use super::*;
+    use crate::catalog_hint::{RegionPresence, ServedRegion};
+    use crate::ids::{CatalogVersion, GroupId, RegionId, Revision, SchemaVersion, TableId};
+    use crate::keys::KeyRange;
 
     #[test]
     fn status_without_text_gets_its_code_as_message() {
@@ -215,7 +235,11 @@ mod tests {
     fn refusal_round_trips_over_the_wire() {
         let refusal = Refusal::new(Reason::NotLeader, "group 3 is led by node 7")
             .retry_after(Duration::from_millis(250))
-            .leader(Some(Leader { node_id: NodeId(7), address: "127.0.0.1:7411".into() }));
+            .leader(Some(Leader { node_id: NodeId(7), address: "127.0.0.1:7411".into() }))
+            .catalog_hint(CatalogHint::Catalog {
+                revision: Revision(9),
+                version: CatalogVersion(4),
+            });
         let status = Status::from(refusal.clone());
         assert_eq!(status.code(), Code::Unavailable);
         assert_eq!(Refusal::from_status(&status), refusal);
@@ -223,10 +247,19 @@ mod tests {
 
     #[test]
     fn long_messages_fit_into_trailers() {
+        let served = ServedRegion {
+            table: TableId(7),
+            schema_version: SchemaVersion(2),
+            group: GroupId(5),
+            range: Some(KeyRange::new(vec![1; 250], Some(vec![2; 250]))),
+        };
+        let hint =
+            CatalogHint::Region { region: RegionId(7), presence: RegionPresence::Served(served) };
         for text in ["x", "é", "\u{10000}"] {
-            let status = Status::from(Refusal::new(Reason::InvalidArgument, text.repeat(10_000)));
+            let refusal = Refusal::new(Reason::InvalidArgument, text.repeat(10_000));
+            let status = Status::from(refusal.catalog_hint(hint.clone()));
             let encoded = 3 * status.message().len() + status.details().len().div_ceil(3) * 4;
-            assert!(encoded < 14 << 10, "{text}: {encoded}");
+            assert!(encoded < 15 << 10, "{text}: {encoded}");
             let refusal = Refusal::from_status(&status);
             assert!(refusal.message.starts_with(text) && refusal.message.ends_with("..."));
         }

@@ -2,6 +2,7 @@
 
 use arrow::array::{ArrayRef, Int64Array};
 use tempfile::TempDir;
+use tidewater_common::catalog_hint::{CatalogHint, RegionPresence};
 use tidewater_common::ids::{Epoch, GroupId, RegionId, Sequence};
 use tidewater_common::rows::{decode_batch, decode_stream, encode_batch, encode_stream};
 use tidewater_proto::v1::{self, RowsFormat};
@@ -80,6 +81,35 @@ async fn get_is_refused_if_an_alter_overlaps_its_confirmation() {
         assert_eq!(get.await.unwrap_err().reason, Reason::SchemaVersionStale);
     }
     drop(replica);
+    stop(groups).await;
+}
+
+// The client waits for that version, and does not fetch the catalog meanwhile.
+#[tokio::test]
+async fn stale_call_receives_a_hint_of_its_region() {
+    let folder = tempfile::tempdir().unwrap();
+    let (groups, replica) = serving(&folder).await;
+    alter(&replica).await;
+    let service = DataService::new(groups.clone(), CancellationToken::new());
+    let hint = |status: Status| Refusal::from(status).catalog_hint.map(|hint| *hint);
+    let stale = service.get(Request::new(get_1())).await.unwrap_err();
+    let Some(CatalogHint::Region { region, presence: RegionPresence::Served(served) }) =
+        hint(stale)
+    else {
+        panic!("no hint")
+    };
+    assert_eq!((region, served.schema_version.get()), (RegionId(7), 2));
+    let stale = service.write(Request::new(write(1, 1, &[]))).await.unwrap_err();
+    assert!(hint(stale).is_some());
+    let unknown = ScanRequest { group_id: 5, region_id: 9, ..Default::default() };
+    let unknown = service.scan(Request::new(unknown)).await.err().unwrap();
+    let expected = CatalogHint::Region { region: RegionId(9), presence: RegionPresence::Unknown };
+    assert_eq!(hint(unknown), Some(expected));
+    // An error that no catalog would change.
+    let invalid = GetRequest { schema_version: 2, keys: vec![1].into(), ..get_1() };
+    let invalid = service.get(Request::new(invalid)).await.unwrap_err();
+    assert_eq!(hint(invalid), None);
+    drop((service, replica));
     stop(groups).await;
 }
 

@@ -12,7 +12,7 @@ use tidewater_proto::v1::admin_server::{Admin, AdminServer};
 use tidewater_proto::v1::{self, GroupState, NodeState, ProblemKind, Reason};
 use tonic::{Request, Response, Status};
 
-use super::{MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES, ReplicaSlot};
+use super::{MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES, ReplicaSlot, catalog_changes};
 use crate::catalog::Group;
 use crate::leader::Retention;
 use crate::leader::clocks::announced_ms;
@@ -105,7 +105,9 @@ impl AdminService {
         let leader = {
             let state = running.group.view.read();
             let known = state.group(group).ok_or_else(|| {
-                Refusal::new(Reason::GroupNotFound, format!("group {group} does not exist"))
+                let text = format!("group {group} does not exist");
+                Refusal::new(Reason::GroupNotFound, text)
+                    .catalog_hint(catalog_changes::hint(&state))
             })?;
             if !known.voters.contains(&to) {
                 return Err(Refusal::new(

@@ -20,7 +20,7 @@ use super::refused_calls::RefusedCalls;
 use super::registration;
 use super::registration_rate::RegistrationRate;
 use super::watch::{self, Watcher};
-use super::{MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES, ReplicaSlot, RunningReplica};
+use super::{MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES, ReplicaSlot, RunningReplica, catalog_changes};
 use crate::catalog::{MetaState, Node};
 use crate::feed::Frame;
 use crate::join::Joiner;
@@ -319,6 +319,17 @@ impl Meta for MetaService {
         _request: Request<v1::GetCatalogRequest>,
     ) -> Result<Response<v1::CatalogSnapshot>, Status> {
         Err(sent_in_pieces())
+    }
+
+    async fn get_catalog_changes(
+        &self,
+        request: Request<v1::GetCatalogChangesRequest>,
+    ) -> Result<Response<v1::GetCatalogChangesResponse>, Status> {
+        let running = self.slot.get()?;
+        watch::check_cluster(running.group.cluster_id, &request.get_ref().cluster_id)?;
+        running.group.linearize().await?;
+        let state = running.group.view.read();
+        Ok(Response::new(catalog_changes::changes(&state, request.get_ref())))
     }
 
     async fn read_group(

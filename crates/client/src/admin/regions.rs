@@ -17,6 +17,7 @@ use crate::client::Client;
 use crate::core::Repeat;
 use crate::error::ClientError;
 use crate::outcome::RetryAction;
+use crate::stale::{ExpectedChange, StaleWaits, UsedCatalog};
 
 /// Timeout of an attempt to flush a region, which writes and uploads the whole memtable.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(120);
@@ -266,8 +267,11 @@ impl Client {
     {
         let deadline = Instant::now() + self.options().deadline;
         let mut failures: u32 = 0;
+        let mut stale = StaleWaits::default();
         loop {
-            let group = self.core.route(region).await?.group;
+            let catalog = self.catalog();
+            let route = self.core.route(region).await?;
+            let group = route.group;
             let result = self
                 .core
                 .call(group, what, repeat, longest, |channel, timeout| {
@@ -275,7 +279,7 @@ impl Client {
                 })
                 .await;
             let Err(ClientError::Refused { refusal, .. }) = &result else { return result };
-            // A refreshed route does not make a request with a stale schema valid.
+            // Another route does not make a request with a stale schema valid.
             let schema_is_stale = refusal.reason == Reason::SchemaVersionStale;
             let route_is_stale =
                 refusal.retry_action() == RetryAction::RefreshCatalog && !schema_is_stale;
@@ -284,8 +288,10 @@ impl Client {
             }
             failures = failures.saturating_add(1);
             let options = self.options();
-            tokio::time::sleep(options.backoff.wait(failures, None, options.ids.bits())).await;
-            self.core.refresh_catalog().await?;
+            let wait = options.backoff.wait(failures, None, options.ids.bits());
+            let used = UsedCatalog::new(&catalog, None, Some(&route));
+            let change = ExpectedChange::new(refusal, &used);
+            self.core.wait_for_change(&change, &mut stale, wait, deadline).await?;
         }
     }
 }

@@ -1,17 +1,18 @@
 //! Construction of catalogs from snapshots and deltas. Each function returns a new value, so an error
 //! leaves the current catalog unchanged.
 
-use std::collections::{BTreeMap, HashMap};
+use std::ops::Bound;
 use std::sync::Arc;
 
+use rpds::{HashTrieMapSync, RedBlackTreeMapSync};
 use tidewater_common::ids::{
     CatalogVersion, ClusterId, GroupId, Incarnation, NodeId, RegionId, Revision, TableId,
 };
-use tidewater_common::keys::{KeyCodec, KeyRange, split_global_key};
+use tidewater_common::keys::{KeyCodec, split_global_range};
 use tidewater_common::schema::{TableOptions, TableSchema};
-use tidewater_proto::v1;
+use tidewater_proto::v1::{self, TableState};
 
-use super::{Catalog, CatalogError, RouteInfo, TableInfo};
+use super::{Catalog, CatalogError, RouteInfo, RouteKey, TableInfo};
 
 /// Relation of a received snapshot to the current catalog.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,22 +40,19 @@ impl Catalog {
             incarnation: Incarnation(snapshot.incarnation),
             revision: Revision(snapshot.revision),
             version: CatalogVersion(snapshot.catalog_version),
-            tables: BTreeMap::new(),
-            routes: BTreeMap::new(),
-            starts: HashMap::new(),
-            groups: BTreeMap::new(),
-            nodes: BTreeMap::new(),
+            tables: RedBlackTreeMapSync::new_sync(),
+            names: HashTrieMapSync::new_sync(),
+            routes: RedBlackTreeMapSync::new_sync(),
+            regions: HashTrieMapSync::new_sync(),
+            groups: RedBlackTreeMapSync::new_sync(),
+            nodes: RedBlackTreeMapSync::new_sync(),
         };
         for table in &snapshot.tables {
             catalog.put_table(table)?;
         }
         for route in &snapshot.routes {
-            if catalog.starts.contains_key(&RegionId(route.route_id)) {
-                return Err(CatalogError::DuplicateRoute(RegionId(route.route_id)));
-            }
             catalog.put_route(route_info(route)?)?;
         }
-        catalog.check_overlaps()?;
         catalog.put_groups_and_nodes(&snapshot.groups, &snapshot.nodes);
         Ok(catalog)
     }
@@ -73,7 +71,7 @@ impl Catalog {
         next.revision = Revision(delta.revision);
         next.version = CatalogVersion(delta.catalog_version);
         for id in &delta.table_deletes {
-            next.tables.remove(&TableId(*id));
+            next.remove_table(TableId(*id));
         }
         for table in &delta.table_upserts {
             next.put_table(table)?;
@@ -88,9 +86,8 @@ impl Catalog {
         for route in &delta.route_upserts {
             next.put_route(route_info(route)?)?;
         }
-        next.check_overlaps()?;
         for node in &delta.node_deletes {
-            next.nodes.remove(&NodeId(*node));
+            next.nodes.remove_mut(&NodeId(*node));
         }
         next.put_groups_and_nodes(&delta.group_upserts, &delta.node_upserts);
         Ok(next)
@@ -133,65 +130,74 @@ impl Catalog {
         let id = TableId(table.table_id);
         let state = table.state();
         let name = table.name.clone();
-        self.tables.insert(id, Arc::new(TableInfo { id, name, state, schema, options, codec }));
+        self.remove_table(id);
+        if state != TableState::Dropping {
+            self.names.insert_mut(name.clone(), id);
+        }
+        let table = Arc::new(TableInfo { id, name, state, schema, options, codec });
+        self.tables.insert_mut(id, table);
         Ok(())
     }
 
-    fn put_route(&mut self, route: RouteInfo) -> Result<(), CatalogError> {
-        let key = (route.table, route.range.start.clone());
-        if let Some(other) = self.routes.get(&key) {
-            return Err(CatalogError::Overlap(other.region, route.region));
+    fn remove_table(&mut self, id: TableId) {
+        let Some(table) = self.tables.get(&id).cloned() else { return };
+        self.tables.remove_mut(&id);
+        // The name may belong to a later table.
+        if self.names.get(&table.name) == Some(&id) {
+            self.names.remove_mut(&table.name);
         }
-        self.starts.insert(route.region, key.clone());
-        self.routes.insert(key, Arc::new(route));
+    }
+
+    /// Adds a route, which must not overlap another one.
+    fn put_route(&mut self, route: RouteInfo) -> Result<(), CatalogError> {
+        if self.regions.contains_key(&route.region) {
+            return Err(CatalogError::DuplicateRoute(route.region));
+        }
+        let key = (route.table, route.range.start.clone());
+        // The routes do not overlap so far, so only the neighbours can overlap this one.
+        let up_to = (Bound::Unbounded, Bound::Included(&key));
+        let above = (Bound::Excluded(&key), Bound::Unbounded);
+        let before = self.routes.range::<RouteKey, _>(up_to).next_back();
+        let after = self.routes.range::<RouteKey, _>(above).next();
+        if let Some((_, before)) = before.filter(|(_, before)| reaches(before, &route)) {
+            return Err(CatalogError::Overlap(before.region, route.region));
+        }
+        if let Some((_, after)) = after.filter(|(_, after)| reaches(&route, after)) {
+            return Err(CatalogError::Overlap(route.region, after.region));
+        }
+        let route = Arc::new(route);
+        self.regions.insert_mut(route.region, route.clone());
+        self.routes.insert_mut(key, route);
         Ok(())
     }
 
     fn remove_route(&mut self, region: RegionId) {
-        if let Some(key) = self.starts.remove(&region) {
-            self.routes.remove(&key);
-        }
-    }
-
-    /// Checks that no two routes of a table overlap.
-    fn check_overlaps(&self) -> Result<(), CatalogError> {
-        let mut previous: Option<&RouteInfo> = None;
-        for route in self.routes.values() {
-            if let Some(before) = previous.filter(|before| before.table == route.table)
-                && before.range.end.as_ref().is_none_or(|end| *end > route.range.start)
-            {
-                return Err(CatalogError::Overlap(before.region, route.region));
-            }
-            previous = Some(route);
-        }
-        Ok(())
+        let Some(route) = self.regions.get(&region).cloned() else { return };
+        self.regions.remove_mut(&region);
+        self.routes.remove_mut(&(route.table, route.range.start.clone()));
     }
 
     fn put_groups_and_nodes(&mut self, groups: &[v1::Group], nodes: &[v1::Node]) {
         for group in groups {
-            self.groups.insert(GroupId(group.group_id), group.clone());
+            self.groups.insert_mut(GroupId(group.group_id), Arc::new(group.clone()));
         }
         for node in nodes {
-            self.nodes.insert(NodeId(node.node_id), node.clone());
+            self.nodes.insert_mut(NodeId(node.node_id), Arc::new(node.clone()));
         }
     }
 }
 
+/// Returns whether a route contains the start of a later one.
+fn reaches(route: &RouteInfo, later: &RouteInfo) -> bool {
+    route.table == later.table
+        && route.range.end.as_ref().is_none_or(|end| *end > later.range.start)
+}
+
 fn route_info(route: &v1::Route) -> Result<RouteInfo, CatalogError> {
     let region = RegionId(route.route_id);
-    let (table, start) = split_global_key(&route.start).ok_or(CatalogError::BadRange(region))?;
-    let end = match route.end.as_deref() {
-        None => None,
-        Some(end) => {
-            let (end_table, end) = split_global_key(end).ok_or(CatalogError::BadRange(region))?;
-            // A bound at the start of a later table does not bound the range within this table.
-            (end_table == table).then(|| end.to_vec())
-        }
-    };
-    let range = KeyRange::new(start, end);
-    if range.is_empty() {
-        return Err(CatalogError::BadRange(region));
-    }
+    let (table, range) = split_global_range(&route.start, route.end.as_deref())
+        .filter(|(_, range)| !range.is_empty())
+        .ok_or(CatalogError::BadRange(region))?;
     Ok(RouteInfo {
         region,
         table,

@@ -6,9 +6,9 @@ use tidewater_common::ids::{
     CatalogVersion, ClusterId, GroupId, Incarnation, NodeId, RegionId, Revision, TableId,
 };
 use tidewater_common::keys::KeyRange;
-use tidewater_proto::v1::{self, TableState};
+use tidewater_proto::v1;
 
-use super::{Catalog, RouteInfo, TableInfo};
+use super::{Catalog, RouteInfo, RouteKey, TableInfo};
 
 impl Catalog {
     /// Id of the cluster.
@@ -33,7 +33,7 @@ impl Catalog {
 
     /// Returns the table with this name that is not being dropped.
     pub fn table_named(&self, name: &str) -> Option<&Arc<TableInfo>> {
-        self.tables.values().find(|table| table.name == name && table.state != TableState::Dropping)
+        self.tables.get(self.names.get(name)?)
     }
 
     /// Returns the table with this id.
@@ -61,7 +61,8 @@ impl Catalog {
         let first = self
             .route_for(table, &range.start)
             .map_or_else(|| range.start.clone(), |route| route.range.start.clone());
-        self.routes.range((table, first)..).map(|(_, route)| route).take_while(move |route| {
+        let from_first = self.routes.range::<RouteKey, _>((table, first)..);
+        from_first.map(|(_, route)| route).take_while(move |route| {
             route.table == table && range.end.as_ref().is_none_or(|end| route.range.start < *end)
         })
     }
@@ -69,7 +70,7 @@ impl Catalog {
     /// Returns the route that contains a row key.
     pub fn route_for(&self, table: TableId, row_key: &[u8]) -> Option<&Arc<RouteInfo>> {
         self.routes
-            .range(..=(table, row_key.to_vec()))
+            .range::<RouteKey, _>(..=(table, row_key.to_vec()))
             .next_back()
             .map(|(_, route)| route)
             .filter(|route| route.table == table && route.range.contains(row_key))
@@ -77,27 +78,27 @@ impl Catalog {
 
     /// Returns the route of the region with this id.
     pub fn route(&self, region: RegionId) -> Option<&Arc<RouteInfo>> {
-        self.routes.get(self.starts.get(&region)?)
+        self.regions.get(&region)
     }
 
     /// Returns the group with this id.
     pub fn group(&self, id: GroupId) -> Option<&v1::Group> {
-        self.groups.get(&id)
+        self.groups.get(&id).map(Arc::as_ref)
     }
 
     /// All groups, in order of id.
     pub fn groups(&self) -> impl Iterator<Item = &v1::Group> {
-        self.groups.values()
+        self.groups.values().map(Arc::as_ref)
     }
 
     /// Returns the node with this id.
     pub fn node(&self, id: NodeId) -> Option<&v1::Node> {
-        self.nodes.get(&id)
+        self.nodes.get(&id).map(Arc::as_ref)
     }
 
     /// All nodes, in order of id.
     pub fn nodes(&self) -> impl Iterator<Item = &v1::Node> {
-        self.nodes.values()
+        self.nodes.values().map(Arc::as_ref)
     }
 
     /// Returns the ids and addresses of the nodes of this role that are not removed, in order of id.

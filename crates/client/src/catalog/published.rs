@@ -10,14 +10,14 @@ use super::Catalog;
 #[derive(Debug, Clone)]
 pub(crate) struct Published {
     pub(crate) catalog: Arc<Catalog>,
-    /// Number of completed fetches of the whole catalog.
-    pub(crate) fetches: u64,
+    /// Number of the newest request for a refresh that was served.
+    pub(crate) served: u64,
     /// The expected and the actual cluster, once another cluster answers. Final.
     pub(crate) other: Option<(ClusterId, ClusterId)>,
 }
 
 impl Published {
     pub(crate) fn new(catalog: Catalog) -> Self {
-        Self { catalog: Arc::new(catalog), fetches: 1, other: None }
+        Self { catalog: Arc::new(catalog), served: 0, other: None }
     }
 }

@@ -1,3 +1,5 @@
+mod deltas;
+
 use tidewater_common::ids::{GroupId, RegionId, TableId};
 use tidewater_common::keys::{KeyRange, global_key, table_range};
 use tidewater_proto::v1;
@@ -68,11 +70,11 @@ fn snapshot() -> v1::CatalogSnapshot {
     }
 }
 
-fn catalog() -> Catalog {
+pub(crate) fn catalog() -> Catalog {
     Catalog::from_snapshot(&snapshot()).unwrap()
 }
 
-fn delta() -> v1::CatalogDelta {
+pub(crate) fn delta() -> v1::CatalogDelta {
     v1::CatalogDelta {
         revision: 11,
         previous_catalog_version: 5,
@@ -203,6 +205,15 @@ fn inconsistent_catalog_is_rejected() {
     twice.routes.push(route(11, 1, b"zz", None));
     let error = Catalog::from_snapshot(&twice).unwrap_err();
     assert!(matches!(error, CatalogError::DuplicateRoute(RegionId(11))), "{error}");
+
+    let change = v1::CatalogDelta {
+        catalog_version: 6,
+        route_deletes: vec![12],
+        route_upserts: vec![route(15, 1, b"g", Some(b"h")), route(15, 1, b"h", Some(b"p"))],
+        ..delta()
+    };
+    let error = catalog().with_delta(&change).unwrap_err();
+    assert!(matches!(error, CatalogError::DuplicateRoute(RegionId(15))), "{error}");
 
     let mut backwards = snapshot();
     backwards.routes[0] = route(11, 1, b"g", Some(b"a"));

@@ -142,6 +142,7 @@ impl Data for DataNode {
         if let ScanAnswer::Refuse(refusal) = answer {
             return Err(refusal.into());
         }
+        state.check_schema(scan.region_id, scan.schema_version)?;
         let region = state.region(scan.region_id)?;
         let range = KeyRange::new(scan.start, scan.end.map(Into::into)).intersection(region);
         let mut ids = state.contents(&range);
@@ -172,6 +173,7 @@ impl Data for DataNode {
         let get = request.into_inner();
         let state = self.state.lock();
         self.check_leader(&state)?;
+        state.check_schema(get.region_id, get.schema_version)?;
         let range = state.region(get.region_id)?.clone();
         let keys = decode_batch(&get.keys, &schema().key_arrow())
             .map_err(|error| Status::invalid_argument(error.to_string()))?;

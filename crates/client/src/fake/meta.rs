@@ -4,16 +4,27 @@ use std::sync::Arc;
 
 use futures::stream::{BoxStream, StreamExt};
 use parking_lot::Mutex;
-use tidewater_proto::v1::{self, meta_server::Meta, watch_event::Event};
+use tidewater_common::refusal::Refusal;
+use tidewater_proto::v1::{self, Reason, meta_server::Meta, watch_event::Event};
 use tokio::sync::watch;
 use tokio_stream::wrappers::WatchStream;
 use tonic::{Request, Response, Status};
 
-use super::state::State;
+use super::state::{ChangesAnswer, State, WatchMode};
 
 pub(super) struct MetaNode {
     pub(super) state: Arc<Mutex<State>>,
     pub(super) changed: watch::Receiver<u64>,
+}
+
+/// Returns the event that follows a change.
+fn event(state: &State) -> Option<Event> {
+    match state.watch_mode {
+        WatchMode::Snapshots => Some(Event::Snapshot(state.catalog.clone())),
+        WatchMode::Deltas => state.deltas.last().cloned().map(Event::Delta),
+        WatchMode::KeepAlive => Some(Event::CurrentRevision(state.catalog.revision)),
+        WatchMode::Silent => None,
+    }
 }
 
 #[tonic::async_trait]
@@ -25,9 +36,9 @@ impl Meta for MetaNode {
         _request: Request<v1::WatchRequest>,
     ) -> Result<Response<Self::WatchStream>, Status> {
         let state = self.state.clone();
-        let events = WatchStream::new(self.changed.clone()).map(move |_| {
-            let snapshot = state.lock().catalog.clone();
-            Ok(v1::WatchEvent { event: Some(Event::Snapshot(snapshot)) })
+        let events = WatchStream::new(self.changed.clone()).filter_map(move |_| {
+            let event = event(&state.lock());
+            std::future::ready(event.map(|event| Ok(v1::WatchEvent { event: Some(event) })))
         });
         Ok(Response::new(events.boxed()))
     }
@@ -37,9 +48,34 @@ impl Meta for MetaNode {
         _request: Request<v1::GetCatalogRequest>,
     ) -> Result<Response<v1::CatalogSnapshot>, Status> {
         let mut state = self.state.lock();
+        state.snapshots_read += 1;
         match state.meta_refusals.pop_front() {
             Some(refusal) => Err(refusal.into()),
             None => Ok(Response::new(state.catalog.clone())),
+        }
+    }
+
+    async fn get_catalog_changes(
+        &self,
+        request: Request<v1::GetCatalogChangesRequest>,
+    ) -> Result<Response<v1::GetCatalogChangesResponse>, Status> {
+        let request = request.into_inner();
+        let mut state = self.state.lock();
+        state.changes_read.push(request.clone());
+        if request.cluster_id != state.catalog.cluster_id {
+            return Err(Refusal::new(Reason::WrongCluster, "another cluster").into());
+        }
+        match state.changes_answers.pop_front() {
+            Some(ChangesAnswer::Refuse(refusal)) => Err(refusal.into()),
+            Some(ChangesAnswer::Page(page)) => Ok(Response::new(page)),
+            None if request.incarnation != state.catalog.incarnation => {
+                let snapshot_needed = true;
+                Ok(Response::new(v1::GetCatalogChangesResponse {
+                    snapshot_needed,
+                    ..Default::default()
+                }))
+            }
+            None => Ok(Response::new(state.changes_since(request.revision))),
         }
     }
 

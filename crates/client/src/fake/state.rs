@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use arrow::array::{Int64Array, RecordBatch, StringArray};
 use bytes::Bytes;
-use tidewater_common::ids::{ColumnId, SchemaVersion, TableId};
+use tidewater_common::catalog_hint::{CatalogHint, RegionPresence, ServedRegion};
+use tidewater_common::ids::{ColumnId, GroupId, RegionId, SchemaVersion, TableId};
 use tidewater_common::keys::{KeyCodec, KeyRange, global_key, table_range};
 use tidewater_common::refusal::{Leader, Refusal};
 use tidewater_common::rows::decode_batch;
@@ -54,6 +55,28 @@ pub(crate) enum ScanAnswer {
     EmptyForEver,
 }
 
+/// Events that the meta node sends to watchers when it is notified.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum WatchMode {
+    /// The whole catalog.
+    Snapshots,
+    /// The last delta.
+    Deltas,
+    /// The current revision, without the changes.
+    KeepAlive,
+    /// Nothing.
+    Silent,
+}
+
+/// Scripted response of the meta node to its next call for changes.
+#[derive(Debug, Clone)]
+pub(crate) enum ChangesAnswer {
+    /// Returns this error.
+    Refuse(Refusal),
+    /// Returns this page.
+    Page(v1::GetCatalogChangesResponse),
+}
+
 #[derive(Debug, Clone)]
 struct Producer {
     opening: u64,
@@ -72,6 +95,14 @@ pub(crate) struct State {
     pub(crate) answers: VecDeque<Answer>,
     pub(crate) scan_answers: VecDeque<ScanAnswer>,
     pub(crate) meta_refusals: VecDeque<Refusal>,
+    pub(crate) watch_mode: WatchMode,
+    /// Changes of the catalog that the meta node keeps.
+    pub(crate) deltas: Vec<v1::CatalogDelta>,
+    pub(crate) changes_answers: VecDeque<ChangesAnswer>,
+    /// Number of calls for the whole catalog.
+    pub(crate) snapshots_read: u32,
+    /// Calls for changes.
+    pub(crate) changes_read: Vec<v1::GetCatalogChangesRequest>,
     /// Errors of the next administrative calls; later calls succeed.
     pub(crate) admin_refusals: VecDeque<Refusal>,
     /// All received writes.
@@ -178,6 +209,11 @@ impl State {
             answers: VecDeque::new(),
             scan_answers: VecDeque::new(),
             meta_refusals: VecDeque::new(),
+            watch_mode: WatchMode::Snapshots,
+            deltas: Vec::new(),
+            changes_answers: VecDeque::new(),
+            snapshots_read: 0,
+            changes_read: Vec::new(),
             admin_refusals: VecDeque::new(),
             writes: Vec::new(),
             scans: Vec::new(),
@@ -230,8 +266,48 @@ impl State {
     /// Updates the catalog's table to the schema of the regions.
     pub(crate) fn publish_schema(&mut self) {
         self.catalog.tables[0].schema = Some((&self.schema).into());
+        let upserts = vec![self.catalog.tables[0].clone()];
+        self.publish_delta(v1::CatalogDelta { table_upserts: upserts, ..Default::default() });
+    }
+
+    /// Adds a change without routes to the catalog's history.
+    pub(crate) fn publish_delta(&mut self, delta: v1::CatalogDelta) {
         self.catalog.revision += 1;
-        self.catalog.catalog_version += 1;
+        let version = self.catalog.catalog_version;
+        self.deltas.push(v1::CatalogDelta {
+            revision: self.catalog.revision,
+            previous_catalog_version: version,
+            catalog_version: version,
+            ..delta
+        });
+    }
+
+    /// Returns the changes since a revision, by the rules of a meta node.
+    pub(crate) fn changes_since(&self, revision: u64) -> v1::GetCatalogChangesResponse {
+        let deltas: Vec<_> =
+            self.deltas.iter().filter(|delta| delta.revision > revision).cloned().collect();
+        let is_whole = self.catalog.revision.checked_sub(revision) == Some(deltas.len() as u64);
+        v1::GetCatalogChangesResponse {
+            revision: self.catalog.revision,
+            deltas: if is_whole { deltas } else { Vec::new() },
+            snapshot_needed: !is_whole,
+        }
+    }
+
+    /// Refuses a call that does not name the schema of the regions.
+    pub(crate) fn check_schema(&self, region: u64, version: u32) -> Result<(), Refusal> {
+        if version == self.schema.version().get() {
+            return Ok(());
+        }
+        let served = ServedRegion {
+            table: TABLE,
+            schema_version: self.schema.version(),
+            group: GroupId(1),
+            range: self.regions.get(&region).cloned(),
+        };
+        let presence = RegionPresence::Served(served);
+        let hint = CatalogHint::Region { region: RegionId(region), presence };
+        Err(Refusal::new(Reason::SchemaVersionStale, "the table was altered").catalog_hint(hint))
     }
 
     /// Replaces a region by two children, which inherit the producers of their parent.
@@ -274,9 +350,7 @@ impl State {
     /// Applies a write by the rules of a data node.
     pub(crate) fn apply(&mut self, write: &WriteRequest) -> Result<v1::WriteResponse, Refusal> {
         let range = self.region(write.region_id)?.clone();
-        if write.schema_version != self.schema.version().get() {
-            return Err(Refusal::new(Reason::SchemaVersionStale, "the table was altered"));
-        }
+        self.check_schema(write.region_id, write.schema_version)?;
         let (ids, written) = decode_write(write, &self.schema);
         let row_keys: Vec<Vec<u8>> = ids.iter().map(|id| row_key(*id)).collect();
         assert!(row_keys.is_sorted(), "rows must come in key order");

@@ -19,6 +19,7 @@ use crate::core::Core;
 use crate::error::ClientError;
 use crate::outcome::{Attempts, FailedAttempt, RetryAction};
 use crate::router::Limits;
+use crate::stale::{ExpectedChange, StaleWaits, UsedCatalog};
 
 /// Capacity of the channel to the caller, in batches.
 const READY_BATCHES: usize = 2;
@@ -65,6 +66,7 @@ pub(super) struct TableScan {
     attempts: Attempts,
     /// Limits of those attempts; reset with them.
     limits: Limits,
+    stale: StaleWaits,
     /// Rows yielded or counted in complete regions and in the current one.
     rows: u64,
 }
@@ -72,7 +74,8 @@ pub(super) struct TableScan {
 impl TableScan {
     pub(super) fn new(core: Arc<Core>, plan: ScanPlan) -> Self {
         let limits = Limits::of(&core.router.options);
-        Self { core, plan, attempts: Attempts::default(), limits, rows: 0 }
+        let stale = StaleWaits::default();
+        Self { core, plan, attempts: Attempts::default(), limits, stale, rows: 0 }
     }
 
     /// Reads `range` and sends the rows to `out`; returns their number.
@@ -86,7 +89,8 @@ impl TableScan {
         while !rest.is_empty() && self.remaining_limit() != Some(0) {
             let catalog = self.core.catalog();
             let Some(next) = first_region_range(&catalog, &self.plan, &rest) else {
-                self.refresh_routes(no_route(&self.plan)).await?;
+                let change = ExpectedChange::of_missing_route(&catalog);
+                self.wait_for_routes(no_route(&self.plan), &change).await?;
                 continue;
             };
             let life = self.core.router.options.scan_read_ahead;
@@ -109,7 +113,12 @@ impl TableScan {
                     rest = after;
                 }
                 Err(ReadError::Fatal(error)) => return Err(error),
-                Err(ReadError::RouteStale(failure)) => self.refresh_routes(failure).await?,
+                Err(ReadError::RouteStale(failure)) => {
+                    let route = &reader.region_range.route;
+                    let used = UsedCatalog::new(&catalog, Some(&self.plan.table), Some(route));
+                    let change = ExpectedChange::new(&failure.refusal, &used);
+                    self.wait_for_routes(failure, &change).await?;
+                }
                 Err(ReadError::Failed(failure)) if out.is_some() && self.rows > before => {
                     return Err(ClientError::ScanInterrupted {
                         table: self.plan.table.name.clone(),
@@ -204,13 +213,18 @@ impl TableScan {
         Some(self.start_reader_within(next, limits))
     }
 
-    /// Waits, then fetches the catalog for the next attempt.
+    /// Waits for the catalog of the next attempt.
     ///
     /// # Errors
     /// The limits are reached, or the table was dropped or altered.
-    async fn refresh_routes(&mut self, failure: FailedAttempt) -> Result<(), ClientError> {
-        self.back_off(failure).await?;
-        let catalog = self.core.refresh_catalog().await?;
+    async fn wait_for_routes(
+        &mut self,
+        failure: FailedAttempt,
+        change: &ExpectedChange,
+    ) -> Result<(), ClientError> {
+        let wait = self.record_failure(failure)?;
+        let until = self.limits.until;
+        let catalog = self.core.wait_for_change(change, &mut self.stale, wait, until).await?;
         match catalog.table(self.plan.table.id) {
             None => Err(ClientError::TableNotFound(self.plan.table.name.clone())),
             Some(table) if table.schema.version() != self.plan.table.schema.version() => {
@@ -228,6 +242,16 @@ impl TableScan {
     /// # Errors
     /// A retry does not help, or the limits are reached.
     async fn back_off(&mut self, failure: FailedAttempt) -> Result<(), ClientError> {
+        let wait = self.record_failure(failure)?;
+        tokio::time::sleep(wait).await;
+        Ok(())
+    }
+
+    /// Records a failed attempt; returns the wait before the next one.
+    ///
+    /// # Errors
+    /// A retry does not help, or the limits are reached.
+    fn record_failure(&mut self, failure: FailedAttempt) -> Result<Duration, ClientError> {
         self.attempts.record(&failure);
         let options = &self.core.router.options;
         let made = self.attempts.made();
@@ -252,8 +276,7 @@ impl TableScan {
             let elapsed = self.limits.elapsed();
             return Err(ClientError::RetriesExhausted { what, attempts: made, elapsed, cause });
         }
-        tokio::time::sleep(wait).await;
-        Ok(())
+        Ok(wait)
     }
 }
 

@@ -1,19 +1,22 @@
 //! Reads by key.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
+use arrow::datatypes::SchemaRef;
 use tidewater_common::rows::decode_batch;
 use tidewater_proto::v1::{self, RowOp};
 use tidewater_rpc::timed;
 use tokio::time::Instant;
 
-use crate::catalog::TableInfo;
+use crate::catalog::{Catalog, RouteInfo, TableInfo};
 use crate::client::{Client, projection};
 use crate::core::Repeat;
 use crate::error::ClientError;
 use crate::outcome::RetryAction;
+use crate::stale::{ExpectedChange, StaleWaits, UsedCatalog};
 use crate::write::{Piece, PieceLimits, check, prepare};
 
 /// Maximum number of keys of one request; equals the server's limit.
@@ -34,43 +37,27 @@ impl Client {
         keys: &RecordBatch,
         columns: Option<&[String]>,
     ) -> Result<RecordBatch, ClientError> {
-        let table = self.table(table).await?;
-        let (ids, schema) = projection(&table, columns)?;
-        check(&table, RowOp::Delete, keys)?;
         let deadline = Instant::now() + self.options().deadline;
         let mut failures: u32 = 0;
-        let found = loop {
-            let error = match self.get_once(&table, keys, &ids).await {
-                Ok(found) => break found,
-                Err(error) => error,
-            };
-            let routes_are_stale = match &error {
-                ClientError::Refused { refusal, .. } => {
-                    refusal.retry_action() == RetryAction::RefreshCatalog
-                }
-                ClientError::NoRoute(_) => true,
-                _ => false,
+        let mut stale = StaleWaits::default();
+        loop {
+            let table = self.table(table).await?;
+            let (ids, schema) = projection(&table, columns)?;
+            check(&table, RowOp::Delete, keys)?;
+            let failed = match self.get_once(&table, keys, &ids).await {
+                Ok(found) => return rows(&table, &schema, &found),
+                Err(failed) => failed,
             };
             failures = failures.saturating_add(1);
             let options = self.options();
             let wait = options.backoff.wait(failures, None, options.ids.bits());
-            if !routes_are_stale || Instant::now() + wait >= deadline {
-                return Err(error);
+            match failed.change {
+                Some(change) if Instant::now() + wait < deadline => {
+                    self.core.wait_for_change(&change, &mut stale, wait, deadline).await?;
+                }
+                _ => return Err(failed.error),
             }
-            tokio::time::sleep(wait).await;
-            self.core.refresh_catalog().await?;
-        };
-        let batches = found
-            .iter()
-            .filter(|response| !response.rows.is_empty())
-            .map(|response| decode_batch(&response.rows, &schema))
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(|source| ClientError::Damaged {
-                what: format!("get from table {:?}", table.name),
-                source,
-            })?;
-        concat_batches(&schema, &batches)
-            .map_err(|error| ClientError::BadInput(format!("table {:?}: {error}", table.name)))
+        }
     }
 
     /// Reads from all regions by the current catalog. Responses are in key order, because pieces are.
@@ -79,15 +66,18 @@ impl Client {
         table: &TableInfo,
         keys: &RecordBatch,
         projection: &[u32],
-    ) -> Result<Vec<v1::GetResponse>, ClientError> {
+    ) -> Result<Vec<v1::GetResponse>, FailedGet> {
         let catalog = self.catalog();
         let limits = PieceLimits { rows: MAX_KEYS, bytes: MAX_KEY_BYTES };
+        let failed = |error, route| FailedGet::new(error, &catalog, table, route);
+        let pieces = prepare(table, &catalog, RowOp::Delete, keys, limits)
+            .map_err(|error| failed(error, None))?;
         let mut responses = Vec::new();
-        for piece in prepare(table, &catalog, RowOp::Delete, keys, limits)? {
-            let group = catalog
-                .route(piece.region)
+        for piece in pieces {
+            let route = catalog.route(piece.region);
+            let group = route
                 .map(|route| route.group)
-                .ok_or_else(|| ClientError::NoRoute(table.name.clone()))?;
+                .ok_or_else(|| failed(ClientError::NoRoute(table.name.clone()), None))?;
             let version = catalog.version().get();
             let request = request(table, &piece, group.get(), version, projection);
             let router = &self.core.router;
@@ -100,11 +90,58 @@ impl Client {
                     let request = request.clone();
                     async move { client.get(timed(request, timeout)).await }
                 })
-                .await?;
+                .await
+                .map_err(|error| failed(error, route))?;
             responses.push(response);
         }
         Ok(responses)
     }
+}
+
+/// Error of an attempt.
+struct FailedGet {
+    error: ClientError,
+    /// Change of the catalog after which another attempt is useful.
+    change: Option<ExpectedChange>,
+}
+
+impl FailedGet {
+    fn new(
+        error: ClientError,
+        catalog: &Catalog,
+        table: &TableInfo,
+        route: Option<&Arc<RouteInfo>>,
+    ) -> Self {
+        let change = match &error {
+            ClientError::Refused { refusal, .. }
+                if refusal.retry_action() == RetryAction::RefreshCatalog =>
+            {
+                let used = UsedCatalog::new(catalog, Some(table), route);
+                Some(ExpectedChange::new(refusal, &used))
+            }
+            ClientError::NoRoute(_) => Some(ExpectedChange::of_missing_route(catalog)),
+            _ => None,
+        };
+        Self { error, change }
+    }
+}
+
+fn rows(
+    table: &TableInfo,
+    schema: &SchemaRef,
+    found: &[v1::GetResponse],
+) -> Result<RecordBatch, ClientError> {
+    let batches = found
+        .iter()
+        .filter(|response| !response.rows.is_empty())
+        .map(|response| decode_batch(&response.rows, schema))
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|source| ClientError::Damaged {
+            what: format!("get from table {:?}", table.name),
+            source,
+        })?;
+    concat_batches(schema, &batches)
+        .map_err(|error| ClientError::BadInput(format!("table {:?}: {error}", table.name)))
 }
 
 fn request(

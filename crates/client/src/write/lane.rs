@@ -17,6 +17,7 @@ use crate::catalog::TableInfo;
 use crate::core::Core;
 use crate::error::ClientError;
 use crate::router::Limits;
+use crate::stale::{ExpectedChange, StaleWaits};
 
 /// Rows above which a lane write is sorted and encoded on a blocking thread.
 const INLINE_ROWS: u64 = 1_024;
@@ -86,7 +87,8 @@ impl Lane {
                 let streams = known.into_iter().collect();
                 let core = &*context.core;
                 let table = Arc::clone(&table);
-                (PieceSender { core, table, op, limits, streams }, pieces)
+                let stale = StaleWaits::default();
+                (PieceSender { core, table, op, limits, streams, stale }, pieces)
             })
             .collect();
         let done = join_all(work.into_iter().map(|(mut sender, pieces)| async move {
@@ -124,8 +126,10 @@ async fn cut(
 ) -> Result<(Arc<TableInfo>, Vec<Piece>), ClientError> {
     let write = Arc::new(write);
     let mut made = 0;
+    let mut stale = StaleWaits::default();
     loop {
         let catalog = context.core.catalog();
+        let change = ExpectedChange::of_missing_route(&catalog);
         let earlier = context.table.clone();
         let table = altered(&earlier, &catalog).unwrap_or_else(|| earlier.clone());
         let current = table.clone();
@@ -151,8 +155,8 @@ async fn cut(
         if limits.exhausted(made, wait) {
             return Err(error);
         }
-        tokio::time::sleep(wait).await;
-        let catalog = context.core.refresh_catalog().await?;
+        let core = &context.core;
+        let catalog = core.wait_for_change(&change, &mut stale, wait, limits.until).await?;
         if catalog.table(context.table.id).is_none() {
             return Err(ClientError::TableNotFound(context.table.name.clone()));
         }

@@ -17,6 +17,7 @@ use crate::catalog::{Catalog, RouteInfo, TableInfo};
 use crate::core::Core;
 use crate::outcome::{Attempts, FailedAttempt, RetryAction, WriteOutcome};
 use crate::router::{Limits, Search};
+use crate::stale::{ExpectedChange, StaleWaits, UsedCatalog};
 
 /// Serial of a producer's opening write, which has no rows.
 const OPENING: u64 = 1;
@@ -83,6 +84,7 @@ pub(crate) struct PieceSender<'a> {
     pub(crate) op: RowOp,
     pub(crate) limits: Limits,
     pub(crate) streams: ProducerStreams,
+    pub(crate) stale: StaleWaits,
 }
 
 impl PieceSender<'_> {
@@ -140,7 +142,7 @@ impl PieceSender<'_> {
         let catalog = self.core.catalog();
         let Some(route) = catalog.route_for(self.table.id, &pending.piece.first_key).cloned()
         else {
-            return self.handle_missing_route(pending, search).await;
+            return self.handle_missing_route(pending, search, &catalog).await;
         };
         if !route.range.contains(&pending.piece.last_key) {
             let table = Arc::clone(&pending.table);
@@ -188,7 +190,9 @@ impl PieceSender<'_> {
                         self.streams.remove(&route.region);
                     }
                 }
-                self.handle_failure(pending, search, failure).await
+                let used = UsedCatalog::new(&catalog, Some(&pending.table), Some(&route));
+                let change = ExpectedChange::new(&failure.refusal, &used);
+                self.handle_failure(pending, search, failure, &change).await
             }
         }
     }
@@ -230,12 +234,14 @@ impl PieceSender<'_> {
         if opening { NextStep::Retry } else { NextStep::Acknowledged }
     }
 
-    /// Decides the next step after an attempt that failed; waits before a retry.
+    /// Decides the next step after an attempt that failed; waits before a retry, and for `change` if the
+    /// catalog of the attempt is out of date.
     async fn handle_failure(
         &mut self,
         pending: &mut PendingPiece,
         search: &mut Search,
         failure: FailedAttempt,
+        change: &ExpectedChange,
     ) -> NextStep {
         pending.attempts.record(&failure);
         let wait = self.core.router.wait(search, &failure);
@@ -259,16 +265,24 @@ impl PieceSender<'_> {
                 self.drop_identity(pending);
             }
             RetryAction::RefreshCatalog => {
-                tokio::time::sleep(wait).await;
-                return self.refresh_routes(pending, failure.refusal.reason).await;
+                let until = self.limits.until;
+                let core = self.core;
+                let changed = core.wait_for_change(change, &mut self.stale, wait, until).await;
+                let Ok(catalog) = changed else { return NextStep::Stop };
+                return self.check_table(pending, &catalog, failure.refusal.reason);
             }
         }
         tokio::time::sleep(wait).await;
         NextStep::Retry
     }
 
-    async fn refresh_routes(&mut self, pending: &mut PendingPiece, reason: Reason) -> NextStep {
-        let Ok(catalog) = self.core.refresh_catalog().await else { return NextStep::Stop };
+    /// Decides how a piece that was refused for this reason is sent by a later catalog.
+    fn check_table(
+        &mut self,
+        pending: &mut PendingPiece,
+        catalog: &Catalog,
+        reason: Reason,
+    ) -> NextStep {
         if catalog.table(self.table.id).is_none() {
             pending.attempts.record(&failure_without_effect(
                 Reason::TableNotFound,
@@ -279,12 +293,12 @@ impl PieceSender<'_> {
         if reason != Reason::SchemaVersionStale {
             return NextStep::Retry;
         }
-        match altered(&pending.table, &catalog) {
+        match altered(&pending.table, catalog) {
             // The region was altered before the catalog.
             None => NextStep::Retry,
             // A write that may have taken effect is repeated with the same rows, or not at all.
             Some(_) if pending.attempts.any_unknown() => NextStep::Stop,
-            Some(table) => self.cut(pending, table, &catalog),
+            Some(table) => self.cut(pending, table, catalog),
         }
     }
 
@@ -292,12 +306,14 @@ impl PieceSender<'_> {
         &mut self,
         pending: &mut PendingPiece,
         search: &mut Search,
+        catalog: &Catalog,
     ) -> NextStep {
         let failure = failure_without_effect(
             Reason::RegionNotFound,
             format!("table {:?} has no route for some of its keys", self.table.name),
         );
-        self.handle_failure(pending, search, failure).await
+        let change = ExpectedChange::of_missing_route(catalog);
+        self.handle_failure(pending, search, failure, &change).await
     }
 
     /// Cuts a piece along the current routes, and encodes its rows for `table`.

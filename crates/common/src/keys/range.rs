@@ -75,6 +75,20 @@ pub fn split_global_key(key: &[u8]) -> Option<(TableId, &[u8])> {
     Some((TableId(u32::from_be_bytes(*table)), row_key))
 }
 
+/// The table of a range of global keys, and its row keys. A range that ends in a later table is unbounded
+/// within its own. `None` when a bound is shorter than a table id.
+pub fn split_global_range(start: &[u8], end: Option<&[u8]>) -> Option<(TableId, KeyRange)> {
+    let (table, start) = split_global_key(start)?;
+    let end = match end {
+        None => None,
+        Some(end) => {
+            let (end_table, end) = split_global_key(end)?;
+            (end_table == table).then(|| end.to_vec())
+        }
+    };
+    Some((table, KeyRange::new(start, end)))
+}
+
 /// All global keys of a table.
 pub fn table_range(table: TableId) -> KeyRange {
     KeyRange {

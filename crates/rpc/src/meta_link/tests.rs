@@ -126,6 +126,13 @@ impl Meta for FakeMeta {
         Err(Status::unimplemented(""))
     }
 
+    async fn get_catalog_changes(
+        &self,
+        _request: Request<v1::GetCatalogChangesRequest>,
+    ) -> Result<Response<v1::GetCatalogChangesResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
     async fn read_group(
         &self,
         _request: Request<v1::ReadGroupRequest>,

@@ -1,0 +1,63 @@
+//! Hints of refused calls: the state of the region whose route or schema is out of date in the call.
+
+use tidewater_common::catalog_hint::{CatalogHint, RegionPresence, ServedRegion};
+use tidewater_common::ids::{GroupId, RegionId};
+use tidewater_common::reason::RetryAction;
+use tidewater_common::refusal::Refusal;
+
+use crate::group::state::GroupState;
+use crate::groups::Groups;
+
+/// Adds the state of the region to a refusal that sends the caller to the catalog.
+pub(super) fn with_hint(groups: &Groups, group: u64, region: u64, refusal: Refusal) -> Refusal {
+    if refusal.retry_action() != RetryAction::RefreshCatalog {
+        return refusal;
+    }
+    let Ok(replica) = groups.get(GroupId(group)) else { return refusal };
+    let presence = presence(&replica.shared.state.read(), replica.group(), RegionId(region));
+    refusal.catalog_hint(CatalogHint::Region { region: RegionId(region), presence })
+}
+
+/// Returns the presence of a region in a group, as far as the replica has applied the group's log.
+fn presence(state: &GroupState, group: GroupId, region: RegionId) -> RegionPresence {
+    match state.regions.get(&region) {
+        Some(served) => RegionPresence::Served(ServedRegion {
+            table: served.descriptor.table_id,
+            schema_version: served.descriptor.schema_version(),
+            group,
+            range: Some(served.descriptor.range.clone()),
+        }),
+        None if state.dropped.contains(&region) => RegionPresence::Dropped,
+        None => RegionPresence::Unknown,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tidewater_common::ids::{SchemaVersion, Sequence, TableId};
+    use tidewater_common::keys::KeyRange;
+
+    use super::*;
+    use crate::group::descriptor::Descriptor;
+    use crate::group::state::RegionState;
+    use crate::group::testing::{key, region};
+
+    #[test]
+    fn presence_follows_the_registry_of_the_group() {
+        let mut state = GroupState::default();
+        let described = region(7, Some(3), None);
+        let descriptor = Descriptor::new(&described).unwrap();
+        state.regions.insert(RegionId(7), RegionState::new(descriptor, Sequence(0)));
+        state.drop_region(RegionId(6));
+        let presence = |id| presence(&state, GroupId(5), RegionId(id));
+        let expected = ServedRegion {
+            table: TableId(described.table_id),
+            schema_version: SchemaVersion(1),
+            group: GroupId(5),
+            range: Some(KeyRange::new(key(3), None)),
+        };
+        assert_eq!(presence(7), RegionPresence::Served(expected));
+        assert_eq!(presence(6), RegionPresence::Dropped);
+        assert_eq!(presence(8), RegionPresence::Unknown);
+    }
+}
