@@ -87,7 +87,7 @@ async fn expect_rows(cluster: &Cluster, runs: i64, rows: i64) -> Result<()> {
 // `TIDEWATER_RUNS=720 TIDEWATER_RUN_ROWS=40000` with a release binary and `--profile long` is a month of
 // hourly windows.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn region_of_many_runs_is_read_and_compacted_within_memory() -> Result<()> {
+async fn region_of_many_runs_fits_into_memory() -> Result<()> {
     let runs: i64 = setting("TIDEWATER_RUNS", 100);
     let rows: i64 = setting("TIDEWATER_RUN_ROWS", 1_000);
     let plan = ClusterPlan::default().nodes(1, 1, 0).env("TIDEWATER_COMPACTION", "off");

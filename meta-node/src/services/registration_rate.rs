@@ -125,7 +125,7 @@ mod tests {
     const ONE: PeerNetwork = PeerNetwork::V4([10, 0, 0, 1]);
     const OTHER: PeerNetwork = PeerNetwork::V4([10, 0, 0, 2]);
 
-    /// Returns the number of accepted registrations of so many.
+    /// Returns how many of the registrations are accepted.
     fn accepted(
         rate: &mut RegistrationRate,
         from: Option<PeerNetwork>,
