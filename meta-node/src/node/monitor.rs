@@ -40,6 +40,8 @@ pub(super) fn watch(
             }
         };
         let error = tokio::select! {
+            // Raft stops when the node does: that is no error, even if this task notices both at once.
+            biased;
             () = stop.cancelled() => return,
             error = disk => error,
             error = raft => error,
