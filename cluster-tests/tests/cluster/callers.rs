@@ -240,8 +240,8 @@ async fn load_of_expanding_parquet_stays_within_memory() -> Result<()> {
     for (name, words) in [
         ("wide.parquet", ["row 50001", "nothing was written"]),
         ("cells.parquet", ["row 2", "nothing was written"]),
-        ("plain.parquet", ["column v", "the maximum is 134217728"]),
-        ("page.parquet", ["column v", "the maximum is 134217728"]),
+        ("plain.parquet", ["column `v`", "limit of 134217728"]),
+        ("page.parquet", ["column `v`", "limit of 134217728"]),
     ] {
         let refused = load(&[], name).await?.status(1)?.expect_stderr(&words)?;
         println!("{name}: {}", refused.stderr.trim());
