@@ -246,17 +246,34 @@ async fn durable_hook_receives_every_version_across_owner_kills() -> Result<()> 
     cluster.finish().await
 }
 
+/// A cluster with one data node and a table whose durable hook `audit` was paused after it had received
+/// every version. Garbage collection deletes after a second.
+struct PausedHook {
+    cluster: Cluster,
+    /// File of the hook.
+    path: PathBuf,
+    region: u64,
+}
+
+impl PausedHook {
+    async fn start(env: &[(&str, &str)]) -> Result<Self> {
+        let plan = ClusterPlan::default().nodes(1, 1, 0).env("TIDEWATER_GC_GRACE", "1s");
+        let plan = env.iter().fold(plan, |plan, (name, value)| plan.env(name, value));
+        let cluster = plan.start().await?;
+        cluster.create_log_table().await?;
+        let region = cluster.region(LOG_TABLE).await?.region_id;
+        // The manifest of a region starts with its first flush.
+        cluster.flush(LOG_TABLE).await?.ok()?;
+        let path = add(&cluster, "audit", &["--from", "1"]).await?;
+        wait_for_all_versions(&cluster, &path, region).await?;
+        pause(&cluster, "audit").await?;
+        Ok(Self { cluster, path, region })
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn garbage_collection_keeps_versions_awaited_by_durable_hooks() -> Result<()> {
-    let plan = ClusterPlan::default().nodes(1, 1, 0).env("TIDEWATER_GC_GRACE", "1s");
-    let cluster = plan.start().await?;
-    cluster.create_log_table().await?;
-    let region = cluster.region(LOG_TABLE).await?.region_id;
-    // The manifest of a region starts with its first flush.
-    cluster.flush(LOG_TABLE).await?.ok()?;
-    let path = add(&cluster, "audit", &["--from", "1"]).await?;
-    wait_for_all_versions(&cluster, &path, region).await?;
-    pause(&cluster, "audit").await?;
+    let PausedHook { cluster, path, region } = PausedHook::start(&[]).await?;
     let load = Workload::start(&cluster, LoadOptions::default()).await?;
     // Flush beyond the next checkpoint, which covers versions that the hook has not received.
     let before = current_version(&cluster, region).await?;
@@ -396,14 +413,7 @@ async fn lagging_durable_hook_restarts_with_the_live_files() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn replaced_files_stay_until_durable_hook_receives_removal() -> Result<()> {
-    let plan = ClusterPlan::default().nodes(1, 1, 0).env("TIDEWATER_GC_GRACE", "1s");
-    let cluster = plan.start().await?;
-    cluster.create_log_table().await?;
-    let region = cluster.region(LOG_TABLE).await?.region_id;
-    cluster.flush(LOG_TABLE).await?.ok()?;
-    let path = add(&cluster, "audit", &["--from", "1"]).await?;
-    wait_for_all_versions(&cluster, &path, region).await?;
-    pause(&cluster, "audit").await?;
+    let PausedHook { cluster, path, region } = PausedHook::start(&[]).await?;
     let replaced = replaced_files(&cluster).await?;
     expect_kept(&cluster, &replaced).await?;
     cluster.run(&["hook", "resume", "audit"]).await?.ok()?;
@@ -425,14 +435,8 @@ async fn replaced_files_stay_until_durable_hook_receives_removal() -> Result<()>
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn hook_paused_beyond_its_limit_keeps_no_files() -> Result<()> {
-    let plan = ClusterPlan::default().nodes(1, 1, 0).env("TIDEWATER_GC_GRACE", "1s");
-    let cluster = plan.env("TIDEWATER_HOOK_RETENTION", "15s").start().await?;
-    cluster.create_log_table().await?;
-    let region = cluster.region(LOG_TABLE).await?.region_id;
-    cluster.flush(LOG_TABLE).await?.ok()?;
-    let path = add(&cluster, "audit", &["--from", "1"]).await?;
-    wait_for_all_versions(&cluster, &path, region).await?;
-    pause(&cluster, "audit").await?;
+    let env = [("TIDEWATER_HOOK_RETENTION", "15s")];
+    let PausedHook { cluster, path, region } = PausedHook::start(&env).await?;
     let replaced = replaced_files(&cluster).await?;
     wait_until_deleted(&cluster, &replaced).await?;
     let hook = find_hook(&cluster, "audit").await?.unwrap_or_default();
