@@ -105,6 +105,59 @@ async fn bulk_load_orders_rows_with_earlier_and_later_writes() -> Result<()> {
     cluster.finish().await
 }
 
+async fn alter(cluster: &Cluster, change: [&str; 2]) -> Result<()> {
+    cluster.run(&[&["table", "alter", TABLE][..], &change].concat()).await?.ok()?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bulk_load_continues_during_alters() -> Result<()> {
+    let cluster = Cluster::start().await?;
+    create(&cluster, 3).await?;
+    let client = client(&cluster).await?;
+    let loader = client.bulk_loader(TABLE).await.map_err(failed)?;
+    let seats = ["--add-column", "seats int32 not null default 7"];
+    let altered = std::sync::atomic::AtomicBool::new(false);
+    let done = std::sync::atomic::Ordering::Relaxed;
+    let loading = async {
+        let mut part = 0;
+        while part < 10 || !altered.load(done) {
+            write(&loader, part * 100..(part + 1) * 100, "bulk").await?;
+            part += 1;
+        }
+        Ok::<_, HarnessError>(u64::try_from(part * 100).unwrap_or(0))
+    };
+    let altering = async {
+        for change in [seats, ["--drop-column", "seats"], ["--add-column", "note utf8"], seats] {
+            alter(&cluster, change).await?;
+        }
+        altered.store(true, done);
+        Ok::<_, HarnessError>(())
+    };
+    let (rows, _) = tokio::try_join!(loading, altering)?;
+    expect(&cluster, TABLE, Some("bulk"), rows).await?;
+    let defaults = cluster.count_where(TABLE, Some("seats = 7")).await?;
+    if defaults != rows {
+        return Err(HarnessError::violated(format!("{defaults} of {rows} rows have the default")));
+    }
+    // The command: the table is altered while its file is checked, or while it is loaded.
+    let file = cluster.directory().join("seats.csv");
+    let lines: String = (0..100_000).map(|id| format!("{id},file,8\n")).collect();
+    std::fs::write(&file, format!("id,name,seats\n{lines}"))
+        .map_err(HarnessError::io("a csv file"))?;
+    tokio::try_join!(
+        load(&cluster, TABLE, &file, &["--bulk"]),
+        alter(&cluster, ["--drop-column", "note"])
+    )?;
+    expect(&cluster, TABLE, Some("file"), 100_000).await?;
+    let loader = client.atomic_loader(TABLE).await.map_err(failed)?;
+    let busy = cluster.run(&["table", "alter", TABLE, "--drop-column", "seats"]).await?;
+    busy.status(4)?.expect_stderr(&["being loaded"])?;
+    loader.abandon().await.map_err(failed)?;
+    wait_until_replicas_agree(&cluster, TABLE).await?;
+    cluster.finish().await
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn atomic_load_is_visible_completely_or_not_at_all() -> Result<()> {
     let mut cluster = Cluster::start().await?;

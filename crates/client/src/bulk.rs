@@ -5,11 +5,12 @@
 //!   all of them visible. It lasts from `begin_load` until it is published or abandoned, and the cluster
 //!   aborts it when its loader stops sending keepalives.
 
+mod piece;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
-use bytes::Bytes;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use tidewater_common::ids::GroupId;
 use tidewater_common::schema::WriteMode;
@@ -22,14 +23,12 @@ use crate::catalog::TableInfo;
 use crate::client::Client;
 use crate::core::Repeat;
 use crate::error::ClientError;
-use crate::write::{Piece, PieceLimits, check, prepare, run_blocking};
+use crate::write::{PieceLimits, altered, check, convert, prepare, run_blocking};
 
 /// Maximum rows and uncompressed bytes of one file.
 const FILE_LIMITS: PieceLimits = PieceLimits { rows: 1_000_000, bytes: 24 << 20 };
 /// Maximum number of files written concurrently.
 const MAX_CONCURRENT_FILES: usize = 2;
-/// Timeout of an attempt to write a file, or to adopt it, for which the region reads it.
-const FILE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Timeout of an attempt to begin, publish or abandon a load in all regions.
 const PHASE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Interval between keepalives of an atomic load. The cluster aborts a load that gets none for some minutes.
@@ -67,8 +66,12 @@ impl Client {
     /// # Errors
     /// [`ClientError::TableNotFound`].
     pub async fn bulk_loader(&self, table: &str) -> Result<BulkLoader, ClientError> {
-        let table = self.table(table).await?;
-        Ok(BulkLoader { client: self.clone(), table, load: None })
+        Ok(self.bulk_loader_for(self.table(table).await?))
+    }
+
+    /// Creates a direct loader of rows in the schema of `table`, which may have been altered since.
+    pub fn bulk_loader_for(&self, table: Arc<TableInfo>) -> BulkLoader {
+        BulkLoader { client: self.clone(), table, load: None }
     }
 
     /// Begins an atomic load; its batches become visible together with [`BulkLoader::publish`]. Until then
@@ -118,7 +121,9 @@ impl Client {
 }
 
 impl BulkLoader {
-    /// The table at the time when the loader was created. Batches must have its columns, in its order.
+    /// The table at the time when the loader was created. Batches must have its columns, in its order. After
+    /// an alter of the table, rows take effect as if written just before it: columns that were added have
+    /// their default, and values of columns that were dropped are left out.
     pub fn table(&self) -> &Arc<TableInfo> {
         &self.table
     }
@@ -137,96 +142,30 @@ impl BulkLoader {
     /// [`ClientError::OutcomeUnknown`]: in addition, the last region called may have adopted its files.
     pub async fn write(&self, batch: RecordBatch) -> Result<LoadedBatch, ClientError> {
         check(&self.table, RowOp::Put, &batch)?;
-        let table = self.table.clone();
+        let earlier = self.table.clone();
         let catalog = self.client.catalog();
+        let table = altered(&earlier, &catalog).unwrap_or_else(|| earlier.clone());
+        let current = table.clone();
         let pieces = run_blocking(batch.num_rows() as u64, move || {
-            let codec = &table.codec;
+            let codec = &earlier.codec;
             let mut sorted = codec.sorted(&batch)?;
-            if table.options.write_mode == WriteMode::Upsert {
+            if earlier.options.write_mode == WriteMode::Upsert {
                 sorted = codec.last_of_each_key(&sorted)?;
             }
-            prepare(&table, &catalog, RowOp::Put, &sorted, FILE_LIMITS)
+            if !Arc::ptr_eq(&earlier, &current) {
+                sorted = convert(RowOp::Put, &sorted, &earlier.schema, &current.schema)?;
+            }
+            prepare(&current, &catalog, RowOp::Put, &sorted, FILE_LIMITS)
         })
         .await?;
-        let loaded = stream::iter(pieces.into_iter().map(|piece| self.load_piece(piece)))
-            .buffer_unordered(MAX_CONCURRENT_FILES)
-            .try_fold(LoadedBatch::default(), async |sum, loaded| {
+        let pieces = pieces.into_iter().map(|piece| self.load_piece(table.clone(), piece));
+        let loaded = stream::iter(pieces).buffer_unordered(MAX_CONCURRENT_FILES).try_fold(
+            LoadedBatch::default(),
+            async |sum, loaded| {
                 Ok(LoadedBatch { rows: sum.rows + loaded.rows, files: sum.files + loaded.files })
-            });
+            },
+        );
         loaded.await
-    }
-
-    async fn load_piece(&self, piece: Piece) -> Result<LoadedBatch, ClientError> {
-        let rows = u64::from(piece.count);
-        let file_ids = self.write_files(&piece).await?;
-        let files = self.adopt_files(&piece, file_ids).await?;
-        Ok(LoadedBatch { rows, files: u64::from(files) })
-    }
-
-    /// Writes the files of a piece; returns their ids. An attempt may be repeated, because files that no
-    /// region adopts are garbage collected.
-    async fn write_files(&self, piece: &Piece) -> Result<Vec<Bytes>, ClientError> {
-        let what = format!("writing files of table {:?}", self.table.name);
-        let catalog = self.client.catalog();
-        let router = &self.client.core.router;
-        let written = self
-            .client
-            .on_region(
-                piece.region,
-                &what,
-                Repeat::Read,
-                FILE_TIMEOUT,
-                |group, channel, timeout| {
-                    let request = v1::WriteFilesRequest {
-                        group_id: group.get(),
-                        region_id: piece.region.get(),
-                        catalog_version: catalog.version().get(),
-                        schema_version: self.table.schema.version().get(),
-                        row_count: piece.count,
-                        rows: piece.rows.clone(),
-                    };
-                    let mut client = router.data(channel);
-                    async move { client.write_files(timed(request, timeout)).await }
-                },
-            )
-            .await?;
-        Ok(written.file_ids)
-    }
-
-    /// Has the region adopt or stage the files; returns the number of files of this piece.
-    async fn adopt_files(&self, piece: &Piece, file_ids: Vec<Bytes>) -> Result<u32, ClientError> {
-        let what = format!("adopting files of table {:?}", self.table.name);
-        let catalog = self.client.catalog();
-        let router = &self.client.core.router;
-        // All attempts name the same staging area, so that the region recognizes a repeat.
-        let staging_area = match &self.load {
-            Some(load) => load.request_id,
-            None => self.client.options().ids.next(),
-        };
-        let adopted = self
-            .client
-            .on_region(
-                piece.region,
-                &what,
-                Repeat::Idempotent,
-                FILE_TIMEOUT,
-                |group, channel, timeout| {
-                    let request = v1::AdoptFilesRequest {
-                        group_id: group.get(),
-                        region_id: piece.region.get(),
-                        catalog_version: catalog.version().get(),
-                        schema_version: self.table.schema.version().get(),
-                        area_id: Bytes::copy_from_slice(staging_area.as_bytes()),
-                        file_ids: file_ids.clone(),
-                        stage: self.load.is_some(),
-                    };
-                    let mut client = router.data(channel);
-                    async move { client.adopt_files(timed(request, timeout)).await }
-                },
-            )
-            .await?;
-        // For a staging area the response counts all files staged so far, not only those of this piece.
-        Ok(if self.load.is_some() { file_ids.len() as u32 } else { adopted.files })
     }
 
     /// Makes all batches of an atomic load visible. Does nothing for a direct load.

@@ -18,7 +18,8 @@ use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::Server;
 
 pub(crate) use self::state::{
-    Answer, ChangesAnswer, ScanAnswer, State, WatchMode, keys, rows, table_info,
+    Answer, ChangesAnswer, ScanAnswer, State, WatchMode, added_values, altered_schema, keys, rows,
+    table_info,
 };
 use crate::client::Client;
 use crate::options::ClientOptions;

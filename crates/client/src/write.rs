@@ -31,8 +31,9 @@ mod report;
 mod send;
 mod writer;
 
+pub(crate) use self::current_schema::{altered, convert};
 pub(crate) use self::lane::run_blocking;
-pub(crate) use self::prepare::{Piece, PieceLimits, check, prepare};
+pub(crate) use self::prepare::{Piece, PieceLimits, check, prepare, recut};
 pub use self::report::WriteReport;
 pub use self::writer::TableWriter;
 

@@ -143,11 +143,11 @@ async fn load(options: &Options, client: &Client, inputs: Vec<Input>) -> Result<
             .map_err(|error| with_written_rows(error, 0))?;
     }
     if options.bulk || options.atomic {
-        return bulk::run(options, client, inputs, read).await;
+        return bulk::run(options, client, table, inputs, read).await;
     }
     let lanes = options.in_flight as usize;
     let settings = WriterOptions { lanes, ..WriterOptions::default() };
-    let writer = client.writer(&options.name, settings).await?;
+    let writer = client.writer_for(table, settings)?;
     copy(options, &writer, inputs, read).await
 }
 

@@ -2,7 +2,7 @@ use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::Reason;
 
 use super::*;
-use crate::fake::{Answer, FakeCluster, keys, rows};
+use crate::fake::{Answer, FakeCluster, added_values, altered_schema, keys, rows};
 
 #[tokio::test]
 async fn batch_becomes_one_file_per_region_without_duplicate_keys() {
@@ -74,7 +74,7 @@ async fn loader_returns_errors_with_their_reason() {
     let loader = client.bulk_loader("t").await.unwrap();
     let bad = loader.write(keys(&[1])).await.unwrap_err();
     assert!(matches!(bad, ClientError::BadInput(_)), "{bad}");
-    for reason in [Reason::InvalidArgument, Reason::SchemaVersionStale] {
+    for reason in [Reason::InvalidArgument, Reason::LoadEnded] {
         let refusal = Refusal::new(reason, "as the test says");
         cluster.state.lock().answers = vec![Answer::Refuse(refusal)].into();
         let refused = loader.write(rows([1])).await.unwrap_err();
@@ -89,4 +89,99 @@ async fn loader_returns_errors_with_their_reason() {
     assert!(matches!(refused, ClientError::Refused { .. }), "{refused}");
     let missing = client.bulk_loader("nowhere").await.unwrap_err();
     assert!(matches!(missing, ClientError::TableNotFound(_)), "{missing}");
+}
+
+fn altered() -> Answer {
+    Answer::Refuse(Refusal::new(Reason::SchemaVersionStale, "the table was altered"))
+}
+
+/// Returns the values of the added column in the last file.
+fn last_defaults(cluster: &FakeCluster) -> Vec<i64> {
+    let state = cluster.state.lock();
+    let file = state.files_written.last().unwrap();
+    added_values(file.schema_version, &file.rows)
+}
+
+#[tokio::test]
+async fn loader_continues_after_an_alter() {
+    let cluster = FakeCluster::start(&[10], 1).await;
+    let client = cluster.client().await;
+    let loader = client.bulk_loader("t").await.unwrap();
+    let earlier = loader.table().clone();
+    loader.write(rows([1, 11])).await.unwrap();
+    cluster.change(|state| {
+        state.schema = altered_schema();
+        state.publish_schema();
+    });
+    let loaded = loader.write(rows([2, 12])).await.unwrap();
+    assert_eq!(loaded, LoadedBatch { rows: 2, files: 2 });
+    assert_eq!(last_defaults(&cluster), [7]);
+    client.table("t").await.unwrap();
+    let later = client.bulk_loader_for(earlier).write(rows([3])).await.unwrap();
+    assert_eq!(later, LoadedBatch { rows: 1, files: 1 });
+    let versions: Vec<u32> =
+        cluster.state.lock().adoptions.iter().map(|adoption| adoption.schema_version).collect();
+    assert_eq!(versions, [1, 1, 2, 2, 2]);
+}
+
+/// Loads rows 1 and 2. When `calls` calls have arrived, the region and the catalog are altered.
+async fn load_during_alter(
+    answers: Vec<Answer>,
+    calls: usize,
+) -> (FakeCluster, Result<LoadedBatch, ClientError>) {
+    let cluster = FakeCluster::start(&[], 1).await;
+    let client = cluster.client().await;
+    let loader = client.bulk_loader("t").await.unwrap();
+    cluster.state.lock().answers = answers.into();
+    let loading = tokio::spawn(async move { loader.write(rows([1, 2])).await });
+    let arrived = async {
+        while cluster.state.lock().adoptions.len() < calls {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), arrived).await.unwrap();
+    cluster.change(|state| {
+        state.schema = altered_schema();
+        state.publish_schema();
+    });
+    let result = loading.await.unwrap();
+    (cluster, result)
+}
+
+#[tokio::test]
+async fn files_that_an_alter_overtakes_are_written_again() {
+    let (cluster, result) = load_during_alter(vec![altered()], 1).await;
+    assert_eq!(result.unwrap(), LoadedBatch { rows: 2, files: 1 });
+    assert_eq!(last_defaults(&cluster), [7, 7]);
+    let state = cluster.state.lock();
+    let [first, second] = &state.adoptions[..] else { panic!("{:?}", state.adoptions) };
+    assert_eq!((first.schema_version, second.schema_version), (1, 2));
+    assert_ne!(first.area_id, second.area_id);
+    assert_ne!(first.file_ids, second.file_ids);
+}
+
+#[tokio::test]
+async fn files_that_may_have_been_adopted_are_not_written_again() {
+    // The rows of an append-only table would appear twice.
+    let (cluster, result) = load_during_alter(vec![Answer::Lose, altered()], 2).await;
+    let error = result.unwrap_err();
+    assert!(matches!(error, ClientError::OutcomeUnknown { .. }), "{error}");
+    assert_eq!(cluster.state.lock().files_written.len(), 1);
+}
+
+#[tokio::test]
+async fn load_without_the_announced_alter_ends_at_its_deadline() {
+    let cluster = FakeCluster::start(&[], 1).await;
+    let mut options = cluster.options();
+    options.deadline = Duration::from_millis(200);
+    let client = Client::connect(options).await.unwrap();
+    let loader = client.bulk_loader("t").await.unwrap();
+    cluster.state.lock().schema = altered_schema();
+    let refused = loader.write(rows([1])).await.unwrap_err();
+    let stale = Reason::SchemaVersionStale;
+    assert!(
+        matches!(&refused, ClientError::Refused { refusal, .. } if refusal.reason == stale),
+        "{refused}"
+    );
+    assert!(cluster.state.lock().adoptions.is_empty());
 }

@@ -94,11 +94,13 @@ impl Data for DataNode {
         let mut state = self.state.lock();
         self.check_leader(&state)?;
         state.region(request.region_id)?;
-        let batch = decode_batch(&request.rows, &schema().arrow()).unwrap();
+        state.check_schema(request.region_id, request.schema_version)?;
+        let batch = decode_batch(&request.rows, &state.schema.arrow()).unwrap();
         assert_eq!(batch.num_rows(), request.row_count as usize);
         let ids = batch.column(0).as_primitive::<Int64Type>().values().to_vec();
         let file = Bytes::from(format!("file {:011}", state.files.len()));
         state.files.insert(file.clone(), ids);
+        state.files_written.push(request);
         Ok(Response::new(v1::WriteFilesResponse { file_ids: vec![file] }))
     }
 
@@ -114,6 +116,7 @@ impl Data for DataNode {
             Answer::Refuse(refusal) => Err(refusal.into()),
             Answer::Lose => Err(Status::unavailable("connection reset")),
             _ => {
+                state.check_schema(request.region_id, request.schema_version)?;
                 let files = request.file_ids.len() as u32;
                 Ok(Response::new(v1::AdoptFilesResponse { files }))
             }

@@ -3,14 +3,15 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
-use arrow::array::{Int64Array, RecordBatch, StringArray};
+use arrow::array::{AsArray, Int64Array, RecordBatch, StringArray};
+use arrow::datatypes::Int64Type;
 use bytes::Bytes;
 use tidewater_common::catalog_hint::{CatalogHint, RegionPresence, ServedRegion};
 use tidewater_common::ids::{ColumnId, GroupId, RegionId, SchemaVersion, TableId};
 use tidewater_common::keys::{KeyCodec, KeyRange, global_key, table_range};
 use tidewater_common::refusal::{Leader, Refusal};
 use tidewater_common::rows::decode_batch;
-use tidewater_common::schema::{Column, ColumnType, TableOptions, TableSchema};
+use tidewater_common::schema::{Column, ColumnType, SchemaChange, TableOptions, TableSchema};
 use tidewater_proto::v1::{self, Reason, RowOp, WriteRequest};
 
 use crate::catalog::TableInfo;
@@ -110,6 +111,8 @@ pub(crate) struct State {
     pub(crate) scans: Vec<v1::ScanRequest>,
     /// Row ids of each written file.
     pub(crate) files: BTreeMap<Bytes, Vec<i64>>,
+    /// Calls that wrote files.
+    pub(crate) files_written: Vec<v1::WriteFilesRequest>,
     /// All received calls to adopt files.
     pub(crate) adoptions: Vec<v1::AdoptFilesRequest>,
     /// All received calls to begin a load or keep it alive.
@@ -138,6 +141,24 @@ pub(crate) fn schema() -> TableSchema {
         ColumnId(3),
     )
     .unwrap()
+}
+
+/// Returns the schema after an alter that adds a column `w` with default 7.
+pub(crate) fn altered_schema() -> TableSchema {
+    let add = SchemaChange::AddColumn {
+        name: "w".to_owned(),
+        data_type: ColumnType::Int64,
+        nullable: true,
+        default: Some("7".to_owned()),
+    };
+    schema().altered(&[add]).unwrap()
+}
+
+/// Returns the values of `w` in rows that were encoded for the altered schema.
+pub(crate) fn added_values(schema_version: u32, rows: &Bytes) -> Vec<i64> {
+    assert_eq!(schema_version, 2);
+    let rows = decode_batch(rows, &altered_schema().arrow()).unwrap();
+    rows.column(2).as_primitive::<Int64Type>().values().to_vec()
 }
 
 pub(crate) fn table_info() -> TableInfo {
@@ -218,6 +239,7 @@ impl State {
             writes: Vec::new(),
             scans: Vec::new(),
             files: BTreeMap::new(),
+            files_written: Vec::new(),
             adoptions: Vec::new(),
             load_begins: Vec::new(),
             load_ends: Vec::new(),

@@ -1,4 +1,4 @@
-//! Rows in the current schema of a table that was altered since the writer was created.
+//! Rows in the current schema of a table that was altered since the writer or loader was created.
 //!
 //! An alter neither changes key columns nor the type of a column, so that the rows take effect as if they
 //! had been written just before it: columns that were added get their default, and values of columns that
@@ -16,7 +16,7 @@ use crate::catalog::{Catalog, TableInfo};
 use crate::error::ClientError;
 
 /// Returns the table as the catalog has it, if it was altered since.
-pub(super) fn altered(table: &TableInfo, catalog: &Catalog) -> Option<Arc<TableInfo>> {
+pub(crate) fn altered(table: &TableInfo, catalog: &Catalog) -> Option<Arc<TableInfo>> {
     let current = catalog.table(table.id)?;
     (current.schema.version() > table.schema.version()).then(|| Arc::clone(current))
 }
@@ -25,7 +25,7 @@ pub(super) fn altered(table: &TableInfo, catalog: &Catalog) -> Option<Arc<TableI
 ///
 /// # Errors
 /// [`ClientError::BadInput`] if the default of a column cannot be decoded.
-pub(super) fn convert(
+pub(crate) fn convert(
     op: RowOp,
     batch: &RecordBatch,
     earlier: &TableSchema,

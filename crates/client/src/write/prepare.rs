@@ -33,7 +33,7 @@ pub(crate) struct PieceLimits {
 }
 
 impl PieceLimits {
-    const NONE: Self = Self { rows: usize::MAX, bytes: usize::MAX };
+    pub(super) const NONE: Self = Self { rows: usize::MAX, bytes: usize::MAX };
 }
 
 /// Checks that a batch has the columns that the operation needs, and only values that files can
@@ -87,14 +87,18 @@ pub(crate) fn prepare(
     cut(table, catalog, op, &sorted, limits)
 }
 
-/// Cuts the rows of a piece along the routes of a newer catalog. `table`: for which they were encoded;
-/// `current`: the table as it is now.
-pub(super) fn recut(
+/// Cuts the rows of a piece along the routes of a newer catalog, and at `limits`. `table`: for which they
+/// were encoded; `current`: the table as it is now.
+///
+/// # Errors
+/// As [`prepare`]; [`ClientError::Damaged`] for rows that were not encoded for `table`.
+pub(crate) fn recut(
     table: &TableInfo,
     current: &TableInfo,
     catalog: &Catalog,
     op: RowOp,
     rows: &Bytes,
+    limits: PieceLimits,
 ) -> Result<Vec<Piece>, ClientError> {
     let schema = match op {
         RowOp::Put => table.schema.arrow(),
@@ -107,7 +111,7 @@ pub(super) fn recut(
     if current.schema.version() != table.schema.version() {
         batch = convert(op, &batch, &table.schema, &current.schema)?;
     }
-    cut(current, catalog, op, &batch, PieceLimits::NONE)
+    cut(current, catalog, op, &batch, limits)
 }
 
 /// Returns the key columns of a batch of puts or deletes, in key order.

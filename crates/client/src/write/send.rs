@@ -11,7 +11,7 @@ use tidewater_rpc::timed;
 use tokio::time::Instant;
 
 use super::current_schema::altered;
-use super::prepare::{Piece, recut};
+use super::prepare::{Piece, PieceLimits, recut};
 use super::report::WriteReport;
 use crate::catalog::{Catalog, RouteInfo, TableInfo};
 use crate::core::Core;
@@ -326,7 +326,8 @@ impl PieceSender<'_> {
         if !pending.attempts.any_unknown() {
             self.drop_identity(pending);
         }
-        match recut(&pending.table, &table, catalog, self.op, &pending.piece.rows) {
+        let rows = &pending.piece.rows;
+        match recut(&pending.table, &table, catalog, self.op, rows, PieceLimits::NONE) {
             Ok(pieces) => {
                 pending.table = table;
                 NextStep::Cut(pieces)

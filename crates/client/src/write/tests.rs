@@ -1,13 +1,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::array::{ArrayRef, AsArray, Decimal128Array, RecordBatch, StringArray};
-use arrow::datatypes::Int64Type;
+use arrow::array::{ArrayRef, Decimal128Array, RecordBatch, StringArray};
 use tidewater_common::ids::{ColumnId, SchemaVersion};
 use tidewater_common::keys::KeyCodec;
 use tidewater_common::refusal::Refusal;
-use tidewater_common::rows::decode_batch;
-use tidewater_common::schema::{Column, ColumnType, SchemaChange, TableOptions, TableSchema};
+use tidewater_common::schema::{Column, ColumnType, TableOptions, TableSchema};
 use tidewater_proto::v1::{Reason, RowOp};
 
 use super::prepare::{PieceLimits, check, prepare};
@@ -15,7 +13,7 @@ use super::{TableWriter, WriteReport};
 use crate::catalog::TableInfo;
 use crate::client::Client;
 use crate::error::ClientError;
-use crate::fake::{Answer, FakeCluster, keys, rows, table_info};
+use crate::fake::{Answer, FakeCluster, added_values, altered_schema, keys, rows, table_info};
 use crate::options::WriterOptions;
 
 async fn writer(client: &Client) -> TableWriter {
@@ -245,24 +243,11 @@ async fn unknown_write_keeps_its_identity_when_cut() {
     }
 }
 
-/// Returns the schema of the fake cluster's table after an alter that adds a column `w` with default 7.
-fn altered_schema() -> TableSchema {
-    let add = SchemaChange::AddColumn {
-        name: "w".to_owned(),
-        data_type: ColumnType::Int64,
-        nullable: true,
-        default: Some("7".to_owned()),
-    };
-    table_info().schema.altered(&[add]).unwrap()
-}
-
 /// Returns the values of `w` in the last write.
 fn last_defaults(cluster: &FakeCluster) -> Vec<i64> {
     let state = cluster.state.lock();
     let write = state.writes.last().unwrap();
-    assert_eq!(write.schema_version, 2);
-    let rows = decode_batch(&write.rows, &altered_schema().arrow()).unwrap();
-    rows.column(2).as_primitive::<Int64Type>().values().to_vec()
+    added_values(write.schema_version, &write.rows)
 }
 
 #[tokio::test]

@@ -45,6 +45,18 @@ impl Client {
         table: &str,
         options: WriterOptions,
     ) -> Result<TableWriter, ClientError> {
+        self.writer_for(self.table(table).await?, options)
+    }
+
+    /// Returns a writer of rows in the schema of `table`, which may have been altered since.
+    ///
+    /// # Errors
+    /// [`ClientError::BadInput`] for options of zero.
+    pub fn writer_for(
+        &self,
+        table: Arc<TableInfo>,
+        options: WriterOptions,
+    ) -> Result<TableWriter, ClientError> {
         if options.lanes == 0
             || options.queue_batches == 0
             || options.max_write_rows == 0
@@ -52,7 +64,6 @@ impl Client {
         {
             return Err(ClientError::BadInput("options of a writer must not be 0".to_owned()));
         }
-        let table = self.table(table).await?;
         let (sender, requests) = mpsc::channel(options.queue_batches);
         let total = Arc::new(Mutex::new(WriteReport::default()));
         let limits = PieceLimits { rows: options.max_write_rows, bytes: options.max_write_bytes };

@@ -1,8 +1,10 @@
 //! `load --bulk` and `load --atomic`
 
+use std::sync::Arc;
+
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
-use tidewater_client::{BulkLoader, Client, WriteReport};
+use tidewater_client::{BulkLoader, Client, TableInfo, WriteReport};
 
 use super::summary::Summary;
 use super::{Options, start};
@@ -18,17 +20,18 @@ use crate::output::terminal::note;
 /// Bytes of rows in memory that are written as files together.
 const CHUNK_BYTES: usize = 64 << 20;
 
-/// Loads the inputs as files.
+/// Loads the inputs as files. `table`: as it was when the inputs were checked.
 pub(super) async fn run(
     options: &Options,
     client: &Client,
+    table: Arc<TableInfo>,
     inputs: Vec<Input>,
     read: ReadOptions,
 ) -> Result<(), Failure> {
     let loader = if options.atomic {
         client.atomic_loader(&options.name).await?
     } else {
-        client.bulk_loader(&options.name).await?
+        client.bulk_loader_for(table)
     };
     let mut copy = BulkCopy {
         loader,
@@ -37,6 +40,7 @@ pub(super) async fn run(
         bytes: 0,
         rows: 0,
     };
+    // An alter after the begin of an atomic load is refused, and a direct load continues after one.
     let same_schema = copy.loader.table().schema == *read.table;
     let copied = match (same_schema, start(options, inputs, read)) {
         (false, _) => Err(Failure::other(format!(
