@@ -86,7 +86,7 @@ pub(super) async fn adopt(
     let adoption = Adoption { region, source, slot: Some(acquire_slot(slots)?) };
     let adopted = adopt_files(groups, group, adoption).await;
     if adopted.as_ref().is_err_and(|refusal| refusal.reason == Reason::InvalidArgument) {
-        // Files with the columns of an earlier schema do not fit a region that was altered meanwhile.
+        // Files with the columns of an earlier schema do not fit a region that was altered since.
         admission::check_schema(&replica.region(region)?.descriptor, request.schema_version)?;
     }
     Ok(AdoptFilesResponse { files: adopted? })

@@ -161,7 +161,7 @@ async fn files_that_an_alter_overtakes_are_written_again() {
 }
 
 #[tokio::test]
-async fn files_that_may_have_been_adopted_are_not_written_again() {
+async fn files_that_may_be_adopted_are_not_rewritten() {
     // The rows of an append-only table would appear twice.
     let (cluster, result) = load_during_alter(vec![Answer::Lose, altered()], 2).await;
     let error = result.unwrap_err();
@@ -170,7 +170,7 @@ async fn files_that_may_have_been_adopted_are_not_written_again() {
 }
 
 #[tokio::test]
-async fn load_without_the_announced_alter_ends_at_its_deadline() {
+async fn load_without_announced_alter_ends_at_deadline() {
     let cluster = FakeCluster::start(&[], 1).await;
     let mut options = cluster.options();
     options.deadline = Duration::from_millis(200);

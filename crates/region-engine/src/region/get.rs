@@ -191,7 +191,7 @@ mod tests {
     use crate::sst::pace::RowBytes;
 
     #[test]
-    fn point_read_is_charged_for_the_blocks_that_it_decodes() {
+    fn point_read_is_charged_for_blocks_it_decodes() {
         let page = PAGE_ROWS as u64;
         let held = RowBytes { decoded: 100, stored: 40 };
         let row = |rows| SourceRow { held, width: 80, rows };

@@ -41,7 +41,7 @@ async fn hold(region: &Region, left: u64) -> ByteLease {
 }
 
 #[tokio::test(start_paused = true)]
-async fn point_read_waits_for_memory_and_is_refused_with_a_retry_time() {
+async fn point_read_waits_for_memory_then_is_refused() {
     let fixture = fixture(10).await;
     let region = fixture.region.clone();
     let held = hold(&region, 0).await;
@@ -76,7 +76,7 @@ async fn point_read_does_not_wait_for_scans() {
 }
 
 #[tokio::test]
-async fn rows_of_a_point_read_are_charged_until_they_are_dropped() {
+async fn rows_are_charged_until_they_are_dropped() {
     let fixture = fixture(1 << 20).await;
     let region = &fixture.region;
     let budget = region.env.scan_memory.point_reads();
@@ -90,7 +90,7 @@ async fn rows_of_a_point_read_are_charged_until_they_are_dropped() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn large_rows_of_concurrent_point_reads_are_refused_without_a_wait() {
+async fn large_rows_are_refused_without_a_wait() {
     let fixture = fixture(1 << 20).await;
     let region = &fixture.region;
     // One read may exceed the budget, and the next is refused.
