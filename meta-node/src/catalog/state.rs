@@ -148,7 +148,7 @@ impl MetaState {
 
     /// The routes of one table, sorted by start.
     pub fn routes_of(&self, table: TableId) -> impl Iterator<Item = &Arc<RouteDescriptor>> {
-        self.starts.of_table(table)
+        self.starts.in_table(table)
     }
 
     /// The route that starts at this global key.
@@ -265,6 +265,16 @@ impl MetaState {
                 published.boot = node.boot.get();
             }
         }
+    }
+
+    /// Returns a stored delta with the facts of this state that stored deltas lack, as it is published. The
+    /// state must have reached the delta; it may be later, since later deltas then repeat these facts.
+    pub fn published_delta(&self, stored: &v1::CatalogDelta) -> v1::CatalogDelta {
+        let mut delta = stored.clone();
+        delta.next_route_id = self.next_route_id().get();
+        self.publish_changes(&mut delta.table_upserts);
+        self.publish_starts(&mut delta.node_upserts);
+        delta
     }
 
     /// Checks the invariants between records: every key of every live table has exactly one route,
