@@ -61,7 +61,7 @@ pub(crate) struct AppliedState {
 #[derive(Debug)]
 pub struct MetaMachine {
     state: MetaState,
-    /// What readers see of the state: everything up to the last complete batch.
+    /// State for readers: it contains every complete batch.
     view: CatalogView,
     store: StateStore,
     dir: Arc<SnapshotDir>,

@@ -117,7 +117,7 @@ impl ExpectedChange {
     }
 
     /// Returns the change that a call without a route waits for.
-    pub(crate) fn of_missing_route(catalog: &Catalog) -> Self {
+    pub(crate) fn for_missing_route(catalog: &Catalog) -> Self {
         Self {
             incarnation: catalog.incarnation(),
             condition: Condition::OtherVersion(catalog.version()),

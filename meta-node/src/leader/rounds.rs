@@ -1,7 +1,7 @@
 //! Rounds of the planner: comparison of the catalog with the observations, off the runtime's threads.
 //!
-//! A round takes time for every node and group. It reads a frozen state and a copy of the observations, so
-//! that neither commands nor heartbeats wait for it.
+//! A round takes time for every node and group. It reads a frozen state and a copy of the observations:
+//! commands and heartbeats do not wait for it.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -97,7 +97,7 @@ fn expected_change_is_met_by_a_later_catalog() {
     });
     let schema = ExpectedChange::new(&Refusal::new(Reason::SchemaVersionStale, "x"), &used);
     let route = ExpectedChange::new(&Refusal::new(Reason::RegionNotFound, "x"), &used);
-    let routes = ExpectedChange::of_missing_route(&catalog);
+    let routes = ExpectedChange::for_missing_route(&catalog);
     for change in [&schema, &route, &routes] {
         assert!(!change.is_in(&catalog), "{change:?}");
         assert!(!change.is_in(&unrelated), "{change:?}");
