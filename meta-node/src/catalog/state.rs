@@ -184,9 +184,15 @@ impl MetaState {
         self.nodes.get(&id)
     }
 
-    /// Returns whether a node with this id was registered and its record has been deleted since.
+    /// Returns whether a node with this id was registered and its record has been deleted since. An id that this
+    /// state has yet to assign is not forgotten: a later state may have the node.
     pub fn is_forgotten(&self, id: NodeId) -> bool {
         (FIRST_NODE_ID..self.header.next_node_id).contains(&id) && !self.nodes.contains_key(&id)
+    }
+
+    /// Returns whether a group with this id was created and its record has been deleted since.
+    pub fn is_forgotten_group(&self, id: GroupId) -> bool {
+        id < self.header.next_group_id && !self.groups.contains_key(&id)
     }
 
     /// The node with this data directory id.

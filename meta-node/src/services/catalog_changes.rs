@@ -8,7 +8,7 @@ use tidewater_proto::v1;
 use crate::catalog::MetaState;
 
 /// Encoded deltas of one answer, in bytes. The first one is returned whatever its size.
-const PAGE_BYTES: usize = 4 << 20;
+const PAGE_BYTES: usize = 1 << 20;
 
 /// Returns the changes since the revision of the request, at most `page_bytes` of them.
 fn page(
