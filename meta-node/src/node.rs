@@ -124,7 +124,7 @@ impl Meta {
             Joiner::new(node_id, options.peers.clone(), bootstraps, cluster_id);
         let joiner = Arc::new(joiner);
         let slot = ReplicaSlot::default();
-        let meta = MetaService::new(slot.clone(), Arc::clone(&joiner));
+        let meta = MetaService::new(slot.clone(), Arc::clone(&joiner), options.max_data_nodes);
         let admin = AdminService::new(slot.clone(), options.retention());
         let hooks = HookService::new(slot.clone(), options.hook_kinds.clone());
         let cursors = CursorService::new(slot.clone());

@@ -16,6 +16,7 @@ pub(crate) mod footer;
 pub(crate) mod format;
 pub(crate) mod pace;
 pub(crate) mod plan;
+pub(crate) mod row_parts;
 pub(crate) mod sink;
 pub(crate) mod source;
 pub(crate) mod statistics;

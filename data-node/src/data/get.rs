@@ -3,6 +3,7 @@
 use tidewater_common::ids::{ColumnId, GroupId, RegionId};
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::{GetRequest, GetResponse, Reason, RowOp};
+use tidewater_region_engine::ScanMeter;
 
 use super::format;
 use super::scan::arguments::check_columns;
@@ -31,14 +32,16 @@ pub(super) async fn call(groups: &Groups, request: GetRequest) -> Result<GetResp
     admission::check_schema(&hosted.descriptor, request.schema_version)?;
     replica.check_published(&hosted)?;
     let projection: Vec<ColumnId> = request.projection.into_iter().map(ColumnId).collect();
-    let rows = tokio::time::timeout(options.read_deadline, hosted.region.get(&keys, &projection))
+    let meter = ScanMeter::default();
+    let found = hosted.region.get_charged(&keys, &projection, &meter);
+    let found = tokio::time::timeout(options.read_deadline, found)
         .await
         .map_err(|_| refusals::deadline_exceeded("a read", group))?
         .map_err(|error| {
             replica.shared.handle_read_error(region, &error);
             Refusal::from(&error)
         })?;
-    Ok(GetResponse { rows: format::encode(&rows, rows_format)? })
+    Ok(GetResponse { rows: format::encode(&found.rows, rows_format)? })
 }
 
 fn keys(

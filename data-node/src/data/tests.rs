@@ -7,7 +7,7 @@ use tidewater_common::ids::{Epoch, GroupId, RegionId, Sequence};
 use tidewater_common::rows::{decode_batch, decode_stream, encode_batch, encode_stream};
 use tidewater_proto::v1::{self, RowsFormat};
 use tidewater_region_engine::manifest::AreaId;
-use tidewater_region_engine::read::memory::ScanMemory;
+use tidewater_region_engine::read::memory::{NestedBudgets, ScanMemory};
 use tidewater_region_engine::region::{
     Cause, Obligation, PendingObligation, Publication, PublicationContent,
 };
@@ -80,6 +80,24 @@ async fn get_is_refused_if_an_alter_overlaps_its_confirmation() {
         alter(&replica).await;
         assert_eq!(get.await.unwrap_err().reason, Reason::SchemaVersionStale);
     }
+    drop(replica);
+    stop(groups).await;
+}
+
+#[tokio::test]
+async fn get_beyond_the_memory_of_point_reads_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let (groups, replica) = serving(&folder).await;
+    let memory = groups.context().env.scan_memory.clone();
+    let all = NestedBudgets::new([memory.point_reads().clone()]);
+    let limit = memory.point_reads().limit();
+    let held = all.lease(limit, limit, std::time::Duration::ZERO).await.unwrap();
+    let refused = get::call(&groups, get_1()).await.unwrap_err();
+    assert_eq!(refused.reason, Reason::Overloaded);
+    assert!(refused.retry_after.is_some(), "{refused}");
+    drop(held);
+    get::call(&groups, get_1()).await.unwrap();
+    assert_eq!(memory.point_reads().used(), 0);
     drop(replica);
     stop(groups).await;
 }

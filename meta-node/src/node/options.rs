@@ -44,6 +44,8 @@ pub struct MetaOptions {
     pub settle: Duration,
     /// Time after which the replicas on a node that is down are replaced.
     pub replace_after: Duration,
+    /// Maximum number of data nodes in the catalog, including those that are down. The same on all meta nodes.
+    pub max_data_nodes: usize,
     /// Difference of a clock from the other clocks of the cluster beyond which it is wrong; more than 0.
     pub max_clock_difference: Duration,
     /// Interval between garbage collection passes.
@@ -66,6 +68,9 @@ pub struct MetaOptions {
 const MAX_HOOK_RETENTION: Duration = Duration::from_secs(6 * 24 * 60 * 60);
 
 impl MetaOptions {
+    /// Default of [`MetaOptions::max_data_nodes`].
+    pub const MAX_DATA_NODES: usize = 4_096;
+
     /// Creates options with default times.
     pub fn new(
         node_id: NodeId,
@@ -81,6 +86,7 @@ impl MetaOptions {
             failure_timeout: Duration::from_secs(5),
             settle: Duration::from_secs(1),
             replace_after: Duration::from_secs(600),
+            max_data_nodes: Self::MAX_DATA_NODES,
             max_clock_difference: ClusterClock::DEFAULT_BOUND,
             gc_every: Duration::from_secs(60 * 60),
             gc_grace: Duration::from_secs(6 * 60 * 60),

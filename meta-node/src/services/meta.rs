@@ -37,14 +37,18 @@ pub(crate) struct MetaService {
     slot: ReplicaSlot,
     joiner: Arc<Joiner>,
     rate: Arc<Mutex<RegistrationRate>>,
+    max_data_nodes: usize,
     facts: LastFacts,
     refused: RefusedCalls,
 }
 
 impl MetaService {
-    pub(crate) fn new(slot: ReplicaSlot, joiner: Arc<Joiner>) -> Self {
+    /// Creates the service. `max_data_nodes`: beyond them, no data node is registered that the catalog does
+    /// not have.
+    pub(crate) fn new(slot: ReplicaSlot, joiner: Arc<Joiner>, max_data_nodes: usize) -> Self {
         let rate = Arc::new(Mutex::new(RegistrationRate::new(Instant::now())));
-        Self { slot, joiner, rate, facts: LastFacts::default(), refused: RefusedCalls::new() }
+        let facts = LastFacts::default();
+        Self { slot, joiner, rate, max_data_nodes, facts, refused: RefusedCalls::new() }
     }
 
     pub(crate) fn into_server(self) -> CatalogServer {
@@ -99,7 +103,7 @@ impl MetaService {
         let now = Instant::now();
         let silent_for = running.observations.snapshot_silence(now);
         let state = running.group.view.read();
-        registration::check(&state, request, &silent_for)?;
+        registration::check(&state, request, &silent_for, self.max_data_nodes)?;
         if registration::is_known(&state, request) {
             return Ok(());
         }

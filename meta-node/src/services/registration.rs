@@ -21,12 +21,13 @@ const MAX_COMPACTORS: usize = 1_024;
 const LIVE_WITHIN: Duration = Duration::from_secs(2);
 
 /// Checks the registration of a node. `silent_for`: time since the last heartbeat of each node that has
-/// sent one. A node that is known by its directory is not limited, but it must not be running at another
+/// sent one. `max_data_nodes`: maximum number of data nodes in the catalog, which never forgets one. A node that is known by its directory is not limited, but it must not be running at another
 /// address: then this directory is a copy of its directory.
 pub(super) fn check(
     state: &MetaState,
     request: &RegisterRequest,
     silent_for: &BTreeMap<NodeId, Duration>,
+    max_data_nodes: usize,
 ) -> Result<(), Refusal> {
     let address = &request.address;
     let is_live = |node: &Node| {
@@ -57,15 +58,20 @@ pub(super) fn check(
         );
         return Err(Refusal::new(Reason::MemberExists, text).retry_after(RETRY_AFTER));
     }
-    let compactors = state.nodes().filter(|node| node.role == NodeRole::Compactor);
-    if request.role() == NodeRole::Compactor && compactors.count() >= MAX_COMPACTORS {
-        let text = format!(
+    let registered = state.nodes().filter(|node| node.role == request.role()).count();
+    let text = match request.role() {
+        NodeRole::Compactor if registered >= MAX_COMPACTORS => format!(
             "the cluster has {MAX_COMPACTORS} compactors, which is the maximum: stop some, and \
              register again an hour later"
-        );
-        return Err(Refusal::new(Reason::Overloaded, text).retry_after(RETRY_AFTER));
-    }
-    Ok(())
+        ),
+        NodeRole::Data if registered >= max_data_nodes => format!(
+            "the catalog has {registered} data nodes, including those that are down, which is the maximum: \
+             restart nodes with their data directories, so that they keep their ids, or raise \
+             --max-data-nodes of all meta nodes"
+        ),
+        _ => return Ok(()),
+    };
+    Err(Refusal::new(Reason::Overloaded, text).retry_after(RETRY_AFTER))
 }
 
 /// Returns whether the catalog has the node of this directory.
@@ -110,7 +116,8 @@ mod tests {
         let address = state.node(NodeId(101)).unwrap().address.clone();
         let heard = |milliseconds| [(NodeId(101), Duration::from_millis(milliseconds))].into();
         let check = |role, heard: &BTreeMap<NodeId, Duration>| {
-            check(&state, &request(500, role, &address), heard).map_err(|refusal| refusal.reason)
+            super::check(&state, &request(500, role, &address), heard, MAX_DATA_NODES)
+                .map_err(|refusal| refusal.reason)
         };
         for role in [NodeRole::Data, NodeRole::Compactor] {
             assert_eq!(check(role, &heard(0)), Err(Reason::MemberExists), "{role:?}");
@@ -119,7 +126,7 @@ mod tests {
             assert_eq!(check(role, &BTreeMap::new()), Ok(()), "{role:?}");
         }
         let other = request(500, NodeRole::Compactor, "127.0.0.1:9999");
-        assert_eq!(super::check(&state, &other, &heard(0)), Ok(()));
+        assert_eq!(super::check(&state, &other, &heard(0), MAX_DATA_NODES), Ok(()));
     }
 
     #[test]
@@ -129,7 +136,8 @@ mod tests {
         let check = |boot, address: &str, silent_ms: Option<u64>| {
             let request = RegisterRequest { boot, ..request(1, NodeRole::Data, address) };
             let silent = silent_ms.map(|ms| (NodeId(101), Duration::from_millis(ms)));
-            check(&state, &request, &silent.into_iter().collect()).map_err(|refusal| {
+            let silent = silent.into_iter().collect();
+            super::check(&state, &request, &silent, MAX_DATA_NODES).map_err(|refusal| {
                 assert!(refusal.retry_after.is_some(), "the node may have just stopped");
                 refusal.reason
             })
@@ -141,6 +149,36 @@ mod tests {
         // A restart, and a node of an older release, which would never stop trying.
         assert_eq!(check(2, &at, Some(0)), Ok(()));
         assert_eq!(check(0, "127.0.0.1:9", Some(0)), Ok(()));
+    }
+
+    /// Limit of the tests.
+    const MAX_DATA_NODES: usize = 3;
+
+    fn check(
+        state: &MetaState,
+        request: &RegisterRequest,
+        heard: &BTreeMap<NodeId, Duration>,
+    ) -> Result<(), Refusal> {
+        super::check(state, request, heard, MAX_DATA_NODES)
+    }
+
+    #[test]
+    fn number_of_data_nodes_is_limited() {
+        let heard = BTreeMap::new();
+        let one_more = request(9_999, NodeRole::Data, "127.0.0.1:9");
+        assert_eq!(check(&with_nodes(2), &one_more, &heard), Ok(()));
+        let mut full = with_nodes(3);
+        // A node that is down stays in the catalog.
+        let down = v1::SetNodeState { node_id: 101, state: v1::NodeState::Down.into() };
+        run(&mut full, Kind::SetNodeState(down)).unwrap();
+        let refused = check(&full, &one_more, &heard).unwrap_err();
+        assert_eq!(refused.reason, Reason::Overloaded);
+        assert!(refused.message.contains("3 data nodes"), "{refused}");
+        assert!(refused.message.contains("--max-data-nodes"), "{refused}");
+        let known = RegisterRequest { directory_id: directory(1), ..one_more };
+        assert_eq!(check(&full, &known, &heard), Ok(()), "it returns with its directory");
+        let compactor = request(9_999, NodeRole::Compactor, "127.0.0.1:9");
+        assert_eq!(check(&full, &compactor, &heard), Ok(()));
     }
 
     #[test]

@@ -60,6 +60,13 @@ pub(crate) struct Options {
     #[arg(long, env = "TIDEWATER_REPLACE_AFTER", value_name = "TIME", default_value = "10m")]
     pub(crate) replace_after: TimeSpan,
 
+    /// Maximum number of data nodes in the catalog, including those that are down; use the same value on
+    /// all meta nodes
+    #[arg(long, env = "TIDEWATER_MAX_DATA_NODES", value_name = "N",
+          default_value_t = MetaOptions::MAX_DATA_NODES as u32,
+          value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) max_data_nodes: u32,
+
     /// Interval between garbage collection passes
     #[arg(long, env = "TIDEWATER_GC_EVERY", value_name = "TIME", default_value = "1h")]
     pub(crate) gc_every: TimeSpan,
@@ -100,6 +107,7 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
     let bootstrap = if options.bootstrap { Bootstrap::Once } else { Bootstrap::Never };
     let settings = MetaOptions {
         replace_after: options.replace_after.duration(),
+        max_data_nodes: options.max_data_nodes as usize,
         max_clock_difference: options.clock.max_clock_difference.duration(),
         gc_every: options.gc_every.duration(),
         gc_grace: options.gc_grace.duration(),

@@ -9,6 +9,7 @@
 //! - **Account**: the budgets of one scan: for its *arguments* (values that rows are compared with),
 //!   its *sources* (open files, rows being merged) and its *messages* (encoded rows that its reader
 //!   has yet to take).
+//! - **Point reads** have a budget of their own, in addition to that of scans: they wait for no scan.
 //!
 //! A scan waits for each of them while it holds the ones before it, in this order: arguments, the lease
 //! of its sources, excess, messages. It does not wait for a budget of which its sources hold a part:
@@ -23,9 +24,13 @@ use std::sync::Arc;
 pub use self::budget::{ByteBudget, ByteLease, NestedBudgets};
 pub(crate) use self::excess::{Excess, ExtraMemory};
 
-/// Memory budget of all scans of a process.
+/// Least budget of point reads: a row has at most 16 MiB.
+const LEAST_POINT_READS: u64 = 16 << 20;
+
+/// Memory budget of all scans of a process, and of its point reads.
 #[derive(Debug)]
 pub struct ScanMemory {
+    point_reads: Arc<ByteBudget>,
     arguments: Arc<ByteBudget>,
     sources: Arc<ByteBudget>,
     messages: Arc<ByteBudget>,
@@ -33,9 +38,10 @@ pub struct ScanMemory {
 
 impl ScanMemory {
     /// Creates a budget of `limit` bytes: half for sources, three eighths for messages, an eighth for
-    /// arguments.
+    /// arguments. Point reads have a quarter in addition, and at least 16 MiB.
     pub fn new(limit: u64) -> Self {
         Self {
+            point_reads: ByteBudget::new((limit / 4).max(LEAST_POINT_READS)),
             arguments: ByteBudget::new(limit / 8),
             sources: ByteBudget::new(limit / 2),
             messages: ByteBudget::new(limit / 8 * 3),
@@ -57,7 +63,12 @@ impl ScanMemory {
         &self.messages
     }
 
-    /// Limit in bytes.
+    /// Budget of point reads.
+    pub fn point_reads(&self) -> &Arc<ByteBudget> {
+        &self.point_reads
+    }
+
+    /// Limit of scans in bytes.
     pub fn limit(&self) -> u64 {
         self.arguments.limit() + self.sources.limit() + self.messages.limit()
     }

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use tidewater_common::ids::ColumnId;
 
 use super::*;
-use crate::row_versions::{Numbers, Stamps};
+use crate::row_versions::{Numbers, Ops, RowOp, Stamps};
 
 /// Key, sequence, and true for a delete.
 type Version = (i32, u64, bool);

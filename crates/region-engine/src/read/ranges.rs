@@ -62,6 +62,11 @@ impl KeyRanges {
         &self.0[start..end.max(start)]
     }
 
+    /// Returns the number of ranges that contain a key from `min` to `max`, both inclusive.
+    pub(crate) fn count_between(&self, min: &[u8], max: &[u8]) -> usize {
+        self.between(min, max).len()
+    }
+
     /// Returns whether one of the ranges contains every key from `min` to `max`.
     pub(crate) fn cover(&self, min: &[u8], max: &[u8]) -> bool {
         matches!(self.between(min, max), [range] if range.contains(min) && range.contains(max))

@@ -1,11 +1,9 @@
-//! Scans, counts and point reads of a region.
+//! Scans and counts of a region.
 
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
-use arrow::compute::concat_batches;
 use futures::TryStreamExt;
-use tidewater_common::ids::{ColumnId, Epoch};
+use tidewater_common::ids::Epoch;
 
 use super::{Region, Run};
 use crate::EngineError;
@@ -29,9 +27,6 @@ use crate::sst::source::{FileAccess, FileSource};
 use crate::sst::statistics::file_admits;
 use crate::sst::writer::time_bounds;
 use crate::version::Version;
-
-/// Maximum number of keys in one point read.
-pub const MAX_GET_KEYS: usize = 1_000;
 
 impl Region {
     /// Reads rows in key order. The scan pins a snapshot of the region when it is called and opens
@@ -93,62 +88,6 @@ impl Region {
         self.open_scan(pinned, &carried, &ranges, options, &context)?.count().await
     }
 
-    /// Returns the existing rows with these keys, in key order. `keys`: the key columns in key order, at
-    /// most [`MAX_GET_KEYS`] rows in any order.
-    ///
-    /// # Errors
-    /// As [`Region::scan`], and errors of reading.
-    pub async fn get(
-        &self,
-        keys: &RecordBatch,
-        projection: &[ColumnId],
-    ) -> Result<RecordBatch, EngineError> {
-        self.get_metered(keys, projection, &ScanMeter::default()).await
-    }
-
-    /// Like [`Region::get`], and counts in `meter` how much is read and how much is pruned.
-    ///
-    /// # Errors
-    /// As [`Region::get`].
-    pub async fn get_metered(
-        &self,
-        keys: &RecordBatch,
-        projection: &[ColumnId],
-        meter: &ScanMeter,
-    ) -> Result<RecordBatch, EngineError> {
-        if keys.num_rows() > MAX_GET_KEYS {
-            return Err(EngineError::BadRows {
-                detail: format!(
-                    "a point read of {} keys exceeds the maximum of {MAX_GET_KEYS}",
-                    keys.num_rows()
-                ),
-            });
-        }
-        let pinned = self.pin(None)?;
-        let schema = projected_schema(&pinned.shape, projection)?;
-        let filter = self.filter(&pinned, &[])?;
-        let carried = carried_columns(&pinned.shape, projection, &filter)?;
-        let row_keys = pinned.shape.codec.row_keys(keys.columns())?;
-        let ranges = KeyRanges::points(row_keys, &self.spec.range);
-        let context = ReadContext { counters: meter.0.clone(), ..ReadContext::default() };
-        let mut files = Vec::new();
-        for file in &pinned.version.files {
-            let shown = self.by_index(&context, file, ranges.within(&file.clip)).await;
-            files.push((file.clone(), shown));
-        }
-        let options = ScanOptions::all(projection.to_vec());
-        let sources = source_options(&options);
-        let scan = self.assemble(pinned, files, &carried, &ranges, sources, &context)?;
-        let batches: Vec<RecordBatch> =
-            stream(scan, filter, schema.clone(), &options).try_collect().await?;
-        if schema.fields().is_empty() {
-            let rows = batches.iter().map(RecordBatch::num_rows).sum();
-            let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(rows));
-            return Ok(RecordBatch::try_new_with_options(schema, Vec::new(), &options)?);
-        }
-        Ok(concat_batches(&schema, &batches)?)
-    }
-
     /// Opens a scan of all runs and files that may contain a key of the ranges.
     fn open_scan(
         &self,
@@ -164,7 +103,7 @@ impl Region {
     }
 
     /// Pins the current rows: later writes, flushes and compactions do not change them.
-    fn pin(&self, as_of: Option<Epoch>) -> Result<Pinned, EngineError> {
+    pub(super) fn pin(&self, as_of: Option<Epoch>) -> Result<Pinned, EngineError> {
         let life =
             ReadDeadline::start(self.env.clock.clone(), self.id(), self.env.options.scan_lifetime);
         let pinned = {
@@ -187,7 +126,7 @@ impl Region {
     }
 
     /// Creates sources for the runs, and for the files that may show a key of their ranges.
-    fn assemble(
+    pub(super) fn assemble(
         &self,
         pinned: Pinned,
         files: Vec<(Arc<FileMeta>, KeyRanges)>,
@@ -233,26 +172,12 @@ impl Region {
         Ok(Scan::new(shape, candidates, options, pinned.life))
     }
 
-    /// Returns the keys that the file may contain according to its indexes.
-    async fn by_index(&self, context: &ReadContext, file: &FileMeta, keys: KeyRanges) -> KeyRanges {
-        let mut left = keys;
-        for index in &file.indexes {
-            if left.clamp(&file.min_key, &file.max_key).is_none() {
-                return left;
-            }
-            let Some(index) = self.env.indexes.load(&self.env.storage, file, index).await else {
-                continue;
-            };
-            left = left.retain(|key| index.may_hold(key));
-            if left.clamp(&file.min_key, &file.max_key).is_none() {
-                context.counters.files_pruned_by_index.add(1);
-            }
-        }
-        left
-    }
-
     /// Returns the filter for the predicates and for rows that have expired by now.
-    fn filter(&self, pinned: &Pinned, predicates: &[Predicate]) -> Result<Filter, EngineError> {
+    pub(super) fn filter(
+        &self,
+        pinned: &Pinned,
+        predicates: &[Predicate],
+    ) -> Result<Filter, EngineError> {
         let shape = &pinned.shape;
         let now_ms = self.env.clock.expiry_ms().unwrap_or(0);
         let expiry = Expiry::new(&shape.schema, &shape.options, now_ms, &pinned.version.expired);
@@ -260,7 +185,7 @@ impl Region {
     }
 }
 
-fn source_options(options: &ScanOptions) -> SourceOptions {
+pub(super) fn source_options(options: &ScanOptions) -> SourceOptions {
     SourceOptions {
         batch_rows: options.batch_rows,
         order: options.order,
@@ -294,9 +219,9 @@ fn may_show(
 }
 
 /// Snapshot of a region, unchanged for the duration of a read.
-struct Pinned {
-    shape: Arc<TableShape>,
-    version: Arc<Version>,
+pub(super) struct Pinned {
+    pub(super) shape: Arc<TableShape>,
+    pub(super) version: Arc<Version>,
     runs: Vec<Arc<Run>>,
     life: ReadDeadline,
 }

@@ -16,11 +16,12 @@ use parquet::arrow::ProjectionMask;
 use parquet::errors::ParquetError;
 use uuid::Uuid;
 
-use super::decode::{byte_ranges, decode, row_bytes, spawn_read, split_rows, task_failed};
+use super::decode::{decode, spawn_read, task_failed};
 use super::fetch::{CheckedReader, FileParts};
 use super::footer::Footer;
 use super::format::PAGE_ROWS;
 use super::plan::{GroupRows, RowPlan, group_rows};
+use super::row_parts::{byte_ranges, row_bytes, split_rows};
 use crate::EngineError;
 use crate::cache::values::MAX_VALUES_BYTES;
 use crate::read::BATCH_BYTES;

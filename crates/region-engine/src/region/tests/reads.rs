@@ -3,6 +3,7 @@
 mod bounded;
 mod caching;
 mod indexes;
+mod point_reads;
 mod pruning;
 mod pruning_agrees;
 mod scan_lifetime;

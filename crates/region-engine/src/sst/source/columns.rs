@@ -6,7 +6,8 @@ use arrow::compute::kernels::cmp::lt_eq;
 use arrow::datatypes::{DataType, UInt8Type, UInt64Type};
 use tidewater_common::ids::ColumnId;
 
-use super::{FileSource, OpenFile};
+use super::FileSource;
+use super::open::OpenFile;
 use crate::EngineError;
 use crate::row_versions::{Numbers, Ops, RowOp, RowVersions, Stamps};
 use crate::sst::convert::from_stored;

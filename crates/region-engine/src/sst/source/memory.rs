@@ -2,13 +2,14 @@
 
 use super::FileSource;
 use crate::EngineError;
+use crate::file_meta::FileMeta;
 use crate::read::memory::ExtraMemory;
 use crate::read::need::SourceRow;
-use crate::read::shape::estimated_width;
-use crate::sst::decode::row_bytes;
+use crate::read::shape::{Carried, TableShape, estimated_width};
 use crate::sst::footer::Footer;
 use crate::sst::pace::{Pace, RowBytes};
 use crate::sst::plan::RowPlan;
+use crate::sst::row_parts::row_bytes;
 
 /// Estimated bytes of texts in memory for each byte of a file.
 const TEXT_INFLATION: u64 = 3;
@@ -16,21 +17,31 @@ const TEXT_INFLATION: u64 = 3;
 /// of all scans, and a row that is larger than estimated gets more when its file is opened.
 const INFLATED_BYTES: u64 = 64 << 10;
 
+/// Returns the estimated bytes of a row of a file: by the types of the columns, and for texts by the size
+/// of the file. The footer, which is not read yet, has the exact ones.
+pub(crate) fn estimated_row(
+    shape: &TableShape,
+    carried: &Carried,
+    file: &FileMeta,
+    merged: bool,
+) -> SourceRow {
+    let schema = &shape.schema;
+    let rows = file.rows;
+    // In a small file, the footer is most of it.
+    let size = file.size.saturating_sub(file.tail.length) / rows.max(1);
+    let inflation = if size <= INFLATED_BYTES { TEXT_INFLATION } else { 1 };
+    let texts = size.saturating_mul(inflation);
+    let width = estimated_width(schema, &carried.ids, texts);
+    let keys = estimated_width(schema, schema.primary_key(), 0);
+    // Decoded keys and their comparable form, and sequences.
+    let decoded = if merged { width + 2 * keys + 16 } else { width };
+    SourceRow { held: RowBytes { decoded, stored: size.min(decoded) }, width, rows }
+}
+
 impl FileSource {
-    /// Returns the estimated bytes of a row: by the types of the columns, and for texts by the size of
-    /// the file. The footer, which is not read yet, has the exact ones.
+    /// Returns the estimated bytes of a row.
     pub(crate) fn row(&self) -> SourceRow {
-        let schema = &self.shape.schema;
-        let rows = self.file.rows;
-        // In a small file, the footer is most of it.
-        let size = self.file.size.saturating_sub(self.file.tail.length) / rows.max(1);
-        let inflation = if size <= INFLATED_BYTES { TEXT_INFLATION } else { 1 };
-        let texts = size.saturating_mul(inflation);
-        let width = estimated_width(schema, &self.carried.ids, texts);
-        let keys = estimated_width(schema, schema.primary_key(), 0);
-        // Decoded keys and their comparable form, and sequences.
-        let decoded = if self.merged { width + 2 * keys + 16 } else { width };
-        SourceRow { held: RowBytes { decoded, stored: size.min(decoded) }, width, rows }
+        estimated_row(&self.shape, &self.carried, &self.file, self.merged)
     }
 
     /// Returns the bytes that the source may hold, and memory above its part if that does not suffice for

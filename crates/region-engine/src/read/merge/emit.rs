@@ -1,0 +1,118 @@
+//! Which versions of a key a merge emits.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::{Chunk, Merge};
+use crate::read::assemble::Segment;
+use crate::row_versions::{Ops, RowOp};
+
+/// The last key processed, to recognize older versions of it.
+#[derive(Debug)]
+pub(super) enum LastKey {
+    None,
+    At(Arc<Chunk>, usize),
+    Bytes,
+}
+
+impl Merge {
+    /// Copies the last key, so that its chunk is no longer held.
+    pub(super) fn release_last(&mut self) {
+        if let LastKey::At(chunk, row) = &self.last {
+            self.last_bytes.clear();
+            self.last_bytes.extend_from_slice(chunk.keys.row(*row).data());
+            self.last = LastKey::Bytes;
+        }
+    }
+
+    fn is_last_key(&self, key: &[u8]) -> bool {
+        match &self.last {
+            LastKey::None => false,
+            LastKey::At(chunk, row) => chunk.keys.row(*row).data() == key,
+            LastKey::Bytes => self.last_bytes == key,
+        }
+    }
+
+    /// Emits the newest version of each key in the rows `start..end` of a chunk.
+    pub(super) fn emit_newest(
+        &mut self,
+        source: usize,
+        chunk: &Arc<Chunk>,
+        start: usize,
+        end: usize,
+    ) {
+        let mut from = start;
+        if self.is_last_key(chunk.keys.row(start).data()) {
+            from += 1;
+        }
+        let puts_only = matches!(chunk.rows.stamps().ops, Ops::All(RowOp::Put));
+        if chunk.unique && (puts_only || self.rules.keep_deletes) {
+            self.emit(source, chunk, from, end);
+        } else {
+            for row in from..end {
+                let key = chunk.keys.row(row);
+                let older =
+                    if row == start { false } else { chunk.keys.row(row - 1).data() == key.data() };
+                if older || (!self.rules.keep_deletes && chunk.rows.stamps().ops.deletes_at(row)) {
+                    continue;
+                }
+                self.emit(source, chunk, row, row + 1);
+            }
+        }
+        self.last = LastKey::At(chunk.clone(), end - 1);
+    }
+
+    /// Emits the versions of epochs after `since`, and the newest of `since` or before of each key.
+    pub(super) fn emit_since(
+        &mut self,
+        source: usize,
+        chunk: &Arc<Chunk>,
+        rows: Range<usize>,
+        since: u64,
+    ) {
+        let stamps = chunk.rows.stamps();
+        for row in rows.clone() {
+            let key = chunk.keys.row(row);
+            let again = if row == rows.start {
+                self.is_last_key(key.data())
+            } else {
+                chunk.keys.row(row - 1).data() == key.data()
+            };
+            if again && self.settled {
+                continue;
+            }
+            self.settled = stamps.epochs.at(row) <= since;
+            let hides = self.settled && !self.rules.keep_deletes && stamps.ops.deletes_at(row);
+            if !hides {
+                self.emit(source, chunk, row, row + 1);
+            }
+        }
+        self.last = LastKey::At(chunk.clone(), rows.end - 1);
+    }
+
+    /// Emits the rows `start..end` of a chunk.
+    pub(super) fn emit(&mut self, source: usize, chunk: &Arc<Chunk>, start: usize, end: usize) {
+        if start >= end {
+            return;
+        }
+        if self.counts_only {
+            self.pending += end - start;
+            return;
+        }
+        let pin = match self.slots[source].pin {
+            Some(pin) => pin,
+            None => {
+                self.pinned.push(chunk.clone());
+                let pin = self.pinned.len() - 1;
+                self.slots[source].pin = Some(pin);
+                pin
+            }
+        };
+        self.pending += end - start;
+        self.pending_bytes = self.pending_bytes.saturating_add((end - start) * chunk.row_bytes);
+        match self.segments.last_mut() {
+            Some(last) if last.chunk == pin && last.end == start => last.end = end,
+            _ => self.segments.push(Segment { chunk: pin, start, end }),
+        }
+    }
+}
