@@ -18,7 +18,7 @@ use parking_lot::Mutex;
 use tidewater_common::ids::{Incarnation, Revision};
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::{CatalogDelta, Reason};
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::Semaphore;
 
 use self::frames::EncodedDelta;
 pub(crate) use self::frames::{EncodedSnapshot, Frame, current_revision, length_of};
@@ -29,17 +29,16 @@ use crate::machine::CatalogView;
 /// Maximum memory of encoded deltas, in bytes. Older ones are encoded again for the watchers that need them.
 const DELTA_BYTES: usize = 16 * 1024 * 1024;
 
-/// Watchers that prepare their events at the same time. A change wakes all watchers: one after the other, they
-/// would keep the tasks of Raft waiting for as long as all of them take.
-const MAX_TURNS: usize = 16;
+/// Watchers that prepare their events at the same time. A change wakes all watchers: without turns, the tasks of
+/// Raft would wait for as long as all of them take.
+const MAX_TURNS: usize = 2;
 
 /// Encoded events of the catalog of one meta node.
 #[derive(Debug)]
 pub(crate) struct CatalogFeed {
     view: CatalogView,
-    snapshot: Mutex<Option<Arc<EncodedSnapshot>>>,
-    /// Held while a snapshot is encoded: one at a time, for all that wait for it.
-    encoding: tokio::sync::Mutex<()>,
+    /// The last encoded snapshot. Locked while a snapshot is encoded: one at a time, for all that wait for it.
+    snapshot: Arc<tokio::sync::Mutex<Option<Arc<EncodedSnapshot>>>>,
     deltas: Mutex<DeltaCache>,
     turns: Semaphore,
 }
@@ -48,19 +47,23 @@ impl CatalogFeed {
     pub(crate) fn new(view: CatalogView) -> Self {
         Self {
             view,
-            snapshot: Mutex::default(),
-            encoding: tokio::sync::Mutex::default(),
+            snapshot: Arc::default(),
             deltas: Mutex::default(),
             turns: Semaphore::new(MAX_TURNS),
         }
     }
 
-    /// Waits for a turn to prepare events. It is not held while events are sent: a slow watcher delays no other.
+    /// Prepares a watcher's events when it is its turn, then lets other tasks run before the next watcher's
+    /// turn. No turn is held while events are sent: a slow watcher delays no other.
     ///
     /// # Errors
     /// The node is stopping.
-    pub(crate) async fn turn(&self) -> Result<SemaphorePermit<'_>, Refusal> {
-        self.turns.acquire().await.map_err(|_| stopping("the catalog feed has ended"))
+    pub(crate) async fn in_turn<T>(&self, prepare: impl FnOnce() -> T) -> Result<T, Refusal> {
+        let _turn =
+            self.turns.acquire().await.map_err(|_| stopping("the catalog feed has ended"))?;
+        let events = prepare();
+        tokio::task::yield_now().await;
+        Ok(events)
     }
 
     /// Returns a snapshot of the current state or of a later one. Encodes it off the runtime's threads, unless
@@ -71,25 +74,20 @@ impl CatalogFeed {
     pub(crate) async fn snapshot(&self) -> Result<Arc<EncodedSnapshot>, Refusal> {
         let state = self.view.read();
         let needed = (state.header().incarnation, state.header().revision);
-        let known = || {
-            let known = self.snapshot.lock().clone();
-            known.filter(|known| (known.incarnation, known.revision) >= needed)
-        };
-        if let Some(known) = known() {
-            return Ok(known);
+        let mut last = Arc::clone(&self.snapshot).lock_owned().await;
+        let known = last.as_ref().filter(|known| (known.incarnation, known.revision) >= needed);
+        if let Some(known) = known {
+            return Ok(Arc::clone(known));
         }
-        let _encoding = self.encoding.lock().await;
-        if let Some(known) = known() {
-            return Ok(known);
-        }
-        // The newest state: it serves all that have waited.
+        // The newest state: it serves all that have waited. When the caller ends meanwhile, the lock is held
+        // until the snapshot is encoded, and the next caller finds it.
         let state = self.view.read();
-        let encoded = tokio::task::spawn_blocking(move || Arc::new(EncodedSnapshot::new(&state)));
-        let encoded = encoded.await;
-        let encoded =
-            encoded.map_err(|error| stopping(&format!("the catalog was not encoded: {error}")))?;
-        *self.snapshot.lock() = Some(Arc::clone(&encoded));
-        Ok(encoded)
+        let encoded = tokio::task::spawn_blocking(move || {
+            let encoded = Arc::new(EncodedSnapshot::new(&state));
+            *last = Some(Arc::clone(&encoded));
+            encoded
+        });
+        encoded.await.map_err(|error| stopping(&format!("the catalog was not encoded: {error}")))
     }
 
     /// Returns the events of these topics after a revision, at most `limit`, and the revision that they lead

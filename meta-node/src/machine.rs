@@ -61,7 +61,7 @@ pub(crate) struct AppliedState {
 #[derive(Debug)]
 pub struct MetaMachine {
     state: MetaState,
-    /// What readers see of the state: everything up to the last complete batch.
+    /// State for readers: it contains every complete batch.
     view: CatalogView,
     store: StateStore,
     dir: Arc<SnapshotDir>,
@@ -81,9 +81,11 @@ impl MetaMachine {
         let digest = RowDigest::of(&state)?;
         let comparison = Arc::default();
         let pressure = Arc::<SnapshotPressure>::default();
-        if let Some(newest) = dir.current() {
-            pressure.record_snapshot(newest.snapshot.length());
-        }
+        let newest = dir.current();
+        let in_snapshot = newest.as_ref().and_then(|newest| newest.meta.last_log_id);
+        let behind = index(applied.last).saturating_sub(index(in_snapshot));
+        pressure.record_snapshot(newest.map_or(0, |newest| newest.snapshot.length()));
+        pressure.restart(behind);
         let view = CatalogView::new(state.clone());
         Ok(Self { state, view, store, dir, applied, digest, comparison, pressure })
     }
@@ -124,7 +126,7 @@ impl MetaMachine {
                 if let Ok(command) = &command {
                     is_tick = matches!(command.kind, Some(Kind::AdvanceTime(_)));
                     if let Some(digest) = &command.leader_digest {
-                        self.comparison.compare(digest, self.view.read().header().time_ms);
+                        self.comparison.compare(digest, self.state.header().time_ms);
                     }
                 }
                 self.apply_command(Term(id.leader_id.term), command, rows)
@@ -216,7 +218,7 @@ impl RaftStateMachine<TypeConfig> for MetaMachine {
     }
 
     async fn get_snapshot_builder(&mut self) -> Self::SnapshotBuilder {
-        self.pressure.restart();
+        self.pressure.restart(0);
         MetaSnapshotBuilder {
             state: self.state.clone(),
             applied: self.applied.clone(),
@@ -232,6 +234,7 @@ impl RaftStateMachine<TypeConfig> for MetaMachine {
         snapshot: SnapshotFile,
     ) -> Result<(), io::Error> {
         let dir = Arc::clone(&self.dir);
+        let length = snapshot.length();
         let received_meta = meta.clone();
         let (state, rows, digest) = blocking(move || {
             let (state, rows) = dir.install(received_meta, snapshot)?;
@@ -245,7 +248,8 @@ impl RaftStateMachine<TypeConfig> for MetaMachine {
         self.applied = applied;
         self.digest = digest;
         self.comparison.clear();
-        self.pressure.restart();
+        self.pressure.record_snapshot(length);
+        self.pressure.restart(0);
         self.state = state;
         self.view.publish(self.state.clone());
         tracing::info!(
@@ -299,6 +303,11 @@ impl RaftSnapshotBuilder<TypeConfig> for MetaSnapshotBuilder {
         self.pressure.record_snapshot(written.snapshot.length());
         Ok(written)
     }
+}
+
+/// Index of a log entry; 0 without one.
+fn index(id: Option<LogId>) -> u64 {
+    id.map_or(0, |id| id.index)
 }
 
 /// Runs blocking work on the runtime's blocking threads.

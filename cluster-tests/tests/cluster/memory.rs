@@ -9,7 +9,7 @@ use crate::support::{expect_within_memory, rows_in_files};
 /// Minimum memory limit of a data node.
 const LIMIT_MIB: u64 = 768;
 /// Bytes to write, as a multiple of the limit.
-const TIMES: u64 = 3;
+const TIMES: u64 = 2;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn data_node_stays_within_memory_limit_during_ingest() -> Result<()> {

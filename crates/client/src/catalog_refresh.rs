@@ -14,7 +14,7 @@ pub struct CatalogReads {
     pub snapshots: u64,
     /// Reads of the changes since the known revision.
     pub changes: u64,
-    /// Refused calls that waited for a change of the catalog on the watch.
+    /// Waits of refused calls for a change of the catalog on the watch.
     pub waits: u64,
 }
 

@@ -50,7 +50,7 @@ impl Watcher {
             }
             failures = failures.saturating_add(1);
             if failures == BROKEN_STREAMS {
-                tracing::warn!(cause = %broken.refusal, "catalog watch failed repeatedly; polling the catalog");
+                tracing::warn!(cause = %broken.refusal, "catalog watch failed repeatedly; refreshing the catalog");
             }
             let options = &router.options;
             let wait = options.watch_backoff.wait(
@@ -128,7 +128,7 @@ impl Watcher {
             Some(Event::Delta(delta)) => {
                 let known = self.published.borrow().catalog.clone();
                 if delta.revision <= known.revision().get() {
-                    // A concurrent fetch already returned this revision.
+                    // A concurrent refresh already returned this revision.
                     return true;
                 }
                 match known.with_delta(&delta) {

@@ -18,7 +18,7 @@ use crate::outcome::{Attempts, FailedAttempt, RetryAction, WriteOutcome};
 use crate::router::{Limits, Router, Search};
 
 /// Longest wait for the background task to refresh the catalog.
-const REFRESH_TIMEOUT: Duration = Duration::from_secs(5);
+pub(crate) const REFRESH_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Condition for the retry of a call after an attempt with unknown outcome.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -8,6 +8,7 @@ mod meta;
 mod state;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tidewater_common::backoff::Backoff;
@@ -78,18 +79,25 @@ impl FakeCluster {
     }
 
     pub(crate) fn options(&self) -> ClientOptions {
-        let quick = Backoff {
-            first: std::time::Duration::from_millis(1),
-            longest: std::time::Duration::from_millis(10),
-        };
+        let quick = Backoff { first: Duration::from_millis(1), longest: Duration::from_millis(10) };
         ClientOptions {
             meta: vec![self.meta.clone()],
-            deadline: std::time::Duration::from_secs(10),
-            attempt_timeout: std::time::Duration::from_secs(2),
+            deadline: Duration::from_secs(10),
+            attempt_timeout: Duration::from_secs(2),
             backoff: quick,
             watch_backoff: quick,
             ..ClientOptions::default()
         }
+    }
+
+    /// Waits until this number of writes has arrived, at most a minute.
+    pub(crate) async fn until_writes(&self, writes: usize) {
+        let arrived = async {
+            while self.state.lock().writes.len() < writes {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), arrived).await.unwrap();
     }
 
     /// Changes the state and sends it to the watch streams.

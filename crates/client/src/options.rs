@@ -64,6 +64,9 @@ pub struct ClientOptions {
     /// memory of its node that the current region may wait for, and nodes end streams that are not read
     /// for a minute.
     pub scan_read_ahead: Duration,
+    /// Time for which a refused call waits for a change of the catalog on the watch before it requests a
+    /// refresh of the catalog.
+    pub refresh_after: Duration,
     /// Backoff between attempts.
     pub backoff: Backoff,
     /// Backoff between attempts of the catalog watch to reconnect.
@@ -85,6 +88,7 @@ impl Default for ClientOptions {
             connect_timeout: Duration::from_secs(2),
             scan_idle_timeout: Duration::from_secs(30),
             scan_read_ahead: Duration::from_secs(10),
+            refresh_after: Duration::from_secs(1),
             backoff: Backoff {
                 first: Duration::from_millis(10),
                 longest: Duration::from_millis(250),

@@ -1,8 +1,8 @@
 //! Waits after answers that a route or schema of a call is out of date.
 //!
 //! The catalog watch usually delivers the change within milliseconds. A refused caller waits for it and sends
-//! nothing meanwhile. After [`REFRESH_AFTER`] without an event of the watch, the caller requests a refresh, which it
-//! shares with all callers that wait at the same time.
+//! nothing meanwhile. After [`ClientOptions::refresh_after`](crate::ClientOptions::refresh_after) without an event of
+//! the watch, the caller requests a refresh, which it shares with all callers that wait at the same time.
 //!
 //! - [`UsedCatalog`]: catalog of the refused attempt.
 //! - [`ExpectedChange`]: the change to wait for, decided by [`ExpectedChange::new`] (pure).
@@ -21,8 +21,6 @@ use crate::catalog::{Catalog, Published, RouteInfo, TableInfo};
 use crate::core::Core;
 use crate::error::ClientError;
 
-/// Time without the expected change after which the catalog is refreshed.
-const REFRESH_AFTER: Duration = Duration::from_secs(1);
 /// Longest wait before the call is repeated, even though its answer is not expected to change.
 const LONGEST_WAIT: Duration = Duration::from_secs(8);
 /// Callers that waited for the same change continue at random times within this.
@@ -117,7 +115,7 @@ impl ExpectedChange {
     }
 
     /// Returns the change that a call without a route waits for.
-    pub(crate) fn of_missing_route(catalog: &Catalog) -> Self {
+    pub(crate) fn for_missing_route(catalog: &Catalog) -> Self {
         Self {
             incarnation: catalog.incarnation(),
             condition: Condition::OtherVersion(catalog.version()),
@@ -163,14 +161,15 @@ fn served_region(presence: &RegionPresence) -> Option<&ServedRegion> {
 pub(crate) struct StaleWaits {
     /// Start of the time in which the catalog is not refreshed.
     since: Option<Instant>,
-    /// Waits that ended without the change.
+    /// Waits for a certain change that ended without it.
     ended: u32,
 }
 
 impl StaleWaits {
-    /// Returns the longest wait before the call is repeated: doubled each time, with a quarter of jitter.
-    fn longest(self, bits: u64) -> Duration {
-        let full = REFRESH_AFTER.saturating_mul(1 << self.ended.min(8)).min(LONGEST_WAIT);
+    /// Returns the longest wait before the call is repeated: `first`, then doubled each time, with a quarter of
+    /// jitter.
+    fn longest(self, first: Duration, bits: u64) -> Duration {
+        let full = first.saturating_mul(1 << self.ended.min(8)).min(LONGEST_WAIT);
         full + jitter(full / 4, bits)
     }
 }
@@ -193,35 +192,47 @@ impl Core {
         backoff: Duration,
         until: Instant,
     ) -> Result<Arc<Catalog>, ClientError> {
-        let bits = self.router.options.ids.bits();
+        let options = &self.router.options;
+        let bits = options.ids.bits();
         let now = Instant::now();
-        let since = *waits.since.get_or_insert(now);
-        let longest = if change.is_certain { waits.longest(bits) } else { backoff };
-        let limit = longest.min(until.saturating_duration_since(now));
+        let mut since = *waits.since.get_or_insert(now);
         let mut published = self.published.clone();
         let is_over = |now: &Published| now.other.is_some() || change.is_in(&now.catalog);
         if is_over(&published.borrow()) {
             // Without a pause, a node that always refuses the call would be called in a loop.
             *waits = StaleWaits::default();
-            tokio::time::sleep(backoff).await;
+            tokio::time::sleep_until(until.min(now + backoff)).await;
             return self.known_catalog();
         }
+        let longest =
+            if change.is_certain { waits.longest(options.refresh_after, bits) } else { backoff };
+        let end = until.min(now + longest);
         self.requests.count_wait();
-        if tokio::time::timeout(limit, published.wait_for(is_over)).await.is_ok() {
-            *waits = StaleWaits::default();
-            tokio::time::sleep(jitter(SPREAD, bits)).await;
-            return self.known_catalog();
+        loop {
+            let refresh_at = since + options.refresh_after;
+            let changed = published.wait_for(is_over);
+            if tokio::time::timeout_at(end.min(refresh_at), changed).await.is_ok() {
+                *waits = StaleWaits::default();
+                let spread = Instant::now() + jitter(SPREAD, bits);
+                tokio::time::sleep_until(until.min(spread)).await;
+                return self.known_catalog();
+            }
+            if refresh_at <= end {
+                // Otherwise, by the watch or by a refresh of another caller, the change was yet to be made.
+                if !self.requests.is_current_since(since)
+                    && let Ok(refreshed) =
+                        tokio::time::timeout_at(until, self.refresh_catalog()).await
+                {
+                    refreshed?;
+                }
+                since = Instant::now();
+                waits.since = Some(since);
+            }
+            if Instant::now() >= end && !is_over(&published.borrow()) {
+                waits.ended = waits.ended.saturating_add(u32::from(change.is_certain));
+                return self.known_catalog();
+            }
         }
-        waits.ended = waits.ended.saturating_add(1);
-        if since.elapsed() < REFRESH_AFTER {
-            return self.known_catalog();
-        }
-        waits.since = Some(Instant::now());
-        // By the watch, or by a refresh of another caller, the change was yet to be made.
-        if self.requests.is_current_since(since) {
-            return self.known_catalog();
-        }
-        self.refresh_catalog().await
     }
 
     /// Returns the catalog as last received.

@@ -1,15 +1,16 @@
 //! Shares of callers: how many scans a caller may have open, and how much of their memory it may use.
 //!
-//! - *Caller*: a connection, or an address, from which there may be many connections.
+//! - *Caller*: a connection, or the network of one machine, which may have many connections.
 //! - *Share*: part of the node's limits that a caller may use. Shares add up to more than all, so that
 //!   a caller gets most of what is free, and never all.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use tidewater_common::peer_network::PeerNetwork;
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::Reason;
 use tidewater_region_engine::read::memory::{ByteBudget, NestedBudgets, ScanAccount, ScanMemory};
@@ -24,27 +25,15 @@ const RETRY_AFTER: Duration = Duration::from_millis(500);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Caller {
     Connection(SocketAddr),
-    V4([u8; 4]),
-    /// A network of 64 bits, which is what one machine usually has.
-    V6([u16; 4]),
+    Network(PeerNetwork),
 }
 
 impl Caller {
-    fn of_address(address: IpAddr) -> Self {
-        match address.to_canonical() {
-            IpAddr::V4(address) => Self::V4(address.octets()),
-            IpAddr::V6(address) => {
-                let [a, b, c, d, ..] = address.segments();
-                Self::V6([a, b, c, d])
-            }
-        }
-    }
-
     /// Returns the caller's part of a limit.
     fn part_of(self, limit: u64) -> u64 {
         let part = match self {
             Self::Connection(_) => limit / 2,
-            Self::V4(_) | Self::V6(_) => limit - limit / 8,
+            Self::Network(_) => limit - limit / 8,
         };
         part.max(1)
     }
@@ -52,7 +41,7 @@ impl Caller {
     fn description(self) -> &'static str {
         match self {
             Self::Connection(_) => "on this connection",
-            Self::V4(_) | Self::V6(_) => "from this address",
+            Self::Network(_) => "from this address",
         }
     }
 }
@@ -101,7 +90,7 @@ impl ScanLimits {
     /// [`Reason::Overloaded`] when the node or the caller has its maximum of open scans.
     pub(super) fn admit(&self, peer: Option<SocketAddr>) -> Result<OpenScan, Refusal> {
         let shares: Vec<Arc<CallerShare>> = peer
-            .map(|peer| [Caller::Connection(peer), Caller::of_address(peer.ip())])
+            .map(|peer| [Caller::Connection(peer), Caller::Network(peer.ip().into())])
             .into_iter()
             .flatten()
             .map(|caller| self.share(caller))

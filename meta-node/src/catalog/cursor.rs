@@ -95,7 +95,7 @@ impl Cursors {
     }
 
     /// The cursors of one region, ordered by hook.
-    pub fn of_region(&self, region: RegionId) -> impl Iterator<Item = &HookCursor> {
+    pub fn in_region(&self, region: RegionId) -> impl Iterator<Item = &HookCursor> {
         self.by_region.get(&region).into_iter().flat_map(|hooks| hooks.values())
     }
 

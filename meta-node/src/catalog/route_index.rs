@@ -73,7 +73,7 @@ impl RouteIndex {
     }
 
     /// The routes that start within a table's keys.
-    pub(super) fn of_table(&self, table: TableId) -> impl Iterator<Item = &Arc<RouteDescriptor>> {
+    pub(super) fn in_table(&self, table: TableId) -> impl Iterator<Item = &Arc<RouteDescriptor>> {
         let bounds = table_bounds(table).into_iter();
         bounds.flat_map(move |(start, end)| {
             self.0.range::<Vec<u8>, _>(start..end).map(|route| &route.0)
@@ -118,9 +118,9 @@ mod tests {
             index.put(route(id, start));
         }
         assert_eq!(ids(index.iter()), [2, 3, 1, 4, 5]);
-        assert_eq!(ids(index.of_table(TableId(2))), [3, 1]);
-        assert_eq!(ids(index.of_table(TableId(9))), [0; 0]);
-        assert_eq!(ids(index.of_table(TableId(u32::MAX))), [0; 0], "never assigned");
+        assert_eq!(ids(index.in_table(TableId(2))), [3, 1]);
+        assert_eq!(ids(index.in_table(TableId(9))), [0; 0]);
+        assert_eq!(ids(index.in_table(TableId(u32::MAX))), [0; 0], "never assigned");
         assert_eq!(index.get(&[0, 0, 0, 2, 7]).unwrap().route_id, RegionId(1));
         assert!(index.get(&[0, 0, 0, 2, 8]).is_none());
     }

@@ -148,7 +148,7 @@ impl MetaState {
 
     /// The routes of one table, sorted by start.
     pub fn routes_of(&self, table: TableId) -> impl Iterator<Item = &Arc<RouteDescriptor>> {
-        self.starts.of_table(table)
+        self.starts.in_table(table)
     }
 
     /// The route that starts at this global key.
@@ -184,9 +184,15 @@ impl MetaState {
         self.nodes.get(&id)
     }
 
-    /// Returns whether a node with this id was registered and its record has been deleted since.
+    /// Returns whether a node with this id was registered and its record has been deleted since. An id that this
+    /// state has yet to assign is not forgotten: a later state may have the node.
     pub fn is_forgotten(&self, id: NodeId) -> bool {
         (FIRST_NODE_ID..self.header.next_node_id).contains(&id) && !self.nodes.contains_key(&id)
+    }
+
+    /// Returns whether a group with this id was created and its record has been deleted since.
+    pub fn is_forgotten_group(&self, id: GroupId) -> bool {
+        id < self.header.next_group_id && !self.groups.contains_key(&id)
     }
 
     /// The node with this data directory id.
@@ -265,6 +271,16 @@ impl MetaState {
                 published.boot = node.boot.get();
             }
         }
+    }
+
+    /// Returns a stored delta with the facts of this state that stored deltas lack, as it is published. The
+    /// state must have reached the delta; it may be later, since later deltas then repeat these facts.
+    pub fn published_delta(&self, stored: &v1::CatalogDelta) -> v1::CatalogDelta {
+        let mut delta = stored.clone();
+        delta.next_route_id = self.next_route_id().get();
+        self.publish_changes(&mut delta.table_upserts);
+        self.publish_starts(&mut delta.node_upserts);
+        delta
     }
 
     /// Checks the invariants between records: every key of every live table has exactly one route,

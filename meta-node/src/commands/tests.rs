@@ -173,6 +173,7 @@ fn restarted_compactor_leaves_one_record() {
     assert_eq!(state.node_of_directory(Uuid::from_u128(1_500)), None);
     assert!(state.is_forgotten(NodeId(1_101)) && !state.is_forgotten(NodeId(1_102)));
     assert!(!state.is_forgotten(NodeId(1_103)), "the id was never assigned");
+    assert!(!state.is_forgotten_group(state.header().next_group_id), "yet to be assigned");
     assert_eq!(stored, StoredRows::of(&state));
     let last = state.deltas_since((state.header().revision.get() - 1).into(), 1).unwrap();
     assert_eq!((&last[0].node_deletes[..], last[0].node_upserts.len()), (&[1_101][..], 1));

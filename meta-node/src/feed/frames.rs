@@ -104,33 +104,37 @@ pub(crate) struct EncodedDelta {
 }
 
 impl EncodedDelta {
-    /// Encodes a stored delta, with the facts of `state` that stored deltas lack. The state must have
-    /// reached the delta; it may be later, since later deltas then repeat these facts.
+    /// Encodes a stored delta as `state` publishes it.
     pub(crate) fn new(stored: &CatalogDelta, state: &MetaState) -> Self {
-        let head = CatalogDelta {
-            revision: stored.revision,
-            previous_catalog_version: stored.previous_catalog_version,
-            catalog_version: stored.catalog_version,
-            next_route_id: state.next_route_id().get(),
-            ..CatalogDelta::default()
-        };
-        let mut node_upserts = stored.node_upserts.clone();
-        state.publish_starts(&mut node_upserts);
-        let mut table_upserts = stored.table_upserts.clone();
-        state.publish_changes(&mut table_upserts);
+        let delta = state.published_delta(stored);
         let empty = CatalogDelta::default;
+        let head = CatalogDelta {
+            revision: delta.revision,
+            previous_catalog_version: delta.previous_catalog_version,
+            catalog_version: delta.catalog_version,
+            next_route_id: delta.next_route_id,
+            ..empty()
+        };
         let parts = [
-            CatalogDelta { node_upserts, node_deletes: stored.node_deletes.clone(), ..empty() },
-            CatalogDelta { group_upserts: stored.group_upserts.clone(), ..empty() },
-            CatalogDelta { table_upserts, table_deletes: stored.table_deletes.clone(), ..empty() },
             CatalogDelta {
-                route_upserts: stored.route_upserts.clone(),
-                route_deletes: stored.route_deletes.clone(),
+                node_upserts: delta.node_upserts,
+                node_deletes: delta.node_deletes,
+                ..empty()
+            },
+            CatalogDelta { group_upserts: delta.group_upserts, ..empty() },
+            CatalogDelta {
+                table_upserts: delta.table_upserts,
+                table_deletes: delta.table_deletes,
                 ..empty()
             },
             CatalogDelta {
-                hook_upserts: stored.hook_upserts.clone(),
-                hook_deletes: stored.hook_deletes.clone(),
+                route_upserts: delta.route_upserts,
+                route_deletes: delta.route_deletes,
+                ..empty()
+            },
+            CatalogDelta {
+                hook_upserts: delta.hook_upserts,
+                hook_deletes: delta.hook_deletes,
                 ..empty()
             },
         ];

@@ -1,3 +1,6 @@
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use futures::FutureExt;
 use tidewater_proto::v1::{self, NodeState, meta_command::Kind};
 
 use super::*;
@@ -31,6 +34,37 @@ async fn snapshot_is_encoded_once_for_each_revision() {
         (first.revision.get() + 1, second.revision),
         (second.revision.get(), state.header().revision)
     );
+}
+
+#[tokio::test]
+async fn other_tasks_run_between_the_turns_of_watchers() {
+    let feed = Arc::new(CatalogFeed::new(CatalogView::new(with_nodes(1))));
+    let prepared = Arc::new(AtomicUsize::new(0));
+    let watchers: Vec<_> = (0..100)
+        .map(|_| {
+            let (feed, prepared) = (Arc::clone(&feed), Arc::clone(&prepared));
+            let prepare = move || prepared.fetch_add(1, Ordering::Relaxed);
+            tokio::spawn(async move { feed.in_turn(prepare).await.unwrap() })
+        })
+        .collect();
+    // All watchers are ready to run before this task.
+    let before = Arc::clone(&prepared);
+    let other = tokio::spawn(async move { before.load(Ordering::Relaxed) });
+    assert!(other.await.unwrap() <= MAX_TURNS);
+    for watcher in watchers {
+        watcher.await.unwrap();
+    }
+    assert_eq!(prepared.load(Ordering::Relaxed), 100);
+}
+
+#[tokio::test]
+async fn encoding_continues_after_its_caller_has_ended() {
+    let state = with_nodes(3);
+    let feed = CatalogFeed::new(CatalogView::new(state));
+    // The first poll starts the encoding.
+    let _ = feed.snapshot().now_or_never();
+    let started = feed.snapshot.lock().await.clone().expect("the encoded snapshot is kept");
+    assert!(Arc::ptr_eq(&started, &feed.snapshot().await.unwrap()));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Rounds of the planner: comparison of the catalog with the observations, off the runtime's threads.
 //!
-//! A round takes time for every node and group. It reads a frozen state and a copy of the observations, so
-//! that neither commands nor heartbeats wait for it.
+//! A round takes time for every node and group. It reads a frozen state and a copy of the observations:
+//! commands and heartbeats do not wait for it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,10 +17,10 @@ use super::plan::{PlacementStep, plan};
 use super::recording::due_reports;
 use crate::meters;
 
-/// Pause after a round, as a multiple of its time: under a steady load of commands, the planner takes at
-/// most a fifth of one processor.
+/// Pause after a round, as a multiple of its time: under a steady load of commands, a planner whose rounds take
+/// up to 50 ms uses at most a fifth of one processor.
 const PAUSE_FACTOR: u32 = 4;
-/// Maximum pause: a round that waited for a processor must not delay the next one for long.
+/// Maximum pause: a longer round must not delay the next one for long.
 const MAX_PAUSE: Duration = Duration::from_millis(200);
 
 /// Work that a round has found.
@@ -44,8 +44,17 @@ impl LeaderTerm {
                 let decisions = this.decide_round(begun);
                 (decisions, begun.elapsed())
             });
-            // Fails only when the runtime is shutting down.
-            let Ok((decisions, taken)) = decided.await else { return };
+            let (decisions, taken) = match decided.await {
+                Ok(decided) => decided,
+                Err(error) if error.is_panic() => {
+                    tracing::error!(%error, "a round of the planner failed; please report it");
+                    sleep(MAX_PAUSE).await;
+                    self.replan.notify_one();
+                    continue;
+                }
+                // The runtime is shutting down.
+                Err(_) => return,
+            };
             meters::record_round(taken);
             self.start_decided(decisions, &mut tasks);
             sleep((taken * PAUSE_FACTOR).min(MAX_PAUSE)).await;
@@ -63,9 +72,9 @@ impl LeaderTerm {
             .filter(|group| group.state == GroupState::Creating)
             .map(|group| group.id)
             .collect();
-        self.observations.retain_nodes(|node| state.node(node).is_some());
-        self.failures.lock().retain_groups(|group| state.group(group).is_some());
-        self.group_permits.retain_groups(|group| state.group(group).is_some());
+        self.observations.retain_nodes(|node| !state.is_forgotten(node));
+        self.failures.lock().retain_groups(|group| !state.is_forgotten_group(group));
+        self.group_permits.retain_groups(|group| !state.is_forgotten_group(group));
         let observed = self.observations.snapshot(&creating, now);
         RoundDecisions {
             node_states: detector::detect(&state, &observed, self.timing.failure_timeout),

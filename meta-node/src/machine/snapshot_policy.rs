@@ -5,8 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Number of log entries below which no snapshot is due.
 const MIN_ENTRIES: u64 = 10_000;
-/// Number of log entries from which a snapshot is due, whatever its size: a node applies them again after a
-/// restart.
+/// Number of log entries from which a snapshot is due, whatever its size: it bounds the log on disk.
 const MAX_ENTRIES: u64 = 100_000;
 
 /// Applied log entries since the last snapshot, and the size of that snapshot.
@@ -25,9 +24,10 @@ impl SnapshotPressure {
         self.log_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
-    /// Begins to count anew: a snapshot of the applied entries is being built, or was installed.
-    pub(super) fn restart(&self) {
-        self.entries.store(0, Ordering::Relaxed);
+    /// Begins to count anew, from the number of applied entries that the newest snapshot lacks: none when it is
+    /// being built, or was installed. The bytes of such entries are unknown, and count as 0.
+    pub(super) fn restart(&self, entries: u64) {
+        self.entries.store(entries, Ordering::Relaxed);
         self.log_bytes.store(0, Ordering::Relaxed);
     }
 
@@ -65,8 +65,10 @@ mod tests {
             pressure.record_snapshot(snapshot);
             (0..entries).for_each(|_| pressure.count_entry(bytes));
             assert_eq!(pressure.is_due(), due, "{entries} x {bytes} after {snapshot}");
-            pressure.restart();
+            pressure.restart(0);
             assert!(!pressure.is_due());
+            pressure.restart(MAX_ENTRIES);
+            assert!(pressure.is_due(), "entries from before a restart of the node");
         }
     }
 }

@@ -3,17 +3,19 @@
 mod definitions;
 mod tables;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use tidewater_common::ids::{GroupId, NodeId};
+use tidewater_common::ids::{ClusterId, GroupId, NodeId, Term};
 use tidewater_common::problem::LastingProblem;
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::admin_server::{Admin, AdminServer};
 use tidewater_proto::v1::{self, GroupState, NodeState, ProblemKind, Reason};
+use tokio::task::spawn_blocking;
 use tonic::{Request, Response, Status};
 
 use super::{MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES, ReplicaSlot, catalog_changes};
-use crate::catalog::Group;
+use crate::catalog::{Group, MetaState};
 use crate::leader::Retention;
 use crate::leader::clocks::announced_ms;
 use crate::leader::garbage::{self, GarbageEvents};
@@ -43,26 +45,16 @@ impl AdminService {
         let running = self.slot.get()?;
         let term = running.group.check_leading()?;
         running.group.linearize().await?;
-        let problems = running.problems.find().await;
-        let state = running.group.view.read();
-        let groups = state.groups().filter(|group| group.state != GroupState::Abandoned);
-        let groups = groups.map(|group| with_current_leader(group, &problems));
-        let nodes = state.nodes().filter(|node| node.state != NodeState::Removed);
-        let members = running.group.members();
-        Ok(v1::ClusterStatusResponse {
-            cluster_id: running.group.cluster_id.to_string(),
-            revision: state.header().revision.get(),
-            catalog_version: state.catalog_version().get(),
-            leader: running.group.node_id.get(),
-            term: term.get(),
-            healthy: problems.is_empty(),
-            problems: problems.iter().map(|lasting| lasting.problem.detail.clone()).collect(),
-            problem_details: problems.iter().map(v1::Problem::from).collect(),
-            time_ms: announced_ms(state.header().time_ms),
-            nodes: nodes.map(|node| node.as_ref().into()).collect(),
-            groups: std::iter::once(group_0(&members, term.get())).chain(groups).collect(),
-            tables: saturating_u32(state.tables().filter(|table| table.is_live()).count()),
-            regions: saturating_u32(state.route_count()),
+        let problems = running.problems.find().await?;
+        let group = running.group;
+        let members = group.members();
+        // Takes time for every node and group.
+        let response = spawn_blocking(move || {
+            let state = group.view.read();
+            describe_cluster(&state, group.cluster_id, group.node_id, term, &members, &problems)
+        });
+        response.await.map_err(|error| {
+            Refusal::new(Reason::Internal, format!("the cluster was not described: {error}"))
         })
     }
 
@@ -131,14 +123,42 @@ fn saturating_u32(number: usize) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX)
 }
 
+/// Describes the cluster as its meta leader knows it.
+fn describe_cluster(
+    state: &MetaState,
+    cluster_id: ClusterId,
+    leader: NodeId,
+    term: Term,
+    members: &v1::ListMetaMembersResponse,
+    problems: &[LastingProblem],
+) -> v1::ClusterStatusResponse {
+    let leaderless = problems.iter().map(|lasting| &lasting.problem);
+    let leaderless = leaderless.filter(|problem| problem.kind == ProblemKind::GroupWithoutLeader);
+    let leaderless: BTreeSet<_> = leaderless.filter_map(|problem| problem.subject.group).collect();
+    let groups = state.groups().filter(|group| group.state != GroupState::Abandoned);
+    let groups = groups.map(|group| with_current_leader(group, &leaderless));
+    let nodes = state.nodes().filter(|node| node.state != NodeState::Removed);
+    v1::ClusterStatusResponse {
+        cluster_id: cluster_id.to_string(),
+        revision: state.header().revision.get(),
+        catalog_version: state.catalog_version().get(),
+        leader: leader.get(),
+        term: term.get(),
+        healthy: problems.is_empty(),
+        problems: problems.iter().map(|lasting| lasting.problem.detail.clone()).collect(),
+        problem_details: problems.iter().map(v1::Problem::from).collect(),
+        time_ms: announced_ms(state.header().time_ms),
+        nodes: nodes.map(|node| node.as_ref().into()).collect(),
+        groups: std::iter::once(group_0(members, term.get())).chain(groups).collect(),
+        tables: saturating_u32(state.tables().filter(|table| table.is_live()).count()),
+        regions: saturating_u32(state.route_count()),
+    }
+}
+
 /// Describes a data group. A leader that no longer reports is not shown: the record may be old.
-fn with_current_leader(group: &Group, problems: &[LastingProblem]) -> v1::Group {
-    let is_leaderless = |lasting: &LastingProblem| {
-        lasting.problem.kind == ProblemKind::GroupWithoutLeader
-            && lasting.problem.subject.group == Some(group.id)
-    };
+fn with_current_leader(group: &Group, leaderless: &BTreeSet<GroupId>) -> v1::Group {
     let mut shown = v1::Group::from(group);
-    if problems.iter().any(is_leaderless) {
+    if leaderless.contains(&group.id) {
         shown.leader = 0;
     }
     shown

@@ -8,7 +8,7 @@ use tidewater_proto::v1;
 use crate::catalog::MetaState;
 
 /// Encoded deltas of one answer, in bytes. The first one is returned whatever its size.
-const PAGE_BYTES: usize = 4 << 20;
+const PAGE_BYTES: usize = 1 << 20;
 
 /// Returns the changes since the revision of the request, at most `page_bytes` of them.
 fn page(
@@ -34,7 +34,7 @@ fn page(
         if bytes > page_bytes && !page.deltas.is_empty() {
             break;
         }
-        page.deltas.push(published(state, &delta));
+        page.deltas.push(state.published_delta(&delta));
     }
     page
 }
@@ -50,15 +50,6 @@ pub(super) fn changes(
 /// Returns the position of the catalog, for the caller of a refused call who knows an older one.
 pub(super) fn hint(state: &MetaState) -> CatalogHint {
     CatalogHint::Catalog { revision: state.header().revision, version: state.catalog_version() }
-}
-
-/// Returns a stored delta as watchers receive it.
-fn published(state: &MetaState, delta: &v1::CatalogDelta) -> v1::CatalogDelta {
-    let mut delta = delta.clone();
-    state.publish_changes(&mut delta.table_upserts);
-    state.publish_starts(&mut delta.node_upserts);
-    delta.next_route_id = state.next_route_id().get();
-    delta
 }
 
 #[cfg(test)]

@@ -122,7 +122,7 @@ fn page(
             response.next_region_id = Some(region.get());
             break;
         }
-        let cursors = state.cursors().of_region(region);
+        let cursors = state.cursors().in_region(region);
         let requested = cursors.filter(|cursor| groups.contains(&cursor.group));
         response.cursors.extend(requested.map(|cursor| v1::ListedCursor {
             cursor: Some(cursor.into()),

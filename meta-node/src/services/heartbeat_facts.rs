@@ -16,6 +16,8 @@ use crate::leader::clocks::{KnownClocks, differing};
 
 /// Age up to which facts are used: a part of the interval between two heartbeats of a node.
 const MAX_AGE: Duration = Duration::from_millis(100);
+/// The same without an agreed time: the next heartbeat of a new term may bring it.
+const MAX_AGE_UNDECIDED: Duration = Duration::from_millis(10);
 
 /// Facts at one instant.
 #[derive(Debug, Clone)]
@@ -50,6 +52,12 @@ impl HeartbeatFacts {
     fn age(&self, now: Instant) -> Duration {
         now.saturating_duration_since(self.at)
     }
+
+    /// Returns whether the facts are used at `now`.
+    fn is_fresh(&self, now: Instant) -> bool {
+        let max_age = if self.agreed_ms.is_some() { MAX_AGE } else { MAX_AGE_UNDECIDED };
+        self.age(now) < max_age
+    }
 }
 
 /// The last facts.
@@ -57,7 +65,7 @@ impl HeartbeatFacts {
 pub(super) struct LastFacts(Arc<Mutex<Option<Arc<HeartbeatFacts>>>>);
 
 impl LastFacts {
-    /// Returns facts that are not older than [`MAX_AGE`].
+    /// Returns the last facts while they are fresh, otherwise new ones.
     pub(super) fn get(
         &self,
         running: &RunningReplica,
@@ -65,9 +73,7 @@ impl LastFacts {
         now: Instant,
     ) -> Arc<HeartbeatFacts> {
         let mut last = self.0.lock();
-        // Facts without an agreed time are those of a new term: the next heartbeat may change them.
-        let known = last.as_ref().filter(|known| known.agreed_ms.is_some());
-        if let Some(known) = known.filter(|known| known.age(now) < MAX_AGE) {
+        if let Some(known) = last.as_ref().filter(|known| known.is_fresh(now)) {
             return Arc::clone(known);
         }
         let facts = Arc::new(HeartbeatFacts::new(running, state, now));
@@ -109,6 +115,23 @@ mod tests {
         };
         assert_eq!(facts.agreed_ms(at + Duration::from_millis(70)), Some(5_070));
         assert_eq!(HeartbeatFacts { agreed_ms: None, ..facts }.agreed_ms(at), None);
+    }
+
+    #[test]
+    fn facts_without_an_agreed_time_are_used_for_a_shorter_time() {
+        let at = Instant::now();
+        for (agreed_ms, age, is_fresh) in
+            [(Some(5_000), 99, true), (Some(5_000), 100, false), (None, 9, true), (None, 10, false)]
+        {
+            let facts = HeartbeatFacts {
+                at,
+                agreed_ms,
+                differing_clocks: Vec::new(),
+                compactors: Vec::new(),
+            };
+            let now = at + Duration::from_millis(age);
+            assert_eq!(facts.is_fresh(now), is_fresh, "{agreed_ms:?} after {age} ms");
+        }
     }
 
     #[test]

@@ -86,6 +86,8 @@ impl MetaGroup {
         request: v1::ChangeMetaMemberRequest,
     ) -> Result<v1::ListMetaMembersResponse, Refusal> {
         self.check_leading()?;
+        // Until a new leader has committed an entry of its own, the last change counts as one in progress.
+        self.linearize().await?;
         let (stored, now) = self.current_members();
         let seen = (request.membership_term, request.membership_index);
         if seen != (0, 0) && seen != (now.membership_term, now.membership_index) {

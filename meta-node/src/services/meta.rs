@@ -332,8 +332,15 @@ impl Meta for MetaService {
         let running = self.slot.get()?;
         watch::check_cluster(running.group.cluster_id, &request.get_ref().cluster_id)?;
         running.group.linearize().await?;
-        let state = running.group.view.read();
-        Ok(Response::new(catalog_changes::changes(&state, request.get_ref())))
+        let request = request.into_inner();
+        // Takes time for every change since the revision.
+        let changes = tokio::task::spawn_blocking(move || {
+            catalog_changes::changes(&running.group.view.read(), &request)
+        });
+        let changes = changes.await.map_err(|error| {
+            Refusal::new(Reason::Internal, format!("the changes were not collected: {error}"))
+        })?;
+        Ok(Response::new(changes))
     }
 
     async fn read_group(

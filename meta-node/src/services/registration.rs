@@ -12,14 +12,13 @@ use tidewater_common::quote::quoted;
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::{NodeRole, NodeState, Reason, RegisterRequest};
 
+use super::registration_rate::RETRY_AFTER;
 use crate::catalog::{MetaState, Node};
 
 /// Maximum number of compactors in the catalog, including those that are down and not yet forgotten.
 const MAX_COMPACTORS: usize = 1_024;
 /// Time without a heartbeat after which another node may use its address: two heartbeats.
 const LIVE_WITHIN: Duration = Duration::from_secs(2);
-/// Time after which a refused node registers again.
-const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// Checks the registration of a node. `silent_for`: time since the last heartbeat of each node that has
 /// sent one. `max_data_nodes`: maximum number of data nodes in the catalog, which never forgets one. A node that is known by its directory is not limited, but it must not be running at another

@@ -18,7 +18,7 @@ const TOTAL_OF_PEER: Allowance = Allowance { burst: 1_024.0, per_second: 1.0 / 6
 /// Networks whose registrations are remembered.
 const MAX_PEERS: usize = 1_024;
 /// Time after which a refused node registers again.
-const RETRY_AFTER: Duration = Duration::from_secs(1);
+pub(super) const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// The same beyond the total of its network.
 const RETRY_AFTER_TOTAL: Duration = Duration::from_secs(60);
 

@@ -126,19 +126,23 @@ impl Watcher {
         queue: &PieceQueue,
     ) -> Result<bool, Refusal> {
         loop {
-            let events = {
-                let _turn = feed.turn().await?;
+            let (cursor, topics) = (self.cursor, self.topics);
+            let missed = feed.in_turn(|| {
                 let state = view.read();
-                match self.cursor.missing(&state)? {
-                    MissingEvents::Nothing => return Ok(true),
+                let missing = cursor.missing(&state)?;
+                let deltas = match missing {
+                    MissingEvents::Nothing | MissingEvents::Snapshot => None,
                     MissingEvents::Deltas => {
-                        let revision = self.cursor.revision;
-                        feed.deltas_since(&state, revision, self.topics, MAX_DELTAS)
+                        feed.deltas_since(&state, cursor.revision, topics, MAX_DELTAS)
                     }
-                    MissingEvents::Snapshot => None,
-                }
-            };
-            let pieces = match events {
+                };
+                Ok::<_, Refusal>((missing, deltas))
+            });
+            let (missing, deltas) = missed.await??;
+            if missing == MissingEvents::Nothing {
+                return Ok(true);
+            }
+            let pieces = match deltas {
                 Some((events, reached)) => {
                     self.cursor.revision = reached;
                     join_small(events)
@@ -164,14 +168,16 @@ impl Watcher {
 /// Rejects a message that no receiver accepts.
 ///
 /// # Errors
-/// [`Reason::Overloaded`]: the catalog is too large.
+/// [`Reason::MessageTooLarge`]: the catalog is too large.
 pub(super) fn check_length(frame: &Frame) -> Result<(), Refusal> {
     let length = length_of(frame);
     if length <= MAX_RESPONSE_BYTES {
         return Ok(());
     }
-    let text = format!("the catalog has {length} bytes (maximum {MAX_RESPONSE_BYTES})");
-    Err(Refusal::new(Reason::Overloaded, text))
+    let text = format!(
+        "the catalog has {length} bytes (maximum {MAX_RESPONSE_BYTES}): drop tables that are not needed"
+    );
+    Err(Refusal::new(Reason::MessageTooLarge, text))
 }
 
 /// Joins small events, so that a burst of them costs few sends.

@@ -19,7 +19,7 @@ const REGIONS: u32 = 8;
 const JOBS: u64 = 100;
 const KILL_EVERY: Duration = Duration::from_secs(2);
 /// Much longer than the scenario takes.
-const LIMIT: Duration = Duration::from_secs(200);
+const LIMIT: Duration = Duration::from_secs(400);
 
 /// Outcomes of the planned jobs of a data node.
 #[derive(Debug, Default)]

@@ -16,8 +16,9 @@ use super::calls::Forger;
 use crate::support::{SETTLED_WITHIN, wait_until_replicas_agree};
 
 pub(super) const DEADLINE: Duration = Duration::from_secs(10);
-/// Longer than the time from a flush to the record of its file's index.
-const SETTLED_FOR: Duration = Duration::from_secs(3);
+/// Longer than the time from a flush to the record of its file's index, and from a heartbeat to the
+/// record of its reports.
+pub(super) const SETTLED_FOR: Duration = Duration::from_secs(3);
 
 /// A healthy cluster of three meta nodes, three data nodes and a compactor, with rows.
 pub(super) struct Target {

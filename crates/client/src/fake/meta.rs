@@ -60,12 +60,19 @@ impl Meta for MetaNode {
         request: Request<v1::GetCatalogChangesRequest>,
     ) -> Result<Response<v1::GetCatalogChangesResponse>, Status> {
         let request = request.into_inner();
-        let mut state = self.state.lock();
-        state.changes_read.push(request.clone());
-        if request.cluster_id != state.catalog.cluster_id {
-            return Err(Refusal::new(Reason::WrongCluster, "another cluster").into());
+        let answer = {
+            let mut state = self.state.lock();
+            state.changes_read.push(request.clone());
+            if request.cluster_id != state.catalog.cluster_id {
+                return Err(Refusal::new(Reason::WrongCluster, "another cluster").into());
+            }
+            state.changes_answers.pop_front()
+        };
+        if matches!(answer, Some(ChangesAnswer::Never)) {
+            return std::future::pending().await;
         }
-        match state.changes_answers.pop_front() {
+        let state = self.state.lock();
+        match answer {
             Some(ChangesAnswer::Refuse(refusal)) => Err(refusal.into()),
             Some(ChangesAnswer::Page(page)) => Ok(Response::new(page)),
             None if request.incarnation != state.catalog.incarnation => {
@@ -75,7 +82,7 @@ impl Meta for MetaNode {
                     ..Default::default()
                 }))
             }
-            None => Ok(Response::new(state.changes_since(request.revision))),
+            _ => Ok(Response::new(state.changes_since(request.revision))),
         }
     }
 

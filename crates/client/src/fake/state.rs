@@ -76,6 +76,8 @@ pub(crate) enum ChangesAnswer {
     Refuse(Refusal),
     /// Returns this page.
     Page(v1::GetCatalogChangesResponse),
+    /// Never answers.
+    Never,
 }
 
 #[derive(Debug, Clone)]

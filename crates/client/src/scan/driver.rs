@@ -89,7 +89,7 @@ impl TableScan {
         while !rest.is_empty() && self.remaining_limit() != Some(0) {
             let catalog = self.core.catalog();
             let Some(next) = first_region_range(&catalog, &self.plan, &rest) else {
-                let change = ExpectedChange::of_missing_route(&catalog);
+                let change = ExpectedChange::for_missing_route(&catalog);
                 self.wait_for_routes(no_route(&self.plan), &change).await?;
                 continue;
             };

@@ -119,7 +119,7 @@ impl FailedGet {
                 let used = UsedCatalog::new(catalog, Some(table), route);
                 Some(ExpectedChange::new(refusal, &used))
             }
-            ClientError::NoRoute(_) => Some(ExpectedChange::of_missing_route(catalog)),
+            ClientError::NoRoute(_) => Some(ExpectedChange::for_missing_route(catalog)),
             _ => None,
         };
         Self { error, change }

@@ -9,7 +9,7 @@ use tidewater_proto::v1::Reason;
 use super::ScanSpec;
 use crate::client::Client;
 use crate::error::ClientError;
-use crate::fake::{FakeCluster, ScanAnswer, keys, rows};
+use crate::fake::{FakeCluster, ScanAnswer, State, keys, rows};
 use crate::options::WriterOptions;
 
 /// Rows 0 to 29 in three regions of ten.
@@ -144,7 +144,13 @@ async fn region_read_ahead_for_too_long_is_read_again() {
         cluster.state.lock().scans.clear();
         let stream = client.scan(ScanSpec::all("t")).await.unwrap();
         // The caller takes nothing while the second region is open.
-        tokio::time::sleep(Duration::from_millis(500)).await;
+        let second = |state: &State| state.scans.iter().any(|scan| scan.region_id == 101);
+        while !second(&cluster.state.lock()) {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        if of_second > 1 {
+            tokio::time::sleep(life + Duration::from_millis(50)).await;
+        }
         assert_eq!(ids(&stream.collect().await.unwrap()), (0..30).collect::<Vec<_>>());
         let opened = cluster.state.lock().scans.iter().filter(|scan| scan.region_id == 101).count();
         assert_eq!(opened, of_second, "{life:?}");

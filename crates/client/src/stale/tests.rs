@@ -8,16 +8,17 @@ use tidewater_common::schema::TableSchema;
 use tidewater_proto::v1::Reason;
 use tokio::time::Instant;
 
-use super::{ExpectedChange, LONGEST_WAIT, REFRESH_AFTER, StaleWaits, UsedCatalog};
+use super::{ExpectedChange, LONGEST_WAIT, StaleWaits, UsedCatalog};
 use crate::catalog::Catalog;
 use crate::catalog::tests::catalog;
 use crate::catalog_refresh::CatalogReads;
 use crate::client::Client;
+use crate::core::REFRESH_TIMEOUT;
 use crate::error::ClientError;
 use crate::fake::{
     Answer, ChangesAnswer, FakeCluster, ScanAnswer, WatchMode, keys, rows, table_info,
 };
-use crate::options::WriterOptions;
+use crate::options::{ClientOptions, WriterOptions};
 use crate::scan::ScanSpec;
 
 fn hint(region: u64, presence: RegionPresence) -> Option<CatalogHint> {
@@ -97,7 +98,7 @@ fn expected_change_is_met_by_a_later_catalog() {
     });
     let schema = ExpectedChange::new(&Refusal::new(Reason::SchemaVersionStale, "x"), &used);
     let route = ExpectedChange::new(&Refusal::new(Reason::RegionNotFound, "x"), &used);
-    let routes = ExpectedChange::of_missing_route(&catalog);
+    let routes = ExpectedChange::for_missing_route(&catalog);
     for change in [&schema, &route, &routes] {
         assert!(!change.is_in(&catalog), "{change:?}");
         assert!(!change.is_in(&unrelated), "{change:?}");
@@ -113,7 +114,8 @@ fn expected_change_is_met_by_a_later_catalog() {
 
 #[test]
 fn waits_double_with_jitter_up_to_a_limit() {
-    let longest = |ended, bits| StaleWaits { ended, ..StaleWaits::default() }.longest(bits);
+    let first = Duration::from_secs(1);
+    let longest = |ended, bits| StaleWaits { ended, ..StaleWaits::default() }.longest(first, bits);
     for (ended, seconds) in [(0, 1), (1, 2), (2, 4), (3, 8), (4, 8), (u32::MAX, 8)] {
         let full = Duration::from_secs(seconds);
         assert_eq!(longest(ended, 0), full);
@@ -123,7 +125,7 @@ fn waits_double_with_jitter_up_to_a_limit() {
         }
     }
     assert_ne!(longest(0, 1), longest(0, 2));
-    assert!(LONGEST_WAIT >= REFRESH_AFTER);
+    assert_eq!(longest(9, 0), LONGEST_WAIT);
 }
 
 /// The schema of the fake cluster's table after an alter that changes its version only.
@@ -133,10 +135,19 @@ fn altered_schema() -> TableSchema {
     TableSchema::try_from(&wire).unwrap()
 }
 
+/// Longer than any test.
+const NEVER: Duration = Duration::from_secs(600);
+
+/// Client that refreshes the catalog after this time without a change on the watch.
+async fn refreshing_client(cluster: &FakeCluster, refresh_after: Duration) -> Client {
+    let options = ClientOptions { refresh_after, deadline: NEVER, ..cluster.options() };
+    Client::connect(options).await.unwrap()
+}
+
 /// Rows 0 to 29 in three regions; the regions are then altered to schema version 2, but not the catalog.
-async fn altered(mode: WatchMode) -> (FakeCluster, Client) {
+async fn altered(mode: WatchMode, refresh_after: Duration) -> (FakeCluster, Client) {
     let cluster = FakeCluster::start(&[10, 20], 1).await;
-    let client = cluster.client().await;
+    let client = refreshing_client(&cluster, refresh_after).await;
     let writer = client.writer("t", WriterOptions::default()).await.unwrap();
     writer.put_rows(rows(0..30)).await.unwrap();
     let mut state = cluster.state.lock();
@@ -147,10 +158,11 @@ async fn altered(mode: WatchMode) -> (FakeCluster, Client) {
     (cluster, client)
 }
 
-/// Publishes schema version 2 after `delay`.
-async fn publish_after(cluster: &FakeCluster, delay: Duration) {
-    tokio::time::sleep(delay).await;
-    cluster.change(|state| state.publish_schema());
+/// Waits until this number of refused calls waits or has waited for a change.
+async fn until_waits(client: &Client, waits: u64) {
+    while client.catalog_reads().waits < waits {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
 }
 
 /// Returns the numbers of calls for the whole catalog and for changes.
@@ -161,14 +173,17 @@ fn reads(cluster: &FakeCluster) -> (u32, usize) {
 
 #[tokio::test]
 async fn refused_calls_wait_for_the_schema_on_the_watch() {
-    let (cluster, client) = altered(WatchMode::Deltas).await;
+    let (cluster, client) = altered(WatchMode::Deltas, NEVER).await;
     let writer = client.writer("t", WriterOptions::default()).await.unwrap();
     let asked = keys(&[5]);
     let (written, scanned, found, ()) = tokio::join!(
         writer.put_rows(rows([1, 2])),
         async { client.scan(ScanSpec::all("t")).await.unwrap().collect().await },
         client.get("t", &asked, None),
-        publish_after(&cluster, Duration::from_millis(300)),
+        async {
+            until_waits(&client, 3).await;
+            cluster.change(|state| state.publish_schema());
+        },
     );
     assert_eq!(written.unwrap().acknowledged, 2);
     // The scan has announced its columns.
@@ -183,7 +198,8 @@ async fn refused_calls_wait_for_the_schema_on_the_watch() {
 
 #[tokio::test]
 async fn silent_watch_leads_to_a_shared_read() {
-    let (cluster, client) = altered(WatchMode::Silent).await;
+    let refresh_after = Duration::from_millis(500);
+    let (cluster, client) = altered(WatchMode::Silent, refresh_after).await;
     let writes = (0..50).map(|id| {
         let client = client.clone();
         async move {
@@ -192,23 +208,26 @@ async fn silent_watch_leads_to_a_shared_read() {
         }
     });
     let started = Instant::now();
-    let (reports, ()) = tokio::join!(
-        futures::future::join_all(writes),
-        publish_after(&cluster, Duration::from_millis(300)),
-    );
+    let (reports, ()) = tokio::join!(futures::future::join_all(writes), async {
+        until_waits(&client, 50).await;
+        cluster.change(|state| state.publish_schema());
+    });
     assert_eq!(reports.iter().map(|report| report.acknowledged).sum::<u64>(), 50);
-    assert!(started.elapsed() >= REFRESH_AFTER);
+    assert!(started.elapsed() >= refresh_after);
     let (snapshots, changes) = reads(&cluster);
     assert_eq!(snapshots, 1);
-    assert!((1..=3).contains(&changes), "{changes} reads of changes for 50 writers");
+    // At most a few refreshes in each period, however many writers wait.
+    let periods = (started.elapsed().as_millis() / refresh_after.as_millis()) as usize;
+    assert!((1..=3 * periods).contains(&changes), "{changes} reads of changes for 50 writers");
 }
 
 #[tokio::test]
 async fn live_watch_makes_catalog_reads_needless() {
-    let (cluster, client) = altered(WatchMode::KeepAlive).await;
+    let (cluster, client) = altered(WatchMode::KeepAlive, Duration::from_secs(3)).await;
     let writer = client.writer("t", WriterOptions::default()).await.unwrap();
     let alter = async {
-        for _ in 0..15 {
+        // Two waits longer than the time after which a silent watch leads to a refresh.
+        while client.catalog_reads().waits < 2 {
             tokio::time::sleep(Duration::from_millis(100)).await;
             cluster.change(|_| ());
         }
@@ -218,14 +237,12 @@ async fn live_watch_makes_catalog_reads_needless() {
     let (written, ()) = tokio::join!(writer.put_rows(rows([1])), alter);
     written.unwrap();
     assert_eq!(reads(&cluster), (1, 0));
-    let attempts = cluster.state.lock().writes.len();
-    assert!(attempts <= 4, "{attempts} attempts in 1.5 s");
 }
 
 #[tokio::test]
 async fn false_hints_only_delay_calls() {
     let cluster = FakeCluster::start(&[], 1).await;
-    let client = cluster.client().await;
+    let client = refreshing_client(&cluster, Duration::from_millis(50)).await;
     let writer = client.writer("t", WriterOptions::default()).await.unwrap();
     writer.put_rows(rows([0])).await.unwrap();
     let ahead =
@@ -238,7 +255,6 @@ async fn false_hints_only_delay_calls() {
         (Reason::KeyOutsideRegion, hint(100, served(7, 1, Some(KeyRange::new(b"x", None))))),
         (Reason::RegionNotFound, Some(ahead)),
     ];
-    let started = Instant::now();
     for (id, (reason, hint)) in (1..).zip(hints) {
         let mut refusal = Refusal::new(reason, "injected");
         refusal.catalog_hint = hint.map(Box::new);
@@ -250,18 +266,22 @@ async fn false_hints_only_delay_calls() {
         scanned.unwrap();
     }
     assert_eq!(cluster.state.lock().ids(), [0, 1, 2, 3, 4, 5, 6]);
-    let elapsed = started.elapsed();
-    assert!(elapsed < Duration::from_secs(15), "{elapsed:?}");
     assert_eq!(reads(&cluster).0, 1);
 }
 
 #[tokio::test]
 async fn wait_for_a_missing_change_ends_at_deadline() {
     let cluster = FakeCluster::start(&[], 1).await;
-    let mut options = cluster.options();
-    options.deadline = Duration::from_millis(1_500);
+    let refresh_after = Duration::from_millis(50);
+    let deadline = Duration::from_millis(700);
+    let options = ClientOptions { refresh_after, deadline, ..cluster.options() };
     let client = Client::connect(options).await.unwrap();
-    cluster.state.lock().schema = altered_schema();
+    {
+        let mut state = cluster.state.lock();
+        state.schema = altered_schema();
+        state.watch_mode = WatchMode::Silent;
+        state.changes_answers.push_back(ChangesAnswer::Never);
+    }
     let writer = client.writer("t", WriterOptions::default()).await.unwrap();
     let started = Instant::now();
     let error = writer.put_rows(rows([1])).await.unwrap_err();
@@ -271,7 +291,7 @@ async fn wait_for_a_missing_change_ends_at_deadline() {
         "{error}"
     );
     let elapsed = started.elapsed();
-    assert!(elapsed < Duration::from_secs(4), "{elapsed:?} with a deadline of 1.5 s");
+    assert!(elapsed < REFRESH_TIMEOUT, "{elapsed:?} with a deadline of {deadline:?}");
 }
 
 fn has_node(client: &Client, node: u64) -> bool {

@@ -129,7 +129,7 @@ async fn cut(
     let mut stale = StaleWaits::default();
     loop {
         let catalog = context.core.catalog();
-        let change = ExpectedChange::of_missing_route(&catalog);
+        let change = ExpectedChange::for_missing_route(&catalog);
         let earlier = context.table.clone();
         let table = altered(&earlier, &catalog).unwrap_or_else(|| earlier.clone());
         let current = table.clone();

@@ -312,7 +312,7 @@ impl PieceSender<'_> {
             Reason::RegionNotFound,
             format!("table {:?} has no route for some of its keys", self.table.name),
         );
-        let change = ExpectedChange::of_missing_route(catalog);
+        let change = ExpectedChange::for_missing_route(catalog);
         self.handle_failure(pending, search, failure, &change).await
     }
 

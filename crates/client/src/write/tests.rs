@@ -204,12 +204,7 @@ async fn write_follows_a_region_split() {
     let writer = writer(&client).await;
     let writing = tokio::spawn(async move { writer.put_rows(rows(1..=3)).await });
     // The catalog has the split only after the first error.
-    let arrived = async {
-        while cluster.state.lock().writes.len() < 2 {
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(5), arrived).await.unwrap();
+    cluster.until_writes(2).await;
     cluster.change(|state| state.publish_routes());
     assert_eq!(writing.await.unwrap().unwrap().acknowledged, 3);
     assert_eq!(cluster.state.lock().ids(), [1, 2, 3]);
@@ -224,12 +219,7 @@ async fn unknown_write_keeps_its_identity_when_cut() {
     cluster.state.lock().answers = [Answer::DoAndLose, split].into();
     let writer = writer(&client).await;
     let writing = tokio::spawn(async move { writer.put_rows(rows(1..=3)).await });
-    let arrived = async {
-        while cluster.state.lock().writes.len() < 3 {
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(5), arrived).await.unwrap();
+    cluster.until_writes(3).await;
     cluster.change(|state| state.publish_routes());
     let report = writing.await.unwrap().unwrap();
     assert_eq!((report.acknowledged, report.unknown), (3, 0));
@@ -281,12 +271,7 @@ async fn put_during_alter(first: Answer) -> (FakeCluster, Result<WriteReport, Cl
         state.writes.len()
     };
     let writing = tokio::spawn(async move { writer.put_rows(rows([2, 3])).await });
-    let arrived = async {
-        while cluster.state.lock().writes.len() < before + 2 {
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(5), arrived).await.unwrap();
+    cluster.until_writes(before + 2).await;
     cluster.change(|state| state.publish_schema());
     let result = writing.await.unwrap();
     (cluster, result)
@@ -320,18 +305,13 @@ async fn writer_leaves_frozen_leader_once_a_successor_is_known() {
     cluster.state.lock().answers.push_back(Answer::Freeze);
     let writer = writer(&client).await;
     let writing = tokio::spawn(async move { writer.put_rows(rows([1])).await });
-    let arrived = async {
-        while cluster.state.lock().writes.len() < 2 {
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(5), arrived).await.unwrap();
+    cluster.until_writes(2).await;
     cluster.change(|state| {
         state.leader = 12;
         state.catalog.groups[0].leader = 12;
         state.catalog.revision += 1;
     });
-    let written = tokio::time::timeout(Duration::from_secs(5), writing).await.unwrap();
+    let written = tokio::time::timeout(Duration::from_secs(60), writing).await.unwrap();
     assert_eq!(written.unwrap().unwrap().acknowledged, 1);
     assert_eq!(cluster.state.lock().ids(), [1]);
     assert_eq!(serials(&cluster), (vec![1, 2, 2], true));

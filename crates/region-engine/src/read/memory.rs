@@ -12,9 +12,9 @@
 //! - **Point reads** have a budget of their own, in addition to that of scans: they wait for no scan.
 //!
 //! A scan waits for each of them while it holds the ones before it, in this order: arguments, the lease
-//! of its sources, excess, messages. It does not wait for a budget of which its sources hold a part, so
-//! that scans do not wait for each other in a circle. The memory of a message becomes free when its
-//! reader takes it, which depends on no lease.
+//! of its sources, excess, messages. It does not wait for a budget of which its sources hold a part:
+//! scans do not deadlock. The memory of a message becomes free when the reader takes the message, which
+//! depends on no lease.
 
 mod budget;
 mod excess;

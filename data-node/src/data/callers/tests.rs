@@ -47,18 +47,6 @@ fn shares_end_with_the_scans_of_their_callers() {
     assert_eq!(limits.open.available_permits(), 1_000);
 }
 
-#[test]
-fn addresses_of_one_machine_are_one_caller() {
-    let same = |a: &str, b: &str| {
-        let [a, b] = [a, b].map(|text| Caller::of_address(text.parse().unwrap()));
-        a == b
-    };
-    assert!(same("10.0.0.1", "::ffff:10.0.0.1"));
-    assert!(same("2001:db8::1", "2001:db8::2"));
-    assert!(!same("2001:db8::1", "2001:db8:0:1::1"));
-    assert!(!same("10.0.0.1", "10.0.0.2"));
-}
-
 #[tokio::test(start_paused = true)]
 async fn connection_cannot_take_all_memory() {
     let limits = limits(16);

@@ -27,7 +27,8 @@ const LIMIT: Duration = Duration::from_secs(4);
 /// Nodes that are probed at the same time.
 const CONCURRENT_PROBES: usize = 32;
 
-/// Probes the other members of the meta group, and all nodes that are up, at intervals while this node leads, until `stop`.
+/// Probes the other members of the meta group, and all nodes that are up, at intervals while this node leads,
+/// until `stop`.
 pub(crate) async fn run(watch: Arc<ProblemWatch>, stop: CancellationToken) {
     let mut ticks = interval(INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

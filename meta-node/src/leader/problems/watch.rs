@@ -7,7 +7,8 @@ use std::time::Duration;
 use tidewater_common::ids::{GroupId, NodeId};
 use tidewater_common::problem::{LastingProblem, Problem};
 use tidewater_common::problems::ProcessProblems;
-use tidewater_proto::v1::GroupState;
+use tidewater_common::refusal::Refusal;
+use tidewater_proto::v1::{GroupState, Reason};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
@@ -35,10 +36,16 @@ pub(crate) struct ProblemWatch {
 impl ProblemWatch {
     /// Returns the problems that have lasted for their grace. Meaningful only on the leader. Takes time for
     /// every node and group, off the runtime's threads.
-    pub(crate) async fn find(self: &Arc<Self>) -> Vec<LastingProblem> {
+    ///
+    /// # Errors
+    /// The evaluation failed: the problems are unknown.
+    pub(crate) async fn find(self: &Arc<Self>) -> Result<Vec<LastingProblem>, Refusal> {
         let this = Arc::clone(self);
-        // Fails only when the runtime is shutting down.
-        spawn_blocking(move || this.current(Instant::now())).await.unwrap_or_default()
+        let found = spawn_blocking(move || this.current(Instant::now())).await;
+        found.map_err(|error| {
+            let text = format!("the problems of the cluster were not evaluated: {error}");
+            Refusal::new(Reason::Internal, text)
+        })
     }
 
     fn current(&self, now: Instant) -> Vec<LastingProblem> {
@@ -86,7 +93,10 @@ impl ProblemWatch {
             }
             let leads = self.group.leading().is_some();
             if leads {
-                meters::set_problems(&self.find().await);
+                match self.find().await {
+                    Ok(problems) => meters::set_problems(&problems),
+                    Err(error) => tracing::error!(%error, "please report this"),
+                }
             } else if led {
                 meters::set_problems(&[]);
             }

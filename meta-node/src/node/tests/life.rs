@@ -3,12 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+use futures::StreamExt;
+use openraft::async_runtime::WatchReceiver;
 use parking_lot::Mutex;
 use tidewater_common::ids::NodeId;
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::{self, NodeState, Reason, watch_event::Event};
 use tokio::time::timeout;
-use tokio_stream::StreamExt;
 
 use super::cluster::{LIMIT, MetaCluster, free_address, serve};
 use super::data_nodes::{FakeDataNode, FakeDataNodes, register_request, voters};
@@ -61,6 +63,38 @@ async fn standalone_node_keeps_its_catalog_across_a_restart() {
         .unwrap();
     assert!(index.log_index > 0);
     data.stop().await;
+    cluster.nodes.remove(&1).unwrap().stop().await;
+}
+
+/// Proposes this many commands to the only node of a cluster.
+async fn propose(cluster: &MetaCluster, commands: usize) {
+    let group = cluster.nodes[&1].meta.slot().get().unwrap().group;
+    let proposals = (0..commands).map(|_| group.bench(Bytes::from_static(b"command")));
+    let mut proposals = futures::stream::iter(proposals).buffer_unordered(512);
+    while let Some(proposed) = proposals.next().await {
+        proposed.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn restarted_node_counts_the_entries_before_the_restart_for_its_next_snapshot() {
+    let mut cluster = MetaCluster::new(1);
+    cluster.start(1, Bootstrap::IfEmpty).await;
+    cluster.leader().await;
+    propose(&cluster, 6_000).await;
+    cluster.nodes.remove(&1).unwrap().stop().await;
+    cluster.start(1, Bootstrap::IfEmpty).await;
+    cluster.leader().await;
+    let group = cluster.nodes[&1].meta.slot().get().unwrap().group;
+    let mut metrics = group.raft.metrics();
+    assert_eq!(metrics.borrow_watched().snapshot, None);
+    propose(&cluster, 5_000).await;
+    let built = async {
+        while metrics.borrow_watched().snapshot.is_none_or(|id| id.index <= 10_000) {
+            metrics.changed().await.unwrap();
+        }
+    };
+    timeout(LIMIT, built).await.unwrap();
     cluster.nodes.remove(&1).unwrap().stop().await;
 }
 

@@ -64,7 +64,7 @@ fn catalog_above_the_limit_of_a_message_is_refused() {
     assert_eq!(check_length(&vec![Bytes::from(vec![0; 9])]), Ok(()));
     let half = Bytes::from(vec![0; MAX_RESPONSE_BYTES / 2 + 1]);
     let refusal = check_length(&vec![half.clone(), half]).unwrap_err();
-    assert_eq!(refusal.reason, Reason::Overloaded);
+    assert_eq!(refusal.reason, Reason::MessageTooLarge);
 }
 
 fn watcher(state: &MetaState) -> Watcher {
