@@ -84,6 +84,34 @@ async fn get_is_refused_if_an_alter_overlaps_its_confirmation() {
     stop(groups).await;
 }
 
+// The client writes the files again, with the columns that the table has now.
+#[tokio::test]
+async fn adoption_that_an_alter_overtakes_is_stale() {
+    let folder = tempfile::tempdir().unwrap();
+    let (groups, replica) = serving(&folder).await;
+    let slots = Arc::new(Semaphore::new(1));
+    let adopt = |schema_version| AdoptFilesRequest {
+        group_id: 5,
+        region_id: 7,
+        catalog_version: 1,
+        schema_version,
+        area_id: Uuid::new_v4().as_bytes().to_vec().into(),
+        file_ids: vec![Uuid::new_v4().as_bytes().to_vec().into()],
+        stage: false,
+    };
+    {
+        let mut adopting = Box::pin(files::adopt(&groups, &slots, adopt(1)));
+        // The adoption is admitted, and its owner has yet to answer.
+        assert!(futures::poll!(&mut adopting).is_pending());
+        alter(&replica).await;
+        assert_eq!(adopting.await.unwrap_err().reason, Reason::SchemaVersionStale);
+    }
+    let unfit = files::adopt(&groups, &slots, adopt(2)).await.unwrap_err();
+    assert_eq!(unfit.reason, Reason::InvalidArgument, "{unfit}");
+    drop(replica);
+    stop(groups).await;
+}
+
 #[tokio::test]
 async fn get_beyond_the_memory_of_point_reads_is_refused() {
     let folder = tempfile::tempdir().unwrap();
