@@ -2,13 +2,13 @@
 //!
 //! - *Feed*: the encoded snapshot of the newest revision that a watcher needed, and the encoded deltas of the
 //!   last revisions. Both are made when the first watcher needs them.
-//! - *Frame*: one gRPC message in shared pieces.
+//! - *Encoded message*: one gRPC message in shared pieces.
 //!
 //! # Layout
 //!
-//! - `topics`: the kinds of records that a watcher asks for (pure); `frames`: encoding (pure).
+//! - `topics`: the kinds of records that a watcher asks for (pure); `messages`: encoding (pure).
 
-mod frames;
+mod messages;
 mod topics;
 
 use std::collections::BTreeMap;
@@ -20,8 +20,10 @@ use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::{CatalogDelta, Reason};
 use tokio::sync::Semaphore;
 
-use self::frames::EncodedDelta;
-pub(crate) use self::frames::{EncodedSnapshot, Frame, current_revision, length_of};
+use self::messages::EncodedDelta;
+pub(crate) use self::messages::{
+    EncodedMessage, EncodedSnapshot, PIECE_BYTES, current_revision, length_of,
+};
 pub(crate) use self::topics::TopicSet;
 use crate::catalog::{DELTAS_KEPT, MetaState};
 use crate::machine::CatalogView;
@@ -98,7 +100,7 @@ impl CatalogFeed {
         revision: Revision,
         topics: TopicSet,
         limit: usize,
-    ) -> Option<(Frame, Revision)> {
+    ) -> Option<(EncodedMessage, Revision)> {
         let stored = state.deltas_since(revision, limit)?;
         let reached = stored.last().map_or(revision, |last| Revision(last.revision));
         let mut cache = self.deltas.lock();

@@ -22,7 +22,7 @@ use super::registration_rate::RegistrationRate;
 use super::watch::{self, Watcher};
 use super::{MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES, ReplicaSlot, RunningReplica, catalog_changes};
 use crate::catalog::{MetaState, Node};
-use crate::feed::Frame;
+use crate::feed::EncodedMessage;
 use crate::join::Joiner;
 use crate::leader::clocks::announced_ms;
 
@@ -222,12 +222,12 @@ impl MetaService {
     }
 
     /// Returns one linearizable snapshot of the catalog.
-    pub(super) async fn catalog(&self) -> Result<Frame, Refusal> {
+    pub(super) async fn catalog(&self) -> Result<EncodedMessage, Refusal> {
         let running = self.slot.get()?;
         running.group.linearize().await?;
-        let frame = running.feed.snapshot().await?.message();
-        watch::check_length(&frame)?;
-        Ok(frame)
+        let message = running.feed.snapshot().await?.message();
+        watch::check_length(&message)?;
+        Ok(message)
     }
 
     /// Starts the stream of a watcher.

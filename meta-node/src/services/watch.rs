@@ -17,14 +17,14 @@ use tonic::Status;
 
 use super::MAX_RESPONSE_BYTES;
 use crate::catalog::MetaState;
-use crate::feed::{CatalogFeed, Frame, TopicSet, current_revision, length_of};
+use crate::feed::{
+    CatalogFeed, EncodedMessage, PIECE_BYTES, TopicSet, current_revision, length_of,
+};
 use crate::group::MetaGroup;
 use crate::machine::CatalogView;
 
-/// Capacity of a watcher's queue, in pieces of at most [`PIECE_BYTES`].
+/// Capacity of a watcher's queue, in pieces of up to [`PIECE_BYTES`] or one larger record or delta.
 const QUEUE_CAPACITY: usize = 16;
-/// Size, in bytes, up to which small events are sent together.
-const PIECE_BYTES: usize = 64 * 1024;
 /// Maximum number of deltas that are taken at once.
 const MAX_DELTAS: usize = 256;
 /// Maximum time that a watcher's queue may stay full.
@@ -151,9 +151,9 @@ impl Watcher {
                     let snapshot = feed.snapshot().await?;
                     let incarnation = Some(snapshot.incarnation);
                     self.cursor = WatchCursor { incarnation, revision: snapshot.revision };
-                    let frame = snapshot.event(self.topics);
-                    check_length(&frame)?;
-                    frame
+                    let message = snapshot.event(self.topics);
+                    check_length(&message)?;
+                    message
                 }
             };
             for piece in pieces {
@@ -169,8 +169,8 @@ impl Watcher {
 ///
 /// # Errors
 /// [`Reason::MessageTooLarge`]: the catalog is too large.
-pub(super) fn check_length(frame: &Frame) -> Result<(), Refusal> {
-    let length = length_of(frame);
+pub(super) fn check_length(message: &EncodedMessage) -> Result<(), Refusal> {
+    let length = length_of(message);
     if length <= MAX_RESPONSE_BYTES {
         return Ok(());
     }
@@ -181,7 +181,7 @@ pub(super) fn check_length(frame: &Frame) -> Result<(), Refusal> {
 }
 
 /// Joins small events, so that a burst of them costs few sends.
-fn join_small(events: Frame) -> Frame {
+fn join_small(events: EncodedMessage) -> EncodedMessage {
     if events.len() < 2 {
         return events;
     }

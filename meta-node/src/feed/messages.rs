@@ -3,7 +3,7 @@
 //! A protobuf message is the concatenation of its fields: each topic's records are encoded once, and the
 //! messages to all watchers are made of the same pieces, whatever topics they ask for.
 //!
-//! A *frame* is one gRPC message: a flag (0: not compressed) and the length, then the message.
+//! An *encoded message* is one gRPC message: a flag (0: not compressed) and the length, then the message.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use prost::{Message, encode_length_delimiter};
@@ -15,17 +15,17 @@ use crate::catalog::MetaState;
 
 /// Size of a piece of a snapshot, in bytes, at which the next one begins. A watcher that is slow keeps only
 /// the pieces in its queue alive.
-const PIECE_BYTES: usize = 64 * 1024;
+pub(crate) const PIECE_BYTES: usize = 64 * 1024;
 /// Small records that are encoded together.
 const SMALL_RECORDS: usize = 64;
 /// Tags of `WatchEvent.snapshot` and `WatchEvent.delta`: field number and wire type.
 const SNAPSHOT_TAG: u8 = 1 << 3 | 2;
 const DELTA_TAG: u8 = 2 << 3 | 2;
-/// Length of a frame's flag and length.
-const FRAME_HEADER: usize = 5;
+/// Size of the flag and the length.
+const HEADER_BYTES: usize = 5;
 
 /// One gRPC message, in pieces.
-pub(crate) type Frame = Vec<Bytes>;
+pub(crate) type EncodedMessage = Vec<Bytes>;
 
 /// The catalog at one revision.
 #[derive(Debug)]
@@ -80,17 +80,17 @@ impl EncodedSnapshot {
     }
 
     /// The watch event with the records of some topics.
-    pub(crate) fn event(&self, topics: TopicSet) -> Frame {
+    pub(crate) fn event(&self, topics: TopicSet) -> EncodedMessage {
         let pieces = topics.select(&self.parts).flatten();
-        event_frame(SNAPSHOT_TAG, std::iter::once(&self.head).chain(pieces).cloned().collect())
+        event_message(SNAPSHOT_TAG, std::iter::once(&self.head).chain(pieces).cloned().collect())
     }
 
     /// The whole catalog as a message of its own.
-    pub(crate) fn message(&self) -> Frame {
+    pub(crate) fn message(&self) -> EncodedMessage {
         let pieces = TopicSet::ALL.select(&self.parts).flatten();
         let pieces: Vec<Bytes> = std::iter::once(&self.head).chain(pieces).cloned().collect();
         let length = length_of(&pieces);
-        std::iter::once(frame_header(length, &[])).chain(pieces).collect()
+        std::iter::once(header(length, &[])).chain(pieces).collect()
     }
 }
 
@@ -163,35 +163,35 @@ impl EncodedDelta {
 pub(crate) fn current_revision(revision: Revision) -> Bytes {
     let event = v1::WatchEvent { event: Some(Event::CurrentRevision(revision.get())) };
     let message = event.encode_to_vec();
-    [frame_header(message.len(), &[]).as_ref(), &message].concat().into()
+    [header(message.len(), &[]).as_ref(), &message].concat().into()
 }
 
-/// Number of bytes of a frame.
-pub(crate) fn length_of(frame: &[Bytes]) -> usize {
-    frame.iter().map(Bytes::len).sum()
+/// Number of bytes of an encoded message.
+pub(crate) fn length_of(message: &[Bytes]) -> usize {
+    message.iter().map(Bytes::len).sum()
 }
 
 fn delta_event<'a>(head: &'a Bytes, parts: impl Iterator<Item = &'a Bytes>) -> Bytes {
     let pieces = std::iter::once(head).chain(parts).cloned().collect();
-    event_frame(DELTA_TAG, pieces).concat().into()
+    event_message(DELTA_TAG, pieces).concat().into()
 }
 
-/// Returns the frame of a watch event whose only field has these pieces.
-fn event_frame(tag: u8, mut pieces: Vec<Bytes>) -> Frame {
+/// Returns the message of a watch event whose only field has these pieces.
+fn event_message(tag: u8, mut pieces: Vec<Bytes>) -> EncodedMessage {
     let length = length_of(&pieces);
     let mut field = BytesMut::new();
     field.put_u8(tag);
     // The buffer grows: there is always room.
     let _ = encode_length_delimiter(length, &mut field);
-    pieces.insert(0, frame_header(field.len() + length, &field));
+    pieces.insert(0, header(field.len() + length, &field));
     pieces
 }
 
-/// Returns the beginning of a frame with a message of `length` bytes, which begins with `start`.
-fn frame_header(length: usize, start: &[u8]) -> Bytes {
-    let mut header = BytesMut::with_capacity(FRAME_HEADER + start.len());
+/// Returns the flag and the length of a message of `length` bytes, and `start`, its first bytes.
+fn header(length: usize, start: &[u8]) -> Bytes {
+    let mut header = BytesMut::with_capacity(HEADER_BYTES + start.len());
     header.put_u8(0);
-    // Frames above the limit of a message are refused before they are sent.
+    // Messages above the limit are refused before they are sent.
     header.put_u32(u32::try_from(length).unwrap_or(u32::MAX));
     header.put_slice(start);
     header.freeze()

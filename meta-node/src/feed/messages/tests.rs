@@ -3,16 +3,16 @@ use tidewater_proto::v1::{WatchEvent, meta_command::Kind};
 use super::*;
 use crate::commands::testing::{catalog_of, directory, one_of_each, run, table, with_groups};
 
-/// Decodes a frame as watchers do, also those of older releases.
-fn decode<M: Message + Default>(frame: &[Bytes]) -> M {
-    let bytes = frame.concat();
+/// Decodes a message as watchers do, also those of older releases.
+fn decode<M: Message + Default>(message: &[Bytes]) -> M {
+    let bytes = message.concat();
     assert_eq!(bytes[0], 0, "not compressed");
-    assert_eq!(bytes[1..5], u32::to_be_bytes((bytes.len() - FRAME_HEADER) as u32));
-    M::decode(&bytes[FRAME_HEADER..]).unwrap()
+    assert_eq!(bytes[1..5], u32::to_be_bytes((bytes.len() - HEADER_BYTES) as u32));
+    M::decode(&bytes[HEADER_BYTES..]).unwrap()
 }
 
-fn decode_event(frame: &[Bytes]) -> Event {
-    decode::<WatchEvent>(frame).event.unwrap()
+fn decode_event(message: &[Bytes]) -> Event {
+    decode::<WatchEvent>(message).event.unwrap()
 }
 
 fn topics(requested: &[i32]) -> TopicSet {
@@ -88,10 +88,10 @@ fn large_catalogs_are_cut_into_pieces() {
         run(&mut state, Kind::CreateTable(wide)).unwrap();
     }
     let encoded = EncodedSnapshot::new(&state);
-    let frame = encoded.message();
-    assert!(frame.len() > 2, "{}", frame.len());
-    assert!(frame.iter().all(|piece| piece.len() <= PIECE_BYTES));
-    assert_eq!(decode::<CatalogSnapshot>(&frame).tables.len(), 20);
+    let message = encoded.message();
+    assert!(message.len() > 2, "{}", message.len());
+    assert!(message.iter().all(|piece| piece.len() <= PIECE_BYTES));
+    assert_eq!(decode::<CatalogSnapshot>(&message).tables.len(), 20);
 }
 
 #[test]
