@@ -52,11 +52,15 @@ impl Metrics {
         self.samples.get(&key).map_or(0, |value| *value as u64)
     }
 
-    /// Mean of a histogram without labels; `None` if nothing was recorded.
-    pub fn mean(&self, name: &str) -> Option<f64> {
-        let sample = |part: &str| self.samples.get(&format!("{name}_{part}")).copied();
-        let count = sample("count").filter(|count| *count > 0.0)?;
-        Some(sample("sum")? / count)
+    /// Mean of what a histogram without labels has recorded since other metrics of the same process; `None` if
+    /// nothing was recorded.
+    pub fn mean_since(&self, before: &Self, name: &str) -> Option<f64> {
+        let sample = |metrics: &Self, part: &str| {
+            metrics.samples.get(&format!("{name}_{part}")).copied().unwrap_or_default()
+        };
+        let recorded = |part: &str| sample(self, part) - sample(before, part);
+        let count = recorded("count");
+        (count > 0.0).then(|| recorded("sum") / count)
     }
 
     /// Number of samples.
@@ -94,7 +98,11 @@ mod tests {
         assert_eq!((metrics.sum("jobs"), metrics.sum("jobs_all"), metrics.sum("none")), (7, 9, 0));
         assert_eq!(metrics.labelled("jobs", "outcome", "b"), 4);
         let summary = Metrics::parse("round_sum 3.5\nround_count 7\nidle_sum 0\nidle_count 0\n");
-        assert_eq!((summary.mean("round"), summary.mean("idle")), (Some(0.5), None));
+        let before = Metrics::default();
+        let mean = |before: &Metrics, name: &str| summary.mean_since(before, name);
+        assert_eq!((mean(&before, "round"), mean(&before, "idle")), (Some(0.5), None));
+        let before = Metrics::parse("round_sum 0.5\nround_count 6\n");
+        assert_eq!((mean(&before, "round"), mean(&summary, "round")), (Some(3.0), None));
     }
 
     #[test]

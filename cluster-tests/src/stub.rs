@@ -63,6 +63,28 @@ const REGISTERING: usize = 64;
 /// Time after the death of a leader until its groups have another: about that of a data group.
 const ELECTION: Duration = Duration::from_millis(1_500);
 
+/// Loopback addresses of a stub node, as each data node has its own: the meta service limits registrations and
+/// connections by address. Outgoing connections have another address, so that none takes the port of a
+/// dead node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct NodeAddresses {
+    listen: IpAddr,
+    source: IpAddr,
+}
+
+impl NodeAddresses {
+    /// Addresses of node `number` in two of the networks 127.x.0.0/16: those of other tests are likely others.
+    fn new(network: u8, second: u8, number: usize) -> Self {
+        let host = |network: u8| {
+            let [.., high, low] = (number % 65_000 + 1).to_be_bytes();
+            IpAddr::V4(Ipv4Addr::new(127, network, high, low))
+        };
+        let network = network.clamp(2, 254);
+        let source = if second == network { 1 } else { second.max(1) };
+        Self { listen: host(network), source: host(source) }
+    }
+}
+
 /// Data nodes without storage.
 #[derive(Debug)]
 pub struct StubCluster {
@@ -84,20 +106,22 @@ impl StubCluster {
     }
 
     /// Registers and runs more nodes. The meta service limits the rate of new nodes: 256 at once, then 4 each
-    /// second.
+    /// second, and half of that for each address.
     ///
     /// # Errors
     /// If a node is refused, or they are not registered within `limit`.
     pub async fn add_nodes(&mut self, count: usize, limit: Duration) -> Result<()> {
-        // Outgoing connections use 127.0.0.1, so that none takes the port of a dead node.
-        let [a, b, c]: [u8; 3] = rand::random();
-        let ip = IpAddr::V4(Ipv4Addr::new(127, a.max(1), b, c.clamp(1, 254)));
-        let started = stream::iter(0..count)
-            .map(|_| async {
+        let [network, second]: [u8; 2] = rand::random();
+        let first = self.nodes.len();
+        let (world, metas) = (&self.world, &self.metas);
+        let started = stream::iter(first..first + count)
+            .map(|number| async move {
+                let addresses = NodeAddresses::new(network, second, number);
+                let ip = addresses.listen;
                 let listener = TcpListener::bind((ip, 0))
                     .await
                     .map_err(HarnessError::io(format!("listen on {ip}")))?;
-                StubDataNode::start(self.world.clone(), &self.metas, listener).await
+                StubDataNode::start(world.clone(), metas, listener, addresses.source).await
             })
             .buffer_unordered(REGISTERING)
             .try_collect::<Vec<_>>();
@@ -190,5 +214,23 @@ impl StubCluster {
             }
         })
         .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn each_node_has_its_own_addresses() {
+        for (network, second) in [(0, 0), (7, 7), (255, 254), (9, 200)] {
+            let addresses = (0..2_000).map(|number| NodeAddresses::new(network, second, number));
+            let distinct: BTreeSet<IpAddr> =
+                addresses.flat_map(|addresses| [addresses.listen, addresses.source]).collect();
+            assert_eq!(distinct.len(), 4_000, "{network} {second}");
+            assert!(distinct.iter().all(IpAddr::is_loopback));
+        }
     }
 }

@@ -12,7 +12,7 @@
 //! - `observations`: recorded heartbeats; `detector`: nodes that are up or down (pure).
 //! - `recording`: commands that record observations in the catalog.
 //! - `rounds`: rounds of the planner.
-//! - `plan`: the next placement step of each group (pure); `placement_tasks`: steps in progress; `steps`:
+//! - `plan`: the next `placement_step` of each group (pure); `placement_tasks`: steps in progress; `steps`:
 //!   performs a step; `step_failures`: log level of its failures (pure).
 //! - `control`: calls to data nodes; `tables`: opens, changes and drops regions; `clones` and `loads`:
 //!   the same with the files of another table, or with staged files; `garbage`: schedule of garbage
@@ -32,6 +32,7 @@ mod group_permits;
 mod leader_term;
 mod loads;
 mod observations;
+mod placement_step;
 mod placement_tasks;
 mod plan;
 pub(crate) mod problems;

@@ -8,9 +8,11 @@
 //! # Layout
 //!
 //! - `view`: the state for readers; `store`: rows in RocksDB; `snapshot`: rows in files; `snapshot_policy`:
-//!   when one is due (pure); `comparison`: digests of the state, compared with the leader's.
+//!   when one is due (pure); `comparison`: digests of the state, compared with the leader's; `long_commands`:
+//!   commands that must not keep Raft waiting.
 
 mod comparison;
+mod long_commands;
 mod snapshot;
 mod snapshot_policy;
 mod store;
@@ -118,18 +120,22 @@ impl MetaMachine {
             openraft::EntryPayload::Normal(command) => command.0.len(),
             _ => 0,
         });
+        let mut takes_long = false;
         let reply = match payload {
             openraft::EntryPayload::Blank => Reply::default(),
             openraft::EntryPayload::Normal(bytes) => {
+                let length = bytes.0.len();
                 let command = v1::MetaCommand::decode(bytes.0)
                     .map_err(|error| CommandError::Malformed(error.to_string()));
                 if let Ok(command) = &command {
                     is_tick = matches!(command.kind, Some(Kind::AdvanceTime(_)));
+                    takes_long = long_commands::takes_long(command.kind.as_ref(), length);
                     if let Some(digest) = &command.leader_digest {
                         self.comparison.compare(digest, self.state.header().time_ms);
                     }
                 }
-                self.apply_command(Term(id.leader_id.term), command, rows)
+                let term = Term(id.leader_id.term);
+                long_commands::run(takes_long, || self.apply_command(term, command, rows))
             }
             openraft::EntryPayload::Membership(membership) => {
                 self.apply_membership(&membership, rows);
@@ -137,7 +143,7 @@ impl MetaMachine {
                 Reply::default()
             }
         };
-        self.digest.follow(&rows[before..]);
+        long_commands::run(takes_long, || self.digest.follow(&rows[before..]));
         if is_tick {
             self.comparison.record(id.index, self.digest.value());
         }

@@ -5,9 +5,10 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tidewater_cluster_tests::Result;
-use tidewater_proto::v1::{CatalogSnapshot, NodeRole, NodeState};
+use tidewater_proto::v1::NodeState;
 use tokio::time::Instant;
 
+use crate::mirror::States;
 use crate::options::Options;
 use crate::report::Report;
 use crate::scene::Scene;
@@ -25,7 +26,7 @@ pub(crate) async fn measure_rack(
     if options.rack == 0 {
         return Ok(());
     }
-    let before = scene.calls.head().await?.revision;
+    let before = scene.calls.revision().await?;
     let terms = scene.terms_led()?;
     // A group has its replicas on neighbouring nodes, as a rule.
     let step = options.nodes / options.rack;
@@ -34,18 +35,12 @@ pub(crate) async fn measure_rack(
     let begun = Instant::now();
     scene.stubs.kill(lost);
     let down = async {
-        let unmet = |catalog: &CatalogSnapshot| {
-            let data = catalog.nodes.iter().filter(|node| node.role() == NodeRole::Data);
-            let down = data.filter(|node| node.state() == NodeState::Down);
-            ids.len() - down.filter(|node| ids.contains(&node.node_id)).count()
-        };
+        let unmet = |states: &States| ids.len().saturating_sub(states.nodes_with(NodeState::Down));
         scene.wait_for_catalog("the lost nodes are down", options.limit, unmet).await?;
         Result::<_>::Ok(begun.elapsed())
     };
     let led = async {
-        let unmet = |catalog: &CatalogSnapshot| {
-            catalog.groups.iter().filter(|group| ids.contains(&group.leader)).count()
-        };
+        let unmet = |states: &States| states.led_by(|leader| ids.contains(&leader));
         scene.wait_for_catalog("other nodes lead their groups", options.limit, unmet).await?;
         Result::<_>::Ok(begun.elapsed())
     };
@@ -55,15 +50,14 @@ pub(crate) async fn measure_rack(
     let created = Instant::now();
     scene.calls.create_table("after_loss", options.routes).await?;
     report.add_time(SCENARIO, "creation of a table", created.elapsed());
-    let revision = scene.calls.head().await?.revision;
+    let revision = scene.calls.revision().await?;
     scene.watchers.wait_until_at(revision, options.limit).await?;
     report.add(SCENARIO, "revisions", revision.saturating_sub(before) as f64, "");
     let begun = Instant::now();
     scene.stubs.restart_dead().await?;
     scene
-        .wait_for_catalog("all nodes are up", options.limit, |catalog| {
-            let data = catalog.nodes.iter().filter(|node| node.role() == NodeRole::Data);
-            data.filter(|node| node.state() != NodeState::Up).count()
+        .wait_for_catalog("all nodes are up", options.limit, |states| {
+            states.nodes_with(NodeState::Down)
         })
         .await?;
     report.add_time(SCENARIO, "nodes are up again after their restart", begun.elapsed());
@@ -93,7 +87,7 @@ pub(crate) async fn measure_failover(
         let watchers = scene.watchers.wait_until_reconnected(killed, options.limit);
         let nodes = async {
             scene.calls.command().await?;
-            let revision = scene.calls.head().await?.revision;
+            let revision = scene.calls.revision().await?;
             // Events of the dead leader may still be in flight at first.
             let elected = Instant::now();
             scene.stubs.wait_until_served(elected, revision, options.limit).await?;

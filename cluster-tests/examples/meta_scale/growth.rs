@@ -95,7 +95,7 @@ async fn measure_change(
         let begun = Instant::now();
         scene.calls.add_column("t1", &column).await?;
         commands.push(begun.elapsed());
-        let revision = scene.calls.head().await?.revision;
+        let revision = scene.calls.revision().await?;
         let reached = scene.watchers.times_to(revision, begun, options.limit).await?;
         medians.push(reached.median());
         lasts.push(reached.last());

@@ -11,8 +11,6 @@ use crate::options::Options;
 use crate::report::Report;
 use crate::scene::Scene;
 
-/// Pause of a writer after each write.
-const PAUSE: Duration = Duration::from_millis(100);
 /// Time of writes before and after the alter.
 const STEADY: Duration = Duration::from_secs(3);
 
@@ -23,7 +21,8 @@ pub(crate) async fn measure_alter(
     report: &mut Report,
 ) -> Result<()> {
     const SCENARIO: &str = "alter under load";
-    let counts = WriterCounts { clients: options.clients, writers: options.writers, pause: PAUSE };
+    let counts =
+        WriterCounts { clients: options.clients, writers: options.writers, pause: options.pause };
     scene.calls.create_table("loaded", options.routes).await?;
     let writers = StubWriters::start(&scene.metas, "loaded", counts).await?;
     tokio::time::sleep(STEADY).await;

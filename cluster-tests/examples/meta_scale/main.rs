@@ -7,6 +7,7 @@
 mod failures;
 mod growth;
 mod load;
+mod mirror;
 mod options;
 mod report;
 mod scene;

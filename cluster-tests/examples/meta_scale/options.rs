@@ -17,6 +17,8 @@ pub(crate) struct Options {
     pub(crate) watchers: usize,
     /// `writers`: writers during an alter.
     pub(crate) writers: usize,
+    /// `pause`: milliseconds between two writes of a writer.
+    pub(crate) pause: Duration,
     /// `clients`: clients that the writers share.
     pub(crate) clients: usize,
     /// `hooks`: durable hooks on all tables.
@@ -39,6 +41,7 @@ impl Default for Options {
             routes: 3,
             watchers: 50,
             writers: 50,
+            pause: Duration::from_millis(100),
             clients: 10,
             hooks: 1,
             rack: 3,
@@ -50,7 +53,7 @@ impl Default for Options {
 }
 
 const NAMES: &str =
-    "nodes, tables, routes, watchers, writers, clients, hooks, rack, samples, kills, limit";
+    "nodes, tables, routes, watchers, writers, pause, clients, hooks, rack, samples, kills, limit";
 
 impl Options {
     /// Parses arguments of the form `name=value`; `tables` takes several numbers, separated by commas.
@@ -72,6 +75,7 @@ impl Options {
                 "routes" => options.routes = u32::try_from(number()?).unwrap_or(u32::MAX),
                 "watchers" => options.watchers = number()?,
                 "writers" => options.writers = number()?,
+                "pause" => options.pause = Duration::from_millis(number()? as u64),
                 "clients" => options.clients = number()?,
                 "hooks" => options.hooks = number()?,
                 "rack" => options.rack = number()?,

@@ -3,14 +3,15 @@
 use std::path::Path;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use prost::Message;
 use tidewater_cluster_tests::cluster::{Cluster, ClusterPlan};
 use tidewater_cluster_tests::metrics::Metrics;
 use tidewater_cluster_tests::stub::{MetaCalls, StubCluster, StubWatchers};
 use tidewater_cluster_tests::{HarnessError, Result, wait};
-use tidewater_proto::v1::{CatalogSnapshot, Group, GroupState};
 use tokio::time::Instant;
 
+use crate::mirror::{Mirror, States};
 use crate::options::Options;
 use crate::report::Report;
 
@@ -26,6 +27,9 @@ pub(crate) struct Scene {
     pub(crate) stubs: StubCluster,
     pub(crate) watchers: StubWatchers,
     pub(crate) calls: MetaCalls,
+    mirror: Mirror,
+    /// Metrics of the meta leader at the last record.
+    rounds: Mutex<(usize, Metrics)>,
 }
 
 impl Scene {
@@ -34,6 +38,17 @@ impl Scene {
         let mut cluster = ClusterPlan::default().nodes(3, 0, 0).prepare().await?;
         cluster.start_all().await?;
         let metas = cluster.meta_addresses();
+        let calls = MetaCalls::new(&metas);
+        let cluster_id = wait::until("the cluster is bootstrapped", options.limit, || async {
+            let head = calls.head().await.map_err(|error| error.to_string())?;
+            if head.cluster_id.is_empty() {
+                Err("it is not".to_owned())
+            } else {
+                Ok(head.cluster_id)
+            }
+        })
+        .await?;
+        let mirror = Mirror::start(&metas, &cluster_id)?;
         let mut stubs = StubCluster::new(metas.clone());
         // The meta service registers 256 new nodes at once, and 4 each second after that.
         let slow = u64::try_from(options.nodes.saturating_sub(256) / 4).unwrap_or(0);
@@ -42,11 +57,8 @@ impl Scene {
         report.add_time("start", "all nodes registered", begun.elapsed());
         let begun = Instant::now();
         stubs.wait_until_led(options.nodes, options.limit * 5).await?;
-        let calls = MetaCalls::new(&metas);
         wait::until("all groups are active", options.limit, || async {
-            let catalog = calls.catalog().await.map_err(|error| error.to_string())?;
-            let is_active = |group: &&Group| group.state() == GroupState::Active;
-            match catalog.groups.iter().filter(is_active).count() {
+            match mirror.read(States::active_groups) {
                 active if active >= options.nodes => Ok(()),
                 active => Err(format!("{active} are")),
             }
@@ -56,7 +68,7 @@ impl Scene {
         let begun = Instant::now();
         let watchers = StubWatchers::start(&metas, options.watchers, options.limit).await?;
         report.add_time("start", "all watchers connected", begun.elapsed());
-        Ok(Self { cluster, metas, stubs, watchers, calls })
+        Ok(Self { cluster, metas, stubs, watchers, calls, mirror, rounds: Mutex::default() })
     }
 
     /// Position of the meta leader in the cluster.
@@ -80,7 +92,7 @@ impl Scene {
 
     /// Waits until all watchers and stub nodes have the leader's revision.
     pub(crate) async fn settle(&self, limit: Duration) -> Result<()> {
-        let revision = self.calls.head().await?.revision;
+        let revision = self.calls.revision().await?;
         self.watchers.wait_until_at(revision, limit).await?;
         self.stubs.wait_until_served(Instant::now(), revision, limit).await
     }
@@ -101,7 +113,10 @@ impl Scene {
         tokio::time::sleep(IDLE).await;
         let used = times()?;
         let metrics = Metrics::fetch(self.cluster.meta[leader].spec.listen).await?;
-        if let Some(seconds) = metrics.mean("tidewater_meta_round_seconds") {
+        let (leader_before, metrics_before) =
+            std::mem::replace(&mut *self.rounds.lock(), (leader, metrics.clone()));
+        let since = if leader_before == leader { metrics_before } else { Metrics::default() };
+        if let Some(seconds) = metrics.mean_since(&since, "tidewater_meta_round_seconds") {
             report.add_time(when, "round of the planner: mean", Duration::from_secs_f64(seconds));
         }
         for (position, node) in self.cluster.meta.iter().enumerate() {
@@ -119,16 +134,16 @@ impl Scene {
         Ok(())
     }
 
-    /// Waits until a condition of the leader's catalog is met.
+    /// Waits until a condition of the catalog's nodes and groups is met. `unmet`: number of those that do not
+    /// meet it.
     pub(crate) async fn wait_for_catalog(
         &self,
         what: &str,
         limit: Duration,
-        unmet: impl Fn(&CatalogSnapshot) -> usize,
+        unmet: impl Fn(&States) -> usize,
     ) -> Result<()> {
         wait::until(what, limit, || async {
-            let catalog = self.calls.catalog().await.map_err(|error| error.to_string())?;
-            match unmet(&catalog) {
+            match self.mirror.read(&unmet) {
                 0 => Ok(()),
                 count => Err(format!("{count} are not")),
             }
@@ -138,6 +153,7 @@ impl Scene {
 
     /// Ends the stubs and stops the meta nodes.
     pub(crate) async fn finish(self) -> Result<()> {
+        drop(self.mirror);
         drop(self.watchers);
         drop(self.stubs);
         self.cluster.finish().await

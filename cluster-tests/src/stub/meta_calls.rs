@@ -10,8 +10,8 @@ use tidewater_proto::v1::hook_admin_client::HookAdminClient;
 use tidewater_proto::v1::meta_client::MetaClient;
 use tidewater_proto::v1::{
     AddHookRequest, AlterTableRequest, BenchCommandRequest, CatalogSnapshot, ClusterStatusRequest,
-    ClusterStatusResponse, ColumnChange, CreateTableRequest, GetCatalogRequest, NewColumn,
-    RemoveHookRequest, WriteMode, column_change,
+    ClusterStatusResponse, ColumnChange, CreateTableRequest, GetCatalogChangesRequest,
+    GetCatalogRequest, NewColumn, RemoveHookRequest, WriteMode, column_change,
 };
 use tidewater_rpc::{Channels, ConnectPolicy, FailedAttempt, MESSAGE_BYTES, attempt, timed};
 use tokio::time::Instant;
@@ -57,6 +57,20 @@ impl MetaCalls {
             heads::get_catalog(channel, timed(GetCatalogRequest {}, READ_TIMEOUT)).await
         })
         .await
+    }
+
+    /// Revision of the leader's catalog, linearizably. The catalog is not sent.
+    ///
+    /// # Errors
+    /// If no leader answers in time.
+    pub async fn revision(&self) -> Result<u64> {
+        self.call("catalog revision", READ_TIMEOUT, |channel| async move {
+            // Changes since no revision: there are none.
+            let request = timed(GetCatalogChangesRequest::default(), READ_TIMEOUT);
+            MetaClient::new(channel).get_catalog_changes(request).await
+        })
+        .await
+        .map(|changes| changes.revision)
     }
 
     /// The leader's catalog.

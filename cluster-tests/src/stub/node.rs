@@ -1,7 +1,7 @@
 //! A data node without storage: it registers, sends heartbeats, watches the catalog, lists cursors of
 //! durable hooks, and serves its calls from the [`StubWorld`].
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use tidewater_common::backoff::Jitter;
@@ -10,7 +10,7 @@ use tidewater_proto::v1::data_server::DataServer;
 use tidewater_proto::v1::group_control_server::GroupControlServer;
 use tidewater_proto::v1::region_admin_server::RegionAdminServer;
 use tidewater_proto::v1::{NodeRole, RegisterRequest, RegisterResponse};
-use tidewater_rpc::MetaLink;
+use tidewater_rpc::{ConnectPolicy, MetaLink};
 use tokio::net::TcpListener;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -34,14 +34,17 @@ pub struct StubDataNode {
 }
 
 impl StubDataNode {
-    /// Registers a new node at an address and runs it.
+    /// Registers a new node at an address and runs it. `source`: local address of its connections to the meta
+    /// nodes.
     pub(super) async fn start(
         world: Arc<StubWorld>,
         metas: &[String],
         listener: TcpListener,
+        source: IpAddr,
     ) -> Result<Self> {
         let address = listener.local_addr().map_err(HarnessError::io("read an address"))?;
-        let link = MetaLink::new(metas.iter().cloned(), Jitter::system());
+        let policy = ConnectPolicy { source: Some(source), ..ConnectPolicy::META };
+        let link = MetaLink::with_policy(metas.iter().cloned(), Jitter::system(), policy);
         let directory = Uuid::new_v4();
         let reply = register(&link, &world, directory, address, None).await?;
         let cluster = reply.cluster_id.parse().map_err(|_| {

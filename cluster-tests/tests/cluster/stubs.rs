@@ -66,10 +66,10 @@ async fn new_meta_leader_serves_all_nodes_and_watchers() -> Result<()> {
 
     watchers.wait_until_reconnected(killed, SETTLED_WITHIN).await?;
     let calls = MetaCalls::new(&metas);
-    let revision = calls.head().await?.revision;
+    let revision = calls.revision().await?;
     stubs.wait_until_served(Instant::now(), revision, SETTLED_WITHIN).await?;
     wait::until("the watchers have the leader's revision", SETTLED_WITHIN, || async {
-        let revision = calls.head().await.map_err(|error| error.to_string())?.revision;
+        let revision = calls.revision().await.map_err(|error| error.to_string())?;
         watchers.expect_revision(revision).map_err(|error| error.to_string())
     })
     .await?;
@@ -104,7 +104,7 @@ async fn stub_nodes_fail_and_return_like_data_nodes() -> Result<()> {
     stubs.thaw();
     stubs.restart_dead().await?;
     wait_for_catalog(&calls, "all nodes are up", |catalog| down_nodes(catalog).is_empty()).await?;
-    let revision = calls.head().await?.revision;
+    let revision = calls.revision().await?;
     stubs.wait_until_served(Instant::now(), revision, SETTLED_WITHIN).await?;
     assert_eq!(stubs.world().regions(), 6);
     cluster.finish().await

@@ -1,5 +1,6 @@
 //! How connections are opened and kept alive: one policy for each kind of peer.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use tidewater_common::refusal::Refusal;
@@ -42,6 +43,8 @@ pub struct ConnectPolicy {
     pub keep_alive: KeepAlive,
     /// Flow control; `None`: the transport's defaults.
     pub windows: Option<Windows>,
+    /// Local address of the connection; `None`: chosen by the operating system.
+    pub source: Option<IpAddr>,
 }
 
 impl ConnectPolicy {
@@ -54,6 +57,7 @@ impl ConnectPolicy {
             while_idle: false,
         },
         windows: None,
+        source: None,
     };
 
     /// Calls of data and compactor nodes to the meta group. A catalog watch notices a frozen meta node within
@@ -88,6 +92,7 @@ impl ConnectPolicy {
             while_idle: true,
         },
         windows: Some(Windows { stream_bytes: 16 << 20, connection_bytes: 64 << 20 }),
+        source: None,
     };
 
     /// Returns a channel to `address` (host:port). It connects at its first call, resolves the host name
@@ -102,6 +107,7 @@ impl ConnectPolicy {
         })?;
         let endpoint = endpoint
             .connect_timeout(self.connect_timeout)
+            .local_address(self.source)
             .tcp_nodelay(true)
             .tcp_keepalive(Some(TCP_KEEP_ALIVE))
             .http2_keep_alive_interval(self.keep_alive.interval)

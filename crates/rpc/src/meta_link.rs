@@ -66,10 +66,20 @@ pub enum RegisterError {
 impl MetaLink {
     /// Creates a client of the meta nodes at these addresses (host:port). `jitter` spreads its retries.
     pub fn new(addresses: impl IntoIterator<Item = String>, jitter: Jitter) -> Self {
+        Self::with_policy(addresses, jitter, ConnectPolicy::META)
+    }
+
+    /// Creates a client as [`new`](Self::new), whose connections follow another policy than
+    /// [`ConnectPolicy::META`].
+    pub fn with_policy(
+        addresses: impl IntoIterator<Item = String>,
+        jitter: Jitter,
+        policy: ConnectPolicy,
+    ) -> Self {
         Self {
             addresses: addresses.into_iter().collect(),
             jitter,
-            channels: Arc::new(Channels::new(ConnectPolicy::META)),
+            channels: Arc::new(Channels::new(policy)),
             preferred: Arc::default(),
         }
     }

@@ -1,16 +1,15 @@
-//! Placement steps of a leader term as tasks: one at a time for each group.
+//! Placement steps of a leader term as tasks: one at a time for each subject.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidewater_common::ids::GroupId;
 use tidewater_common::refusal::Refusal;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use super::leader_term::LeaderTerm;
-use super::plan::PlacementStep;
+use super::placement_step::{PlacementStep, StepSubject};
 use super::step_failures::FailureLevel;
 
 /// Delay after a failed step of a group.
@@ -19,34 +18,32 @@ const RETRY_DELAY: Duration = Duration::from_millis(500);
 /// Tasks in progress.
 #[derive(Debug, Default)]
 pub(super) struct TasksInProgress {
-    creating: bool,
     pub(super) recording: bool,
-    groups: BTreeSet<GroupId>,
+    subjects: BTreeSet<StepSubject>,
 }
 
 impl TasksInProgress {
-    /// Registers a step; `false` when it must wait. Each group has one step at a time, and one new group
-    /// is created at a time.
-    fn begin(&mut self, group: Option<GroupId>) -> bool {
-        match group {
-            Some(group) => self.groups.insert(group),
-            None => !std::mem::replace(&mut self.creating, true),
-        }
+    /// Subjects of the steps in progress.
+    pub(super) fn subjects(&self) -> BTreeSet<StepSubject> {
+        self.subjects.clone()
+    }
+
+    /// Registers a step; `false` when another step of its subject is in progress.
+    fn begin(&mut self, subject: StepSubject) -> bool {
+        self.subjects.insert(subject)
     }
 
     /// Removes a step that has ended, with any outcome.
-    fn end(&mut self, group: Option<GroupId>) {
-        match group {
-            Some(group) => drop(self.groups.remove(&group)),
-            None => self.creating = false,
-        }
+    fn end(&mut self, subject: StepSubject) {
+        self.subjects.remove(&subject);
     }
 }
 
 impl LeaderTerm {
     pub(super) fn start_step(self: &Arc<Self>, step: PlacementStep, tasks: &mut JoinSet<()>) {
         let group = step.group();
-        if !self.busy.lock().begin(group) {
+        let subject = step.subject();
+        if !self.busy.lock().begin(subject) {
             return;
         }
         let this = Arc::clone(self);
@@ -63,7 +60,7 @@ impl LeaderTerm {
                     sleep(RETRY_DELAY).await;
                 }
             }
-            this.busy.lock().end(group);
+            this.busy.lock().end(subject);
             this.observations.changes.notify_one();
         });
     }
@@ -83,18 +80,25 @@ impl LeaderTerm {
 
 #[cfg(test)]
 mod tests {
+    use tidewater_common::ids::{GroupId, NodeId};
+
     use super::*;
 
     #[test]
-    fn group_has_one_step_at_a_time() {
+    fn subject_has_one_step_at_a_time() {
         let mut busy = TasksInProgress::default();
-        let one = Some(GroupId(1));
-        let two = Some(GroupId(2));
-        assert!(busy.begin(one) && busy.begin(two) && busy.begin(None));
-        assert!(!busy.begin(one) && !busy.begin(None));
-        busy.end(one);
-        assert!(busy.begin(one) && !busy.begin(two));
-        busy.end(None);
-        assert!(busy.begin(None));
+        let start = |group| PlacementStep::Start { group: GroupId(group) }.subject();
+        let create =
+            |home| PlacementStep::Create { first_members: vec![NodeId(home), NodeId(9)] }.subject();
+        for subject in [start(1), start(2), create(1), create(2)] {
+            assert!(busy.begin(subject), "{subject:?}");
+        }
+        let activate = PlacementStep::Activate { group: GroupId(1) }.subject();
+        assert!(!busy.begin(activate) && !busy.begin(create(1)));
+        busy.end(activate);
+        assert!(busy.begin(start(1)) && !busy.begin(start(2)));
+        busy.end(create(2));
+        assert!(busy.begin(create(2)) && !busy.begin(create(1)));
+        assert_eq!(busy.subjects(), [start(1), start(2), create(1), create(2)].into());
     }
 }

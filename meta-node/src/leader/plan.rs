@@ -13,9 +13,13 @@ use tidewater_common::agreed_limits::REPLICAS_PER_GROUP;
 use tidewater_common::ids::{GroupId, LogIndex, NodeId, Term};
 use tidewater_proto::v1::{GroupState, NodeRole, NodeState};
 
+use super::placement_step::PlacementStep;
 use super::{ObservedCluster, ObservedGroup, ObservedReplica};
 use crate::catalog::{Group, MetaState, Node};
 
+/// Most groups that one round creates. Many nodes may register together: with one group in each round, 1,000
+/// nodes would wait for minutes.
+const MAX_NEW_GROUPS: usize = 32;
 /// Target number of replicas of a group.
 pub(crate) const REPLICAS: usize = REPLICAS_PER_GROUP;
 /// Time after which a group that is being created without a leader is abandoned.
@@ -32,44 +36,6 @@ const MAX_LAG: u64 = 10_000;
 /// [`STRAY_LIMIT`].
 const MAX_REPORT_AGE: Duration = Duration::from_secs(3);
 
-/// One placement step. The group's leader rejects a step with a membership (`on`) when its current
-/// membership differs.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum PlacementStep {
-    /// Creates a group with its first membership.
-    Create { first_members: Vec<NodeId> },
-    /// Starts the replicas of a group in state creating, and initializes the group.
-    Start { group: GroupId },
-    /// Activates a group that has a leader.
-    Activate { group: GroupId },
-    /// Abandons a group that never had a leader.
-    Abandon { group: GroupId },
-    /// Starts a replica on a node and adds it as a learner.
-    Add { group: GroupId, leader: NodeId, node: NodeId, on: (Term, LogIndex) },
-    /// Promotes a learner that has caught up to voter.
-    Promote { group: GroupId, leader: NodeId, node: NodeId, on: (Term, LogIndex) },
-    /// Removes a member.
-    Remove { group: GroupId, leader: NodeId, node: NodeId, on: (Term, LogIndex) },
-    /// Stops a replica on a node that is not a member.
-    Stop { group: GroupId, node: NodeId, on: (Term, LogIndex) },
-}
-
-impl PlacementStep {
-    /// The group of the step; `None` for a group that does not exist yet.
-    pub(crate) fn group(&self) -> Option<GroupId> {
-        match self {
-            Self::Create { .. } => None,
-            Self::Start { group }
-            | Self::Activate { group }
-            | Self::Abandon { group }
-            | Self::Add { group, .. }
-            | Self::Promote { group, .. }
-            | Self::Remove { group, .. }
-            | Self::Stop { group, .. } => Some(*group),
-        }
-    }
-}
-
 /// Options of placement.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct PlacementOptions {
@@ -80,15 +46,14 @@ pub(crate) struct PlacementOptions {
     pub(crate) replace_after: Duration,
 }
 
-/// Returns the steps that are due: at most one new group, and at most one step for each existing group.
+/// Returns the steps that are due: at most one for each group, and some new groups.
 pub(crate) fn plan(
     state: &MetaState,
     observed: &ObservedCluster,
     options: &PlacementOptions,
 ) -> Vec<PlacementStep> {
     let mut load = NodeLoad::new(state, observed, options);
-    let mut steps: Vec<PlacementStep> = Vec::new();
-    steps.extend(plan_new_group(state, observed, options, &load));
+    let mut steps = plan_new_groups(state, observed, options, &mut load);
     for group in state.groups() {
         let step = match group.state {
             GroupState::Creating => plan_creation(group, observed),
@@ -166,24 +131,31 @@ fn is_lost(down: Duration, silent: Duration, replace_after: Duration) -> bool {
     silent >= replace_after || (down >= replace_after && silent >= RETURN_LIMIT.min(replace_after))
 }
 
-/// Plans a group for the first data node that is not the home of a group yet.
-fn plan_new_group(
+/// Plans groups for the first data nodes that are not the home of a group yet.
+fn plan_new_groups(
     state: &MetaState,
     observed: &ObservedCluster,
     options: &PlacementOptions,
-    load: &NodeLoad<'_>,
-) -> Option<PlacementStep> {
+    load: &mut NodeLoad<'_>,
+) -> Vec<PlacementStep> {
     if observed.quiet_for < options.settle {
-        return None;
+        return Vec::new();
     }
     let live = state.groups().filter(|group| group.state != GroupState::Abandoned);
     let homes: BTreeSet<NodeId> =
         live.filter_map(|group| group.first_members.first().copied()).collect();
-    let home = load.nodes.keys().copied().find(|id| load.is_up(*id) && !homes.contains(id))?;
-    let excluded = BTreeSet::from([home]);
-    let others = load.candidates(&excluded);
-    let first_members = std::iter::once(home).chain(others).take(REPLICAS).collect();
-    Some(PlacementStep::Create { first_members })
+    let needs_group = |id: &NodeId| load.is_up(*id) && !homes.contains(id);
+    let new_homes: Vec<NodeId> =
+        load.nodes.keys().copied().filter(needs_group).take(MAX_NEW_GROUPS).collect();
+    let create = |home: NodeId| {
+        let excluded = BTreeSet::from([home]);
+        let others = load.candidates(&excluded);
+        let first_members: Vec<NodeId> =
+            std::iter::once(home).chain(others).take(REPLICAS).collect();
+        first_members.iter().for_each(|node| load.add_replica(*node));
+        PlacementStep::Create { first_members }
+    };
+    new_homes.into_iter().map(create).collect()
 }
 
 /// Plans the next step of a group in state creating.

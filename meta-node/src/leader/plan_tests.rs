@@ -106,6 +106,31 @@ fn new_group_has_up_to_three_members() {
     assert_eq!(members(&state), [101, 102, 103]);
 }
 
+/// Each planned group counts at once, so that the groups of one round spread over the nodes.
+#[test]
+fn nodes_that_register_together_get_their_groups_together() {
+    let created = |nodes: u64| -> Vec<Vec<u64>> {
+        let steps = plan(&with_nodes(nodes), &quiet(), &OPTIONS).into_iter();
+        let members = steps.map(|step| match step {
+            PlacementStep::Create { first_members } => {
+                first_members.iter().map(|id| id.get()).collect()
+            }
+            other => panic!("{other:?}"),
+        });
+        members.collect()
+    };
+    let six = created(6);
+    assert_eq!(
+        six.iter().map(|members| members[0]).collect::<Vec<_>>(),
+        [101, 102, 103, 104, 105, 106]
+    );
+    for node in 101..=106 {
+        let replicas = six.iter().filter(|members| members.contains(&node)).count();
+        assert_eq!(replicas, REPLICAS, "of node {node} in {six:?}");
+    }
+    assert_eq!(created(40).len(), MAX_NEW_GROUPS);
+}
+
 #[test]
 fn first_group_waits_until_registrations_settle() {
     let early =
@@ -289,6 +314,9 @@ fn stray_replicas_are_stopped_after_a_delay() {
     observed.reported_for.remove(&GroupId(1));
     assert_eq!(plan(&state, &observed, &OPTIONS), [], "the report's age is unknown");
     observed.reported_for.insert(GroupId(1), Duration::from_secs(1));
+    let stray = std::mem::replace(&mut observed.replicas, hosted(1, 102, 60));
+    assert_eq!(plan(&state, &observed, &OPTIONS), [], "a member is no stray");
+    observed.replicas = stray;
     let on = observed.groups.get(&GroupId(1)).unwrap().membership;
     let stop = PlacementStep::Stop { group: GroupId(1), node: NodeId(104), on };
     assert_eq!(plan(&state, &observed, &OPTIONS), [stop]);

@@ -13,7 +13,8 @@ use tokio::time::{Instant, sleep};
 
 use super::detector;
 use super::leader_term::LeaderTerm;
-use super::plan::{PlacementStep, plan};
+use super::placement_step::PlacementStep;
+use super::plan::plan;
 use super::recording::due_reports;
 use crate::meters;
 
@@ -63,6 +64,8 @@ impl LeaderTerm {
 
     /// Compares state and observations once.
     fn decide_round(&self, now: Instant) -> RoundDecisions {
+        // Before the state: it has the effect of every step that has ended by now, and may lack that of others.
+        let in_progress = self.busy.lock().subjects();
         let state = self.group.view.read();
         if state.header().cluster_id.is_none() {
             return RoundDecisions::default();
@@ -76,10 +79,12 @@ impl LeaderTerm {
         self.failures.lock().retain_groups(|group| !state.is_forgotten_group(group));
         self.group_permits.retain_groups(|group| !state.is_forgotten_group(group));
         let observed = self.observations.snapshot(&creating, now);
+        let mut steps = plan(&state, &observed, &self.timing.placement);
+        steps.retain(|step| !in_progress.contains(&step.subject()));
         RoundDecisions {
             node_states: detector::detect(&state, &observed, self.timing.failure_timeout),
             reports: due_reports(&state, &observed),
-            steps: plan(&state, &observed, &self.timing.placement),
+            steps,
         }
     }
 

@@ -9,7 +9,7 @@ use tidewater_proto::v1::{self, Reason, change_membership_request::Change, meta_
 use tokio::time::Instant;
 
 use super::leader_term::LeaderTerm;
-use super::plan::PlacementStep;
+use super::placement_step::PlacementStep;
 
 /// Delay between attempts to start the replicas of a group that has not reported a leader.
 const STARTED_PAUSE: Duration = Duration::from_millis(150);

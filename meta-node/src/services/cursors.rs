@@ -182,7 +182,19 @@ impl HookCursors for CursorService {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::catalog::{CatalogChange, HookCursor};
     use crate::commands::testing::{directory, drop_table, run, table, with_groups};
+
+    fn durable_hook(request: u64, name: &str) -> v1::AddHookRequest {
+        v1::AddHookRequest {
+            request_id: directory(request),
+            name: name.into(),
+            kind: "jsonl".into(),
+            config: "{}".into(),
+            durable: true,
+            ..v1::AddHookRequest::default()
+        }
+    }
 
     #[test]
     fn page_holds_complete_regions_of_the_requested_groups() {
@@ -190,15 +202,7 @@ mod tests {
         let four = v1::CreateTableRequest { regions: 4, ..table(1, "t") };
         run(&mut state, Kind::CreateTable(four)).unwrap();
         for (request, name) in [(2, "a"), (3, "b")] {
-            let hook = v1::AddHookRequest {
-                request_id: directory(request),
-                name: name.into(),
-                kind: "jsonl".into(),
-                config: "{}".into(),
-                durable: true,
-                ..v1::AddHookRequest::default()
-            };
-            run(&mut state, Kind::AddHook(hook)).unwrap();
+            run(&mut state, Kind::AddHook(durable_hook(request, name))).unwrap();
         }
         let shown = |state: &MetaState, group_ids: &[u64], from_region_id| {
             let group_ids = group_ids.to_vec();
@@ -217,6 +221,36 @@ mod tests {
         assert!(!shown(&state, &[1, 2], 0).2, "its regions are being removed");
         run(&mut state, Kind::FinishDropTable(v1::FinishDropTable { table_id: 1 })).unwrap();
         assert!(shown(&state, &[1, 2], 0).2);
+    }
+
+    #[test]
+    fn region_with_cursors_of_two_groups_is_listed_once() {
+        let mut state = with_groups(1, 2);
+        let three = v1::CreateTableRequest { regions: 3, ..table(1, "t") };
+        run(&mut state, Kind::CreateTable(three)).unwrap();
+        for (request, name) in [(2, "a"), (3, "b")] {
+            run(&mut state, Kind::AddHook(durable_hook(request, name))).unwrap();
+        }
+        // Region 1 is served by group 2 now, and its second cursor is not.
+        let moved = state.cursors().get(RegionId(1), "a").cloned().unwrap();
+        let moved = HookCursor { group: GroupId(2), ..moved };
+        let change = CatalogChange { cursors: vec![moved], ..CatalogChange::default() };
+        let prepared = state.prepare(change).unwrap();
+        state.absorb(prepared);
+        let listed = |group_ids: &[u64]| -> Vec<(u64, String)> {
+            let group_ids = group_ids.to_vec();
+            let request = v1::ListCursorsRequest { group_ids, ..Default::default() };
+            let page = page(&state, &request, PAGE_SIZE);
+            let cursors = page.cursors.into_iter().flat_map(|listed| listed.cursor);
+            cursors.map(|cursor| (cursor.region_id, cursor.hook)).collect()
+        };
+        let cursors = |expected: &[(u64, &str)]| -> Vec<(u64, String)> {
+            expected.iter().map(|(region, hook)| (*region, (*hook).to_owned())).collect()
+        };
+        let all = [(1, "a"), (1, "b"), (2, "a"), (2, "b"), (3, "a"), (3, "b")];
+        assert_eq!(listed(&[1, 2]), cursors(&all));
+        assert_eq!(listed(&[1]), cursors(&[(1, "b"), (3, "a"), (3, "b")]));
+        assert_eq!(listed(&[2]), cursors(&[(1, "a"), (2, "a"), (2, "b")]));
     }
 
     #[test]

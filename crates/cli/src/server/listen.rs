@@ -3,8 +3,14 @@
 use std::net::SocketAddr;
 
 use clap::Args;
+use socket2::SockRef;
 
 use crate::exit::{Exit, Failure};
+
+/// Connections that may wait to be accepted, unless the operating system has a lower limit. After the death of a
+/// meta leader, all nodes and clients connect to its successor at once: those that find no place try again
+/// after a second, and then ever later.
+const BACKLOG: i32 = 4_096;
 
 /// Options of the port of every role.
 #[derive(Debug, Clone, Args)]
@@ -87,8 +93,10 @@ pub(crate) fn bind(listen: SocketAddr) -> Result<std::net::TcpListener, Failure>
         };
         Failure::new(exit, format!("cannot listen on {listen}: {error}{advice}"))
     })?;
-    listener
-        .set_nonblocking(true)
+    // The standard library listens with a backlog of 128. A second call changes it.
+    SockRef::from(&listener)
+        .listen(BACKLOG)
+        .and_then(|()| listener.set_nonblocking(true))
         .map_err(|error| Failure::other(format!("cannot listen on {listen}: {error}")))?;
     Ok(listener)
 }
@@ -120,6 +128,20 @@ mod tests {
             assert!(advertised(bound, Some(wrong)).is_err(), "{wrong}");
         }
         assert!(advertised("0.0.0.0:7411".parse().unwrap(), None).is_err());
+    }
+
+    /// As after a failover, when the new leader has yet to accept the connections of all nodes.
+    #[test]
+    fn connections_wait_until_they_are_accepted() {
+        let system = std::fs::read_to_string("/proc/sys/net/core/somaxconn");
+        let system = system.ok().and_then(|limit| limit.trim().parse().ok()).unwrap_or(0);
+        let waiting = 500_usize.min(system);
+        let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = listener.local_addr().unwrap();
+        let limit = std::time::Duration::from_millis(900);
+        let connect = |_| std::net::TcpStream::connect_timeout(&address, limit);
+        let connected: Vec<_> = (0..waiting).map_while(|number| connect(number).ok()).collect();
+        assert_eq!(connected.len(), waiting);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use tidewater_proto::v1::Reason;
 
 use super::Client;
 use crate::error::ClientError;
-use crate::fake::FakeCluster;
+use crate::fake::{FakeCluster, WatchMode};
 
 /// Returns an address without a listener.
 fn closed_address() -> String {
@@ -109,6 +109,41 @@ async fn client_reloads_the_catalog_of_a_restored_cluster() {
     tokio::time::timeout(Duration::from_secs(60), arrived).await.unwrap().unwrap();
     let error = client.table("t").await.unwrap_err();
     assert!(matches!(error, ClientError::TableNotFound(_)), "{error}");
+}
+
+#[tokio::test]
+async fn client_ahead_of_the_meta_leader_waits_for_it() {
+    let cluster = FakeCluster::start(&[], 1).await;
+    cluster.change(|state| state.publish_routes());
+    let client = cluster.client().await;
+    let known = client.catalog().revision().get();
+    // The leader has lost the last revision, or has yet to apply it.
+    cluster.change(|state| {
+        state.catalog.revision -= 1;
+        state.watch_mode = WatchMode::Broken;
+    });
+    let refused = async {
+        while cluster.state.lock().watches_ahead < 6 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), refused).await.unwrap();
+    assert_eq!(client.catalog().revision().get(), known, "a catalog never goes back");
+    assert!(client.table("t").await.is_ok());
+    assert!(cluster.state.lock().snapshots_read > 1, "a client without a watch polls the catalog");
+    cluster.change(|state| {
+        state.watch_mode = WatchMode::Deltas;
+        state.catalog.revision = known;
+        state.publish_schema();
+    });
+    let mut published = client.core.published.clone();
+    let arrived = published.wait_for(|now| now.catalog.revision().get() == known + 1);
+    tokio::time::timeout(Duration::from_secs(5), arrived).await.unwrap().unwrap();
+    let refused = cluster.state.lock().watches_ahead;
+    cluster.change(|state| state.publish_schema());
+    let arrived = published.wait_for(|now| now.catalog.revision().get() == known + 2);
+    tokio::time::timeout(Duration::from_secs(5), arrived).await.unwrap().unwrap();
+    assert_eq!(cluster.state.lock().watches_ahead, refused, "the watch is open again");
 }
 
 #[tokio::test]

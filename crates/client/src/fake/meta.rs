@@ -18,13 +18,15 @@ pub(super) struct MetaNode {
 }
 
 /// Returns the event that follows a change.
-fn event(state: &State) -> Option<Event> {
-    match state.watch_mode {
+fn event(state: &State) -> Option<Result<v1::WatchEvent, Status>> {
+    let event = match state.watch_mode {
         WatchMode::Snapshots => Some(Event::Snapshot(state.catalog.clone())),
         WatchMode::Deltas => state.deltas.last().cloned().map(Event::Delta),
         WatchMode::KeepAlive => Some(Event::CurrentRevision(state.catalog.revision)),
         WatchMode::Silent => None,
-    }
+        WatchMode::Broken => return Some(Err(Status::unavailable("connection reset"))),
+    };
+    event.map(|event| Ok(v1::WatchEvent { event: Some(event) }))
 }
 
 #[tonic::async_trait]
@@ -33,13 +35,21 @@ impl Meta for MetaNode {
 
     async fn watch(
         &self,
-        _request: Request<v1::WatchRequest>,
+        request: Request<v1::WatchRequest>,
     ) -> Result<Response<Self::WatchStream>, Status> {
         let state = self.state.clone();
-        let events = WatchStream::new(self.changed.clone()).filter_map(move |_| {
-            let event = event(&state.lock());
-            std::future::ready(event.map(|event| Ok(v1::WatchEvent { event: Some(event) })))
-        });
+        let request = request.get_ref();
+        {
+            let mut state = state.lock();
+            let catalog = &state.catalog;
+            let known = (request.incarnation, request.from_revision);
+            if known > (catalog.incarnation, catalog.revision) {
+                state.watches_ahead += 1;
+                return Err(Refusal::new(Reason::CatalogBehind, "the watcher is ahead").into());
+            }
+        }
+        let events = WatchStream::new(self.changed.clone())
+            .filter_map(move |_| std::future::ready(event(&state.lock())));
         Ok(Response::new(events.boxed()))
     }
 

@@ -67,6 +67,8 @@ pub(crate) enum WatchMode {
     KeepAlive,
     /// Nothing.
     Silent,
+    /// The error of a broken connection.
+    Broken,
 }
 
 /// Scripted response of the meta node to its next call for changes.
@@ -99,6 +101,8 @@ pub(crate) struct State {
     pub(crate) scan_answers: VecDeque<ScanAnswer>,
     pub(crate) meta_refusals: VecDeque<Refusal>,
     pub(crate) watch_mode: WatchMode,
+    /// Number of watches that were refused because their revision was ahead.
+    pub(crate) watches_ahead: u32,
     /// Changes of the catalog that the meta node keeps.
     pub(crate) deltas: Vec<v1::CatalogDelta>,
     pub(crate) changes_answers: VecDeque<ChangesAnswer>,
@@ -233,6 +237,7 @@ impl State {
             scan_answers: VecDeque::new(),
             meta_refusals: VecDeque::new(),
             watch_mode: WatchMode::Snapshots,
+            watches_ahead: 0,
             deltas: Vec::new(),
             changes_answers: VecDeque::new(),
             snapshots_read: 0,
