@@ -81,7 +81,7 @@ impl CatalogFeed {
         if let Some(known) = known {
             return Ok(Arc::clone(known));
         }
-        // The newest state: it serves all that have waited. When the caller ends meanwhile, the lock is held
+        // The newest state: it serves all that have waited. If the caller ends before it, the lock is held
         // until the snapshot is encoded, and the next caller finds it.
         let state = self.view.read();
         let encoded = tokio::task::spawn_blocking(move || {

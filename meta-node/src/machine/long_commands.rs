@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn long_work_is_done_on_a_runtime_of_one_thread() {
+    async fn long_work_runs_on_one_threaded_runtime() {
         assert_eq!(run(true, || 5), 5);
     }
 }

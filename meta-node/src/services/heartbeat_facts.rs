@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn facts_without_an_agreed_time_are_used_for_a_shorter_time() {
+    fn facts_without_agreed_time_expire_earlier() {
         let at = Instant::now();
         for (agreed_ms, age, is_fresh) in
             [(Some(5_000), 99, true), (Some(5_000), 100, false), (None, 9, true), (None, 10, false)]

@@ -77,7 +77,7 @@ async fn propose(cluster: &MetaCluster, commands: usize) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn restarted_node_counts_the_entries_before_the_restart_for_its_next_snapshot() {
+async fn snapshot_is_due_by_entries_before_a_restart() {
     let mut cluster = MetaCluster::new(1);
     cluster.start(1, Bootstrap::IfEmpty).await;
     cluster.leader().await;
