@@ -32,6 +32,7 @@ use tonic::{Request, Response, Status};
 use self::callers::ScanLimits;
 use self::openings::OpeningLimits;
 pub use self::paced::PacedScans;
+use self::stale::CallTarget;
 use crate::group::producers::OPENING;
 use crate::groups::Groups;
 
@@ -65,7 +66,8 @@ impl DataService {
                 .max_decoding_message_size(request_bytes)
                 .max_encoding_message_size(MESSAGE_BYTES)
         };
-        PacedScans::new(server(MESSAGE_BYTES), server(MAX_REQUEST_BYTES))
+        let scan_lifetime = self.groups.context().options.scan_lifetime;
+        PacedScans::new(server(MESSAGE_BYTES), server(MAX_REQUEST_BYTES), scan_lifetime)
     }
 
     fn check_open(&self) -> Result<(), Refusal> {
@@ -79,9 +81,9 @@ impl DataService {
         Ok(())
     }
 
-    /// Adds to a refusal what the caller's catalog is compared with.
-    fn hinted<T>(&self, group: u64, region: u64, result: Result<T, Refusal>) -> Result<T, Refusal> {
-        result.map_err(|refusal| stale::with_hint(&self.groups, group, region, refusal))
+    /// Adds the state of the region to an RPC error for a stale route or schema.
+    fn add_hint<T>(&self, target: CallTarget, result: Result<T, Refusal>) -> Result<T, Refusal> {
+        result.map_err(|refusal| stale::with_hint(&self.groups, target, refusal))
     }
 }
 
@@ -101,29 +103,26 @@ impl Data for DataService {
         if Serial(write.serial) == OPENING {
             self.openings.count(peer, RegionId(write.region_id), Instant::now())?;
         }
-        let group = write.group_id;
-        let region = write.region_id;
+        let target = CallTarget::new(write.group_id, write.region_id);
         let written = write::call(&self.groups, write).await;
-        Ok(Response::new(self.hinted(group, region, written)?))
+        Ok(Response::new(self.add_hint(target, written)?))
     }
 
     async fn scan(&self, request: Request<ScanRequest>) -> Result<Response<ScanStream>, Status> {
         self.check_open()?;
         let peer = request.remote_addr();
         let request = request.into_inner();
-        let group = request.group_id;
-        let region = request.region_id;
+        let target = CallTarget::new(request.group_id, request.region_id);
         let stream = scan::call(&self.groups, &self.scans, peer, request).await;
-        Ok(Response::new(self.hinted(group, region, stream)?))
+        Ok(Response::new(self.add_hint(target, stream)?))
     }
 
     async fn get(&self, request: Request<GetRequest>) -> Result<Response<GetResponse>, Status> {
         self.check_open()?;
         let request = request.into_inner();
-        let group = request.group_id;
-        let region = request.region_id;
+        let target = CallTarget::new(request.group_id, request.region_id);
         let found = get::call(&self.groups, request).await;
-        Ok(Response::new(self.hinted(group, region, found)?))
+        Ok(Response::new(self.add_hint(target, found)?))
     }
 
     async fn write_files(
@@ -132,10 +131,9 @@ impl Data for DataService {
     ) -> Result<Response<WriteFilesResponse>, Status> {
         self.check_open()?;
         let request = request.into_inner();
-        let group = request.group_id;
-        let region = request.region_id;
+        let target = CallTarget::new(request.group_id, request.region_id);
         let written = files::write(&self.groups, &self.files, request).await;
-        Ok(Response::new(self.hinted(group, region, written)?))
+        Ok(Response::new(self.add_hint(target, written)?))
     }
 
     async fn adopt_files(
@@ -144,9 +142,8 @@ impl Data for DataService {
     ) -> Result<Response<AdoptFilesResponse>, Status> {
         self.check_open()?;
         let request = request.into_inner();
-        let group = request.group_id;
-        let region = request.region_id;
+        let target = CallTarget::new(request.group_id, request.region_id);
         let adopted = files::adopt(&self.groups, &self.files, request).await;
-        Ok(Response::new(self.hinted(group, region, adopted)?))
+        Ok(Response::new(self.add_hint(target, adopted)?))
     }
 }

@@ -70,7 +70,7 @@ pub const METRICS: &[Metric] = &[
     Metric::counter("tidewater_scans_refused_total", MetricUnit::Count)
         .describe("Scans that were refused because the node or their caller had too many open."),
     Metric::counter("tidewater_scans_stalled_total", MetricUnit::Count)
-        .describe("Scans that ended because their readers took nothing for a minute."),
+        .describe("Scans that ended because their readers took nothing, or too little, for too long."),
     Metric::gauge("tidewater_scan_memory_bytes", MetricUnit::Bytes)
         .describe("Memory held by scans: open files, rows being merged, messages to readers."),
     Metric::gauge("tidewater_scan_memory_limit_bytes", MetricUnit::Bytes)

@@ -24,11 +24,19 @@ pub fn is_address(address: &str) -> bool {
 pub fn parse_address(text: &str) -> Result<String, AddressError> {
     let address = text.trim();
     let is_foreign = |c: char| c.is_whitespace() || c.is_control() || "/@?#\\".contains(c);
-    if is_address(address) && !address.contains(is_foreign) {
+    if is_address(address) && !address.contains(is_foreign) && has_plain_parts(address) {
         Ok(address.to_owned())
     } else {
         Err(AddressError)
     }
+}
+
+/// Returns whether the port consists of digits, and an IPv6 address as host is in brackets.
+fn has_plain_parts(address: &str) -> bool {
+    address.rsplit_once(':').is_some_and(|(host, port)| {
+        let bracketed = host.starts_with('[') && host.ends_with(']');
+        port.bytes().all(|byte| byte.is_ascii_digit()) && (bracketed || !host.contains(':'))
+    })
 }
 
 #[cfg(test)]
@@ -41,8 +49,20 @@ mod tests {
             assert_eq!(parse_address(address).as_deref(), Ok(address.trim()));
         }
         let long = format!("{}:1", "a".repeat(MAX_LENGTH));
-        let refused =
-            ["", "a", ":1", "a:", "a:0", "a:65536", "no address:1", "http://a:1", "x@a:1", &long];
+        let refused = [
+            "",
+            "a",
+            ":1",
+            "a:",
+            "a:0",
+            "a:65536",
+            "no address:1",
+            "http://a:1",
+            "x@a:1",
+            "a:+7400",
+            "::1:7400",
+            &long,
+        ];
         for address in refused {
             assert_eq!(parse_address(address), Err(AddressError), "{address}");
         }

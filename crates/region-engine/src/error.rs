@@ -8,6 +8,7 @@ use tidewater_common::ids::{Epoch, JobId, ManifestVersion, OwnerEpoch, RegionId}
 
 use crate::compaction::admission::AdmissionError;
 use crate::manifest::Void;
+use crate::read::memory::BudgetName;
 use crate::storage::StorageError;
 
 /// Error of an engine operation.
@@ -166,31 +167,36 @@ pub enum EngineError {
         retry_after: std::time::Duration,
     },
 
-    /// The memory of scans is exhausted: nothing was read.
+    /// A memory budget of scans or of point reads is exhausted.
     #[error(
-        "no memory for the scan: it needs {needed} bytes, and all scans of the node together may hold \
-         {limit}: retry in {retry_after:?}, read fewer columns or smaller key ranges, or raise \
-         --scan-memory"
+        "no memory for the read: it needs {needed} bytes, and {budget} may take {limit}: retry in \
+         {retry_after:?}, {}, or raise --scan-memory",
+        .budget.remedy()
     )]
     ScanMemory {
         /// Bytes that the scan needs.
         needed: u64,
-        /// Bytes that scans may hold together.
+        /// Limit of the budget in bytes.
         limit: u64,
+        /// The exhausted budget.
+        budget: BudgetName,
         /// Backoff before a retry.
         retry_after: std::time::Duration,
     },
 
-    /// A scan needs more memory than all scans of the node may hold together: nothing was read.
+    /// A scan needs far more memory at once than a budget of scans has.
     #[error(
-        "the scan needs {needed} bytes at once, and all scans of the node together may hold {limit}: \
-         read fewer columns or smaller key ranges, compact the region, or raise --scan-memory"
+        "the read needs {needed} bytes at once, and {budget} may take {limit}: {}, or raise \
+         --scan-memory",
+        .budget.remedy()
     )]
     ScanTooLarge {
         /// Bytes that the scan needs.
         needed: u64,
-        /// Bytes that scans may hold together.
+        /// Limit of the budget in bytes.
         limit: u64,
+        /// The budget.
+        budget: BudgetName,
     },
 
     /// A request names a column that the schema lacks, or its rows do not match the schema.

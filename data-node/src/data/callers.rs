@@ -2,24 +2,23 @@
 //!
 //! - *Caller*: a connection, or the network of one machine, which may have many connections.
 //! - *Share*: part of the node's limits that a caller may use. Shares add up to more than all, so that
-//!   a caller gets most of what is free, and never all.
+//!   a caller gets most of what is free. It gets all of the memory only if a single scan needs more than
+//!   its share for the least, since rows cannot be split.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
-use std::time::Duration;
 
 use parking_lot::Mutex;
 use tidewater_common::peer_network::PeerNetwork;
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::Reason;
-use tidewater_region_engine::read::memory::{ByteBudget, NestedBudgets, ScanAccount, ScanMemory};
+use tidewater_region_engine::read::memory::{
+    BudgetScope, ByteBudget, NestedBudgets, RETRY_AFTER, ScanAccount, ScanMemory,
+};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::meters;
-
-/// Retry hint of a scan beyond a limit.
-const RETRY_AFTER: Duration = Duration::from_millis(500);
 
 /// Identity of a caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -38,10 +37,10 @@ impl Caller {
         part.max(1)
     }
 
-    fn description(self) -> &'static str {
+    fn scope(self) -> BudgetScope {
         match self {
-            Self::Connection(_) => "on this connection",
-            Self::Network(_) => "from this address",
+            Self::Connection(_) => BudgetScope::Connection,
+            Self::Network(_) => BudgetScope::Network,
         }
     }
 }
@@ -98,20 +97,21 @@ impl ScanLimits {
         let mut permits = Vec::new();
         for share in &shares {
             let permit = share.open.clone().try_acquire_owned();
-            permits.push(permit.map_err(|_| full(share.most_open, share.caller.description()))?);
+            permits
+                .push(permit.map_err(|_| too_many_scans(share.most_open, share.caller.scope()))?);
         }
         let permit = self.open.clone().try_acquire_owned();
-        permits.push(permit.map_err(|_| full(self.most_open as u64, "on this node"))?);
+        permits.push(permit.map_err(|_| too_many_scans(self.most_open as u64, BudgetScope::Node))?);
         // The smallest budget first.
         let budgets = |own: fn(&CallerShare) -> &Arc<ByteBudget>, whole: &Arc<ByteBudget>| {
             let own = shares.iter().map(|share| own(share).clone());
             NestedBudgets::new(own.chain([whole.clone()]))
         };
-        let account = ScanAccount {
-            arguments: budgets(|share| &share.arguments, self.memory.arguments()),
-            sources: budgets(|share| &share.sources, self.memory.sources()),
-            messages: budgets(|share| &share.messages, self.memory.messages()),
-        };
+        let account = ScanAccount::new(
+            budgets(|share| &share.arguments, self.memory.arguments()),
+            budgets(|share| &share.sources, self.memory.sources()),
+            budgets(|share| &share.messages, self.memory.messages()),
+        );
         Ok(OpenScan { account, _permits: permits, _shares: shares })
     }
 
@@ -123,7 +123,7 @@ impl ScanLimits {
         // The shares that are left belong to open scans, whose number is limited.
         callers.retain(|_, share| share.strong_count() > 0);
         let most_open = caller.part_of(self.most_open as u64);
-        let budget = |whole: &ByteBudget| ByteBudget::new(caller.part_of(whole.limit()));
+        let budget = |whole: &ByteBudget| whole.part(caller.part_of(whole.limit()), caller.scope());
         let share = Arc::new(CallerShare {
             caller,
             most_open,
@@ -137,12 +137,12 @@ impl ScanLimits {
     }
 }
 
-fn full(most: u64, place: &str) -> Refusal {
+fn too_many_scans(most: u64, scope: BudgetScope) -> Refusal {
     meters::count_refused_scan();
     Refusal::new(
         Reason::Overloaded,
         format!(
-            "{most} scans are open {place} (maximum): read or close open scans, or retry later"
+            "{most} scans are open {scope} (maximum): read or close open scans, or retry later"
         ),
     )
     .retry_after(RETRY_AFTER)

@@ -4,15 +4,13 @@ use tidewater_common::ids::{ColumnId, GroupId, RegionId};
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::{GetRequest, GetResponse, Reason, RowOp};
 use tidewater_region_engine::ScanMeter;
+use tidewater_region_engine::region::MAX_GET_KEYS;
 
 use super::format;
 use super::scan::arguments::check_columns;
 use crate::group::descriptor::Descriptor;
 use crate::group::{admission, refusals};
 use crate::groups::Groups;
-
-/// Maximum number of keys of one call.
-const MAX_KEYS: usize = 1_000;
 
 pub(super) async fn call(groups: &Groups, request: GetRequest) -> Result<GetResponse, Refusal> {
     let options = &groups.context().options;
@@ -55,10 +53,10 @@ fn keys(
                 format!("keys do not fit table {}: {error}", descriptor.table_name),
             )
         })?;
-    if keys.num_rows() > MAX_KEYS {
+    if keys.num_rows() > MAX_GET_KEYS {
         return Err(Refusal::new(
             Reason::InvalidArgument,
-            format!("{} keys are too many for one call (maximum {MAX_KEYS})", keys.num_rows()),
+            format!("{} keys are too many for one call (maximum {MAX_GET_KEYS})", keys.num_rows()),
         ));
     }
     let columns = descriptor.key_columns(RowOp::Delete, &keys);

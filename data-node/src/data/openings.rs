@@ -4,11 +4,12 @@
 //! a peer that opens thousands of producers makes a region forget those of other peers.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use tidewater_common::ids::RegionId;
+use tidewater_common::peer_network::PeerNetwork;
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::Reason;
 use tokio::time::Instant;
@@ -23,7 +24,7 @@ const MAX_BUCKETS: usize = 4_096;
 /// Openings that each peer has left in each region.
 #[derive(Debug, Default)]
 pub(super) struct OpeningLimits {
-    buckets: Mutex<HashMap<(IpAddr, RegionId), OpeningBucket>>,
+    buckets: Mutex<HashMap<(PeerNetwork, RegionId), OpeningBucket>>,
 }
 
 /// Openings that are left, and when they were counted.
@@ -51,7 +52,8 @@ impl OpeningLimits {
         region: RegionId,
         now: Instant,
     ) -> Result<(), Refusal> {
-        let Some(peer) = peer.map(|address| address.ip().to_canonical()) else { return Ok(()) };
+        let Some(address) = peer.map(|peer| peer.ip().to_canonical()) else { return Ok(()) };
+        let peer = PeerNetwork::from(address);
         let mut buckets = self.buckets.lock();
         if buckets.len() >= MAX_BUCKETS && !buckets.contains_key(&(peer, region)) {
             buckets.retain(|_, bucket| bucket.left(now) < BURST);
@@ -66,7 +68,7 @@ impl OpeningLimits {
         if bucket.left < 1.0 {
             let wait = Duration::from_secs_f64((1.0 - bucket.left) / PER_SECOND);
             let text = format!(
-                "{peer} has opened too many producers in region {region}: reuse a writer for many \
+                "{address} has opened too many producers in region {region}: reuse a writer for many \
                  writes"
             );
             return Err(Refusal::new(Reason::Overloaded, text).retry_after(wait));
@@ -78,6 +80,8 @@ impl OpeningLimits {
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
     use super::*;
 
     const REGION: RegionId = RegionId(7);
@@ -105,6 +109,16 @@ mod tests {
         assert_eq!(accepted(&limits, None, start, 1_000), 1_000, "calls within the process");
         assert_eq!(accepted(&limits, peer(1), after(2), 5_000), 64);
         assert_eq!(accepted(&limits, peer(1), after(600), 5_000), 512);
+    }
+
+    #[test]
+    fn addresses_of_one_ipv6_network_share_a_limit() {
+        let limits = OpeningLimits::default();
+        let start = Instant::now();
+        let peer = |text: &str| Some(SocketAddr::new(text.parse().unwrap(), 4_711));
+        assert_eq!(accepted(&limits, peer("2001:db8:1:2::1"), start, 1_000), 512);
+        assert_eq!(accepted(&limits, peer("2001:db8:1:2:ffff::9"), start, 1_000), 0);
+        assert_eq!(accepted(&limits, peer("2001:db8:1:3::1"), start, 1_000), 512);
     }
 
     #[test]

@@ -2,8 +2,10 @@
 //!
 //! The HTTP/2 library takes a message as a whole, however large, before its reader has read a byte of
 //! it, and keeps it until the reader reads or the connection ends. A *paced* response is passed on in
-//! *pieces*, of which the library holds one or two. The rest stays here, where it can be released:
-//! when the reader has taken no piece for a minute, the response ends with an error.
+//! *pieces*, which are copies. The library takes as many as the reader's flow control admits, and up to
+//! 400 KiB more for each response. The rest stays here, where it can be released: the response ends with
+//! an error when its reader takes no piece for [`READER_STALLED_AFTER`], or when it waits for its reader
+//! after the longest time of a scan.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -11,11 +13,12 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use http_body::{Body as HttpBody, Frame};
 use parking_lot::Mutex;
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::Reason;
+use tidewater_region_engine::read::memory::READER_STALLED_AFTER;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 use tonic::Status;
@@ -25,10 +28,8 @@ use tonic::server::NamedService;
 
 use crate::meters;
 
-/// Bytes of a piece. Two are outside of the memory budget of scans.
+/// Bytes of a piece. Pieces that the library has taken are outside of the memory budget of scans.
 const PIECE_BYTES: usize = 64 << 10;
-/// Longest time for which a reader may take nothing.
-const STALLED_AFTER: Duration = Duration::from_secs(60);
 /// End of the path of calls whose responses are paced.
 const SCAN: &str = "/Scan";
 
@@ -38,11 +39,15 @@ pub struct PacedScans<S> {
     calls: S,
     /// The same service, with limits of its own.
     scans: S,
+    /// Longest time for which a response waits for its reader.
+    longest: Duration,
 }
 
 impl<S> PacedScans<S> {
-    pub(super) fn new(calls: S, scans: S) -> Self {
-        Self { calls, scans }
+    /// Creates a service. `scan_lifetime`: longest time for which a scan reads.
+    pub(super) fn new(calls: S, scans: S, scan_lifetime: Duration) -> Self {
+        // Later than the scan, whose error reaches a reader that reads.
+        Self { calls, scans, longest: scan_lifetime + READER_STALLED_AFTER }
     }
 }
 
@@ -68,12 +73,13 @@ where
         let is_scan = request.uri().path().ends_with(SCAN);
         let service = if is_scan { &mut self.scans } else { &mut self.calls };
         let response = service.call(request);
+        let end = Instant::now() + self.longest;
         Box::pin(async move {
             let response = response.await?;
             if !is_scan || response.body().is_end_stream() {
                 return Ok(response);
             }
-            Ok(response.map(|body| Body::new(PacedBody::start(body, STALLED_AFTER))))
+            Ok(response.map(|body| Body::new(PacedBody::start(body, end))))
         })
     }
 }
@@ -96,22 +102,23 @@ struct BodyState {
 }
 
 impl PacedBody {
-    fn start(body: Body, stalled_after: Duration) -> Self {
+    fn start(body: Body, end: Instant) -> Self {
         let state =
             BodyState { body: Some(body), rest: Bytes::new(), waits_since: None, end: None };
         let state = Arc::new(Mutex::new(state));
-        let watch = AbortOnDropHandle::new(tokio::spawn(watch(state.clone(), stalled_after)));
+        let watch = AbortOnDropHandle::new(tokio::spawn(watch(state.clone(), end)));
         Self { state, _watch: watch }
     }
 }
 
-/// Ends the response when its reader takes nothing.
-async fn watch(state: Arc<Mutex<BodyState>>, stalled_after: Duration) {
+/// Ends the response when its reader takes nothing, or waits for its reader at `end` or later.
+async fn watch(state: Arc<Mutex<BodyState>>, end: Instant) {
     loop {
         let waits_since = state.lock().waits_since;
-        let until = waits_since.unwrap_or_else(Instant::now) + stalled_after;
-        tokio::time::sleep_until(until).await;
-        let ended = state.lock().end_if_stalled(waits_since, stalled_after);
+        let now = Instant::now();
+        let stalled = waits_since.unwrap_or(now) + READER_STALLED_AFTER;
+        tokio::time::sleep_until(if now < end { stalled.min(end) } else { stalled }).await;
+        let ended = state.lock().end_if_overdue(end);
         if let Some(ended) = ended {
             // Outside of the lock: it stops the scan.
             drop(ended);
@@ -120,35 +127,40 @@ async fn watch(state: Arc<Mutex<BodyState>>, stalled_after: Duration) {
     }
 }
 
+/// Returns the error of a response that waits for its reader since `waits_since`, if it must end.
+fn overdue(waits_since: Instant, end: Instant, now: Instant) -> Option<String> {
+    let stalled = READER_STALLED_AFTER.as_secs();
+    if now.saturating_duration_since(waits_since) >= READER_STALLED_AFTER {
+        Some(format!(
+            "the reader of the scan took nothing for {stalled} s: read faster, or smaller key ranges"
+        ))
+    } else if now >= end {
+        Some("the scan exceeded its time limit: read faster, or smaller key ranges".to_owned())
+    } else {
+        None
+    }
+}
+
 impl BodyState {
-    /// Ends the response if its reader has taken nothing since `waited_since`. Returns the rest, which
-    /// is never read.
-    fn end_if_stalled(
-        &mut self,
-        waited_since: Option<Instant>,
-        stalled_after: Duration,
-    ) -> Option<(Option<Body>, Bytes)> {
-        let waits_since = self.waits_since?;
-        if Some(waits_since) != waited_since || waits_since.elapsed() < stalled_after {
-            return None;
-        }
+    /// Ends the response if its reader takes nothing, or the response is open for too long. Returns the
+    /// rest, which is never read.
+    fn end_if_overdue(&mut self, end: Instant) -> Option<(Option<Body>, Bytes)> {
+        let text = overdue(self.waits_since?, end, Instant::now())?;
         meters::count_stalled_scan();
-        let text = format!(
-            "the reader of the scan took nothing for {} s: read faster, or smaller key ranges",
-            stalled_after.as_secs()
-        );
         self.end = Some(Refusal::new(Reason::DeadlineExceeded, text).into());
         Some((self.body.take(), std::mem::take(&mut self.rest)))
     }
 
     fn next_piece(&mut self) -> Bytes {
-        let rest = self.rest.len();
-        if rest > PIECE_BYTES && rest <= 2 * PIECE_BYTES {
-            // The last pieces of a message are copies: they would keep all of it in memory.
-            self.rest = Bytes::copy_from_slice(&self.rest);
-        }
         self.waits_since = Some(Instant::now());
-        self.rest.split_to(rest.min(PIECE_BYTES))
+        let bytes = self.rest.len().min(PIECE_BYTES);
+        // A copy: a slice would keep all of the message in memory.
+        let piece = Bytes::copy_from_slice(&self.rest[..bytes]);
+        self.rest.advance(bytes);
+        if self.rest.is_empty() {
+            self.rest = Bytes::new();
+        }
+        piece
     }
 }
 

@@ -11,7 +11,7 @@ use futures::{StreamExt, TryStreamExt};
 use tidewater_common::ids::{GroupId, RegionId};
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::{Reason, RowsFormat, ScanRequest, ScanResponse};
-use tidewater_region_engine::read::memory::ByteLease;
+use tidewater_region_engine::read::memory::{ByteLease, Excess, READER_STALLED_AFTER};
 use tidewater_region_engine::{RowStream, ScanOptions};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -25,6 +25,7 @@ use crate::group::admission;
 use crate::group::hosted::HostedRegion;
 use crate::group::shared::ReplicaState;
 use crate::groups::Groups;
+use crate::meters;
 
 /// Messages buffered for a slow client.
 const BUFFER: usize = 2;
@@ -74,16 +75,18 @@ pub(super) async fn call(
     let rows = reload_on_missing_file(rows, &replica.shared, hosted.descriptor.region_id);
     let (sender, receiver) = mpsc::channel(BUFFER);
     let deadline = Instant::now() + options.scan_lifetime;
+    let open = Arc::new(open);
+    let messages = MessageStream::new(receiver, open.clone());
     let running = RunningScan { rows, rows_format, open, _arguments: arguments };
     tokio::spawn(running.send(sender, deadline));
-    Ok(Box::pin(MessageStream::new(receiver)))
+    Ok(Box::pin(messages))
 }
 
 /// A scan whose rows are sent.
 struct RunningScan {
     rows: RowStream,
     rows_format: RowsFormat,
-    open: OpenScan,
+    open: Arc<OpenScan>,
     /// Memory of the arguments.
     _arguments: Option<ByteLease>,
 }
@@ -133,33 +136,50 @@ impl RunningScan {
         self.rows = futures::stream::empty().boxed();
     }
 
+    /// Sends all rows, and after them the end of the scan or its error.
     async fn send_rows(&mut self, sender: &mpsc::Sender<SentMessage>) {
-        let messages = self.open.account.messages.clone();
-        while let Some(next) = self.rows.next().await {
-            let mut parts = match next {
-                Ok(batch) => BatchParts::new(batch),
-                Err(error) => {
-                    self.close_sources();
-                    let _ = sender.send(Err(Refusal::from(&error).into())).await;
-                    return;
-                }
-            };
-            loop {
-                let message = match parts.next(self.rows_format, &messages).await {
-                    Ok(Some(message)) => Ok(message),
-                    Ok(None) => break,
-                    Err(refusal) => Err(refusal.into()),
-                };
-                let failed = message.is_err();
-                if sender.send(message).await.is_err() || failed {
-                    return;
+        let last = match self.send_batches(sender).await {
+            Ok(()) => {
+                let message = ScanResponse { done: true, ..Default::default() };
+                Ok(LeasedMessage { message, lease: None })
+            }
+            Err(refusal) => Err(refusal.into()),
+        };
+        self.close_sources();
+        let _ = sender.send(last).await;
+    }
+
+    /// Sends the batches until the last, or until the reader has disconnected.
+    async fn send_batches(&mut self, sender: &mpsc::Sender<SentMessage>) -> Result<(), Refusal> {
+        let account = self.open.account.clone();
+        while let Some(batch) = self.rows.next().await {
+            let mut parts = BatchParts::new(batch.map_err(|error| Refusal::from(&error))?);
+            while let Some(message) = parts.next(self.rows_format, &account.messages).await? {
+                if !send_message(&account.excess, sender, message).await? {
+                    return Ok(());
                 }
             }
         }
-        self.close_sources();
-        let message = ScanResponse { done: true, ..Default::default() };
-        let _ = sender.send(Ok(LeasedMessage { message, lease: None })).await;
+        Ok(())
     }
+}
+
+/// Waits until the reader has room for a message; returns false if it has disconnected. A scan that has
+/// excess keeps others from it, and waits no longer than a reader may take nothing.
+async fn send_message(
+    excess: &Excess,
+    sender: &mpsc::Sender<SentMessage>,
+    message: LeasedMessage,
+) -> Result<bool, Refusal> {
+    let sent = sender.send(Ok(message));
+    if !excess.is_held() {
+        return Ok(sent.await.is_ok());
+    }
+    let sent = tokio::time::timeout(READER_STALLED_AFTER, sent).await;
+    sent.map(|sent| sent.is_ok()).map_err(|_| {
+        meters::count_stalled_scan();
+        reader_too_slow()
+    })
 }
 
 /// A message or the error that ends the scan.
@@ -170,6 +190,15 @@ fn scan_life_exceeded(operation: &str) -> Refusal {
         Reason::DeadlineExceeded,
         format!("the {operation} exceeded the time limit of a scan: read smaller key ranges"),
     )
+}
+
+fn reader_too_slow() -> Refusal {
+    let stalled = READER_STALLED_AFTER.as_secs();
+    let text = format!(
+        "rows take more than the memory of scans, and the reader took no message for {stalled} s: read \
+         faster, or fewer columns"
+    );
+    Refusal::new(Reason::DeadlineExceeded, text)
 }
 
 #[cfg(test)]
@@ -190,12 +219,106 @@ mod tests {
     }
 
     fn begin(limits: &ScanLimits, life: Duration) -> mpsc::Receiver<SentMessage> {
-        let open = limits.admit(None).unwrap();
+        let open = Arc::new(limits.admit(None).unwrap());
         let (sender, receiver) = mpsc::channel(BUFFER);
         let rows_format = RowsFormat::Batch;
         let scan = RunningScan { rows: endless(), rows_format, open, _arguments: None };
         tokio::spawn(scan.send(sender, Instant::now() + life));
         receiver
+    }
+
+    /// A batch of this number of rows.
+    fn batch(rows: i64) -> RecordBatch {
+        let column: ArrayRef = Arc::new(Int64Array::from_iter_values(0..rows));
+        RecordBatch::try_from_iter([("k", column)]).unwrap()
+    }
+
+    /// Starts a scan that sends these batches.
+    fn send(open: OpenScan, rows: RowStream) -> MessageStream {
+        let open = Arc::new(open);
+        let (sender, receiver) = mpsc::channel(BUFFER);
+        let messages = MessageStream::new(receiver, open.clone());
+        let rows_format = RowsFormat::Batch;
+        let scan = RunningScan { rows, rows_format, open, _arguments: None };
+        tokio::spawn(scan.send(sender, Instant::now() + Duration::from_secs(30 * 60)));
+        messages
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn scan_is_open_until_its_messages_are_dropped() {
+        let memory = Arc::new(ScanMemory::new(16 << 20));
+        let limits = ScanLimits::new(16, memory.clone());
+        let peer = Some("10.0.0.1:5000".parse().unwrap());
+        let mut unread = Vec::new();
+        while let Ok(open) = limits.admit(peer) {
+            // A message of about 1 MiB and the end of the scan: both are in the buffer.
+            unread.push(send(open, stream::iter([Ok(batch(1 << 17))]).boxed()));
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            assert!(unread.len() <= 8, "a connection has half of all scans");
+        }
+        assert_eq!(unread.len(), 8);
+        let used = memory.messages().used();
+        assert!(used > 1 << 20 && used <= 3 << 20, "a connection has half of 6 MiB: {used}");
+        unread.pop();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert!(limits.admit(peer).is_ok());
+        drop(unread);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(memory.used(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn unread_scan_above_the_memory_ends() {
+        for above in [true, false] {
+            let memory = Arc::new(ScanMemory::new(16 << 20));
+            let limits = ScanLimits::new(2, memory.clone());
+            let [open, other] = [(); 2].map(|()| limits.admit(None).unwrap());
+            let other = other.account.excess;
+            let most = if above { 8 << 20 } else { 4 << 20 };
+            let _held = open.account.sources.lease(most, 0, Duration::ZERO).await.unwrap();
+            let extra = open.account.excess.charge(4_096, Duration::ZERO).await.unwrap();
+            assert_eq!(open.account.excess.is_held(), above);
+            let rows = stream::iter(vec![Ok(batch(1)); 2 * BUFFER]).map(move |batch| {
+                let _ = &extra;
+                batch
+            });
+            let messages = send(open, rows.boxed());
+            tokio::time::sleep(Duration::from_secs(59)).await;
+            assert_eq!(other.charge(4_096, Duration::ZERO).await.is_err(), above);
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            assert!(other.charge(4_096, Duration::ZERO).await.is_ok());
+            let ends: Vec<Result<ScanResponse, Status>> = messages.collect().await;
+            let last = ends.into_iter().last().unwrap();
+            let end =
+                last.map(|message| message.done).map_err(|status| Refusal::from(status).reason);
+            assert_eq!(end, if above { Err(Reason::DeadlineExceeded) } else { Ok(true) });
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn sources_close_before_an_error_is_taken() {
+        let memory = Arc::new(ScanMemory::new(16 << 20));
+        let limits = ScanLimits::new(2, memory.clone());
+        let open = limits.admit(None).unwrap();
+        let held = open.account.sources.lease(4_096, 0, Duration::ZERO).await.unwrap();
+        // The rest suffices for the first messages, which fill the buffer.
+        let most = (6 << 20) - (64 << 10);
+        let _held = open.account.messages.lease(most, 0, Duration::ZERO).await.unwrap();
+        let rows = stream::iter([Ok(batch(1)), Ok(batch(1)), Ok(batch(1 << 17))]);
+        let rows = rows.map(move |batch| {
+            let _ = &held;
+            batch
+        });
+        let mut messages = send(open, rows.boxed());
+        tokio::time::sleep(Duration::from_secs(80)).await;
+        assert_eq!(memory.sources().used(), 4_096, "the scan waits for memory");
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        assert_eq!(memory.sources().used(), 0);
+        for _ in 0..BUFFER {
+            assert!(messages.next().await.unwrap().is_ok());
+        }
+        let refused = Refusal::from(messages.next().await.unwrap().unwrap_err());
+        assert_eq!(refused.reason, Reason::Overloaded, "{refused}");
     }
 
     #[tokio::test(start_paused = true)]
@@ -215,22 +338,17 @@ mod tests {
         let limits = ScanLimits::new(1, memory.clone());
         let open = limits.admit(None).unwrap();
         let held = open.account.sources.lease(4_096, 0, Duration::ZERO).await.unwrap();
-        let column: ArrayRef = Arc::new(Int64Array::from(vec![1]));
-        let batch = RecordBatch::try_from_iter([("k", column)]).unwrap();
-        let rows = stream::iter(vec![Ok(batch); BUFFER]).map(move |batch| {
+        let rows = stream::iter(vec![Ok(batch(1)); BUFFER]).map(move |batch| {
             let _ = &held;
             batch
         });
-        let (sender, mut receiver) = mpsc::channel(BUFFER);
-        let rows_format = RowsFormat::Batch;
-        let scan = RunningScan { rows: rows.boxed(), rows_format, open, _arguments: None };
-        tokio::spawn(scan.send(sender, Instant::now() + Duration::from_secs(60)));
+        let mut messages = send(open, rows.boxed());
         tokio::time::sleep(Duration::from_secs(1)).await;
         assert_eq!(memory.sources().used(), 0);
         for _ in 0..BUFFER {
-            assert!(!receiver.recv().await.unwrap().unwrap().message.done);
+            assert!(!messages.next().await.unwrap().unwrap().done);
         }
-        assert!(receiver.recv().await.unwrap().unwrap().message.done);
+        assert!(messages.next().await.unwrap().unwrap().done);
     }
 
     #[tokio::test(start_paused = true)]

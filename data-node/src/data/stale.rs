@@ -8,14 +8,29 @@ use tidewater_common::refusal::Refusal;
 use crate::group::state::GroupState;
 use crate::groups::Groups;
 
-/// Adds the state of the region to a refusal that sends the caller to the catalog.
-pub(super) fn with_hint(groups: &Groups, group: u64, region: u64, refusal: Refusal) -> Refusal {
+/// Region that a call names, and its group.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct CallTarget {
+    pub(super) group: GroupId,
+    pub(super) region: RegionId,
+}
+
+impl CallTarget {
+    /// Creates the target of a call from the ids of its request.
+    pub(super) fn new(group: u64, region: u64) -> Self {
+        Self { group: GroupId(group), region: RegionId(region) }
+    }
+}
+
+/// Adds the state of the region to an RPC error after which the caller refreshes its catalog.
+pub(super) fn with_hint(groups: &Groups, target: CallTarget, refusal: Refusal) -> Refusal {
     if refusal.retry_action() != RetryAction::RefreshCatalog {
         return refusal;
     }
-    let Ok(replica) = groups.get(GroupId(group)) else { return refusal };
-    let presence = presence(&replica.shared.state.read(), replica.group(), RegionId(region));
-    refusal.catalog_hint(CatalogHint::Region { region: RegionId(region), presence })
+    let Ok(replica) = groups.get(target.group) else { return refusal };
+    let region = target.region;
+    let presence = presence(&replica.shared.state.read(), replica.group(), region);
+    refusal.catalog_hint(CatalogHint::Region { region, presence })
 }
 
 /// Returns the presence of a region in a group, as far as the replica has applied the group's log.

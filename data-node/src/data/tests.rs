@@ -25,8 +25,8 @@ use crate::groups::tests::{GROUP, members, node, stop, until};
 const LIMIT: std::time::Duration = std::time::Duration::from_secs(30);
 
 /// A node that leads group 5, and in it region 7 at schema version 1.
-async fn serving(folder: &TempDir) -> (Arc<Groups>, Arc<GroupReplica>) {
-    let groups = node(folder.path());
+async fn serving(directory: &TempDir) -> (Arc<Groups>, Arc<GroupReplica>) {
+    let groups = node(directory.path());
     let replica = groups.start(GROUP).await.unwrap();
     groups.initialize(&replica, members()).await.unwrap();
     until("the replica leads", async || replica.require_leader().is_ok()).await;
@@ -71,8 +71,8 @@ async fn alter(replica: &GroupReplica) {
 // The columns would otherwise be looked up in a schema that the client does not know.
 #[tokio::test]
 async fn get_is_refused_if_an_alter_overlaps_its_confirmation() {
-    let folder = tempfile::tempdir().unwrap();
-    let (groups, replica) = serving(&folder).await;
+    let directory = tempfile::tempdir().unwrap();
+    let (groups, replica) = serving(&directory).await;
     {
         let mut get = Box::pin(get::call(&groups, get_1()));
         // The get is admitted and has started its confirmation.
@@ -114,8 +114,8 @@ async fn adoption_that_an_alter_overtakes_is_stale() {
 
 #[tokio::test]
 async fn get_beyond_the_memory_of_point_reads_is_refused() {
-    let folder = tempfile::tempdir().unwrap();
-    let (groups, replica) = serving(&folder).await;
+    let directory = tempfile::tempdir().unwrap();
+    let (groups, replica) = serving(&directory).await;
     let memory = groups.context().env.scan_memory.clone();
     let all = NestedBudgets::new([memory.point_reads().clone()]);
     let limit = memory.point_reads().limit();
@@ -130,11 +130,11 @@ async fn get_beyond_the_memory_of_point_reads_is_refused() {
     stop(groups).await;
 }
 
-// The client waits for that version, and does not fetch the catalog meanwhile.
+// The client waits for that version, and does not fetch the catalog during the wait.
 #[tokio::test]
 async fn stale_call_receives_a_hint_of_its_region() {
-    let folder = tempfile::tempdir().unwrap();
-    let (groups, replica) = serving(&folder).await;
+    let directory = tempfile::tempdir().unwrap();
+    let (groups, replica) = serving(&directory).await;
     alter(&replica).await;
     let service = DataService::new(groups.clone(), CancellationToken::new());
     let hint = |status: Status| Refusal::from(status).catalog_hint.map(|hint| *hint);
@@ -162,8 +162,8 @@ async fn stale_call_receives_a_hint_of_its_region() {
 // The first reply was lost: a refusal would report that nothing was done.
 #[tokio::test]
 async fn write_repeated_after_an_alter_gets_its_first_reply() {
-    let folder = tempfile::tempdir().unwrap();
-    let (groups, replica) = serving(&folder).await;
+    let directory = tempfile::tempdir().unwrap();
+    let (groups, replica) = serving(&directory).await;
     let opening = write::call(&groups, write(1, 1, &[])).await.unwrap().sequence;
     let numbered = |serial| WriteRequest { opening, ..write(1, serial, &[5]) };
     let first = write::call(&groups, numbered(2)).await.unwrap();
@@ -181,8 +181,8 @@ async fn write_repeated_after_an_alter_gets_its_first_reply() {
 // their loader.
 #[tokio::test]
 async fn reads_wait_for_published_files() {
-    let folder = tempfile::tempdir().unwrap();
-    let (groups, replica) = serving(&folder).await;
+    let directory = tempfile::tempdir().unwrap();
+    let (groups, replica) = serving(&directory).await;
     let area = AreaId(Uuid::from_u128(4));
     let publication = Publication { area, epoch: Epoch(0), content: PublicationContent::Files };
     let cause = Cause { sequence: Sequence(1 << 40), procedure: None };
@@ -207,8 +207,8 @@ fn stream_write(serial: u64, keys: &[i64]) -> WriteRequest {
 
 #[tokio::test]
 async fn streams_are_written_and_read() {
-    let folder = tempfile::tempdir().unwrap();
-    let (groups, replica) = serving(&folder).await;
+    let directory = tempfile::tempdir().unwrap();
+    let (groups, replica) = serving(&directory).await;
     let opening = write::call(&groups, write(1, 1, &[])).await.unwrap().sequence;
     let first = WriteRequest { opening, ..stream_write(2, &[1, 5]) };
     assert_eq!(write::call(&groups, first.clone()).await.unwrap().rows_applied, 2);
@@ -242,8 +242,8 @@ async fn streams_are_written_and_read() {
 
 #[tokio::test]
 async fn long_lists_wait_for_memory_of_arguments() {
-    let folder = tempfile::tempdir().unwrap();
-    let (groups, replica) = serving(&folder).await;
+    let directory = tempfile::tempdir().unwrap();
+    let (groups, replica) = serving(&directory).await;
     let memory = Arc::new(ScanMemory::new(8 << 20));
     let held = memory.account().arguments.lease(1 << 20, 0, LIMIT).await.unwrap();
     let limits = ScanLimits::new(1, memory.clone());
@@ -272,8 +272,8 @@ async fn long_lists_wait_for_memory_of_arguments() {
 
 #[tokio::test]
 async fn streams_that_do_not_fit_are_refused() {
-    let folder = tempfile::tempdir().unwrap();
-    let (groups, replica) = serving(&folder).await;
+    let directory = tempfile::tempdir().unwrap();
+    let (groups, replica) = serving(&directory).await;
     let opening = write::call(&groups, write(1, 1, &[])).await.unwrap().sequence;
     let fitting = WriteRequest { opening, ..stream_write(2, &[1]) };
     let keys: ArrayRef = Arc::new(Int64Array::from(vec![1]));

@@ -1,5 +1,7 @@
 //! Half-open ranges of row keys, and the global key space.
 
+use std::cmp::Ordering;
+
 use crate::ids::TableId;
 
 /// A half-open range of row keys (or of global keys).
@@ -76,14 +78,18 @@ pub fn split_global_key(key: &[u8]) -> Option<(TableId, &[u8])> {
 }
 
 /// The table of a range of global keys, and its row keys. A range that ends in a later table is unbounded
-/// within its own. `None` when a bound is shorter than a table id.
+/// within its own. `None` when a bound is shorter than a table id, or the range ends in an earlier table.
 pub fn split_global_range(start: &[u8], end: Option<&[u8]>) -> Option<(TableId, KeyRange)> {
     let (table, start) = split_global_key(start)?;
     let end = match end {
         None => None,
         Some(end) => {
             let (end_table, end) = split_global_key(end)?;
-            (end_table == table).then(|| end.to_vec())
+            match end_table.cmp(&table) {
+                Ordering::Less => return None,
+                Ordering::Equal => Some(end.to_vec()),
+                Ordering::Greater => None,
+            }
         }
     };
     Some((table, KeyRange::new(start, end)))

@@ -212,6 +212,20 @@ fn key_ranges_are_half_open() {
     assert!(table_range(TableId(1)).contains(&global_key(TableId(1), &[255; 9])));
 }
 
+#[test]
+fn global_range_does_not_end_before_its_table() {
+    let split = |end: Option<(u32, &[u8])>| {
+        let end = end.map(|(table, key)| global_key(TableId(table), key));
+        split_global_range(&global_key(TableId(9), b"b"), end.as_deref())
+    };
+    let range =
+        |end: Option<&[u8]>| Some((TableId(9), KeyRange::new(b"b", end.map(<[u8]>::to_vec))));
+    assert_eq!(split(None), range(None));
+    assert_eq!(split(Some((10, b"a"))), range(None));
+    assert_eq!(split(Some((9, b"c"))), range(Some(b"c")));
+    assert_eq!(split(Some((8, b"c"))), None);
+}
+
 proptest! {
     /// The in-memory order of merge iterators is the stored order.
     #[test]

@@ -91,6 +91,7 @@ mod tests {
     use super::*;
     use crate::compaction::admission::AdmissionError;
     use crate::hooks::HookSetupError;
+    use crate::read::memory::{BudgetName, BudgetScope, MemoryUse};
 
     #[test]
     fn engine_errors_map_to_reasons() {
@@ -101,6 +102,7 @@ mod tests {
         let difference =
             ClockDifference { difference_ms: -700_000, bound_ms: 600_000, since_ms: 1 };
         let refused = |reason| EngineError::Refused { region, reason };
+        let budget = BudgetName { scope: BudgetScope::Node, memory_use: MemoryUse::Sources };
         let cases = [
             (EngineError::Loading { region }, Reason::RegionLoading, true),
             (EngineError::Removed { region }, Reason::RegionNotFound, false),
@@ -113,11 +115,15 @@ mod tests {
                 true,
             ),
             (
-                EngineError::ScanMemory { needed: 2, limit: 1, retry_after: LOADING },
+                EngineError::ScanMemory { needed: 2, limit: 1, budget, retry_after: LOADING },
                 Reason::Overloaded,
                 true,
             ),
-            (EngineError::ScanTooLarge { needed: 2, limit: 1 }, Reason::InvalidArgument, false),
+            (
+                EngineError::ScanTooLarge { needed: 2, limit: 1, budget },
+                Reason::InvalidArgument,
+                false,
+            ),
             (EngineError::BadRows { detail: "x".into() }, Reason::InvalidArgument, false),
             (EngineError::VersionExpired { region, life: STORE }, Reason::DeadlineExceeded, false),
             (

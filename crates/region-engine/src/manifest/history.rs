@@ -78,7 +78,7 @@ pub async fn history(
     Ok(read(&reader(env, dir), after, limit).await?.history)
 }
 
-/// Returns the same for a caller that reads the files of the deltas: [`History::Lagged`] also if a delta
+/// Returns the history for a caller that reads the files of the deltas: [`History::Lagged`] also if a delta
 /// adds a file that garbage collection may have deleted since.
 ///
 /// # Errors

@@ -34,8 +34,8 @@ impl Chain {
         Ok(None)
     }
 
-    /// Returns the largest rows of its sources, of which one is open at a time.
+    /// Returns the rows of its sources, of which one is open at a time: their largest sizes.
     pub(super) fn row(&self) -> SourceRow {
-        self.0.iter().map(|link| link.source.row()).fold(SourceRow::LEAST, SourceRow::max)
+        self.0.iter().map(|link| link.source.row()).fold(SourceRow::LEAST, SourceRow::then)
     }
 }

@@ -18,11 +18,24 @@
 
 mod budget;
 mod excess;
+mod name;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 pub use self::budget::{ByteBudget, ByteLease, NestedBudgets};
-pub(crate) use self::excess::{Excess, ExtraMemory};
+pub use self::excess::{Excess, ExtraMemory};
+pub use self::name::{BudgetName, BudgetScope, MemoryUse};
+
+/// Longest time for which the reader of a scan may take nothing; the scan ends then.
+pub const READER_STALLED_AFTER: Duration = Duration::from_secs(60);
+
+/// Longest wait for memory of a scan that has begun. The memory of scans whose readers take nothing
+/// becomes free in that time.
+pub const BEGUN_WAIT: Duration = READER_STALLED_AFTER.saturating_add(Duration::from_secs(30));
+
+/// Retry hint of a scan beyond a limit: a typical duration of a scan.
+pub const RETRY_AFTER: Duration = Duration::from_millis(500);
 
 /// Least budget of point reads: a row has at most 16 MiB.
 const LEAST_POINT_READS: u64 = 16 << 20;
@@ -40,11 +53,15 @@ impl ScanMemory {
     /// Creates a budget of `limit` bytes: half for sources, three eighths for messages, an eighth for
     /// arguments. Point reads have a quarter in addition, and at least 16 MiB.
     pub fn new(limit: u64) -> Self {
+        let name = |memory_use| BudgetName { scope: BudgetScope::Node, memory_use };
         Self {
-            point_reads: ByteBudget::new((limit / 4).max(LEAST_POINT_READS)),
-            arguments: ByteBudget::new(limit / 8),
-            sources: ByteBudget::new(limit / 2),
-            messages: ByteBudget::new(limit / 8 * 3),
+            point_reads: ByteBudget::new(
+                (limit / 4).max(LEAST_POINT_READS),
+                name(MemoryUse::PointReads),
+            ),
+            arguments: ByteBudget::new(limit / 8, name(MemoryUse::Arguments)),
+            sources: ByteBudget::new(limit / 2, name(MemoryUse::Sources)),
+            messages: ByteBudget::new(limit / 8 * 3, name(MemoryUse::Messages)),
         }
     }
 
@@ -80,11 +97,11 @@ impl ScanMemory {
 
     /// Returns the account of a scan that has no budget of its own within the process's.
     pub fn account(&self) -> ScanAccount {
-        ScanAccount {
-            arguments: NestedBudgets::new([self.arguments.clone()]),
-            sources: NestedBudgets::new([self.sources.clone()]),
-            messages: NestedBudgets::new([self.messages.clone()]),
-        }
+        ScanAccount::new(
+            NestedBudgets::new([self.arguments.clone()]),
+            NestedBudgets::new([self.sources.clone()]),
+            NestedBudgets::new([self.messages.clone()]),
+        )
     }
 }
 
@@ -97,6 +114,16 @@ pub struct ScanAccount {
     pub sources: NestedBudgets,
     /// Budgets of messages.
     pub messages: NestedBudgets,
+    /// Memory of sources above their budgets.
+    pub excess: Excess,
+}
+
+impl ScanAccount {
+    /// Creates the account of one scan.
+    pub fn new(arguments: NestedBudgets, sources: NestedBudgets, messages: NestedBudgets) -> Self {
+        let excess = Excess::new(sources.clone());
+        Self { arguments, sources, messages, excess }
+    }
 }
 
 #[cfg(test)]

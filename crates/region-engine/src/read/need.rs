@@ -16,11 +16,13 @@ pub(crate) struct SourceRow {
     pub(crate) width: u64,
     /// Number of rows.
     pub(crate) rows: u64,
+    /// Number of rows of all sources that are opened one after the other in its place.
+    pub(crate) all_rows: u64,
 }
 
 impl SourceRow {
-    /// Returns the larger of all sizes.
-    pub(crate) fn max(self, other: Self) -> Self {
+    /// Returns the sizes of two sources that are opened one after the other: the larger ones.
+    pub(crate) fn then(self, other: Self) -> Self {
         Self {
             held: RowBytes {
                 decoded: self.held.decoded.max(other.held.decoded),
@@ -28,12 +30,13 @@ impl SourceRow {
             },
             width: self.width.max(other.width),
             rows: self.rows.max(other.rows),
+            all_rows: self.all_rows.saturating_add(other.all_rows),
         }
     }
 
     /// The smallest row.
     pub(crate) const LEAST: Self =
-        Self { held: RowBytes { decoded: 1, stored: 0 }, width: 1, rows: 0 };
+        Self { held: RowBytes { decoded: 1, stored: 0 }, width: 1, rows: 0, all_rows: 0 };
 
     /// Returns the bytes that the source holds at a pace: no more than all its rows, stored and
     /// decoded.
@@ -46,8 +49,11 @@ impl SourceRow {
 /// Use of the rows of a group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum GroupUse {
-    /// One source is streamed.
-    Stream,
+    /// One source is streamed. Small pieces of it are gathered into batches.
+    Stream {
+        /// Maximum rows of a batch; 0: the rows are counted.
+        batch_rows: usize,
+    },
     /// Sources are merged into batches of at most this number of rows.
     Merge {
         /// Maximum rows of a batch.
@@ -58,7 +64,7 @@ pub(crate) enum GroupUse {
 }
 
 /// Memory of a group of sources.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct GroupNeed {
     /// Bytes without which the group cannot be read at an acceptable speed, or at all.
     pub(crate) least: u64,
@@ -66,8 +72,19 @@ pub(crate) struct GroupNeed {
     pub(crate) want: u64,
     /// Bytes that do not depend on the pace of the sources; part of both.
     fixed: u64,
-    /// Number of sources that are open at the same time.
-    open: u64,
+    /// Bytes of each source that is open at the same time as the others.
+    open: Vec<SourceNeed>,
+}
+
+/// Bytes of a source, each at least those before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct SourceNeed {
+    /// At the slowest pace.
+    slowest: u64,
+    /// At the least pace that is acceptable.
+    usual: u64,
+    /// At full speed.
+    want: u64,
 }
 
 impl GroupNeed {
@@ -76,57 +93,91 @@ impl GroupNeed {
     /// is read at a slower one.
     pub(crate) fn new(open: &[SourceRow], group_use: GroupUse, limit: u64) -> Self {
         let pace = match group_use {
-            GroupUse::Stream => Pace::ALONE,
+            GroupUse::Stream { .. } => Pace::ALONE,
             GroupUse::Merge { .. } | GroupUse::Count => Pace::MERGED,
-        };
-        let all = |pace_of: &dyn Fn(RowBytes) -> Pace| {
-            let bytes = open.iter().map(|row| row.bytes(pace_of(row.held)));
-            bytes.fold(0, u64::saturating_add)
         };
         let rows_of_batch =
             |row: RowBytes| usize::try_from(BATCH_BYTES as u64 / row.decoded.max(1)).unwrap_or(1);
         let widest = open.iter().map(|row| row.width).max().unwrap_or(0);
-        let all_rows = open.iter().map(|row| row.rows).fold(0, u64::saturating_add);
+        let all_rows = open.iter().map(|row| row.all_rows).fold(0, u64::saturating_add);
         let part = |rows: usize| {
             widest.saturating_mul((rows as u64).min(all_rows)).min(BATCH_BYTES as u64)
         };
         let output = match group_use {
-            GroupUse::Stream | GroupUse::Count => 0,
+            GroupUse::Count => 0,
             // A batch, and rows that wait for it.
-            GroupUse::Merge { batch_rows } => 2 * part(batch_rows),
+            GroupUse::Stream { batch_rows } | GroupUse::Merge { batch_rows } => {
+                2 * part(batch_rows)
+            }
         };
         let fixed = (SOURCE_BYTES * open.len() as u64)
             .saturating_add(output)
             // The page of which a part is decoded.
             .saturating_add(part(PAGE_ROWS));
-        let want = all(&|row| pace.within(rows_of_batch(row)));
-        let usual = all(&|row| Pace::one_by_one(LEAST_ROWS.min(rows_of_batch(row))));
-        let slowest = all(&|_| Pace::least());
+        let need_of = |row: &SourceRow| {
+            let batch = rows_of_batch(row.held);
+            let slowest = row.bytes(Pace::least());
+            let usual = row.bytes(Pace::one_by_one(LEAST_ROWS.min(batch))).max(slowest);
+            SourceNeed { slowest, usual, want: row.bytes(pace.within(batch)).max(usual) }
+        };
+        let open: Vec<SourceNeed> = open.iter().map(need_of).collect();
         let most = limit.saturating_sub(fixed);
-        let least = usual.min(most.max(slowest));
+        let least = sum(&open, |need| need.usual).min(most.max(sum(&open, |need| need.slowest)));
         Self {
             least: fixed.saturating_add(least),
-            want: fixed.saturating_add(want.max(least)),
+            want: fixed.saturating_add(sum(&open, |need| need.want)),
             fixed,
-            open: open.len() as u64,
+            open,
         }
     }
 
-    /// Returns the bytes of each source when the group has `granted` bytes.
-    pub(crate) fn per_source(&self, granted: u64) -> u64 {
+    /// Distributes `granted` bytes among the sources: to each those of its slowest pace, then to each
+    /// the same part of what it lacks for the usual least pace, and then for full speed. A source of
+    /// wide rows gets more than others.
+    pub(crate) fn distribute(&self, granted: u64) -> Vec<u64> {
         if granted == u64::MAX {
-            return u64::MAX;
+            return vec![u64::MAX; self.open.len()];
         }
-        granted.saturating_sub(self.fixed) / self.open.max(1)
+        let granted = granted.saturating_sub(self.fixed);
+        let levels: [fn(&SourceNeed) -> u64; 4] =
+            [|_| 0, |need| need.slowest, |need| need.usual, |need| need.want];
+        for (from, to) in levels.into_iter().zip(levels.into_iter().skip(1)) {
+            let base = sum(&self.open, from);
+            let lacking = sum(&self.open, to).saturating_sub(base);
+            let added = granted.saturating_sub(base);
+            if added < lacking {
+                let part = |need| from(need) + part_of(to(need) - from(need), added, lacking);
+                return self.open.iter().map(part).collect();
+            }
+        }
+        // More than all want: rows may be larger than estimated.
+        let more = granted.saturating_sub(sum(&self.open, |need| need.want));
+        let more = more / (self.open.len() as u64).max(1);
+        self.open.iter().map(|need| need.want.saturating_add(more)).collect()
     }
+}
+
+fn sum(needs: &[SourceNeed], bytes: fn(&SourceNeed) -> u64) -> u64 {
+    needs.iter().map(bytes).fold(0, u64::saturating_add)
+}
+
+/// Returns `bytes * part / whole`; `part` is less than `whole`.
+fn part_of(bytes: u64, part: u64, whole: u64) -> u64 {
+    let product = u128::from(bytes) * u128::from(part) / u128::from(whole.max(1));
+    u64::try_from(product).unwrap_or(bytes)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const ROW: SourceRow =
-        SourceRow { held: RowBytes { decoded: 110, stored: 40 }, width: 100, rows: 1 << 20 };
+    const ROW: SourceRow = SourceRow {
+        held: RowBytes { decoded: 110, stored: 40 },
+        width: 100,
+        rows: 1 << 20,
+        all_rows: 1 << 20,
+    };
+    const KIB: u64 = 1 << 10;
     const MIB: u64 = 1 << 20;
 
     #[test]
@@ -138,13 +189,13 @@ mod tests {
             let sources = open as u64 * (Pace::MERGED.bytes(ROW.held) + SOURCE_BYTES);
             assert_eq!(need.want, need.fixed + sources - open as u64 * SOURCE_BYTES);
             assert!(need.least <= need.want && need.least > open as u64 * SOURCE_BYTES);
-            assert!(need.per_source(need.want) >= Pace::MERGED.bytes(ROW.held));
-            let slow = Pace::MERGED.within_bytes(ROW.held, need.per_source(need.least));
+            assert!(need.distribute(need.want)[0] >= Pace::MERGED.bytes(ROW.held));
+            let slow = Pace::MERGED.within_bytes(ROW.held, need.distribute(need.least)[0]);
             assert!(slow.unit_rows >= LEAST_ROWS, "{slow:?}");
         }
         let count = GroupNeed::new(&[ROW; 10], GroupUse::Count, u64::MAX);
         assert!(count.want < GroupNeed::new(&[ROW; 10], merge, u64::MAX).want);
-        assert_eq!(count.per_source(u64::MAX), u64::MAX);
+        assert_eq!(count.distribute(u64::MAX), [u64::MAX; 10]);
     }
 
     #[test]
@@ -155,7 +206,7 @@ mod tests {
             let merge = GroupUse::Merge { batch_rows: 8_192 };
             let need = GroupNeed::new(&rows, merge, 32 * MIB);
             assert!(need.least <= 32 * MIB, "{need:?}");
-            let pace = Pace::MERGED.within_bytes(ROW.held, need.per_source(need.least));
+            let pace = Pace::MERGED.within_bytes(ROW.held, need.distribute(need.least)[0]);
             let held = pace.bytes(ROW.held) * open as u64 + need.fixed;
             assert!(held <= 32 * MIB, "{pace:?} holds {held}");
         }
@@ -163,7 +214,7 @@ mod tests {
 
     #[test]
     fn small_sources_need_no_more_than_their_rows() {
-        let row = SourceRow { rows: 3, ..ROW };
+        let row = SourceRow { rows: 3, all_rows: 3, ..ROW };
         let need = GroupNeed::new(&[row; 10], GroupUse::Merge { batch_rows: 8_192 }, u64::MAX);
         let most = 10 * (SOURCE_BYTES + 3 * 150 + 3 * 30 * 100);
         assert!(need.want <= most, "{need:?}");
@@ -172,9 +223,53 @@ mod tests {
     #[test]
     fn wide_rows_need_one_row_of_each_source() {
         let held = RowBytes { decoded: 14 * MIB, stored: 14 * MIB };
-        let row = SourceRow { held, width: 14 * MIB, rows: 4 };
-        let need = GroupNeed::new(&[row; 3], GroupUse::Stream, MIB);
+        let row = SourceRow { held, width: 14 * MIB, rows: 4, all_rows: 4 };
+        let need = GroupNeed::new(&[row; 3], GroupUse::Stream { batch_rows: 8_192 }, MIB);
         assert!(need.least >= 3 * 2 * 14 * MIB, "{need:?}");
         assert!(need.want >= need.least);
+    }
+
+    #[test]
+    fn output_of_streamed_rows_is_counted() {
+        let row = SourceRow { held: RowBytes { decoded: KIB, stored: KIB }, width: KIB, ..ROW };
+        let need =
+            |batch_rows| GroupNeed::new(&[row], GroupUse::Stream { batch_rows }, u64::MAX).least;
+        assert_eq!(need(1_000) - need(0), 2 * 1_000 * KIB);
+        assert_eq!(need(1 << 20) - need(0), 2 * BATCH_BYTES as u64);
+    }
+
+    #[test]
+    fn output_of_chain_counts_rows_of_all_links() {
+        let merge = GroupUse::Merge { batch_rows: 8_192 };
+        let link = SourceRow { rows: 5, all_rows: 5, ..ROW };
+        let chain =
+            |links: usize| vec![link; links].into_iter().fold(SourceRow::LEAST, SourceRow::then);
+        let [one, ten] = [1, 10].map(|links| GroupNeed::new(&[chain(links)], merge, u64::MAX));
+        // One link is open at a time.
+        assert_eq!(one.distribute(one.want), ten.distribute(ten.want));
+        let page = |rows: u64| rows.min(PAGE_ROWS as u64);
+        assert_eq!(ten.fixed - one.fixed, (2 * (50 - 5) + page(50) - page(5)) * 100);
+    }
+
+    #[test]
+    fn source_of_wide_rows_gets_more_than_others() {
+        let held = RowBytes { decoded: MIB, stored: MIB };
+        let wide = SourceRow { held, width: MIB, rows: 100, all_rows: 100 };
+        let mut rows = vec![ROW; 99];
+        rows.insert(40, wide);
+        for limit in [MIB, 64 * MIB, u64::MAX] {
+            let need = GroupNeed::new(&rows, GroupUse::Merge { batch_rows: 8_192 }, limit);
+            for granted in [need.least, need.least + MIB, need.want / 2, need.want, 2 * need.want] {
+                let granted = granted.max(need.least);
+                let parts = need.distribute(granted);
+                for (row, part) in rows.iter().zip(&parts) {
+                    assert!(*part >= row.bytes(Pace::least()), "{part} of {granted}: {need:?}");
+                }
+                assert!(parts.iter().sum::<u64>() <= granted - need.fixed, "{granted}: {parts:?}");
+            }
+            let full = need.distribute(need.want);
+            assert!(full[0] >= Pace::MERGED.bytes(ROW.held), "{full:?}");
+            assert!(full[40] > 10 * full[0], "{full:?}");
+        }
     }
 }

@@ -85,7 +85,7 @@ impl RunSource {
         let whole = (self.run.bytes() / self.run.rows().max(1)) as u64;
         let width = estimated_width(schema, &self.carried.ids, whole);
         let rows = self.run.rows() as u64;
-        SourceRow { held: RowBytes { decoded, stored: 0 }, width, rows }
+        SourceRow { held: RowBytes { decoded, stored: 0 }, width, rows, all_rows: rows }
     }
 
     /// Returns the next rows; `None` at the end.

@@ -14,7 +14,7 @@ use super::chain::{Chain, Link};
 use super::groups::{chains, overlapping};
 use super::independent::{Extent, KeySharing, independent};
 use super::life::ReadDeadline;
-use super::memory::{ByteLease, Excess, ScanAccount};
+use super::memory::{BEGUN_WAIT, ByteLease, ScanAccount};
 use super::merge::{Merge, MergeRules, MergeStep, Versions};
 use super::need::{GroupNeed, GroupUse, SourceRow};
 use super::pushdown::{SourceProperties, pushdown};
@@ -26,9 +26,6 @@ use crate::row_versions::{Ops, RowOp, RowVersions};
 
 /// Longest wait of a scan for its first memory. Nothing was read, so its caller can repeat it.
 const FIRST_WAIT: Duration = Duration::from_secs(10);
-/// Longest wait for memory of a scan that has begun. Longer than a reader may take nothing: the memory
-/// of scans that are not read becomes free in that time.
-const LATER_WAIT: Duration = Duration::from_secs(90);
 /// Rows of a merge that are counted between two checks of the deadline.
 const COUNTED_ROWS: usize = 1 << 20;
 
@@ -206,7 +203,11 @@ impl Scan {
         }
         let known = single && merge_use == GroupUse::Count && rows_left(&chains).is_some();
         if !known {
-            let group_use = if single { GroupUse::Stream } else { merge_use };
+            let group_use = match merge_use {
+                GroupUse::Merge { batch_rows } if single => GroupUse::Stream { batch_rows },
+                GroupUse::Count if single => GroupUse::Stream { batch_rows: 0 },
+                merge_use => merge_use,
+            };
             self.lease_memory(&mut chains, group_use).await?;
         }
         let streamed = chains.first_mut().and_then(|chain| chain.0.pop_front_if(|_| single));
@@ -217,7 +218,9 @@ impl Scan {
                 let rules = MergeRules { versions, keep_deletes: false };
                 let merge = match merge_use {
                     GroupUse::Count => Merge::counting(chains.len(), rules),
-                    GroupUse::Stream | GroupUse::Merge { .. } => Merge::new(chains.len(), rules),
+                    GroupUse::Stream { .. } | GroupUse::Merge { .. } => {
+                        Merge::new(chains.len(), rules)
+                    }
                 };
                 Group::Merged { merge, chains }
             }
@@ -245,12 +248,14 @@ impl Scan {
         let budgets = &self.options.account.sources;
         let rows: Vec<SourceRow> = chains.iter().map(Chain::row).collect();
         let need = GroupNeed::new(&rows, group_use, budgets.limit());
-        let wait = if self.begun { LATER_WAIT } else { FIRST_WAIT };
+        let wait = if self.begun { BEGUN_WAIT } else { FIRST_WAIT };
         let lease = budgets.renew(self.lease.take(), need.least, need.want, wait).await?;
-        let bytes = need.per_source(lease.bytes());
-        let memory = SourceMemory { bytes, excess: Excess::new(budgets.clone()), wait };
-        for link in chains.iter_mut().flat_map(|chain| &mut chain.0) {
-            link.source.set_memory(&memory);
+        let excess = &self.options.account.excess;
+        for (chain, bytes) in chains.iter_mut().zip(need.distribute(lease.bytes())) {
+            let memory = SourceMemory { bytes, excess: excess.clone(), wait };
+            for link in &mut chain.0 {
+                link.source.set_memory(&memory);
+            }
         }
         self.lease = Some(lease);
         self.begun = true;

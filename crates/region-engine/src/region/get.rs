@@ -194,7 +194,7 @@ mod tests {
     fn point_read_is_charged_for_blocks_it_decodes() {
         let page = PAGE_ROWS as u64;
         let held = RowBytes { decoded: 100, stored: 40 };
-        let row = |rows| SourceRow { held, width: 80, rows };
+        let row = |rows| SourceRow { held, width: 80, rows, all_rows: rows };
         let most = Pace::ALONE.bytes(held);
         // Rows of the file, keys, expected bytes.
         for (rows, keys, expected) in [

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use super::*;
 
 fn limits(most_open: usize) -> ScanLimits {
@@ -29,7 +31,7 @@ fn connection_cannot_open_all_scans() {
     assert!(refusal.retry_after.is_some());
     let (second, refusal) = fill(&limits, peer("10.0.0.1:5001"));
     assert_eq!(second.len(), 6);
-    assert!(refusal.message.contains("14 scans are open from this address"), "{refusal}");
+    assert!(refusal.message.contains("14 scans are open from this network"), "{refusal}");
     let (other, refusal) = fill(&limits, peer("10.0.0.2:5000"));
     assert_eq!(other.len(), 2);
     assert!(refusal.message.contains("16 scans are open on this node"), "{refusal}");

@@ -5,8 +5,9 @@ use futures::FutureExt;
 use super::*;
 
 const SECOND: Duration = Duration::from_secs(1);
+const LONGEST: Duration = Duration::from_secs(31 * 60);
 
-/// A body of some frames that never ends. It counts in `dropped` that it was dropped.
+/// A body of some frames that never ends. `dropped` is set when it is dropped.
 struct Frames {
     frames: VecDeque<Bytes>,
     dropped: Arc<Mutex<bool>>,
@@ -38,7 +39,7 @@ fn paced(sizes: &[usize]) -> (PacedBody, Arc<Mutex<bool>>) {
     let dropped = Arc::new(Mutex::new(false));
     let frames = sizes.iter().map(|size| (0..*size).map(|i| (i % 251) as u8).collect()).collect();
     let frames = Frames { frames, dropped: dropped.clone() };
-    (PacedBody::start(Body::new(frames), 60 * SECOND), dropped)
+    (PacedBody::start(Body::new(frames), Instant::now() + LONGEST), dropped)
 }
 
 async fn next(body: &mut PacedBody) -> Option<Result<Frame<Bytes>, Status>> {
@@ -66,16 +67,39 @@ async fn frame_is_passed_on_in_pieces() {
     }
 }
 
+/// Bytes of a message. `dropped` is set when none of them is in memory.
+struct MessageBytes {
+    bytes: Vec<u8>,
+    dropped: Arc<Mutex<bool>>,
+}
+
+impl AsRef<[u8]> for MessageBytes {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for MessageBytes {
+    fn drop(&mut self) {
+        *self.dropped.lock() = true;
+    }
+}
+
 #[tokio::test]
-async fn last_pieces_do_not_keep_the_message() {
-    let (mut body, _) = paced(&[3 * PIECE_BYTES]);
+async fn pieces_do_not_keep_the_message() {
+    let dropped = Arc::new(Mutex::new(false));
+    let bytes = vec![7; 3 * PIECE_BYTES];
+    let message = Bytes::from_owner(MessageBytes { bytes, dropped: dropped.clone() });
+    let frames = Frames { frames: [message].into(), dropped: Arc::default() };
+    let mut body = PacedBody::start(Body::new(frames), Instant::now() + LONGEST);
     let first = data(&mut body).await;
     let second = data(&mut body).await;
+    assert!(!*dropped.lock(), "a piece is left");
     let third = data(&mut body).await;
-    drop(first);
-    // A slice of the message would not be unique.
+    // The library holds all of them.
+    assert!(*dropped.lock());
     drop(second);
-    assert!(third.is_unique());
+    assert_eq!((first.len(), third.len()), (PIECE_BYTES, PIECE_BYTES));
 }
 
 #[tokio::test(start_paused = true)]
@@ -93,6 +117,24 @@ async fn response_that_is_not_read_ends_with_an_error() {
     assert_eq!(refusal.reason, Reason::DeadlineExceeded);
     assert!(refusal.message.contains("took nothing for 60 s"), "{refusal}");
     assert!(next(&mut body).await.is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn response_to_slow_reader_ends_after_longest_time() {
+    let (mut body, dropped) = paced(&[100 * PIECE_BYTES]);
+    let begun = Instant::now();
+    while begun.elapsed() < LONGEST - 60 * SECOND {
+        data(&mut body).await;
+        tokio::time::sleep(59 * SECOND).await;
+    }
+    assert!(!*dropped.lock(), "{:?}", begun.elapsed());
+    data(&mut body).await;
+    tokio::time::sleep(40 * SECOND).await;
+    assert!(begun.elapsed() > LONGEST && *dropped.lock(), "{:?}", begun.elapsed());
+    let trailers = next(&mut body).await.unwrap().unwrap().into_trailers().unwrap();
+    let refusal = Refusal::from(Status::from_header_map(&trailers).unwrap());
+    assert_eq!(refusal.reason, Reason::DeadlineExceeded);
+    assert!(refusal.message.contains("exceeded its time limit"), "{refusal}");
 }
 
 #[tokio::test(start_paused = true)]

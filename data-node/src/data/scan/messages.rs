@@ -1,27 +1,25 @@
 //! Messages of a scan: encoded batches with the memory that they occupy until the reader takes them.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use futures::Stream;
 use tidewater_common::refusal::Refusal;
 use tidewater_common::rows::{bytes_of, first_part};
 use tidewater_proto::v1::{RowsFormat, ScanResponse};
-use tidewater_region_engine::read::memory::{ByteLease, NestedBudgets};
+use tidewater_region_engine::read::memory::{BEGUN_WAIT, ByteLease, NestedBudgets};
 use tokio::sync::mpsc;
 use tonic::Status;
 
+use crate::data::callers::OpenScan;
 use crate::data::format;
 
 /// A batch above this size is sent in parts, well below the message limit.
 const MESSAGE_TARGET: usize = 8 * 1024 * 1024;
 /// Bytes of a message in addition to its rows.
 const MESSAGE_BYTES: u64 = 4 << 10;
-/// Longest wait for the memory of a message. Longer than a reader may take nothing: the memory of
-/// streams that are not read becomes free in that time.
-const WAIT: Duration = Duration::from_secs(90);
 
 /// A message with its memory.
 #[derive(Debug)]
@@ -60,7 +58,7 @@ impl BatchParts {
         let bytes = bytes_of(self.batch.columns(), self.start..end) as u64;
         let bytes = bytes.saturating_add(MESSAGE_BYTES);
         let lease =
-            budgets.lease(bytes, bytes, WAIT).await.map_err(|error| Refusal::from(&error))?;
+            budgets.lease(bytes, bytes, BEGUN_WAIT).await.map_err(|error| Refusal::from(&error))?;
         let rows = format::encode(&self.batch.slice(self.start, count), rows_format)?;
         self.start = end;
         let message = ScanResponse { rows, row_count: count as u64, done: false };
@@ -74,11 +72,17 @@ impl BatchParts {
 pub(super) struct MessageStream {
     messages: mpsc::Receiver<Result<LeasedMessage, Status>>,
     taken: Option<ByteLease>,
+    /// Unread messages hold memory of their caller's share after the last batch was read: until they
+    /// are dropped, the scan is open.
+    _open: Arc<OpenScan>,
 }
 
 impl MessageStream {
-    pub(super) fn new(messages: mpsc::Receiver<Result<LeasedMessage, Status>>) -> Self {
-        Self { messages, taken: None }
+    pub(super) fn new(
+        messages: mpsc::Receiver<Result<LeasedMessage, Status>>,
+        open: Arc<OpenScan>,
+    ) -> Self {
+        Self { messages, taken: None, _open: open }
     }
 }
 
@@ -99,15 +103,14 @@ impl Stream for MessageStream {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use arrow::array::{ArrayRef, BinaryArray, RecordBatchOptions};
     use arrow::datatypes::Schema;
     use futures::StreamExt;
     use tidewater_common::rows::decode_batch;
-    use tidewater_region_engine::read::memory::ByteBudget;
+    use tidewater_region_engine::read::memory::ScanMemory;
 
     use super::*;
+    use crate::data::callers::ScanLimits;
 
     async fn messages(batch: &RecordBatch) -> Vec<ScanResponse> {
         let mut parts = BatchParts::new(batch.clone());
@@ -157,12 +160,14 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn message_is_charged_until_the_next_is_requested() {
-        let budget = ByteBudget::new(64 << 20);
-        let budgets = NestedBudgets::new([budget.clone()]);
+        let memory = ScanMemory::new(256 << 20);
+        let budget = memory.messages();
+        let budgets = memory.account().messages;
         let row = vec![b'x'; 10 << 20];
         let mut parts = BatchParts::new(batch(&[row.clone(), row]));
         let (sender, receiver) = mpsc::channel(2);
-        let mut stream = MessageStream::new(receiver);
+        let open = ScanLimits::new(1, Arc::new(ScanMemory::new(1 << 20))).admit(None).unwrap();
+        let mut stream = MessageStream::new(receiver, Arc::new(open));
         let next = parts.next(RowsFormat::Batch, &budgets).await.unwrap().unwrap();
         sender.send(Ok(next)).await.unwrap();
         let one = budget.used();
@@ -177,8 +182,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn message_without_memory_is_refused() {
-        let budgets = NestedBudgets::new([ByteBudget::new(1 << 20)]);
-        let _held = budgets.lease(1 << 20, 0, WAIT).await.unwrap();
+        let budgets = ScanMemory::new(8 << 20).account().messages;
+        let _held = budgets.lease(3 << 20, 0, BEGUN_WAIT).await.unwrap();
         let mut parts = BatchParts::new(batch(&[vec![b'x'; 10]]));
         let refused = parts.next(RowsFormat::Batch, &budgets).await.unwrap_err();
         assert_eq!(refused.reason, tidewater_proto::v1::Reason::Overloaded);

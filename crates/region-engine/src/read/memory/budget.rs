@@ -5,14 +5,13 @@ use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::RETRY_AFTER;
+use super::name::{BudgetName, BudgetScope};
 use crate::EngineError;
 use crate::meters;
 
 /// Granularity of budgets in bytes.
 pub(super) const UNIT: u64 = 4_096;
-
-/// Retry hint of a scan without memory: a typical duration of a scan.
-pub(super) const RETRY_AFTER: Duration = Duration::from_millis(500);
 
 /// A request of this many times a budget is refused. Rows cannot be split: a scan of a few files with
 /// very large rows takes all of the budget, and exceeds it.
@@ -23,16 +22,22 @@ pub(super) const MAX_EXCESS: u64 = 4;
 pub struct ByteBudget {
     units: Arc<Semaphore>,
     total: u32,
+    name: BudgetName,
     /// Turn to hold more than the budget.
     pub(super) excess: Arc<Semaphore>,
 }
 
 impl ByteBudget {
     /// Creates a budget of `limit` bytes, rounded up to a multiple of 4,096; at least one of them.
-    pub fn new(limit: u64) -> Arc<Self> {
+    pub fn new(limit: u64, name: BudgetName) -> Arc<Self> {
         let total = units(limit).min(u32::MAX >> 1);
         let units = Arc::new(Semaphore::new(total as usize));
-        Arc::new(Self { units, total, excess: Arc::new(Semaphore::new(1)) })
+        Arc::new(Self { units, total, name, excess: Arc::new(Semaphore::new(1)) })
+    }
+
+    /// Creates a budget for the same use, for fewer scans.
+    pub fn part(&self, limit: u64, scope: BudgetScope) -> Arc<Self> {
+        Self::new(limit, BudgetName { scope, ..self.name })
     }
 
     /// Limit in bytes.
@@ -47,6 +52,19 @@ impl ByteBudget {
 
     fn free(&self) -> u64 {
         self.units.available_permits() as u64 * UNIT
+    }
+
+    /// Returns the error of a scan that needs more memory at once than it can get.
+    pub(super) fn too_large(&self, needed: u64) -> EngineError {
+        meters::record_refused_scan();
+        EngineError::ScanTooLarge { needed, limit: self.limit(), budget: self.name }
+    }
+
+    /// Returns the error of a scan that gets no memory in time.
+    pub(super) fn exhausted(&self, needed: u64) -> EngineError {
+        meters::record_refused_scan();
+        let limit = self.limit();
+        EngineError::ScanMemory { needed, limit, budget: self.name, retry_after: RETRY_AFTER }
     }
 
     /// Number of units that a lease of `bytes` takes: at most all.
@@ -69,6 +87,8 @@ pub struct ByteLease {
 }
 
 impl ByteLease {
+    const UNLIMITED: Self = Self { bytes: u64::MAX, permits: Vec::new() };
+
     /// Bytes that the holder may use.
     pub fn bytes(&self) -> u64 {
         self.bytes
@@ -125,12 +145,10 @@ impl NestedBudgets {
         wait: Duration,
     ) -> Result<ByteLease, EngineError> {
         let Some(largest) = self.largest() else {
-            return Ok(ByteLease { bytes: want.max(least), permits: Vec::new() });
+            return Ok(ByteLease::UNLIMITED);
         };
-        let limit = largest.limit();
-        if least > limit.saturating_mul(MAX_EXCESS) {
-            meters::record_refused_scan();
-            return Err(EngineError::ScanTooLarge { needed: least, limit });
+        if least > largest.limit().saturating_mul(MAX_EXCESS) {
+            return Err(largest.too_large(least));
         }
         let most = want.min(self.limit()).max(least);
         if let Some(lease) = self.try_lease(most.min(self.share().max(least))) {
@@ -139,10 +157,7 @@ impl NestedBudgets {
         meters::record_waiting_scan();
         match tokio::time::timeout(wait, self.wait_for(least)).await {
             Ok(Some(lease)) => Ok(lease),
-            _ => {
-                meters::record_refused_scan();
-                Err(EngineError::ScanMemory { needed: least, limit, retry_after: RETRY_AFTER })
-            }
+            _ => Err(self.full(least).unwrap_or(largest).exhausted(least)),
         }
     }
 
@@ -161,6 +176,9 @@ impl NestedBudgets {
         let Some(mut lease) = held.filter(|held| held.bytes >= least) else {
             return self.lease(least, want, wait).await;
         };
+        if self.0.is_empty() {
+            return Ok(lease);
+        }
         if lease.bytes > want {
             lease.shrink(want);
         } else {
@@ -170,6 +188,13 @@ impl NestedBudgets {
             }
         }
         Ok(lease)
+    }
+
+    /// Returns the smallest budget in which these bytes are not free.
+    fn full(&self, bytes: u64) -> Option<&Arc<ByteBudget>> {
+        self.0
+            .iter()
+            .find(|budget| budget.units.available_permits() < budget.units_of(bytes) as usize)
     }
 
     /// Three quarters of the free bytes.

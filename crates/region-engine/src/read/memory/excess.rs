@@ -9,13 +9,13 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::budget::{ByteLease, MAX_EXCESS, NestedBudgets, RETRY_AFTER};
+use super::budget::{ByteLease, MAX_EXCESS, NestedBudgets};
 use crate::EngineError;
 use crate::meters;
 
 /// Excess of the sources of one scan, which open one after the other.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Excess {
+pub struct Excess {
     budgets: NestedBudgets,
     state: Arc<Mutex<ExcessState>>,
 }
@@ -29,11 +29,20 @@ struct ExcessState {
 
 /// Memory of a source in addition to its part of the scan's lease, until it is dropped.
 #[derive(Debug)]
-pub(crate) enum ExtraMemory {
+#[must_use = "dropping it releases the memory"]
+pub enum ExtraMemory {
     /// Within the budgets.
-    Lease { _lease: ByteLease },
+    Lease {
+        /// The memory.
+        lease: ByteLease,
+    },
     /// Above the budgets.
-    Excess { excess: Excess, bytes: u64 },
+    Excess {
+        /// Excess of the scan.
+        excess: Excess,
+        /// The bytes.
+        bytes: u64,
+    },
 }
 
 impl Excess {
@@ -42,33 +51,33 @@ impl Excess {
         Self { budgets, state: Arc::default() }
     }
 
+    /// Returns whether the scan has excess, which keeps others from it.
+    pub fn is_held(&self) -> bool {
+        self.state.lock().turn.is_some()
+    }
+
     /// Charges `bytes` to the budgets if they are free, or else as excess, once no other scan has any.
     ///
     /// # Errors
     /// [`EngineError::ScanTooLarge`] if the scan's excess is the budget many times, and
     /// [`EngineError::ScanMemory`] if another scan has excess for longer than `wait`.
-    pub(crate) async fn charge(
+    pub async fn charge(
         &self,
         bytes: u64,
         wait: Duration,
     ) -> Result<Option<ExtraMemory>, EngineError> {
         let Some(largest) = self.budgets.largest() else { return Ok(None) };
         if let Some(lease) = self.budgets.try_lease(bytes) {
-            return Ok(Some(ExtraMemory::Lease { _lease: lease }));
+            return Ok(Some(ExtraMemory::Lease { lease }));
         }
-        let limit = largest.limit();
         let needed = self.state.lock().bytes.saturating_add(bytes);
-        if needed > limit.saturating_mul(MAX_EXCESS) {
-            meters::record_refused_scan();
-            return Err(EngineError::ScanTooLarge { needed, limit });
+        if needed > largest.limit().saturating_mul(MAX_EXCESS) {
+            return Err(largest.too_large(needed));
         }
         if self.state.lock().turn.is_none() {
             meters::record_waiting_scan();
             let turn = tokio::time::timeout(wait, largest.excess.clone().acquire_owned()).await;
-            let Ok(Ok(turn)) = turn else {
-                meters::record_refused_scan();
-                return Err(EngineError::ScanMemory { needed, limit, retry_after: RETRY_AFTER });
-            };
+            let Ok(Ok(turn)) = turn else { return Err(largest.exhausted(needed)) };
             self.state.lock().turn = Some(turn);
         }
         self.state.lock().bytes += bytes;

@@ -8,7 +8,8 @@ const WAIT: Duration = Duration::from_secs(10);
 const KIB: u64 = 1_024;
 
 fn budget(units: u64) -> Arc<ByteBudget> {
-    ByteBudget::new(units * UNIT)
+    let name = BudgetName { scope: BudgetScope::Node, memory_use: MemoryUse::Sources };
+    ByteBudget::new(units * UNIT, name)
 }
 
 #[tokio::test(start_paused = true)]
@@ -90,12 +91,65 @@ async fn far_too_large_lease_is_refused() {
     assert_eq!(whole.used(), 0);
 }
 
+#[tokio::test(start_paused = true)]
+async fn error_names_the_exhausted_budget() {
+    use BudgetScope::{Connection, Network, Node};
+    let memory = ScanMemory::new(800 * UNIT);
+    let budgets = |of: fn(&ScanMemory) -> &Arc<ByteBudget>, own: u64, network: u64| {
+        let own = of(&memory).part(own * UNIT, Connection);
+        let network = of(&memory).part(network * UNIT, Network);
+        NestedBudgets::new([own, network, of(&memory).clone()])
+    };
+    let full = |memory_use, scope| BudgetName { scope, memory_use };
+    let cases = [
+        (
+            budgets(ScanMemory::sources, 5, 9),
+            full(MemoryUse::Sources, Connection),
+            5,
+            "on this connection",
+        ),
+        (
+            budgets(ScanMemory::sources, 9, 5),
+            full(MemoryUse::Sources, Network),
+            5,
+            "smaller key ranges",
+        ),
+        (
+            budgets(ScanMemory::sources, 500, 500),
+            full(MemoryUse::Sources, Node),
+            400,
+            "on this node",
+        ),
+        (
+            budgets(ScanMemory::arguments, 200, 200),
+            full(MemoryUse::Arguments, Node),
+            100,
+            "shorten the lists",
+        ),
+        (
+            budgets(ScanMemory::messages, 5, 9),
+            full(MemoryUse::Messages, Connection),
+            5,
+            "read or close",
+        ),
+    ];
+    for (budgets, expected, units, part) in cases {
+        let _held = budgets.lease(units * UNIT, 0, WAIT).await.unwrap();
+        let refused = budgets.lease(UNIT, UNIT, WAIT).await.unwrap_err();
+        let EngineError::ScanMemory { limit, budget, .. } = refused else { panic!("{refused}") };
+        assert_eq!((budget, limit), (expected, units * UNIT));
+        assert!(refused.to_string().contains(part), "{refused}");
+    }
+}
+
 #[tokio::test]
 async fn default_account_is_unlimited() {
     let account = ScanAccount::default();
     assert_eq!(account.sources.limit(), u64::MAX);
-    let lease = account.messages.lease(1, 1 << 50, Duration::ZERO).await.unwrap();
-    assert_eq!(lease.bytes(), 1 << 50);
+    let lease = account.sources.lease(1, 10, Duration::ZERO).await.unwrap();
+    assert_eq!(lease.bytes(), u64::MAX);
+    let renewed = account.sources.renew(Some(lease), 1, 5, Duration::ZERO).await.unwrap();
+    assert_eq!(renewed.bytes(), u64::MAX);
 }
 
 #[tokio::test]
@@ -149,7 +203,9 @@ async fn one_scan_at_a_time_exceeds_the_budget() {
     let nested = NestedBudgets::new([budget(100)]);
     let _leases = [nested.lease(100 * UNIT, 0, WAIT).await.unwrap()];
     let [one, other] = [(); 2].map(|()| Excess::new(nested.clone()));
+    assert!(!one.is_held());
     let first = one.charge(30 * UNIT, WAIT).await.unwrap();
+    assert!(one.is_held());
     let second = one.charge(30 * UNIT, WAIT).await.unwrap();
     let begun = tokio::time::Instant::now();
     let refused = other.charge(UNIT, WAIT).await.unwrap_err();
@@ -160,6 +216,7 @@ async fn one_scan_at_a_time_exceeds_the_budget() {
     drop(first);
     assert!(other.charge(UNIT, Duration::ZERO).await.is_err(), "a part is held");
     drop(second);
+    assert!(!one.is_held());
     let _excess = other.charge(UNIT, WAIT).await.unwrap();
     assert!(one.charge(UNIT, Duration::ZERO).await.is_err(), "the other scan exceeds the budget");
 }

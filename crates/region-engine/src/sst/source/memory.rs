@@ -35,7 +35,8 @@ pub(crate) fn estimated_row(
     let keys = estimated_width(schema, schema.primary_key(), 0);
     // Decoded keys and their comparable form, and sequences.
     let decoded = if merged { width + 2 * keys + 16 } else { width };
-    SourceRow { held: RowBytes { decoded, stored: size.min(decoded) }, width, rows }
+    let held = RowBytes { decoded, stored: size.min(decoded) };
+    SourceRow { held, width, rows, all_rows: rows }
 }
 
 impl FileSource {
