@@ -298,7 +298,7 @@ async fn atomic_loads_work_after_an_outage_of_days() -> Result<()> {
     add_rows_of("yesterday", &cluster, ROWS, &["--atomic"]).await?;
     expect_rows(&cluster, 2 * ROWS, "after the outage").await?;
     cluster.flush(TABLE).await?.ok()?;
-    // Data nodes learn of the new time with their next heartbeats.
+    // Data nodes receive the new time with their next heartbeats.
     wait_for_success(&cluster, &["gc"]).await?;
     expect_rows(&cluster, 2 * ROWS, "after a garbage collection pass").await?;
     cluster.finish().await

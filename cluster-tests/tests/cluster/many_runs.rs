@@ -1,6 +1,5 @@
 //! A region of many runs: a real data node opens, reads and compacts it within its memory limit.
 
-use std::str::FromStr;
 use std::sync::Arc;
 
 use arrow::array::{
@@ -13,19 +12,14 @@ use tidewater_cluster_tests::workload::options;
 use tidewater_cluster_tests::{HarnessError, Result};
 use tidewater_common::ids::RegionId;
 
-use crate::support::{expect_within_memory, live_files};
+use crate::support::{expect_within_memory, live_files, setting};
 
 const TABLE: &str = "measured";
 /// Minimum memory limit of a data node.
 const LIMIT_MIB: u64 = 768;
 const DEVICES: i64 = 200;
 
-/// Returns a number from the environment, or that of a short test.
-fn setting<T: FromStr>(name: &str, short: T) -> T {
-    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(short)
-}
-
-fn failed(error: impl std::fmt::Display) -> HarnessError {
+fn violation(error: impl std::fmt::Display) -> HarnessError {
     HarnessError::violated(error.to_string())
 }
 
@@ -41,7 +35,7 @@ fn hour(schema: &SchemaRef, hour: i64, rows: i64) -> Result<RecordBatch> {
             (0..rows).map(|row| format!("{:064x}", u128::from(noise(row).unsigned_abs()).pow(3))),
         )),
     ];
-    RecordBatch::try_new(schema.clone(), columns).map_err(failed)
+    RecordBatch::try_new(schema.clone(), columns).map_err(violation)
 }
 
 /// Creates a table with one region, and writes and flushes `runs` hours.
@@ -51,12 +45,12 @@ async fn create_runs(cluster: &Cluster, runs: i64, rows: i64) -> Result<()> {
     let create = ["table", "create", TABLE, "--columns", columns];
     cluster.run(&[&create[..], &key].concat()).await?.ok()?;
     let region = RegionId(cluster.region(TABLE).await?.region_id);
-    let client = Client::connect(options(cluster)).await.map_err(failed)?;
-    let writer = client.writer(TABLE, WriterOptions::default()).await.map_err(failed)?;
+    let client = Client::connect(options(cluster)).await.map_err(violation)?;
+    let writer = client.writer(TABLE, WriterOptions::default()).await.map_err(violation)?;
     let schema = writer.table().schema.arrow();
     for number in 0..runs {
-        writer.put_rows(hour(&schema, number, rows)?).await.map_err(failed)?;
-        client.flush_region(region).await.map_err(failed)?;
+        writer.put_rows(hour(&schema, number, rows)?).await.map_err(violation)?;
+        client.flush_region(region).await.map_err(violation)?;
     }
     Ok(())
 }
@@ -78,7 +72,7 @@ async fn expect_rows(cluster: &Cluster, runs: i64, rows: i64) -> Result<()> {
     ];
     for (what, found, expected) in found {
         if found != expected {
-            return Err(failed(format!("{found} rows {what}, expected {expected}")));
+            return Err(violation(format!("{found} rows {what}, expected {expected}")));
         }
     }
     expect_within_memory(cluster, LIMIT_MIB)
@@ -95,7 +89,7 @@ async fn region_of_many_runs_fits_into_memory() -> Result<()> {
     create_runs(&cluster, runs, rows).await?;
     let files = live_files(&cluster, TABLE).await?.len();
     if i64::try_from(files) != Ok(runs) {
-        return Err(failed(format!("{files} files, expected {runs}")));
+        return Err(violation(format!("{files} files, expected {runs}")));
     }
     // A new process opens the region with all its runs.
     cluster.data[0].terminate().await?;
@@ -107,7 +101,7 @@ async fn region_of_many_runs_fits_into_memory() -> Result<()> {
     let files = live_files(&cluster, TABLE).await?.len();
     println!("compacted into {files} files:");
     if i64::try_from(files).is_ok_and(|files| files >= runs / 10) {
-        return Err(failed(format!("{files} files are left")));
+        return Err(violation(format!("{files} files are left")));
     }
     expect_rows(&cluster, runs, rows).await?;
     cluster.finish().await

@@ -1,5 +1,6 @@
 //! Final verification of scenarios, and checks that several of them share.
 
+use std::str::FromStr;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -8,6 +9,11 @@ use tidewater_cluster_tests::oracle::Verdict;
 use tidewater_cluster_tests::workload::Workload;
 use tidewater_cluster_tests::{HarnessError, Result, wait};
 use tidewater_common::clock::{Clock, SystemClock};
+
+/// Returns a number from the environment, or that of a short test.
+pub(crate) fn setting<T: FromStr>(name: &str, short: T) -> T {
+    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(short)
+}
 
 /// Limit for replicas to catch up with the leader, with a margin for a busy machine.
 pub(crate) const SETTLED_WITHIN: Duration = Duration::from_secs(60);

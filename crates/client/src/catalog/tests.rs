@@ -84,6 +84,22 @@ pub(crate) fn delta() -> v1::CatalogDelta {
 }
 
 #[test]
+fn route_that_overlaps_a_later_one_is_rejected() {
+    // Region 12, from g to p, is replaced; region 13 begins at p.
+    for (end, is_rejected) in [(Some(&b"p"[..]), false), (Some(b"p\0"), true), (None, true)] {
+        let delta = v1::CatalogDelta {
+            catalog_version: 6,
+            route_deletes: vec![12],
+            route_upserts: vec![route(99, 1, b"g", end)],
+            ..delta()
+        };
+        let applied = catalog().with_delta(&delta);
+        let rejected = matches!(applied, Err(CatalogError::Overlap(RegionId(99), RegionId(13))));
+        assert_eq!((rejected, applied.is_ok()), (is_rejected, !is_rejected), "{end:?}");
+    }
+}
+
+#[test]
 fn row_key_maps_to_its_route() {
     let catalog = catalog();
     let table = [
