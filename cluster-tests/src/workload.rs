@@ -129,14 +129,20 @@ impl Workload {
     /// Waits until `writes` more writes are acknowledged.
     ///
     /// # Errors
-    /// After a minute.
+    /// After a minute without an acknowledged write.
     pub async fn progress(&self, writes: u64) -> Result<()> {
         let goal = self.acknowledged() + writes;
-        wait::until("writes are acknowledged", PROGRESS_WITHIN, || async {
-            let now = self.acknowledged();
-            if now >= goal { Ok(()) } else { Err(format!("{} to go", goal - now)) }
-        })
-        .await
+        loop {
+            let before = self.acknowledged();
+            if before >= goal {
+                return Ok(());
+            }
+            wait::until("writes are acknowledged", PROGRESS_WITHIN, || async {
+                let now = self.acknowledged();
+                if now > before { Ok(()) } else { Err(format!("{} to go", goal - now)) }
+            })
+            .await?;
+        }
     }
 
     /// Records the time of a fault.
