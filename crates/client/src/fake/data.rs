@@ -166,7 +166,15 @@ impl Data for DataNode {
         if let ScanAnswer::CutAfter(batches) = answer {
             messages.truncate(batches);
         }
-        Ok(Response::new(stream::iter(messages.into_iter().map(Ok)).boxed()))
+        let messages = stream::iter(messages.into_iter().map(Ok));
+        if let ScanAnswer::Pause(pause) = answer {
+            let later = stream::once(async move {
+                tokio::time::sleep(pause).await;
+                messages
+            });
+            return Ok(Response::new(later.flatten().boxed()));
+        }
+        Ok(Response::new(messages.boxed()))
     }
 
     async fn get(

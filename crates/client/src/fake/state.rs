@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::array::{AsArray, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::Int64Type;
@@ -54,6 +55,8 @@ pub(crate) enum ScanAnswer {
     CutAfter(usize),
     /// Sends messages without rows, without end.
     EmptyForEver,
+    /// Sends nothing for this time, then all rows and the end marker.
+    Pause(Duration),
 }
 
 /// Events that the meta node sends to watchers when it is notified.

@@ -25,7 +25,7 @@ use crate::stale::{ExpectedChange, StaleWaits, UsedCatalog};
 const READY_BATCHES: usize = 2;
 /// Silence of the current region after which the stream of the next region is closed: it may hold the
 /// memory for which the current one waits.
-const READ_AHEAD_SILENCE: Duration = Duration::from_secs(2);
+pub(super) const READ_AHEAD_SILENCE: Duration = Duration::from_secs(2);
 
 impl Client {
     /// Starts a scan; returns a stream of the table's rows, in key order unless the spec

@@ -7,6 +7,7 @@ use tidewater_common::refusal::{Leader, Refusal};
 use tidewater_proto::v1::Reason;
 
 use super::ScanSpec;
+use super::driver::READ_AHEAD_SILENCE;
 use crate::client::Client;
 use crate::error::ClientError;
 use crate::fake::{FakeCluster, ScanAnswer, State, keys, rows};
@@ -155,6 +156,17 @@ async fn region_read_ahead_for_too_long_is_read_again() {
         let opened = cluster.state.lock().scans.iter().filter(|scan| scan.region_id == 101).count();
         assert_eq!(opened, of_second, "{life:?}");
     }
+}
+
+// The next region may hold the memory for which the current one waits.
+#[tokio::test]
+async fn region_read_ahead_is_closed_while_the_current_one_is_silent() {
+    let (cluster, client) = filled().await;
+    let pause = 3 * READ_AHEAD_SILENCE;
+    cluster.state.lock().scan_answers = [ScanAnswer::Pause(pause)].into();
+    let all: Vec<i64> = (0..30).collect();
+    assert_eq!(scan(&client, ScanSpec::all("t")).await.unwrap(), all);
+    assert_eq!(cluster.state.lock().scans.len(), 4, "one of three regions is read again");
 }
 
 #[tokio::test]

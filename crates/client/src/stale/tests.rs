@@ -294,6 +294,23 @@ async fn wait_for_a_missing_change_ends_at_deadline() {
     assert!(elapsed < REFRESH_TIMEOUT, "{elapsed:?} with a deadline of {deadline:?}");
 }
 
+#[tokio::test]
+async fn long_wait_ends_at_the_deadline_of_its_call() {
+    let cluster = FakeCluster::start(&[], 1).await;
+    let client = cluster.client().await;
+    let change = ExpectedChange {
+        incarnation: client.catalog().incarnation(),
+        condition: super::Condition::Revision(Revision(u64::MAX)),
+        is_certain: true,
+    };
+    let mut waits = StaleWaits { ended: 3, ..StaleWaits::default() };
+    let started = Instant::now();
+    let until = started + Duration::from_millis(100);
+    client.core.wait_for_change(&change, &mut waits, Duration::ZERO, until).await.unwrap();
+    let elapsed = started.elapsed();
+    assert!(elapsed < LONGEST_WAIT, "{elapsed:?} with a deadline of 100 ms");
+}
+
 fn has_node(client: &Client, node: u64) -> bool {
     client.catalog().node(node.into()).is_some()
 }

@@ -240,7 +240,7 @@ async fn frozen_leader_delays_a_heartbeat_by_about_one_second() {
     frozen.store(true, Ordering::SeqCst);
     let started = Instant::now();
     link.heartbeat(&HeartbeatRequest::default()).await.unwrap();
-    assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
+    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
     assert_eq!(link.call_order()[0], address, "the next heartbeat is not delayed");
 }
 
