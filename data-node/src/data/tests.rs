@@ -15,6 +15,8 @@ use uuid::Uuid;
 
 use arrow::array::RecordBatch;
 use futures::StreamExt;
+use tonic::Code;
+use tonic::codegen::{Service, http};
 
 use super::*;
 use crate::group::entry;
@@ -267,6 +269,28 @@ async fn long_lists_wait_for_memory_of_arguments() {
     assert!(memory.arguments().used() >= 1_000 * 320);
     drop((rows, replica));
     until("its memory is free", async || memory.used() == 0).await;
+    stop(groups).await;
+}
+
+// Requests are in memory before their scans are admitted.
+#[tokio::test]
+async fn scan_requests_are_shorter_than_other_requests() {
+    let directory = tempfile::tempdir().unwrap();
+    let groups = node(directory.path());
+    let mut server = DataService::new(groups.clone(), CancellationToken::new()).into_server();
+    for (call, most) in [("Scan", MAX_REQUEST_BYTES), ("Get", MESSAGE_BYTES)] {
+        for (bytes, refused) in [(most, false), (most + 1, true)] {
+            // The length of the message, which is missing.
+            let head = [&[0], u32::try_from(bytes).unwrap().to_be_bytes().as_slice()].concat();
+            let request = http::Request::post(format!("/tidewater.v1.Data/{call}"))
+                .body(String::from_utf8(head).unwrap())
+                .unwrap();
+            let answer = server.call(request).await.unwrap();
+            let status = Status::from_header_map(answer.headers()).unwrap();
+            assert_eq!(status.code() == Code::OutOfRange, refused, "{call} {bytes} {status}");
+        }
+    }
+    drop(server);
     stop(groups).await;
 }
 
