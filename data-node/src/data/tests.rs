@@ -89,8 +89,8 @@ async fn get_is_refused_if_an_alter_overlaps_its_confirmation() {
 // The client writes the files again, with the columns that the table has now.
 #[tokio::test]
 async fn adoption_that_an_alter_overtakes_is_stale() {
-    let folder = tempfile::tempdir().unwrap();
-    let (groups, replica) = serving(&folder).await;
+    let directory = tempfile::tempdir().unwrap();
+    let (groups, replica) = serving(&directory).await;
     let slots = Arc::new(Semaphore::new(1));
     let adopt = |schema_version| AdoptFilesRequest {
         group_id: 5,

@@ -20,9 +20,12 @@ const MAX_COMPACTORS: usize = 1_024;
 /// Time without a heartbeat after which another node may use its address: two heartbeats.
 const LIVE_WITHIN: Duration = Duration::from_secs(2);
 
-/// Checks the registration of a node. `silent_for`: time since the last heartbeat of each node that has
-/// sent one. `max_data_nodes`: maximum number of data nodes in the catalog, which never forgets one. A node that is known by its directory is not limited, but it must not be running at another
-/// address: then this directory is a copy of its directory.
+/// Checks the registration of a node.
+///
+/// `silent_for`: time since the last heartbeat of each node that has sent one. `max_data_nodes`: maximum
+/// number of data nodes in the catalog, which never forgets one. A node that is known by its directory is
+/// not limited, but it must not be running at another address: then this directory is a copy of its
+/// directory.
 pub(super) fn check(
     state: &MetaState,
     request: &RegisterRequest,

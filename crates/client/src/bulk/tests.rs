@@ -139,7 +139,7 @@ async fn load_during_alter(
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(5), arrived).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(60), arrived).await.unwrap();
     cluster.change(|state| {
         state.schema = altered_schema();
         state.publish_schema();

@@ -160,7 +160,7 @@ async fn region_read_ahead_for_too_long_is_read_again() {
 
 // The next region may hold the memory for which the current one waits.
 #[tokio::test]
-async fn region_read_ahead_is_closed_while_the_current_one_is_silent() {
+async fn region_read_ahead_closes_while_the_current_is_silent() {
     let (cluster, client) = filled().await;
     let pause = 3 * READ_AHEAD_SILENCE;
     cluster.state.lock().scan_answers = [ScanAnswer::Pause(pause)].into();

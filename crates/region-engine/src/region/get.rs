@@ -1,7 +1,7 @@
 //! Point reads of a region.
 //!
 //! A point read is charged before it begins, and waits for its memory while it holds none. Rows that need
-//! more than estimated are charged without a wait: point reads do not wait for each other in a circle.
+//! more than estimated are charged without a wait: point reads do not deadlock.
 
 use std::time::Duration;
 

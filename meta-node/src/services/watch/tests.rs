@@ -71,7 +71,7 @@ fn watcher(state: &MetaState) -> Watcher {
     Watcher::new(&request(0, 0), state).unwrap()
 }
 
-/// Decodes the events of a stream of frames.
+/// Decodes the events of encoded messages.
 fn events(pieces: &[Bytes]) -> Vec<Event> {
     let mut bytes = Bytes::from(pieces.concat());
     let mut events = Vec::new();
