@@ -48,10 +48,18 @@ async fn cluster_with_orphaned_job(options: GroupOptions) -> RemoteCompactionClu
 
 #[tokio::test(flavor = "multi_thread")]
 async fn orphaned_job_is_awaited_while_it_progresses() {
-    let cluster = cluster_with_orphaned_job(options(JobPolicy::default())).await;
+    let mut options = options(JobPolicy::default());
+    // Much longer than the time between two reports, also on a loaded machine.
+    let timeout = Duration::from_secs(3);
+    options.compactions.jobs.progress_timeout = timeout;
+    let cluster = cluster_with_orphaned_job(options).await;
     let mut compacting = Box::pin(cluster.compact());
     // Longer than the wait for a job without progress.
-    for rows in 1..30 {
+    let end = tokio::time::Instant::now() + 2 * timeout;
+    for rows in 1.. {
+        if tokio::time::Instant::now() >= end {
+            break;
+        }
         report_running_job(&cluster, rows);
         tokio::select! {
             ended = &mut compacting => panic!("{ended:?}"),
@@ -153,9 +161,14 @@ async fn job_refused_by_compactors_waits_for_the_local_permit() {
     cluster.second.script([FakeReply::RefuseOpening(Reason::BadPlugin)]);
     let taken = take_local_slot(&cluster.node).await;
     let mut compacting = Box::pin(cluster.compact());
+    while cluster.second.openings.lock().is_empty() {
+        tokio::select! {
+            ended = &mut compacting => panic!("{ended:?}"),
+            () = tokio::time::sleep(CHECK_INTERVAL) => {}
+        }
+    }
     let early = tokio::time::timeout(MANY_INTERVALS, &mut compacting).await;
     assert!(early.is_err(), "{early:?}");
-    assert_eq!(cluster.second.openings.lock().len(), 1);
     drop(taken);
     assert_eq!(compacting.await.unwrap().node_id, 0);
     cluster.check_files(1).await;
