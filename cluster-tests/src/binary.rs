@@ -16,6 +16,19 @@ pub fn tidewater() -> Result<PathBuf> {
     if path.is_file() { Ok(path) } else { Err(HarnessError::BinaryMissing { path }) }
 }
 
+/// Returns the binary of an earlier release, named by `TIDEWATER_EARLIER_BIN`.
+///
+/// # Errors
+/// [`HarnessError::Missing`] without the variable, [`HarnessError::BinaryMissing`] if the file does not exist.
+pub fn earlier() -> Result<PathBuf> {
+    let Some(path) = std::env::var_os("TIDEWATER_EARLIER_BIN").map(PathBuf::from) else {
+        let what =
+            "TIDEWATER_EARLIER_BIN is not set: run scripts/upgrade-test, which builds that binary";
+        return Err(HarnessError::Missing { what: what.to_owned() });
+    };
+    if path.is_file() { Ok(path) } else { Err(HarnessError::BinaryMissing { path }) }
+}
+
 /// Returns an example of the workspace from the target directory of the binary under test.
 ///
 /// # Errors

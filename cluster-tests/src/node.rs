@@ -96,6 +96,11 @@ impl Node {
         Self { spec, binary, child: None, out, log, pids }
     }
 
+    /// Sets the binary of the next starts.
+    pub fn set_binary(&mut self, binary: PathBuf) {
+        self.binary = binary;
+    }
+
     /// Starts the process and waits until it prints `ready`.
     ///
     /// # Errors

@@ -14,6 +14,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tidewater_common::backoff::Jitter;
 use tidewater_common::clock::{ClusterClock, SystemClock};
+use tidewater_common::feature_level::Release;
 use tidewater_common::ids::{ClusterId, NodeId};
 use tidewater_proto::v1::{NodeRole, RegisterRequest, RegisterResponse};
 use tidewater_region_engine::MemoryBudget;
@@ -101,6 +102,7 @@ impl CompactorNode {
             role: NodeRole::Compactor.into(),
             address: options.advertise.clone(),
             object_store_id: object_store_id.to_string(),
+            release: Some((&Release::own()).into()),
             ..Default::default()
         };
         let reply = link.register(registration).await?;

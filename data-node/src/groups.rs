@@ -8,6 +8,7 @@ use std::sync::Arc;
 use openraft::async_runtime::WatchReceiver;
 use openraft::errors::{InitializeError, RaftError};
 use parking_lot::RwLock;
+use tidewater_common::feature_level::FeatureLevel;
 use tidewater_common::ids::{ClusterId, GroupId, NodeId};
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::Reason;
@@ -78,6 +79,8 @@ pub struct NodeContext {
     pub compactors: Arc<Compactors>,
     /// The catalog as this node's watch delivers it.
     pub catalog: Arc<WatchedCatalog>,
+    /// Feature level of the cluster, as the meta leader reports it: groups that this node leads follow.
+    pub cluster_level: Arc<watch::Sender<FeatureLevel>>,
     /// The meta group's records of groups.
     pub records: Arc<dyn GroupRecords>,
     /// Limits and intervals.
@@ -307,8 +310,7 @@ impl Groups {
             }
         };
         shared.set_replayed();
-        let (batcher, batching) =
-            batcher::start(group, raft.clone(), options.batch, shared.stopping.clone());
+        let (batcher, batching) = batcher::start(shared.clone(), raft.clone(), options.batch);
         let (owner_requests, requests) = mpsc::channel(REQUEST_QUEUE);
         let (compact_requests, compact) = mpsc::channel(REQUEST_QUEUE);
         let context = OwnerContext {
@@ -317,6 +319,7 @@ impl Groups {
             flush_policy: options.flush,
             compaction_policy: options.compactions,
             compactors: self.context.compactors.clone(),
+            cluster_level: self.context.cluster_level.subscribe(),
             tasks: tasks.clone(),
         };
         tasks.spawn(batching);

@@ -16,6 +16,7 @@
 //! - [`owner`]: the commits of one region; [`adopt`]: adoption of existing files; [`indexes`]: index
 //!   builds.
 //! - [`compactions`]: regions to compact, and the loop that runs the jobs.
+//! - `level_raises`: raises of the group's feature level.
 //! - [`housekeeping`]: work of every replica, leader or follower; [`file_check`]: missing and damaged files.
 
 pub mod adopt;
@@ -25,6 +26,7 @@ pub mod flush_loop;
 pub mod flush_policy;
 pub mod housekeeping;
 pub mod indexes;
+mod level_raises;
 pub mod owner;
 
 use std::sync::Arc;
@@ -34,9 +36,10 @@ use openraft::ServerState;
 use openraft::async_runtime::WatchReceiver;
 use openraft::metrics::RaftServerMetrics;
 use openraft::type_config::alias::WatchReceiverOf;
+use tidewater_common::feature_level::FeatureLevel;
 use tidewater_common::ids::Term;
 use tidewater_raft_store::{Raft, TypeConfig};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info};
 
@@ -65,6 +68,8 @@ pub struct OwnerContext {
     pub compaction_policy: CompactionPolicy,
     /// Compactors, and the registry of jobs.
     pub compactors: Arc<Compactors>,
+    /// Feature level of the cluster.
+    pub cluster_level: watch::Receiver<FeatureLevel>,
     /// Spawns tasks that outlive a term; the replica waits for them when it stops.
     pub tasks: TaskTracker,
 }
@@ -108,6 +113,7 @@ pub async fn run(
                         ((), ()) = loops => {}
                         () = indexes::run(&context, owner.clone()) => {}
                         () = adopt::run(&context, owner.clone()) => {}
+                        () = level_raises::run(&context) => {}
                     }
                 };
                 tokio::select! {

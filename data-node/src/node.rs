@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use tidewater_common::backoff::Jitter;
 use tidewater_common::clock::{Clock, ClusterClock, SystemClock};
+use tidewater_common::feature_level::Release;
 use tidewater_common::ids::{ClusterId, Incarnation, NodeId};
 use tidewater_proto::v1::{NodeRole, RegisterRequest, RegisterResponse};
 use tidewater_raft_store::{
@@ -137,6 +138,7 @@ impl DataNode {
             env,
             compactors,
             catalog: catalog.clone(),
+            cluster_level: Arc::default(),
             records: Arc::new(MetaGroupRecords::new(link.clone(), cluster)),
             options: options.groups.clone(),
         });
@@ -292,6 +294,7 @@ fn registration(
         object_store_id: object_store_id.to_string(),
         boot: directory.boot().get(),
         start_id: start_id.to_string(),
+        release: Some((&Release::own()).into()),
     }
 }
 

@@ -19,6 +19,7 @@ mod outcome;
 mod records;
 mod route;
 mod route_index;
+mod row_kind;
 mod rows;
 mod state;
 mod table;
@@ -40,10 +41,11 @@ pub use self::outcome::{OutcomeKind, RequestOutcome};
 pub use self::records::{Group, Header, Node};
 pub use self::route::{RouteDescriptor, RouteState};
 use self::route_index::RouteIndex;
+pub(crate) use self::row_kind::RowKind;
 pub use self::rows::{StateRow, digest};
 pub use self::state::{
-    COMPACTOR_KEPT_MS, DELTAS_KEPT, FEATURE_LEVEL, FIRST_NODE_ID, MAX_OUTCOMES, MetaState,
-    OUTCOME_KEPT_MS, TICK_INTERVAL_MS,
+    COMPACTOR_KEPT_MS, DELTAS_KEPT, FIRST_NODE_ID, MAX_OUTCOMES, MetaState, OUTCOME_KEPT_MS,
+    TICK_INTERVAL_MS,
 };
 pub use self::table::{AtomicLoad, DroppedRegion, Table, TableChange};
 pub use self::tiling::{table_bounds, validate_routes};

@@ -11,6 +11,7 @@ mod cursors;
 mod error;
 mod groups;
 mod hooks;
+mod levels;
 mod loads;
 mod new_table;
 mod nodes;
@@ -18,11 +19,13 @@ mod requests;
 mod tables;
 mod time;
 
+use tidewater_common::feature_level::FeatureLevel;
 use tidewater_common::ids::{GroupId, NodeId, TableId, Term};
 use tidewater_proto::v1::{self, meta_command::Kind, meta_reply};
 
 pub(crate) use self::cursors::MAX_ADVANCES;
 pub use self::error::CommandError;
+pub(crate) use self::levels::{command_level, must_support};
 pub(crate) use self::loads::is_overdue;
 pub use self::nodes::members_change;
 use crate::catalog::{CatalogChange, ChangeEffects, MetaState};
@@ -33,8 +36,15 @@ use crate::catalog::{CatalogChange, ChangeEffects, MetaState};
 pub(crate) struct Rules(pub(crate) u32);
 
 impl Rules {
-    /// Rules of the commands that this release proposes.
-    pub(crate) const CURRENT: Self = Self(1);
+    /// Rules of the commands that a cluster proposes from each feature level on. New rules need a new
+    /// level: a release that does not know them would apply a command by those that it knows.
+    const SINCE: [(FeatureLevel, Self); 1] = [(FeatureLevel::FIRST, Self(1))];
+
+    /// Returns the rules of the commands that a cluster at this level proposes.
+    pub(crate) fn at(level: FeatureLevel) -> Self {
+        let known = Self::SINCE.iter().rev().find(|(since, _)| *since <= level);
+        known.map_or(Self(0), |(_, rules)| *rules)
+    }
 
     /// Returns whether a node is the home of at most one live group.
     fn has_unique_homes(self) -> bool {
@@ -95,8 +105,11 @@ fn decide(
     command: v1::MetaCommand,
 ) -> Result<(CommandReply, CatalogChange), CommandError> {
     let level = state.header().feature_level;
-    if command.feature_level > level {
-        return Err(CommandError::FeatureLevel { needed: command.feature_level, level });
+    // The kind counts, too: every replica rejects a command that its proposer has stamped too low.
+    let of_kind = command.kind.as_ref().map_or(FeatureLevel::FIRST, command_level);
+    let needed = of_kind.max(FeatureLevel::new(command.feature_level));
+    if needed > level {
+        return Err(CommandError::FeatureLevel { needed, level });
     }
     if command.decided_term != 0 && command.decided_term != term.get() {
         return Err(CommandError::StaleTerm { decided: Term(command.decided_term), entry: term });
@@ -134,6 +147,7 @@ fn decide(
         Kind::EndLoad(command) => loads::end(state, &command),
         Kind::ExpireLoad(command) => loads::expire(state, &command).map(done),
         Kind::AdvanceTime(command) => Ok(done(time::advance(state, &command))),
+        Kind::RaiseFeatureLevel(command) => levels::raise(state, &command).map(done),
         Kind::Bootstrap(_) | Kind::Bench(_) => Ok(done(CatalogChange::default())),
     }
 }

@@ -12,6 +12,7 @@ use openraft::errors::{
 };
 use prost::Message;
 use tidewater_common::clock::Clock;
+use tidewater_common::feature_level::FeatureLevel;
 use tidewater_common::ids::{ClusterId, NodeId, Term};
 use tidewater_common::refusal::{Leader, Refusal};
 use tidewater_proto::v1::{self, MetaReply, Reason, meta_command::Kind, meta_reply};
@@ -19,8 +20,7 @@ use tidewater_raft_store::{Command, Confirmations, DiskHealth, Raft, TypeConfig,
 use tidewater_rpc::AddressBook;
 use tokio::sync::watch;
 
-use crate::catalog::FEATURE_LEVEL;
-use crate::commands::Rules;
+use crate::commands::{CommandError, Rules, command_level};
 use crate::leader::clocks::KnownClocks;
 use crate::machine::{CatalogView, MetaMachine, StateComparison, StateDifference};
 
@@ -43,6 +43,8 @@ pub struct MetaGroup {
     pub(crate) clock: Arc<dyn Clock>,
     /// Difference from the agreed time beyond which a clock is wrong.
     pub(crate) max_clock_difference: Duration,
+    /// The cluster's level is not raised above this one while this node is a member.
+    pub(crate) max_level: Option<FeatureLevel>,
     pub(crate) comparison: Arc<StateComparison>,
 }
 
@@ -88,10 +90,15 @@ impl MetaGroup {
             )
             .retry_after(Duration::from_secs(1)));
         }
+        let level = self.view.read().header().feature_level;
+        let needed = command_level(&kind);
+        if needed > level {
+            return Err(CommandError::FeatureLevel { needed, level }.into());
+        }
         let command = v1::MetaCommand {
-            feature_level: FEATURE_LEVEL,
+            feature_level: needed.get(),
             decided_term: term.get(),
-            rules: Rules::CURRENT.0,
+            rules: Rules::at(level).0,
             leader_digest: self.digest_of(&kind),
             kind: Some(kind),
         };

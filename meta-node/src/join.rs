@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use tidewater_common::feature_level::{FeatureLevel, Release};
 use tidewater_common::ids::{ClusterId, NodeId};
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::admin_client::AdminClient;
@@ -105,6 +106,9 @@ impl Joiner {
                 format!("this is meta node {node_id}, not {}", request.target_node),
             ));
         }
+        Release::own()
+            .check(FeatureLevel::new(request.feature_level))
+            .map_err(|error| Refusal::new(Reason::ReleaseUnsupported, error.to_string()))?;
         match *self.joined.lock() {
             Some(ours) if ours == cluster_id => return Ok(JoinDecision::AlreadyMember),
             Some(ours) => {
@@ -222,14 +226,14 @@ pub(crate) async fn members(address: &str) -> Result<MetaPeers, Refusal> {
     Ok(members.into_iter().map(|member| (NodeId(member.node_id), member.address)).collect())
 }
 
-/// Sends a `JoinCluster` call to the node at `address`.
+/// Sends a `JoinCluster` call to the node at `address`; returns the node's release.
 pub(crate) async fn request_join(
     address: &str,
     request: v1::JoinClusterRequest,
-) -> Result<(), Refusal> {
+) -> Result<Release, Refusal> {
     let response =
         call(address, async |channel| MetaClient::new(channel).join_cluster(request).await);
-    response.await.map(|_| ())
+    Ok(response.await?.release.into())
 }
 
 /// Returns whether a `JoinCluster` error is transient, e.g. because the peer is starting or stopping.
@@ -240,6 +244,7 @@ pub(crate) fn is_transient(reason: Reason) -> bool {
             | Reason::AlreadyBootstrapped
             | Reason::WrongNode
             | Reason::WrongCluster
+            | Reason::ReleaseUnsupported
             | Reason::InvalidArgument
     )
 }
@@ -283,6 +288,7 @@ mod tests {
             peers: peers_to_wire(peers),
             bootstrap,
             check_only: true,
+            feature_level: 1,
         }
     }
 
@@ -304,6 +310,9 @@ mod tests {
         }
         let wrong_node = v1::JoinClusterRequest { target_node: 3, ..request(ours, &three, true) };
         assert_eq!(decide(&joiner, &wrong_node), Err(Reason::WrongNode));
+        let feature_level = FeatureLevel::HIGHEST.next().get();
+        let later = v1::JoinClusterRequest { feature_level, ..request(ours, &three, true) };
+        assert_eq!(decide(&joiner, &later), Err(Reason::ReleaseUnsupported));
         joiner.set_joined(ours);
         assert_eq!(decide(&joiner, &request(ours, &two, true)), Ok(JoinDecision::AlreadyMember));
         assert_eq!(

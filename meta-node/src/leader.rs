@@ -20,6 +20,8 @@
 //! - `table_attempts`: attempts on tables, their backoff and progress (pure); `table_tasks`: attempts in
 //!   progress; `group_permits`: limit of the calls to each group.
 //! - `clocks`: agreement of clocks, and the next reading of replicated time (pure); `replicated_time`: ticks.
+//! - `releases`: releases of the nodes, as they report them; `levels`: the next feature level, and the nodes that
+//!   hold it back (pure); `level_raises`: raises it.
 //! - `problems`: problems of the cluster, for its status (pure), and their begin.
 //! - `leader_term`: starts, runs and stops the tasks of a term.
 
@@ -30,6 +32,8 @@ mod detector;
 pub(crate) mod garbage;
 mod group_permits;
 mod leader_term;
+mod level_raises;
+pub(crate) mod levels;
 mod loads;
 mod observations;
 mod placement_step;
@@ -37,6 +41,7 @@ mod placement_tasks;
 mod plan;
 pub(crate) mod problems;
 mod recording;
+pub(crate) mod releases;
 mod replicated_time;
 mod rounds;
 mod step_failures;

@@ -112,7 +112,7 @@ impl MetaMachine {
         id: LogId,
         payload: EntryPayload,
         rows: &mut Vec<StateRowWrite>,
-    ) -> Reply {
+    ) -> io::Result<Reply> {
         self.applied.last = Some(id);
         let before = rows.len();
         let mut is_tick = false;
@@ -135,7 +135,7 @@ impl MetaMachine {
                     }
                 }
                 let term = Term(id.leader_id.term);
-                long_commands::run(takes_long, || self.apply_command(term, command, rows))
+                long_commands::run(takes_long, || self.apply_command(term, command, rows))?
             }
             openraft::EntryPayload::Membership(membership) => {
                 self.apply_membership(&membership, rows);
@@ -147,21 +147,26 @@ impl MetaMachine {
         if is_tick {
             self.comparison.record(id.index, self.digest.value());
         }
-        reply
+        Ok(reply)
     }
 
+    /// Applies a command. An error means that this release must not go on: other replicas apply the command,
+    /// and this one would differ from them.
     fn apply_command(
         &mut self,
         term: Term,
         command: Result<v1::MetaCommand, CommandError>,
         rows: &mut Vec<StateRowWrite>,
-    ) -> Reply {
+    ) -> io::Result<Reply> {
         let state = &mut self.state;
         let outcome = command.and_then(|command| commands::apply(state, term, command));
         let outcome = match outcome {
             Ok((reply, effects)) => {
                 rows.extend(effects.rows);
                 reply.into()
+            }
+            Err(error @ CommandError::LevelAboveRelease(_)) => {
+                return Err(io::Error::new(io::ErrorKind::Unsupported, error));
             }
             Err(error) => meta_reply::Outcome::Refused(v1::MetaRefusal {
                 reason: error.reason().into(),
@@ -173,7 +178,7 @@ impl MetaMachine {
             catalog_version: self.state.catalog_version().get(),
             outcome: Some(outcome),
         };
-        Reply(reply.encode_to_vec().into())
+        Ok(Reply(reply.encode_to_vec().into()))
     }
 
     fn apply_membership(&mut self, membership: &Membership, rows: &mut Vec<StateRowWrite>) {
@@ -209,7 +214,7 @@ impl RaftStateMachine<TypeConfig> for MetaMachine {
                 && let Some((entry, responder)) = entries.try_next().await?
             {
                 taken += 1;
-                let reply = self.apply_entry(entry.log_id, entry.payload, &mut rows);
+                let reply = self.apply_entry(entry.log_id, entry.payload, &mut rows)?;
                 replies.extend(responder.map(|responder| (responder, reply)));
             }
             if taken == 0 {

@@ -34,7 +34,9 @@ pub use self::options::{Bootstrap, MetaOptions, OptionsError};
 use self::replica::MetaReplica;
 use crate::join::{JoinRequest, Joiner};
 use crate::machine::{STATE_FAMILY, StateError};
-use crate::services::{AdminService, CursorService, HookService, MetaService, ReplicaSlot};
+use crate::services::{
+    AdminService, CursorService, HookService, MemberService, MetaService, ReplicaSlot,
+};
 
 /// Maximum time that a stopping leader waits for its successor.
 const TRANSFER_TIMEOUT: Duration = Duration::from_secs(2);
@@ -92,6 +94,7 @@ pub struct Meta {
     admin: AdminService,
     hooks: HookService,
     cursors: CursorService,
+    members: MemberService,
     failed: watch::Receiver<Option<Arc<MetaError>>>,
     joined: watch::Receiver<Option<Identity>>,
     stop: CancellationToken,
@@ -128,6 +131,7 @@ impl Meta {
         let admin = AdminService::new(slot.clone(), options.retention());
         let hooks = HookService::new(slot.clone(), options.hook_kinds.clone());
         let cursors = CursorService::new(slot.clone());
+        let members = MemberService { node_id, max_level: options.max_level };
         let (failed_tx, failed) = watch::channel(None);
         let (joined_tx, joined) = watch::channel(None);
         let stop = CancellationToken::new();
@@ -145,7 +149,7 @@ impl Meta {
             stop: stop.clone(),
         };
         let main = tokio::spawn(main_task.run(join_requests));
-        Ok(Self { node_id, slot, meta, admin, hooks, cursors, failed, joined, stop, main })
+        Ok(Self { node_id, slot, meta, admin, hooks, cursors, members, failed, joined, stop, main })
     }
 
     /// Id of this node.
@@ -153,12 +157,13 @@ impl Meta {
         self.node_id
     }
 
-    /// Adds the services `Meta`, `Admin`, `HookAdmin` and `HookCursors` to a router.
+    /// Adds the services `Meta`, `Admin`, `HookAdmin`, `HookCursors` and `MetaMembers` to a router.
     pub fn add_services(&self, routes: &mut RoutesBuilder) {
         routes.add_service(self.meta.clone().into_server());
         routes.add_service(self.admin.clone().into_server());
         routes.add_service(self.hooks.clone().into_server());
         routes.add_service(self.cursors.clone().into_server());
+        routes.add_service(self.members.into_server());
     }
 
     /// Waits until the node belongs to a cluster and its replica runs; returns the error on which it

@@ -6,8 +6,8 @@
 //!   `catalog_server`: the same service on the wire; `catalog_changes`: changes since a revision;
 //!   `heartbeat_facts`: the cluster in answers to heartbeats; `registration`, `registration_rate`: limits of
 //!   registrations; `refused_calls`: calls that contradict the catalog; `watch`: the stream of catalog changes;
-//!   `admin`: tables, members, leaders; `members`: members of group 0; `hooks`: configured hooks; `cursors`:
-//!   positions of durable hooks.
+//!   `admin`: tables, members, leaders; `members`: members of group 0; `member_info`: the description of this
+//!   node for the leader; `hooks`: configured hooks; `cursors`: positions of durable hooks.
 
 mod admin;
 mod catalog_changes;
@@ -15,6 +15,7 @@ mod catalog_server;
 mod cursors;
 mod heartbeat_facts;
 mod hooks;
+mod member_info;
 mod members;
 mod meta;
 mod refused_calls;
@@ -26,6 +27,7 @@ mod watch;
 pub(crate) use self::admin::AdminService;
 pub(crate) use self::cursors::CursorService;
 pub(crate) use self::hooks::HookService;
+pub(crate) use self::member_info::MemberService;
 pub(crate) use self::meta::MetaService;
 pub(crate) use self::slot::{ReplicaSlot, RunningReplica};
 

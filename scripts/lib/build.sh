@@ -31,6 +31,17 @@ report_progress() {
     done
 }
 
+# Builds the whole workspace with its tests, and sets TIDEWATER_BIN to the binary. The linter is the compiler of
+# the workspace's own crates: dependencies are compiled once, and no second pass is needed. `cargo clippy`
+# would check the whole dependency tree again.
+build_with_lints() {
+    export RUSTC_WORKSPACE_WRAPPER=clippy-driver
+    export CLIPPY_ARGS=-D__CLIPPY_HACKERY__warnings__CLIPPY_HACKERY__
+    # The cluster tests start the binary: it must be of this source before they run.
+    cargo_with_progress build --locked --workspace --all-targets
+    export TIDEWATER_BIN=$CARGO_TARGET_DIR/debug/tidewater
+}
+
 # Sets TIDEWATER to $TIDEWATER_BIN, or to the build of this source with a profile: `release`, or `demo`,
 # which compiles in half the time and runs slower.
 built_binary() {

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use tidewater_common::backoff::Jitter;
+use tidewater_common::feature_level::Release;
 use tidewater_common::ids::NodeId;
 use tidewater_proto::v1::data_server::DataServer;
 use tidewater_proto::v1::group_control_server::GroupControlServer;
@@ -140,6 +141,7 @@ async fn register(
         cluster_id: known.map(|known| known.cluster.to_string()).unwrap_or_default(),
         node_id: known.map_or(0, |known| known.node.get()),
         object_store_id: world.object_store.to_string(),
+        release: Some((&Release::own()).into()),
         ..RegisterRequest::default()
     };
     let registered = link.register(request).await;

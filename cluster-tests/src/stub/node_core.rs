@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tidewater_common::clock::{Clock, SystemClock};
+use tidewater_common::feature_level::Release;
 use tidewater_common::header::check_header;
 use tidewater_common::ids::{ClusterId, NodeId};
 use tidewater_common::refusal::Refusal;
@@ -148,6 +149,7 @@ impl NodeCore {
             hooks: self.hooks.lock().values().map(hook_report).collect(),
             compactor: None,
             clock_ms: SystemClock.now_ms(),
+            release: Some((&Release::own()).into()),
             ..HeartbeatRequest::default()
         }
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tidewater_common::clock::{Clock, ClockDifference};
+use tidewater_common::feature_level::Release;
 use tidewater_common::problem::{Problem, ProblemHistory};
 use tidewater_common::problems::ProcessProblems;
 use tidewater_proto::v1::{HeartbeatRequest, NodeCondition, NodeRole, ProblemKind, Reason};
@@ -60,9 +61,9 @@ impl HeartbeatLoop {
                     }
                     reachable = true;
                 }
-                Err(problem) if problem.reason == Reason::NodeRemoved => {
+                Err(problem) if is_final(problem.reason) => {
                     fail.send_replace(Some(format!(
-                        "this node was removed from the cluster: {problem}"
+                        "this node is no longer part of the cluster: {problem}"
                     )));
                     closing.cancelled().await;
                     return;
@@ -101,8 +102,14 @@ impl HeartbeatLoop {
             groups: Vec::new(),
             // A compactor is a new node at each start.
             boot: 0,
+            release: Some((&Release::own()).into()),
         }
     }
+}
+
+/// Returns whether the cluster accepts no more heartbeats of this process.
+fn is_final(reason: Reason) -> bool {
+    matches!(reason, Reason::NodeRemoved | Reason::ReleaseUnsupported)
 }
 
 /// Returns the problems of the node; `difference`: of its clock; `room`: free bytes of a local object store.

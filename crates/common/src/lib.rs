@@ -12,6 +12,7 @@
 //! - [`catalog_hint`]: hint of a refused call whose route or schema is out of date.
 //! - [`backoff`]: waits between attempts.
 //! - [`clock`]: the wall clock as a trait, passed in by the caller.
+//! - [`feature_level`]: levels of stored and sent forms, for clusters of several releases.
 //! - [`file`]: reads of whole files, with a limit.
 //! - [`problem`]: problems for operators; [`problem_kind`]: their kinds, with meaning and remedy;
 //!   [`problems`]: those of a process.
@@ -27,6 +28,7 @@ pub mod backoff;
 pub mod catalog_hint;
 pub mod clock;
 pub mod disk;
+pub mod feature_level;
 pub mod file;
 pub mod header;
 pub mod ids;

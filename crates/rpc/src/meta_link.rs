@@ -267,5 +267,6 @@ fn is_final(reason: Reason) -> bool {
             | Reason::ObjectStoreMismatch
             | Reason::NodeNotFound
             | Reason::DirectoryCopied
+            | Reason::ReleaseUnsupported
     )
 }

@@ -3,11 +3,11 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use tidewater_common::ids::{GroupId, RegionId};
 use tidewater_common::refusal::Refusal;
 use tokio::sync::oneshot;
 
+use crate::group::entry::EncodedEntry;
 use crate::group::refusals;
 use crate::group::replica::GroupReplica;
 use crate::groups::Groups;
@@ -24,7 +24,7 @@ pub(super) async fn decide_and_record(
     groups: &Groups,
     group: GroupId,
     region: RegionId,
-    entry: Bytes,
+    entry: EncodedEntry,
 ) -> Result<(), Refusal> {
     let replica = groups.get(group)?;
     replica.require_leader()?;

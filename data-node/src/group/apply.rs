@@ -8,6 +8,7 @@
 mod altered;
 mod areas;
 mod dropped;
+mod level_raised;
 mod manifest_advanced;
 mod opened;
 mod truncated;
@@ -21,12 +22,13 @@ use std::io;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
+use tidewater_common::feature_level::FeatureLevel;
 use tidewater_common::ids::{LogIndex, ManifestVersion, RegionId, Sequence};
-use tidewater_proto::v1::{RowOp, group_entry};
+use tidewater_proto::v1::{Reason, RowOp, group_entry};
 use tidewater_region_engine::region::{Cause, PendingObligation};
 
 use super::descriptor::Descriptor;
-use super::entry::{EntryOutcome, ManifestAdvance};
+use super::entry::{EntryOutcome, ManifestAdvance, entry_level};
 use super::state::GroupState;
 
 #[cfg(test)]
@@ -123,7 +125,12 @@ pub fn apply(
     entry: group_entry::Entry,
     sink: &dyn RowSink,
 ) -> io::Result<Applied> {
+    let needed = entry_level(&entry);
+    if needed > state.level {
+        return Ok(above_level(&entry, needed, state.level));
+    }
     match entry {
+        group_entry::Entry::LevelRaised(entry) => Ok(level_raised::apply(state, &entry)),
         group_entry::Entry::Opened(entry) => Ok(opened::apply(state, &entry)),
         group_entry::Entry::Altered(entry) => Ok(altered::apply(state, index, &entry)),
         group_entry::Entry::Truncated(entry) => Ok(truncated::apply(state, index, &entry)),
@@ -136,4 +143,15 @@ pub fn apply(
             Ok(manifest_advanced::apply(state, &ManifestAdvance::from(&entry)))
         }
     }
+}
+
+/// Refuses an entry that the group's level does not allow yet, on every replica alike.
+fn above_level(entry: &group_entry::Entry, needed: FeatureLevel, level: FeatureLevel) -> Applied {
+    let text = format!("the entry needs feature level {needed}, and the group is at level {level}");
+    let outcomes = match entry {
+        group_entry::Entry::Writes(entry) => entry.writes.len(),
+        _ => 1,
+    };
+    let refused = EntryOutcome::refused(Reason::Unsupported, text);
+    Applied { outcomes: vec![refused; outcomes], effects: Vec::new() }
 }

@@ -7,7 +7,6 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
 use openraft::impls::OneshotResponder;
@@ -21,8 +20,9 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::batch::{BatchLimits, BatchSize};
-use super::entry;
+use super::entry::{self, EncodedEntry};
 use super::refusals;
+use super::shared::ReplicaState;
 use super::state_machine::GroupStateMachine;
 use crate::meters;
 
@@ -69,18 +69,19 @@ fn closed(group: GroupId) -> Refusal {
 
 /// Creates the batcher; the returned future must be spawned.
 pub fn start(
-    group: GroupId,
+    shared: Arc<ReplicaState>,
     raft: Raft<GroupStateMachine>,
     limits: BatchLimits,
-    stopping: CancellationToken,
 ) -> (BatcherHandle, impl Future<Output = ()> + Send + 'static) {
     let (queue, receiver) = mpsc::channel(QUEUE);
-    let batcher = Batcher { group, raft: Arc::new(raft), limits, receiver, carried: None };
+    let group = shared.group;
+    let stopping = shared.stopping.clone();
+    let batcher = Batcher { shared, raft: Arc::new(raft), limits, receiver, carried: None };
     (BatcherHandle { group, queue }, batcher.run(stopping))
 }
 
 struct Batcher {
-    group: GroupId,
+    shared: Arc<ReplicaState>,
     raft: Arc<Raft<GroupStateMachine>>,
     limits: BatchLimits,
     receiver: mpsc::Receiver<QueuedWrite>,
@@ -99,7 +100,7 @@ impl Batcher {
                 Some(()) = in_flight.next(), if !in_flight.is_empty() => {}
                 batch = self.next_batch(), if room => match batch {
                     Some(batch) => in_flight.push(Box::pin(propose(
-                        self.group,
+                        self.shared.clone(),
                         self.raft.clone(),
                         batch,
                     ))),
@@ -137,12 +138,16 @@ impl Batcher {
             refused.push(queued);
         }
         for queued in refused {
-            let _ = queued.reply.send(Err(closed(self.group)));
+            let _ = queued.reply.send(Err(closed(self.shared.group)));
         }
     }
 }
 
-async fn propose(group: GroupId, raft: Arc<Raft<GroupStateMachine>>, batch: Vec<QueuedWrite>) {
+async fn propose(
+    shared: Arc<ReplicaState>,
+    raft: Arc<Raft<GroupStateMachine>>,
+    batch: Vec<QueuedWrite>,
+) {
     let mut writes = Vec::with_capacity(batch.len());
     let mut waiting = Vec::with_capacity(batch.len());
     for queued in batch {
@@ -151,7 +156,7 @@ async fn propose(group: GroupId, raft: Arc<Raft<GroupStateMachine>>, batch: Vec<
     }
     let bytes = writes.iter().map(|write| write.rows.len()).sum();
     let begun = Instant::now();
-    let outcome = propose_entry(group, &raft, entry::writes(writes)).await;
+    let outcome = propose_entry(&shared, &raft, entry::writes(writes)).await;
     meters::record_write_entry(waiting.len(), bytes, begun.elapsed(), outcome.is_err());
     let replies = match outcome {
         Ok(outcomes) if outcomes.len() == waiting.len() => {
@@ -178,12 +183,21 @@ async fn propose(group: GroupId, raft: Arc<Raft<GroupStateMachine>>, batch: Vec<
 /// # Errors
 /// See [`refusals`]: failed and unknown outcomes are distinct.
 pub async fn propose_entry(
-    group: GroupId,
+    shared: &ReplicaState,
     raft: &Raft<GroupStateMachine>,
-    entry: Bytes,
+    entry: EncodedEntry,
 ) -> Result<Vec<entry::EntryOutcome>, Refusal> {
+    let group = shared.group;
+    let (needed, level) = (entry.level(), shared.level());
+    if needed > level {
+        let text = format!(
+            "the operation needs feature level {needed}, and group {group} is at level {level}: `tidewater \
+             cluster status` shows the nodes that hold back the next level"
+        );
+        return Err(Refusal::new(Reason::Unsupported, text));
+    }
     let (responder, outcome) = OneshotResponder::new_pair();
-    if let Err(fatal) = raft.client_write_ff(Command(entry), Some(responder)).await {
+    if let Err(fatal) = raft.client_write_ff(Command(entry.into()), Some(responder)).await {
         // Not proposed: the Raft core had already stopped.
         return Err(refusals::replica_stopped(group, &fatal));
     }

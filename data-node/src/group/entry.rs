@@ -1,9 +1,12 @@
 //! Entries of a data group's log and the outcomes of applying them: conversion between messages and
 //! bytes.
 
+use std::ops::Deref;
+
 use bytes::{Buf, Bytes};
 use prost::Message;
 use prost::encoding::{DecodeContext, decode_key, skip_field};
+use tidewater_common::feature_level::FeatureLevel;
 use tidewater_common::ids::{ManifestVersion, OwnerEpoch, RegionId, Sequence, Term};
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::{self, Reason, WriteRequest, group_entry};
@@ -14,7 +17,7 @@ use super::producers::Eviction;
 mod tests;
 
 /// Field numbers of the kinds of entries in `GroupEntry`.
-const KINDS: [u32; 9] = [1, 2, 3, 4, 6, 7, 8, 9, 10];
+const KINDS: [u32; 10] = [1, 2, 3, 4, 6, 7, 8, 9, 10, 18];
 /// Alignment in bytes that columns of 64-bit values need.
 const ALIGNMENT: usize = 8;
 
@@ -35,6 +38,66 @@ pub enum EntryError {
     /// The entry's kind is unknown to this release.
     #[error("unknown kind of log entry: it was written by a newer release; upgrade this node")]
     UnknownKind,
+    /// The entry raises the group to a feature level that this release does not support.
+    #[error(
+        "the group is raised to feature level {0}, and this release supports levels up to {highest}: start a \
+         release that supports level {0}",
+        highest = FeatureLevel::HIGHEST
+    )]
+    LevelAboveRelease(FeatureLevel),
+}
+
+/// An encoded entry, and the feature level that a group needs for it.
+#[derive(Debug, Clone)]
+pub struct EncodedEntry {
+    bytes: Bytes,
+    level: FeatureLevel,
+}
+
+impl EncodedEntry {
+    /// Wraps any bytes, for tests of entries that this release does not write.
+    #[doc(hidden)]
+    pub fn of_bytes(bytes: Bytes, level: FeatureLevel) -> Self {
+        Self { bytes, level }
+    }
+
+    /// Level that the group must have reached before the entry is proposed.
+    pub fn level(&self) -> FeatureLevel {
+        self.level
+    }
+}
+
+impl Deref for EncodedEntry {
+    type Target = Bytes;
+
+    fn deref(&self) -> &Bytes {
+        &self.bytes
+    }
+}
+
+impl From<EncodedEntry> for Bytes {
+    fn from(entry: EncodedEntry) -> Self {
+        entry.bytes
+    }
+}
+
+/// Returns the level that a group needs for an entry of this kind: a release below it cannot apply it. No
+/// wildcard: a new kind needs a decision, and a level above those that exist.
+pub fn entry_level(entry: &group_entry::Entry) -> FeatureLevel {
+    use group_entry::Entry;
+    match entry {
+        // A raise leaves the level below, so that levels are raised one at a time.
+        Entry::LevelRaised(raised) => FeatureLevel::new(raised.level).previous(),
+        Entry::Opened(_)
+        | Entry::Dropped(_)
+        | Entry::Writes(_)
+        | Entry::ManifestAdvanced(_)
+        | Entry::Altered(_)
+        | Entry::Truncated(_)
+        | Entry::AreaOpened(_)
+        | Entry::AreaPublished(_)
+        | Entry::AreaAbandoned(_) => FeatureLevel::FIRST,
+    }
 }
 
 /// A manifest version that the owner has committed.
@@ -53,23 +116,23 @@ pub struct ManifestAdvance {
 }
 
 /// Encodes the opening of a region.
-pub fn opened(region: v1::RegionDescriptor, base: Sequence) -> Bytes {
+pub fn opened(region: v1::RegionDescriptor, base: Sequence) -> EncodedEntry {
     encode(group_entry::Entry::Opened(v1::RegionOpened { region: Some(region), base: base.get() }))
 }
 
 /// Encodes the removal of a region.
-pub fn dropped(region: RegionId) -> Bytes {
+pub fn dropped(region: RegionId) -> EncodedEntry {
     encode(group_entry::Entry::Dropped(v1::RegionDropped { region_id: region.get() }))
 }
 
 /// Encodes writes as received: the only copy between the network and the log.
-pub fn writes(writes: Vec<WriteRequest>) -> Bytes {
+pub fn writes(writes: Vec<WriteRequest>) -> EncodedEntry {
     let eviction = Eviction::CURRENT.to_wire();
     encode(group_entry::Entry::Writes(v1::RegionWrites { writes, eviction }))
 }
 
 /// Encodes a manifest advance.
-pub fn manifest_advanced(advance: &ManifestAdvance) -> Bytes {
+pub fn manifest_advanced(advance: &ManifestAdvance) -> EncodedEntry {
     encode(group_entry::Entry::ManifestAdvanced(v1::ManifestAdvanced {
         region_id: advance.region_id.get(),
         version: advance.version.get(),
@@ -81,39 +144,45 @@ pub fn manifest_advanced(advance: &ManifestAdvance) -> Bytes {
 }
 
 /// Encodes a change of schema and options.
-pub fn altered(altered: v1::RegionAltered) -> Bytes {
+pub fn altered(altered: v1::RegionAltered) -> EncodedEntry {
     encode(group_entry::Entry::Altered(altered))
 }
 
 /// Encodes a truncation.
-pub fn truncated(truncated: v1::RegionTruncated) -> Bytes {
+pub fn truncated(truncated: v1::RegionTruncated) -> EncodedEntry {
     encode(group_entry::Entry::Truncated(truncated))
 }
 
 /// Encodes the opening of a staging area.
-pub fn area_opened(opened: v1::AreaOpened) -> Bytes {
+pub fn area_opened(opened: v1::AreaOpened) -> EncodedEntry {
     encode(group_entry::Entry::AreaOpened(opened))
 }
 
 /// Encodes the publication of a staging area.
-pub fn area_published(published: v1::AreaPublished) -> Bytes {
+pub fn area_published(published: v1::AreaPublished) -> EncodedEntry {
     encode(group_entry::Entry::AreaPublished(published))
 }
 
 /// Encodes the abandonment of a staging area.
-pub fn area_abandoned(abandoned: v1::AreaAbandoned) -> Bytes {
+pub fn area_abandoned(abandoned: v1::AreaAbandoned) -> EncodedEntry {
     encode(group_entry::Entry::AreaAbandoned(abandoned))
 }
 
-fn encode(entry: group_entry::Entry) -> Bytes {
-    v1::GroupEntry { entry: Some(entry) }.encode_to_vec().into()
+/// Encodes the raise of the group's feature level.
+pub fn level_raised(level: FeatureLevel) -> EncodedEntry {
+    encode(group_entry::Entry::LevelRaised(v1::LevelRaised { level: level.get() }))
+}
+
+fn encode(entry: group_entry::Entry) -> EncodedEntry {
+    let level = entry_level(&entry);
+    EncodedEntry { bytes: v1::GroupEntry { entry: Some(entry) }.encode_to_vec().into(), level }
 }
 
 /// Decodes an entry; the rows of writes share its bytes.
 ///
 /// # Errors
-/// [`EntryError::UnknownKind`] if a later release may decode the entry. Any other error is the same
-/// in every release.
+/// [`EntryError::UnknownKind`] or [`EntryError::LevelAboveRelease`] if a later release may apply the entry.
+/// Any other error is the same in every release.
 pub fn decode(bytes: &Bytes) -> Result<group_entry::Entry, EntryError> {
     let decoded = v1::GroupEntry::decode(bytes.clone())
         .map_err(|source| EntryError::Malformed { bytes: bytes.len(), source })?;
@@ -122,6 +191,11 @@ pub fn decode(bytes: &Bytes) -> Result<group_entry::Entry, EntryError> {
             if Eviction::from_wire(writes.eviction).is_none() =>
         {
             Err(EntryError::UnknownKind)
+        }
+        Some(group_entry::Entry::LevelRaised(raised))
+            if FeatureLevel::new(raised.level) > FeatureLevel::HIGHEST =>
+        {
+            Err(EntryError::LevelAboveRelease(FeatureLevel::new(raised.level)))
         }
         Some(entry) => Ok(entry),
         None if bytes.is_empty() => Err(EntryError::Empty(0)),

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use openraft::async_runtime::WatchReceiver;
 use openraft::{Instant as _, ServerState};
 use tidewater_common::ids::{GroupId, LogIndex, NodeId, OwnerEpoch, RegionId, Term};
@@ -15,7 +14,7 @@ use tidewater_region_engine::region::Phase;
 use tokio::sync::mpsc;
 
 use super::batcher::{self, BatcherHandle};
-use super::entry::EntryOutcome;
+use super::entry::{EncodedEntry, EntryOutcome};
 use super::hosted::HostedRegion;
 use super::refusals;
 use super::shared::ReplicaState;
@@ -133,10 +132,14 @@ impl GroupReplica {
     }
 
     /// Proposes an entry with one outcome and waits until this replica has applied it.
-    pub async fn propose(&self, entry: Bytes, limit: Duration) -> Result<EntryOutcome, Refusal> {
+    pub async fn propose(
+        &self,
+        entry: EncodedEntry,
+        limit: Duration,
+    ) -> Result<EntryOutcome, Refusal> {
         let group = self.group();
         let outcomes =
-            tokio::time::timeout(limit, batcher::propose_entry(group, &self.raft, entry))
+            tokio::time::timeout(limit, batcher::propose_entry(&self.shared, &self.raft, entry))
                 .await
                 .unwrap_or_else(|_| Err(refusals::deadline_exceeded("a proposal", group)))?;
         outcomes.into_iter().next().ok_or_else(|| {

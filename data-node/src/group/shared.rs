@@ -2,9 +2,10 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
+use tidewater_common::feature_level::FeatureLevel;
 use tidewater_common::ids::{GroupId, LogIndex, ManifestVersion, NodeId, RegionId, Sequence};
 use tidewater_proto::v1::WriteRequest;
 use tidewater_region_engine::env::RegionEnv;
@@ -66,6 +67,7 @@ pub struct ReplicaState {
     leads: AtomicBool,
     replayed: AtomicBool,
     applied: AtomicU64,
+    level: AtomicU32,
     snapshot_length: AtomicU64,
 }
 
@@ -91,6 +93,7 @@ impl ReplicaState {
             leads: AtomicBool::new(false),
             replayed: AtomicBool::new(false),
             applied: AtomicU64::new(0),
+            level: AtomicU32::new(FeatureLevel::FIRST.get()),
             snapshot_length: AtomicU64::new(0),
         })
     }
@@ -171,6 +174,16 @@ impl ReplicaState {
     /// Sets the last applied entry.
     pub fn set_applied(&self, index: LogIndex) {
         self.applied.store(index.get(), Ordering::Relaxed);
+    }
+
+    /// Feature level of the group's state: no entry of a higher level is proposed.
+    pub fn level(&self) -> FeatureLevel {
+        FeatureLevel::new(self.level.load(Ordering::Relaxed))
+    }
+
+    /// Sets the level of the group's state.
+    pub fn set_level(&self, level: FeatureLevel) {
+        self.level.store(level.get(), Ordering::Relaxed);
     }
 
     /// Adds a region; its manifest is loaded in the background.

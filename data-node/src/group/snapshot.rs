@@ -8,18 +8,23 @@ use std::io::{self, Read, Write};
 
 use bytes::Bytes;
 use prost::Message;
+use tidewater_common::feature_level::FeatureLevel;
 use tidewater_common::ids::{GroupId, RegionId};
 use tidewater_proto::v1::{self, group_snapshot_record::Record};
 use tidewater_raft_store::types::{LogId, SnapshotMeta, StoredMembership, wire};
 use tidewater_region_engine::RunImage;
 
+use super::entry::EntryError;
 use super::state::{GroupState, RegionState};
 
 #[cfg(test)]
 mod tests;
 
-/// Version of the file format; a greater one is of a newer release.
-const FORMAT: u32 = 1;
+/// Version of the file format at the first feature level.
+const FIRST_FORMAT: u32 = 1;
+/// Version of the file format above the first feature level: its header has the level, which releases that
+/// support the first level only would lose. A greater version is of a newer release.
+const LEVELED_FORMAT: u32 = 2;
 /// Sizes of records.
 #[derive(Debug, Clone, Copy)]
 struct RecordSizes {
@@ -72,11 +77,15 @@ impl SnapshotView {
     fn write_sized(&self, out: &mut impl Write, sizes: RecordSizes) -> io::Result<()> {
         let mut put = |record| put(out, record, sizes.record);
         put(Record::Header(v1::GroupSnapshotHeader {
-            format: FORMAT,
+            format: format_at(self.state.level),
             group_id: self.group.get(),
             applied: self.applied.as_ref().map(wire::log_id_to_wire),
             membership: Some(wire::stored_membership_to_wire(&self.membership)),
             dropped: self.state.dropped.iter().map(|region| region.get()).collect(),
+            level: match self.state.level {
+                FeatureLevel::FIRST => 0,
+                level => level.get(),
+            },
         }))?;
         for region in self.state.regions.values() {
             put(Record::Region(region.to_wire()))?;
@@ -147,10 +156,20 @@ fn read_header(input: &mut impl Read) -> io::Result<SnapshotView> {
     let Record::Header(header) = get(input)? else {
         return Err(damaged("it does not start with a header"));
     };
-    if header.format > FORMAT {
+    if header.format > LEVELED_FORMAT {
         return Err(damaged(format!(
-            "it has format {}; this release reads formats up to {FORMAT}",
+            "it has format {}; this release reads formats up to {LEVELED_FORMAT}",
             header.format
+        )));
+    }
+    let level = FeatureLevel::new(header.level);
+    if level > FeatureLevel::HIGHEST {
+        return Err(damaged(EntryError::LevelAboveRelease(level)));
+    }
+    if (header.format == LEVELED_FORMAT) == (level == FeatureLevel::FIRST) {
+        let format = header.format;
+        return Err(damaged(format!(
+            "its format {format} does not belong to feature level {level}"
         )));
     }
     let membership = match header.membership {
@@ -163,10 +182,18 @@ fn read_header(input: &mut impl Read) -> io::Result<SnapshotView> {
         membership,
         state: GroupState {
             dropped: header.dropped.into_iter().map(RegionId).collect(),
+            level,
             ..GroupState::default()
         },
         runs: Vec::new(),
     })
+}
+
+const fn format_at(level: FeatureLevel) -> u32 {
+    match level {
+        FeatureLevel::FIRST => FIRST_FORMAT,
+        _ => LEVELED_FORMAT,
+    }
 }
 
 fn put(out: &mut impl Write, record: Record, most: u64) -> io::Result<()> {

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use prost::Message;
+use tidewater_common::feature_level::FeatureLevel;
 use tidewater_common::ids::{LogIndex, ManifestVersion, OwnerEpoch, RegionId, Sequence, Term};
 use tidewater_proto::v1::{self, Reason};
 use tidewater_region_engine::manifest::{AreaId, ProcedureStep};
@@ -178,6 +179,8 @@ pub struct GroupState {
     pub regions: BTreeMap<RegionId, RegionState>,
     /// Regions that this group dropped, at most the greatest [`DROPPED_REMEMBERED`] ids.
     pub dropped: BTreeSet<RegionId>,
+    /// Entries that need a higher level are refused.
+    pub level: FeatureLevel,
 }
 
 impl GroupState {
@@ -198,6 +201,10 @@ impl GroupState {
         }
         for region in &self.dropped {
             bytes.extend_from_slice(&region.get().to_le_bytes());
+        }
+        // Replicas of releases without levels have the same digest at the first level.
+        if self.level > FeatureLevel::FIRST {
+            bytes.extend_from_slice(&self.level.get().to_le_bytes());
         }
         format!("{:016x}", fnv1a(&bytes))
     }

@@ -93,7 +93,7 @@ impl GroupStateMachine {
         let mut entry = match decode(bytes) {
             Ok(entry) => entry,
             // A later release applies the entry: skipping it would make this replica differ.
-            Err(error @ EntryError::UnknownKind) => {
+            Err(error @ (EntryError::UnknownKind | EntryError::LevelAboveRelease(_))) => {
                 let text = format!("group {}, log index {index}: {error}", self.shared.group);
                 return Err(io::Error::new(io::ErrorKind::InvalidData, text));
             }
@@ -112,6 +112,7 @@ impl GroupStateMachine {
             let applied = apply(&mut state, index, entry, &sink)?;
             // Set under the lock, so that a digest always belongs to the index read with it.
             self.shared.set_applied(index);
+            self.shared.set_level(state.level);
             applied
         };
         for effect in applied.effects {

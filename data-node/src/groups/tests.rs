@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tidewater_common::clock::SystemClock;
 use tidewater_raft_store::membership::is_joint;
 use tidewater_raft_store::types::{EntryPayload, Membership};
@@ -15,6 +16,7 @@ use tidewater_rpc::AddressBook;
 use uuid::Uuid;
 
 use super::*;
+use crate::group::entry::EncodedEntry;
 
 pub(crate) const NODE: NodeId = NodeId(101);
 pub(crate) const GROUP: GroupId = GroupId(5);
@@ -57,6 +59,7 @@ pub(crate) fn node_over(folder: &Path, storage: Storage) -> Arc<Groups> {
         env,
         compactors: Compactors::for_tests(cluster, NODE),
         catalog: Arc::default(),
+        cluster_level: Arc::default(),
         records: Arc::new(NoRecords),
         options: GroupOptions::default(),
     })
@@ -129,5 +132,32 @@ async fn start_and_removal_continue_after_their_callers_are_cancelled() {
     assert!(groups.get(GROUP).is_err());
     // The group can be started again.
     groups.start(GROUP).await.unwrap();
+    stop(groups).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn group_follows_the_level_of_the_cluster() {
+    let folder = tempfile::tempdir().unwrap();
+    let groups = node(folder.path());
+    let replica = groups.start(GROUP).await.unwrap();
+    groups.initialize(&replica, members()).await.unwrap();
+    until("the replica leads", async || replica.require_leader().is_ok()).await;
+    // An entry of a later level is not proposed.
+    let later =
+        || EncodedEntry::of_bytes(Bytes::from_static(b"\xfa\x01\x00"), FeatureLevel::new(2));
+    let limit = Duration::from_secs(30);
+    let refused = replica.propose(later(), limit).await.unwrap_err();
+    assert_eq!(refused.reason, Reason::Unsupported);
+    assert!(refused.message.contains("cluster status"), "{refused}");
+    assert_eq!(replica.shared.level(), FeatureLevel::FIRST);
+    groups.context().cluster_level.send_replace(FeatureLevel::new(2));
+    until("the group is raised", async || replica.shared.level() == FeatureLevel::new(2)).await;
+    // From the log, after a restart, although the cluster's level is not known yet.
+    drop(replica);
+    stop(groups).await;
+    let groups = node(folder.path());
+    let replica = groups.start(GROUP).await.unwrap();
+    until("the level is replayed", async || replica.shared.level() == FeatureLevel::new(2)).await;
+    drop(replica);
     stop(groups).await;
 }

@@ -114,7 +114,11 @@ impl Owner {
 
     async fn propose_publication(&self, publication: AreaPublished) -> Result<(), Refusal> {
         let group = self.context.shared.group;
-        let proposed = propose_entry(group, &self.context.raft, entry::area_published(publication));
+        let proposed = propose_entry(
+            &self.context.shared,
+            &self.context.raft,
+            entry::area_published(publication),
+        );
         let outcomes = tokio::time::timeout(PROPOSAL_TIMEOUT, proposed)
             .await
             .unwrap_or_else(|_| Err(refusals::deadline_exceeded("a publication", group)))?;

@@ -312,7 +312,11 @@ impl Owner {
 
     async fn propose_advance(&self, advance: &ManifestAdvance) -> Result<(), OwnerError> {
         let group = self.context.shared.group;
-        let proposed = propose_entry(group, &self.context.raft, entry::manifest_advanced(advance));
+        let proposed = propose_entry(
+            &self.context.shared,
+            &self.context.raft,
+            entry::manifest_advanced(advance),
+        );
         let outcomes = tokio::time::timeout(ADVANCE_TIMEOUT, proposed)
             .await
             .unwrap_or_else(|_| Err(refusals::deadline_exceeded("a manifest advance", group)))?;

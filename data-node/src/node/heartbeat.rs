@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use tidewater_common::clock::{Clock, ClusterClock};
+use tidewater_common::feature_level::{FeatureLevel, Release, UnsupportedRelease};
 use tidewater_common::ids::NodeId;
 use tidewater_proto::v1::{GroupReport, HeartbeatRequest, NodeCondition, NodeRole, Reason};
 use tidewater_raft_store::types::LogId;
 use tidewater_region_engine::storage::Storage;
 use tidewater_rpc::MetaLink;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
@@ -56,6 +58,10 @@ pub(super) async fn run(
                 let node = groups.context();
                 node.compactors.fleet.follow(node.node, &reply.compactors);
                 clock.record(reply.replicated_ms, reply.clocks_ms);
+                if let Err(problem) = follow_level(&node.cluster_level, reply.feature_level) {
+                    groups.fail(problem.to_string());
+                    return;
+                }
                 if clock.check().is_err() {
                     handover.start(&groups, reply.differing_clocks);
                 }
@@ -66,6 +72,10 @@ pub(super) async fn run(
             }
             Err(problem) if problem.reason == Reason::NodeRemoved => {
                 groups.fail(format!("this node was removed from the cluster: {problem}"));
+                return;
+            }
+            Err(problem) if problem.reason == Reason::ReleaseUnsupported => {
+                groups.fail(format!("this node cannot run in the cluster: {problem}"));
                 return;
             }
             Err(problem) if problem.reason == Reason::DirectoryCopied => {
@@ -84,6 +94,21 @@ pub(super) async fn run(
             Err(problem) => debug!(%problem, "heartbeat failed"),
         }
     }
+}
+
+/// Records the cluster's feature level, which never falls.
+fn follow_level(
+    known: &watch::Sender<FeatureLevel>,
+    reported: u32,
+) -> Result<(), UnsupportedRelease> {
+    let level = FeatureLevel::new(reported);
+    Release::own().check(level)?;
+    known.send_if_modified(|known| {
+        let is_raised = level > *known;
+        *known = level.max(*known);
+        is_raised
+    });
+    Ok(())
 }
 
 fn beat(
@@ -106,6 +131,7 @@ fn beat(
         clock_ms: clock.wall_ms(),
         boot: node.directory.boot().get(),
         conditions,
+        release: Some((&Release::own()).into()),
     }
 }
 
@@ -146,6 +172,21 @@ mod tests {
 
     use super::*;
     use crate::groups::tests::{GROUP, NODE, members, node, stop, until};
+
+    #[test]
+    fn level_of_the_cluster_never_falls() {
+        let known = watch::Sender::default();
+        let mut changes = known.subscribe();
+        for (reported, expected, is_raised) in
+            [(0, 1, false), (2, 2, true), (2, 2, false), (1, 2, false)]
+        {
+            follow_level(&known, reported).unwrap();
+            assert_eq!(changes.has_changed().unwrap(), is_raised, "{reported}");
+            assert_eq!(*changes.borrow_and_update(), FeatureLevel::new(expected), "{reported}");
+        }
+        assert!(follow_level(&known, FeatureLevel::HIGHEST.next().get()).is_err());
+        assert_eq!(*changes.borrow(), FeatureLevel::HIGHEST);
+    }
 
     // A replica that a change removes would be stopped on it, and the change may never be committed.
     #[tokio::test(flavor = "multi_thread")]

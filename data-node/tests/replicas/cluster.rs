@@ -188,6 +188,7 @@ impl Node {
             env,
             compactors: Compactors::new(cluster_id(), id, store_id(), config.hooks.clone()),
             catalog: watched.clone(),
+            cluster_level: Arc::default(),
             records: records.clone(),
             options: config.options.clone(),
         });

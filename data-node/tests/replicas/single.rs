@@ -1,6 +1,8 @@
 //! Tests of a group of one replica: contents of the node's disk and of the object store over
 //! restarts.
 
+use tidewater_common::feature_level::FeatureLevel;
+use tidewater_data_node::group::entry::EncodedEntry;
 use tidewater_data_node::options::GroupOptions;
 use tidewater_proto::v1::Reason;
 use tidewater_region_engine::compaction::CompactionOptions;
@@ -175,6 +177,11 @@ async fn dropped_region_stays_dropped() {
     node.stop().await;
 }
 
+/// An entry that this release does not write.
+fn foreign_entry(bytes: &'static [u8]) -> EncodedEntry {
+    EncodedEntry::of_bytes(bytes::Bytes::from_static(bytes), FeatureLevel::FIRST)
+}
+
 // An entry of a later release, like a disk error, stops a replica permanently. The node must exit
 // instead of answering for it. An entry of no release is refused.
 #[tokio::test(flavor = "multi_thread")]
@@ -185,10 +192,10 @@ async fn permanently_failed_replica_makes_the_node_exit() {
     let mut failed = node.groups.failed();
     assert_eq!(*failed.borrow(), None);
     let replica = node.groups.get(tidewater_common::ids::GroupId(GROUP)).unwrap();
-    let garbage = bytes::Bytes::from_static(b"\xff\xff\xff");
+    let garbage = foreign_entry(b"\xff\xff\xff");
     let refused = replica.propose(garbage, LIMIT).await.unwrap().into_result().unwrap_err();
     assert_eq!(refused.reason, Reason::InvalidArgument);
-    let later = bytes::Bytes::from_static(b"\xfa\x01\x00");
+    let later = foreign_entry(b"\xfa\x01\x00");
     let refusal = replica.propose(later, LIMIT).await.unwrap_err();
     assert_eq!(refusal.reason, Reason::LeadershipLost, "the outcome is unknown: {refusal:?}");
     let reason = tokio::time::timeout(LIMIT, failed.wait_for(Option::is_some)).await.unwrap();

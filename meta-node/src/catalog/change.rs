@@ -2,14 +2,16 @@
 
 use std::sync::Arc;
 
+use tidewater_common::feature_level::FeatureLevel;
 use tidewater_common::ids::{CatalogVersion, NodeId, RegionId, Revision, TableId};
 use tidewater_proto::v1::{self, TableState};
 use uuid::Uuid;
 
 use super::{
     CatalogError, DELTAS_KEPT, Group, Header, Hook, HookCursor, MetaState, Node, RequestOutcome,
-    RouteDescriptor, Table, catalog_next_route_id_key, catalog_route_key, catalog_version_key,
-    codec, encode_catalog_next_route_id, encode_catalog_route, encode_catalog_version, keys,
+    RouteDescriptor, RowKind, Table, catalog_next_route_id_key, catalog_route_key,
+    catalog_version_key, codec, encode_catalog_next_route_id, encode_catalog_route,
+    encode_catalog_version, keys,
 };
 
 /// Change of a command: complete records after the change. Created by validation and applied by
@@ -102,6 +104,8 @@ impl MetaState {
             delta = Some(Arc::new(self.delta(&change, header.revision, version)));
         }
         self.plain_rows(&change, header.as_ref(), delta.as_deref(), &mut rows);
+        let level = header.as_ref().unwrap_or(&self.header).feature_level;
+        check_row_levels(&rows, level)?;
         Ok(PreparedChange { change, header, version, delta, rows })
     }
 
@@ -137,8 +141,7 @@ impl MetaState {
         rows: &mut Vec<StateRowWrite>,
     ) {
         if let Some(header) = header {
-            let message = v1::MetaHeader::from(header);
-            rows.push((keys::HEADER.to_vec(), Some(codec::encode_message(&message))));
+            rows.push((keys::header(), Some(codec::encode_header(header))));
         }
         if let Some(next) = change.next_route_id {
             rows.push((catalog_next_route_id_key(), Some(encode_catalog_next_route_id(next))));
@@ -299,6 +302,18 @@ impl MetaState {
         self.outcome_times.insert_mut((outcome.time_ms, request));
         self.outcomes.insert_mut(request, Arc::new(outcome));
     }
+}
+
+/// Checks that a state at this level may have these rows: otherwise a release that the cluster may still
+/// return to could not load it.
+fn check_row_levels(rows: &[StateRowWrite], level: FeatureLevel) -> Result<(), CatalogError> {
+    for (key, _) in rows {
+        let kind = RowKind::of_key(key).ok_or(CatalogError::UnknownKey(key.len()))?;
+        if kind.level() > level {
+            return Err(CatalogError::RowAboveLevel { needed: kind.level(), level });
+        }
+    }
+    Ok(())
 }
 
 /// A change with encoded rows, which can be applied without an error.

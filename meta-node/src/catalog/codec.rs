@@ -5,14 +5,19 @@
 //! only see bytes that some release has written.
 
 use prost::Message;
+use tidewater_common::feature_level::FeatureLevel;
 use tidewater_common::ids::{CatalogVersion, Epoch, GroupId, Incarnation, RegionId};
+use tidewater_proto::v1;
 
-use super::{CatalogError, RouteDescriptor, RouteState};
+use super::{CatalogError, Header, RouteDescriptor, RouteState};
 
 const CODEC: u8 = 1;
 /// Codec of a route that was made in a later incarnation than the first: its payload begins with the
 /// incarnation. Codec 1 has no room for it, and stands for the first one.
 const LATER_ROUTE_CODEC: u8 = 2;
+/// Codec of the header from feature level 2 on: releases that support the first level only fail to read
+/// it, and do not run on a state that they would apply commands to in their own way.
+const LEVELED_HEADER_CODEC: u8 = 2;
 const FRAME: usize = 5;
 
 pub(super) fn frame(payload: &[u8]) -> Vec<u8> {
@@ -54,6 +59,32 @@ pub(super) fn decode_message<M: Message + Default>(
     let invalid = |problem: String| CatalogError::InvalidRecord { kind, problem };
     let payload = unframe(bytes).map_err(|problem| invalid(problem.to_owned()))?;
     M::decode(payload).map_err(|error| invalid(error.to_string()))
+}
+
+/// Encodes the header.
+pub(super) fn encode_header(header: &Header) -> Vec<u8> {
+    let codec = match header.feature_level {
+        FeatureLevel::FIRST => CODEC,
+        _ => LEVELED_HEADER_CODEC,
+    };
+    frame_as(codec, &v1::MetaHeader::from(header).encode_to_vec())
+}
+
+/// Decodes the output of [`encode_header`]; a level that this release does not support is an error.
+pub(super) fn decode_header(bytes: &[u8]) -> Result<Header, CatalogError> {
+    let invalid = |problem: String| CatalogError::InvalidRecord { kind: "header", problem };
+    let is_leveled = bytes.first() == Some(&LEVELED_HEADER_CODEC);
+    let codec = if is_leveled { LEVELED_HEADER_CODEC } else { CODEC };
+    let payload = unframe_as(codec, bytes).map_err(|problem| invalid(problem.to_owned()))?;
+    let stored = v1::MetaHeader::decode(payload).map_err(|error| invalid(error.to_string()))?;
+    let level = FeatureLevel::new(stored.feature_level);
+    if level > FeatureLevel::HIGHEST {
+        return Err(CatalogError::LevelAboveRelease(level));
+    }
+    if is_leveled == (level == FeatureLevel::FIRST) {
+        return Err(invalid(format!("its codec does not belong to feature level {level}")));
+    }
+    stored.try_into()
 }
 
 /// Encodes the catalog version.

@@ -1,5 +1,6 @@
 //! Errors of stored and proposed catalog records.
 
+use tidewater_common::feature_level::FeatureLevel;
 use tidewater_common::ids::{RegionId, TableId};
 
 /// Error of a stored or proposed catalog record; the state is unchanged.
@@ -66,6 +67,21 @@ pub enum CatalogError {
         /// The defect.
         problem: String,
     },
+    /// A record of a kind that needs a higher feature level.
+    #[error("a record needs feature level {needed}, and the cluster is at level {level}")]
+    RowAboveLevel {
+        /// Level of the record's kind.
+        needed: FeatureLevel,
+        /// Level of the state.
+        level: FeatureLevel,
+    },
+    /// A state of a level that this release does not support.
+    #[error(
+        "the catalog is at feature level {0}, and this release supports levels up to {highest}: start a release \
+         that supports level {0}",
+        highest = FeatureLevel::HIGHEST
+    )]
+    LevelAboveRelease(FeatureLevel),
     /// A key that belongs to no kind of record.
     #[error("a key of {0} bytes belongs to no kind of record")]
     UnknownKey(usize),

@@ -3,33 +3,21 @@
 use tidewater_common::ids::{GroupId, NodeId, RegionId, Revision, TableId};
 use uuid::Uuid;
 
-use super::CatalogError;
-
-pub(super) const HEADER: &[u8] = b"meta/header";
-pub(super) const CATALOG_VERSION: &[u8] = b"catalog/version";
-pub(super) const CATALOG_NEXT_ROUTE_ID: &[u8] = b"catalog/next_route_id";
-pub(super) const ROUTE: &[u8] = b"catalog/route/";
-pub(super) const TABLE: &[u8] = b"meta/table/";
-pub(super) const GROUP: &[u8] = b"meta/group/";
-pub(super) const NODE: &[u8] = b"meta/node/";
-pub(super) const OUTCOME: &[u8] = b"meta/outcome/";
-pub(super) const HOOK: &[u8] = b"meta/hook/";
-pub(super) const CURSOR: &[u8] = b"meta/cursor/";
-pub(super) const DELTA: &[u8] = b"meta/delta/";
+use super::{CatalogError, RowKind};
 
 /// Key of the catalog version.
 pub fn catalog_version_key() -> Vec<u8> {
-    CATALOG_VERSION.to_vec()
+    RowKind::CatalogVersion.prefix().to_vec()
 }
 
 /// Key of the next route id.
 pub fn catalog_next_route_id_key() -> Vec<u8> {
-    CATALOG_NEXT_ROUTE_ID.to_vec()
+    RowKind::NextRouteId.prefix().to_vec()
 }
 
 /// Key of a route.
 pub fn catalog_route_key(route: RegionId) -> Vec<u8> {
-    joined(ROUTE, &route.get().to_be_bytes())
+    joined(RowKind::Route, &route.get().to_be_bytes())
 }
 
 /// Returns whether a key is the key of a route.
@@ -39,43 +27,48 @@ pub fn is_catalog_route_key(key: &[u8]) -> bool {
 
 /// Parses the route id of a route's key.
 pub fn route_id_from_key(key: &[u8]) -> Result<RegionId, CatalogError> {
-    key.strip_prefix(ROUTE)
+    key.strip_prefix(RowKind::Route.prefix())
         .and_then(|id| <[u8; 8]>::try_from(id).ok())
         .map(|id| RegionId(u64::from_be_bytes(id)))
         .ok_or(CatalogError::InvalidRouteKey(key.len()))
 }
 
+/// Key of the header.
+pub(super) fn header() -> Vec<u8> {
+    RowKind::Header.prefix().to_vec()
+}
+
 pub(super) fn table(id: TableId) -> Vec<u8> {
-    joined(TABLE, &id.get().to_be_bytes())
+    joined(RowKind::Table, &id.get().to_be_bytes())
 }
 
 pub(super) fn group(id: GroupId) -> Vec<u8> {
-    joined(GROUP, &id.get().to_be_bytes())
+    joined(RowKind::Group, &id.get().to_be_bytes())
 }
 
 pub(super) fn node(id: NodeId) -> Vec<u8> {
-    joined(NODE, &id.get().to_be_bytes())
+    joined(RowKind::Node, &id.get().to_be_bytes())
 }
 
 pub(super) fn outcome(request: Uuid) -> Vec<u8> {
-    joined(OUTCOME, request.as_bytes())
+    joined(RowKind::Outcome, request.as_bytes())
 }
 
 pub(super) fn hook(name: &str) -> Vec<u8> {
-    joined(HOOK, name.as_bytes())
+    joined(RowKind::Hook, name.as_bytes())
 }
 
 /// Key of a cursor: the region, then the hook's name.
 pub(super) fn cursor(region: RegionId, hook: &str) -> Vec<u8> {
-    [CURSOR, &region.get().to_be_bytes(), hook.as_bytes()].concat()
+    [RowKind::Cursor.prefix(), &region.get().to_be_bytes(), hook.as_bytes()].concat()
 }
 
 pub(super) fn delta(revision: Revision) -> Vec<u8> {
-    joined(DELTA, &revision.get().to_be_bytes())
+    joined(RowKind::Delta, &revision.get().to_be_bytes())
 }
 
-fn joined(prefix: &[u8], id: &[u8]) -> Vec<u8> {
-    [prefix, id].concat()
+fn joined(kind: RowKind, id: &[u8]) -> Vec<u8> {
+    [kind.prefix(), id].concat()
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use tidewater_common::feature_level::FeatureLevel;
 use tidewater_common::ids::{
     BootNumber, ClusterId, GroupId, Incarnation, LogIndex, NodeId, Revision, TableId, Term,
 };
@@ -21,7 +22,7 @@ pub struct Header {
     /// Incremented when the cluster is restored; part of region directory names.
     pub incarnation: Incarnation,
     /// Commands that need a higher level are rejected.
-    pub feature_level: u32,
+    pub feature_level: FeatureLevel,
     /// Replicated time, milliseconds since the Unix epoch; never decreases.
     pub time_ms: u64,
     /// Grows by one with every change that watchers see.
@@ -138,7 +139,7 @@ impl From<&Header> for v1::MetaHeader {
         Self {
             cluster_id: header.cluster_id.map_or_else(String::new, |id| id.to_string()),
             incarnation: header.incarnation.get(),
-            feature_level: header.feature_level,
+            feature_level: header.feature_level.get(),
             time_ms: header.time_ms,
             revision: header.revision.get(),
             next_table_id: header.next_table_id.get(),
@@ -162,7 +163,7 @@ impl TryFrom<v1::MetaHeader> for Header {
         Ok(Self {
             cluster_id,
             incarnation: Incarnation(stored.incarnation),
-            feature_level: stored.feature_level,
+            feature_level: FeatureLevel::new(stored.feature_level),
             time_ms: stored.time_ms,
             revision: Revision(stored.revision),
             next_table_id: TableId(stored.next_table_id),

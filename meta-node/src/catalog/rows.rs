@@ -7,10 +7,10 @@ use tidewater_proto::v1;
 use uuid::Uuid;
 
 use super::{
-    CatalogError, MetaState, catalog_next_route_id_key, catalog_route_key, catalog_version_key,
-    codec, decode_catalog_next_route_id, decode_catalog_route, decode_catalog_version,
-    encode_catalog_next_route_id, encode_catalog_route, encode_catalog_version, keys,
-    route_id_from_key,
+    CatalogError, MetaState, RowKind, catalog_next_route_id_key, catalog_route_key,
+    catalog_version_key, codec, decode_catalog_next_route_id, decode_catalog_route,
+    decode_catalog_version, encode_catalog_next_route_id, encode_catalog_route,
+    encode_catalog_version, keys, route_id_from_key,
 };
 
 /// A state row: key and framed bytes.
@@ -20,7 +20,7 @@ impl MetaState {
     /// Encodes all rows of the state. Equal states have equal rows in the same order.
     pub fn rows(&self) -> Result<Vec<StateRow>, CatalogError> {
         let mut rows = vec![
-            (keys::HEADER.to_vec(), codec::encode_message(&v1::MetaHeader::from(&self.header))),
+            (keys::header(), codec::encode_header(&self.header)),
             (catalog_version_key(), encode_catalog_version(self.catalog_version)),
             (catalog_next_route_id_key(), encode_catalog_next_route_id(self.next_route_id)),
         ];
@@ -71,46 +71,54 @@ impl MetaState {
     }
 
     fn load_row(&mut self, key: &[u8], bytes: &[u8]) -> Result<(), CatalogError> {
-        if key.starts_with(keys::ROUTE) {
-            let id = route_id_from_key(key)?;
-            let route = decode_catalog_route(bytes)?;
-            if id != route.route_id {
-                return Err(CatalogError::RouteKeyMismatch { key: id, record: route.route_id });
+        let kind = RowKind::of_key(key).ok_or(CatalogError::UnknownKey(key.len()))?;
+        match kind {
+            RowKind::Route => {
+                let id = route_id_from_key(key)?;
+                let route = decode_catalog_route(bytes)?;
+                if id != route.route_id {
+                    return Err(CatalogError::RouteKeyMismatch { key: id, record: route.route_id });
+                }
+                self.put_route(route);
             }
-            self.put_route(route);
-        } else if key == keys::CATALOG_VERSION {
-            self.catalog_version = decode_catalog_version(bytes)?;
-        } else if key == keys::CATALOG_NEXT_ROUTE_ID {
-            self.next_route_id = decode_catalog_next_route_id(bytes)?;
-        } else if key == keys::HEADER {
-            self.header = codec::decode_message::<v1::MetaHeader>("header", bytes)?.try_into()?;
-        } else if key.starts_with(keys::TABLE) {
-            let table = codec::decode_message::<v1::TableRecord>("table", bytes)?.try_into()?;
-            self.put_table(table);
-        } else if key.starts_with(keys::GROUP) {
-            let group: super::Group =
-                codec::decode_message::<v1::Group>("group", bytes)?.try_into()?;
-            self.groups.insert_mut(group.id, Arc::new(group));
-        } else if key.starts_with(keys::NODE) {
-            let node = codec::decode_message::<v1::NodeRecord>("node", bytes)?.try_into()?;
-            self.put_node(node);
-        } else if key.starts_with(keys::HOOK) {
-            let hook: super::Hook = codec::decode_message::<v1::Hook>("hook", bytes)?.try_into()?;
-            self.hooks.insert_mut(hook.name.clone(), Arc::new(hook));
-        } else if key.starts_with(keys::CURSOR) {
-            let cursor = codec::decode_message::<v1::HookCursor>("cursor", bytes)?.try_into()?;
-            self.cursors.put(cursor);
-        } else if let Some(request) = key.strip_prefix(keys::OUTCOME) {
-            let request =
-                Uuid::from_slice(request).map_err(|_| CatalogError::UnknownKey(key.len()))?;
-            let outcome =
-                codec::decode_message::<v1::OutcomeRecord>("outcome", bytes)?.try_into()?;
-            self.put_outcome(request, outcome);
-        } else if key.starts_with(keys::DELTA) {
-            let delta = codec::decode_message::<v1::CatalogDelta>("delta", bytes)?;
-            self.deltas.insert_mut(Revision(delta.revision), Arc::new(delta));
-        } else {
-            return Err(CatalogError::UnknownKey(key.len()));
+            RowKind::CatalogVersion => self.catalog_version = decode_catalog_version(bytes)?,
+            RowKind::NextRouteId => self.next_route_id = decode_catalog_next_route_id(bytes)?,
+            RowKind::Header => self.header = codec::decode_header(bytes)?,
+            RowKind::Table => {
+                let table = codec::decode_message::<v1::TableRecord>("table", bytes)?.try_into()?;
+                self.put_table(table);
+            }
+            RowKind::Group => {
+                let group: super::Group =
+                    codec::decode_message::<v1::Group>("group", bytes)?.try_into()?;
+                self.groups.insert_mut(group.id, Arc::new(group));
+            }
+            RowKind::Node => {
+                let node = codec::decode_message::<v1::NodeRecord>("node", bytes)?.try_into()?;
+                self.put_node(node);
+            }
+            RowKind::Hook => {
+                let hook: super::Hook =
+                    codec::decode_message::<v1::Hook>("hook", bytes)?.try_into()?;
+                self.hooks.insert_mut(hook.name.clone(), Arc::new(hook));
+            }
+            RowKind::Cursor => {
+                let cursor =
+                    codec::decode_message::<v1::HookCursor>("cursor", bytes)?.try_into()?;
+                self.cursors.put(cursor);
+            }
+            RowKind::Outcome => {
+                let request = key.strip_prefix(kind.prefix()).unwrap_or_default();
+                let request =
+                    Uuid::from_slice(request).map_err(|_| CatalogError::UnknownKey(key.len()))?;
+                let outcome =
+                    codec::decode_message::<v1::OutcomeRecord>("outcome", bytes)?.try_into()?;
+                self.put_outcome(request, outcome);
+            }
+            RowKind::Delta => {
+                let delta = codec::decode_message::<v1::CatalogDelta>("delta", bytes)?;
+                self.deltas.insert_mut(Revision(delta.revision), Arc::new(delta));
+            }
         }
         Ok(())
     }

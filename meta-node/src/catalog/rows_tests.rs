@@ -39,7 +39,7 @@ fn contradicting_rows_fail_to_load() {
     let key_of = |prefix: &[u8]| {
         one_of_each().rows().unwrap().iter().position(|row| row.0.starts_with(prefix)).unwrap()
     };
-    let route = key_of(keys::ROUTE);
+    let route = key_of(RowKind::Route.prefix());
     let mut moved = one_of_each().rows().unwrap();
     moved[route].0 = catalog_route_key(RegionId(77));
     assert_eq!(
@@ -50,10 +50,10 @@ fn contradicting_rows_fail_to_load() {
     gap.remove(route);
     assert!(matches!(MetaState::from_rows(gap).unwrap_err(), CatalogError::Gap(_)));
     let mut orphan = one_of_each().rows().unwrap();
-    orphan.remove(key_of(keys::TABLE));
+    orphan.remove(key_of(RowKind::Table.prefix()));
     assert!(matches!(MetaState::from_rows(orphan).unwrap_err(), CatalogError::OutsideLiveTable(_)));
     let mut hole = one_of_each().rows().unwrap();
-    hole.remove(key_of(keys::DELTA) + 1);
+    hole.remove(key_of(RowKind::Delta.prefix()) + 1);
     assert!(matches!(MetaState::from_rows(hole).unwrap_err(), CatalogError::DeltaHole { .. }));
     let mut unknown = one_of_each().rows().unwrap();
     unknown.push((b"other".to_vec(), Vec::new()));

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use rpds::{RedBlackTreeMapSync as PersistentMap, RedBlackTreeSetSync as PersistentSet};
 
+use tidewater_common::feature_level::FeatureLevel;
 use tidewater_common::ids::{
     CatalogVersion, GroupId, Incarnation, NodeId, RegionId, Revision, TableId,
 };
@@ -26,8 +27,6 @@ pub const COMPACTOR_KEPT_MS: u64 = 24 * 60 * 60 * 1_000;
 pub const MAX_OUTCOMES: usize = 100_000;
 /// Interval at which the leader advances replicated time. Apply depends on it, so it never changes.
 pub const TICK_INTERVAL_MS: u64 = 1_000;
-/// Feature level of a new cluster.
-pub const FEATURE_LEVEL: u32 = 1;
 /// First id of data and compactor nodes. Operators choose lower ids for meta nodes; an id never
 /// identifies two nodes.
 pub const FIRST_NODE_ID: NodeId = NodeId(101);
@@ -62,7 +61,7 @@ impl Default for MetaState {
             header: Header {
                 cluster_id: None,
                 incarnation: Incarnation(0),
-                feature_level: FEATURE_LEVEL,
+                feature_level: FeatureLevel::FIRST,
                 time_ms: 0,
                 revision: Revision(0),
                 next_table_id: TableId(1),

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use tidewater_common::feature_level::{FeatureLevel, UnsupportedRelease};
 use tidewater_common::ids::{BootNumber, ClusterId, GroupId, NodeId, TableId, Term};
 use tidewater_common::quote::quoted;
 use tidewater_common::refusal::Refusal;
@@ -20,13 +21,34 @@ pub enum CommandError {
     #[error("cluster {0} already exists: start the meta nodes without --bootstrap")]
     AlreadyBootstrapped(ClusterId),
     /// A command of a newer release, before all nodes support it.
-    #[error("the command needs feature level {needed}, the cluster is at {level}")]
+    #[error(
+        "the command needs feature level {needed}, and the cluster is at level {level}: `tidewater cluster \
+         status` shows the nodes that hold back the next level"
+    )]
     FeatureLevel {
         /// Feature level of the command.
-        needed: u32,
+        needed: FeatureLevel,
         /// Feature level of the state.
-        level: u32,
+        level: FeatureLevel,
     },
+    /// A raise to a level that a node may not support.
+    #[error("node {node} has not reported that it supports feature level {level}")]
+    LevelNotSupported {
+        /// Level of the raise.
+        level: FeatureLevel,
+        /// First node without support.
+        node: NodeId,
+    },
+    /// A raise to a level that this release does not support. Other replicas apply it: this one must stop.
+    #[error(
+        "the cluster is raised to feature level {0}, and this release supports levels up to {highest}: start a \
+         release that supports level {0}",
+        highest = FeatureLevel::HIGHEST
+    )]
+    LevelAboveRelease(FeatureLevel),
+    /// A node whose release cannot run at the level of the cluster.
+    #[error(transparent)]
+    Release(#[from] UnsupportedRelease),
     /// A decision of a leader service in an earlier term.
     #[error("decided in term {decided}, but logged in term {entry}: the leader has changed")]
     StaleTerm {
@@ -263,6 +285,9 @@ impl CommandError {
             Self::NotBootstrapped => Reason::NotBootstrapped,
             Self::AlreadyBootstrapped(_) => Reason::AlreadyBootstrapped,
             Self::FeatureLevel { .. } | Self::UnknownCommand => Reason::Unsupported,
+            Self::LevelNotSupported { .. } | Self::LevelAboveRelease(_) | Self::Release(_) => {
+                Reason::ReleaseUnsupported
+            }
             Self::StaleTerm { .. } => Reason::NotLeader,
             Self::Malformed(_)
             | Self::RoleCannotRegister

@@ -20,6 +20,7 @@ fn commands() -> Vec<v1::MetaCommand> {
         object_store_id: "store".into(),
         boot: 0,
         start_id: String::new(),
+        release: None,
     };
     let column = |name: &str, kind: &str, nullable| NewColumn {
         name: name.into(),
@@ -161,7 +162,37 @@ fn commands() -> Vec<v1::MetaCommand> {
     let any_term = any_term.into_iter().map(|kind| decided(0, kind));
     let leader = leader.into_iter().map(|kind| decided(TERM.get(), kind));
     let requests = requests.into_iter().map(|kind| decided(0, kind));
-    any_term.chain(leader).chain(requests).chain(under_rules()).collect()
+    any_term.chain(leader).chain(requests).chain(under_rules()).chain(leveled()).collect()
+}
+
+/// The raise of the level, and a command with the fields of the second level.
+fn leveled() -> Vec<v1::MetaCommand> {
+    let command = |feature_level, kind| v1::MetaCommand {
+        feature_level,
+        rules: 1,
+        kind: Some(kind),
+        ..v1::MetaCommand::default()
+    };
+    let supporting = |node_id, boot| v1::SupportingNode { node_id, boot };
+    let nodes = vec![supporting(101, 3), supporting(102, 0), supporting(103, 0)];
+    let registered = v1::RegisterNode {
+        directory_id: directory(40),
+        role: NodeRole::Data.into(),
+        address: "host:7040".into(),
+        object_store_id: "store".into(),
+        boot: 1,
+        start_id: directory(41),
+        release: Some(v1::ReleaseInfo {
+            release: "0.2.0".into(),
+            lowest_level: 1,
+            highest_level: 2,
+        }),
+        ..v1::RegisterNode::default()
+    };
+    vec![
+        command(1, Kind::RaiseFeatureLevel(v1::RaiseFeatureLevel { level: 2, nodes })),
+        command(1, Kind::RegisterNode(registered)),
+    ]
 }
 
 /// Commands with the fields of later releases.
@@ -181,6 +212,7 @@ fn under_rules() -> Vec<v1::MetaCommand> {
         object_store_id: "store".into(),
         boot: 3,
         start_id: directory(30),
+        release: None,
     };
     let tick = Kind::AdvanceTime(v1::AdvanceTime { now_ms: 3_000, agreed_ms: 5_000 });
     let leader_digest = Some(v1::StateDigest { index: 300, digest: 0x0102_0304_0506_0708 });
@@ -228,6 +260,7 @@ fn name(kind: &Kind) -> &'static str {
         Kind::LoadOpened(_) => "load_opened",
         Kind::ExpireLoad(_) => "expire_load",
         Kind::EndLoad(_) => "end_load",
+        Kind::RaiseFeatureLevel(_) => "raise_feature_level",
     }
 }
 
@@ -257,7 +290,7 @@ fn every_command_kind_is_in_the_golden_file() {
     let mut names: Vec<_> = golden().map(|(name, _)| name).collect();
     names.sort_unstable();
     names.dedup();
-    assert_eq!(names.len(), 26, "{names:?}");
+    assert_eq!(names.len(), 27, "{names:?}");
 }
 
 #[test]
@@ -268,6 +301,9 @@ fn older_log_replays_to_the_same_state() {
         if at == FIRST_RELEASE {
             assert_eq!(reached(&state), REACHED_FIRST, "{state:#?}");
         }
+        if at == WITHOUT_LEVELS {
+            assert_eq!(reached(&state), REACHED_WITHOUT_LEVELS, "{state:#?}");
+        }
         let command = v1::MetaCommand::decode(bytes.as_slice()).unwrap();
         let applied = apply(&mut state, TERM, command);
         assert!(applied.is_ok(), "{name}: {applied:?}");
@@ -277,6 +313,9 @@ fn older_log_replays_to_the_same_state() {
 
 /// Number of golden commands of the first release.
 const FIRST_RELEASE: usize = 36;
+/// Number of golden commands of the releases without levels.
+const WITHOUT_LEVELS: usize = 39;
 /// Revision and digest after these, and after all golden commands.
 const REACHED_FIRST: (u64, u32) = (30, 2_004_309_949);
-const REACHED: (u64, u32) = (32, 3_387_268_013);
+const REACHED_WITHOUT_LEVELS: (u64, u32) = (32, 3_387_268_013);
+const REACHED: (u64, u32) = (33, 1_535_834_383);

@@ -10,10 +10,12 @@ use crate::catalog::{DELTAS_KEPT, digest};
 pub(crate) fn any_command() -> impl Strategy<Value = Kind> {
     let name = prop_oneof![Just("t"), Just("u"), Just("v")];
     prop_oneof![
-        (1u64..6, 0u64..5, 1u64..4).prop_map(|(number, boot, process)| {
+        (1u64..6, 0u64..5, 1u64..4, any_release()).prop_map(|(number, boot, process, release)| {
             let start_id = if boot == 0 { String::new() } else { directory(process) };
-            Kind::RegisterNode(v1::RegisterNode { boot, start_id, ..registration(number) })
+            let registered = registration(number);
+            Kind::RegisterNode(v1::RegisterNode { boot, start_id, release, ..registered })
         }),
+        any_raise().prop_map(Kind::RaiseFeatureLevel),
         (200u64..206, 1u64..3).prop_map(|(number, at)| Kind::RegisterNode(compactor(number, at))),
         (100u64..106, 0i32..4)
             .prop_map(|(node_id, state)| Kind::SetNodeState(v1::SetNodeState { node_id, state })),
@@ -68,6 +70,26 @@ pub(crate) fn any_command() -> impl Strategy<Value = Kind> {
     ]
 }
 
+fn any_release() -> impl Strategy<Value = Option<v1::ReleaseInfo>> {
+    proptest::option::of((1u32..3, 0u32..3).prop_map(|(lowest_level, more)| {
+        let highest_level = lowest_level + more;
+        v1::ReleaseInfo { release: String::new(), lowest_level, highest_level }
+    }))
+}
+
+/// A raise by a leader that has asked all nodes that the model can have, or some of them.
+fn any_raise() -> impl Strategy<Value = v1::RaiseFeatureLevel> {
+    let all = (101u64..125).flat_map(|node| (0..5).map(move |boot| (node, boot)));
+    let named = prop_oneof![
+        Just(all.collect::<Vec<_>>()),
+        proptest::collection::vec((101u64..105, 0u64..5), 0..6),
+    ];
+    (0u32..4, named).prop_map(|(level, nodes)| {
+        let nodes = nodes.into_iter().map(|(node_id, boot)| v1::SupportingNode { node_id, boot });
+        v1::RaiseFeatureLevel { level, nodes: nodes.collect() }
+    })
+}
+
 /// Few versions and generations, so that many expectations match.
 fn any_advance() -> impl Strategy<Value = v1::CursorAdvance> {
     let state = || 1i32..7;
@@ -110,6 +132,28 @@ fn starts_grow(before: &MetaState, after: &MetaState) -> Result<(), TestCaseErro
         let Some(now) = after.node(node.id) else { continue };
         prop_assert!(now.boot >= node.boot, "{node:?} to {now:?}");
         prop_assert!(now.boot > node.boot || now.start_id == node.start_id, "{node:?} to {now:?}");
+    }
+    Ok(())
+}
+
+/// Checks that the level rises by one at most, within the release, and only when the command names every
+/// node that must support it; and that no node registers that cannot run at the level.
+fn level_rises(before: &MetaState, kind: &Kind, after: &MetaState) -> Result<(), TestCaseError> {
+    let (was, now) = (before.header().feature_level, after.header().feature_level);
+    prop_assert!(now == was || now == was.next(), "{was} to {now}");
+    prop_assert!(now <= FeatureLevel::HIGHEST);
+    match kind {
+        Kind::RaiseFeatureLevel(raise) if now > was => {
+            for node in before.nodes().filter(|node| node.state == NodeState::Up) {
+                let named = v1::SupportingNode { node_id: node.id.get(), boot: node.boot.get() };
+                prop_assert!(raise.nodes.contains(&named), "{node:?} was not asked");
+            }
+        }
+        Kind::RegisterNode(registered) if before != after && was > FeatureLevel::FIRST => {
+            let highest = registered.release.as_ref().map_or(1, |release| release.highest_level);
+            prop_assert!(highest >= was.get(), "{registered:?} at {was}");
+        }
+        _ => prop_assert_eq!(now, was),
     }
     Ok(())
 }
@@ -164,7 +208,7 @@ proptest! {
             let before = state.clone();
             // `run` checks that a rejected command changes nothing, and that the tables are tiled.
             let reply = run(&mut state, kind.clone());
-            prop_assert_eq!(reply, run(&mut replica, kind));
+            prop_assert_eq!(reply, run(&mut replica, kind.clone()));
             let changed = routes != state.routes().cloned().collect::<Vec<_>>();
             prop_assert_eq!(state.catalog_version().get(), version.get() + u64::from(changed));
             prop_assert!(state.header().revision.get() - revision.get() <= 1);
@@ -172,6 +216,7 @@ proptest! {
             cursors_fit(&state)?;
             cursors_grow(&before, &state)?;
             starts_grow(&before, &state)?;
+            level_rises(&before, &kind, &state)?;
         }
         prop_assert_eq!(digest(&state).unwrap(), digest(&replica).unwrap());
     }

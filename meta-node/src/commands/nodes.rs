@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tidewater_common::address::is_address;
+use tidewater_common::feature_level::{FeatureLevel, Release};
 use tidewater_common::ids::{BootNumber, NodeId};
 use tidewater_proto::v1::{self, NodeRole, NodeState};
 use uuid::Uuid;
@@ -24,6 +25,7 @@ pub(super) fn register(
         .directory_id
         .parse()
         .map_err(|_| CommandError::Malformed("the directory id is not a UUID".to_owned()))?;
+    check_release(header.feature_level, command)?;
     let role = match NodeRole::try_from(command.role) {
         Ok(role @ (NodeRole::Data | NodeRole::Compactor)) => role,
         _ => return Err(CommandError::RoleCannotRegister),
@@ -64,6 +66,15 @@ pub(super) fn register(
     change.header = Some(header);
     change.nodes.push(node);
     Ok((reply, change))
+}
+
+/// Checks that a node can run at the cluster's level. At the first level, every release can, and replicas of
+/// releases without levels accept every node.
+fn check_release(level: FeatureLevel, command: &v1::RegisterNode) -> Result<(), CommandError> {
+    if level == FeatureLevel::FIRST {
+        return Ok(());
+    }
+    Ok(Release::from(command.release.clone()).check(level)?)
 }
 
 /// Start of a node: its number, and the id of its process.

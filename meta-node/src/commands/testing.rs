@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use tidewater_common::feature_level::Release;
 use tidewater_common::ids::Term;
 use tidewater_proto::v1::{self, meta_command::Kind};
 use uuid::Uuid;
@@ -75,6 +76,7 @@ pub(crate) fn registration(number: u64) -> v1::RegisterNode {
         object_store_id: "store".into(),
         boot: 0,
         start_id: String::new(),
+        release: Some((&Release::own()).into()),
     }
 }
 

@@ -8,9 +8,7 @@ use uuid::Uuid;
 
 use super::testing::*;
 use super::*;
-use crate::catalog::{
-    COMPACTOR_KEPT_MS, CatalogError, FEATURE_LEVEL, MAX_OUTCOMES, OUTCOME_KEPT_MS,
-};
+use crate::catalog::{COMPACTOR_KEPT_MS, CatalogError, MAX_OUTCOMES, OUTCOME_KEPT_MS};
 
 fn cluster() -> ClusterId {
     CLUSTER.parse().unwrap()
@@ -38,12 +36,15 @@ fn cluster_is_bootstrapped_once() {
 fn commands_of_newer_level_or_other_term_are_rejected() {
     let mut state = bootstrapped();
     let newer = v1::MetaCommand {
-        feature_level: FEATURE_LEVEL + 1,
+        feature_level: 2,
         ..command(Kind::AdvanceTime(v1::AdvanceTime { now_ms: 5, agreed_ms: 0 }))
     };
     assert_eq!(
         run_command(&mut state, newer),
-        Err(CommandError::FeatureLevel { needed: 2, level: 1 })
+        Err(CommandError::FeatureLevel {
+            needed: FeatureLevel::new(2),
+            level: FeatureLevel::FIRST
+        })
     );
     for decided_term in [2, 7] {
         let stale = v1::MetaCommand {
@@ -658,7 +659,7 @@ fn node_is_the_home_of_one_live_group() {
         rules,
         ..command(Kind::CreateGroup(v1::CreateGroup { first_members: members.to_vec() }))
     };
-    let current = Rules::CURRENT.0;
+    let current = Rules::at(FeatureLevel::HIGHEST).0;
     let taken = |group| Err(CommandError::HomeTaken { home: NodeId(101), group: GroupId(group) });
     // The first command was committed after its deadline, and the leader planned the group again.
     let made = run_command(&mut state, create(current, &[101, 102, 103]));

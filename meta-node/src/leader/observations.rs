@@ -26,6 +26,7 @@ pub(crate) use self::observed::{
     HookReports, MemberDifference, ObservedCluster, ObservedGarbage, ObservedGroup, ObservedReplica,
 };
 use super::problems::TableOperation;
+use super::releases::Releases;
 use crate::catalog::FIRST_NODE_ID;
 
 /// Maximum number of hook reports used from one heartbeat.
@@ -95,6 +96,8 @@ const REPORT_WAIT: Duration = Duration::from_secs(5);
 #[derive(Debug, Default)]
 pub(crate) struct Observations {
     inner: Mutex<ObservationState>,
+    /// Releases of the nodes.
+    pub(crate) releases: Releases,
     /// Notified of changes that may need a step.
     pub(crate) changes: Notify,
     /// True once replicated time has followed the cluster's clocks in this term.
@@ -109,6 +112,7 @@ impl Observations {
             registered_at: Some(now),
             ..ObservationState::default()
         };
+        self.releases.clear();
         self.agreed.send_replace(false);
     }
 
@@ -156,6 +160,7 @@ impl Observations {
 
     /// Removes the observations of nodes that are not in the catalog.
     pub(crate) fn retain_nodes(&self, is_known: impl Fn(NodeId) -> bool) {
+        self.releases.retain_nodes(&is_known);
         let mut inner = self.inner.lock();
         inner.nodes.retain(|node, _| is_known(*node));
         inner.unreachable.retain(|node, _| is_known(*node) || *node < FIRST_NODE_ID);

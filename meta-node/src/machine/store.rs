@@ -34,7 +34,10 @@ pub enum StateError {
     Store(#[from] StoreError),
     /// A record is damaged, or records contradict each other.
     #[error("the stored catalog is damaged: {0}")]
-    Catalog(#[from] CatalogError),
+    Catalog(CatalogError),
+    /// The state has a feature level that this release does not support.
+    #[error("{0}")]
+    Release(CatalogError),
     /// The record of the applied log id or membership cannot be decoded.
     #[error("the record of the last applied log entry is damaged: {0}")]
     Applied(String),
@@ -49,12 +52,22 @@ pub enum StateError {
     Io(#[from] io::Error),
 }
 
+impl From<CatalogError> for StateError {
+    fn from(error: CatalogError) -> Self {
+        match error {
+            CatalogError::LevelAboveRelease(_) => Self::Release(error),
+            _ => Self::Catalog(error),
+        }
+    }
+}
+
 impl From<StateError> for io::Error {
     fn from(error: StateError) -> Self {
         match error {
             StateError::Store(error) => error.into(),
             StateError::File(error) => error.into(),
             StateError::Io(error) => error,
+            StateError::Release(_) => Self::new(io::ErrorKind::Unsupported, error),
             StateError::Catalog(_) | StateError::Applied(_) | StateError::Snapshot(_) => {
                 Self::new(io::ErrorKind::InvalidData, error)
             }

@@ -2,6 +2,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use futures::stream;
+use tidewater_common::feature_level::FeatureLevel;
 use tidewater_common::ids::{NodeId, Revision};
 use tidewater_proto::v1::meta_command::Kind;
 use tidewater_raft_store::types::{Entry, log_id};
@@ -274,4 +275,46 @@ async fn replica_with_another_state_is_reported_until_replaced() {
         sent = leader.comparison().latest();
     }
     assert_eq!(difference(&damaged), None);
+}
+
+// Other replicas apply the raise: a replica that went on without it would differ from them.
+#[tokio::test]
+async fn replica_stops_at_a_level_above_its_release() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = store(dir.path());
+    let mut machine = machine(dir.path(), &log);
+    apply(&mut machine, entries()).await;
+    let nodes = [1, 2, 101, 102].map(|node_id| v1::SupportingNode { node_id, boot: 0 });
+    let raise = |index, level: FeatureLevel| {
+        let raise = v1::RaiseFeatureLevel { level: level.get(), nodes: nodes.to_vec() };
+        entry(index, Kind::RaiseFeatureLevel(raise))
+    };
+    let highest = FeatureLevel::HIGHEST;
+    apply(&mut machine, vec![raise(4, highest)]).await;
+    let before = machine.view().read();
+    assert_eq!(before.header().feature_level, highest);
+    let beyond = stream::iter([Ok((raise(5, highest.next()), None))]);
+    let error = machine.apply(beyond).await.unwrap_err();
+    assert!(error.to_string().contains("feature level 3"), "{error}");
+    assert_eq!(machine.view().read(), before);
+}
+
+#[test]
+fn state_above_the_releases_level_is_not_loaded() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = store(dir.path());
+    let header = v1::MetaHeader {
+        feature_level: FeatureLevel::HIGHEST.next().get(),
+        ..v1::MetaHeader::default()
+    };
+    let payload = header.encode_to_vec();
+    let row = [&[2], &crc32c::crc32c(&payload).to_be_bytes()[..], &payload].concat();
+    log.write_synced(|db, batch| {
+        batch.put_cf(db.cf_handle("state").unwrap(), b"row/meta/header", &row);
+        Ok(())
+    })
+    .unwrap();
+    let error = MetaMachine::open(log, dir.path().join("snapshots")).unwrap_err();
+    assert!(matches!(error, StateError::Release(_)), "{error}");
+    assert!(error.to_string().contains("start a release that supports level 3"), "{error}");
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use tidewater_common::feature_level::FeatureLevel;
 use tidewater_common::ids::{ClusterId, NodeId};
 use tidewater_proto::v1;
 use tidewater_raft_store::Identity;
@@ -46,6 +47,7 @@ async fn call_all(
             peers: join::peers_to_wire(peers),
             bootstrap: true,
             check_only,
+            feature_level: FeatureLevel::FIRST.get(),
         };
         call(*peer, address, request)
     });
@@ -61,7 +63,7 @@ async fn call(
     let mut attempts = 0u32;
     loop {
         let refusal = match join::request_join(address, request.clone()).await {
-            Ok(()) => return Ok(()),
+            Ok(_) => return Ok(()),
             Err(refusal) => refusal,
         };
         if !join::is_transient(refusal.reason) {

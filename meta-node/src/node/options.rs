@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use tidewater_common::clock::ClusterClock;
+use tidewater_common::feature_level::FeatureLevel;
 use tidewater_common::ids::NodeId;
 use tidewater_common::problems::ProcessProblems;
 use tidewater_hook_kinds::HookAccess;
@@ -48,6 +49,9 @@ pub struct MetaOptions {
     pub max_data_nodes: usize,
     /// Difference of a clock from the other clocks of the cluster beyond which it is wrong; more than 0.
     pub max_clock_difference: Duration,
+    /// Highest level to which the cluster is raised while this node is a member; `None`: no limit. Until the
+    /// raise, all nodes can return to the release before.
+    pub max_level: Option<FeatureLevel>,
     /// Interval between garbage collection passes.
     pub gc_every: Duration,
     /// Grace period before unreferenced objects are deleted; must exceed the longest scan.
@@ -88,6 +92,7 @@ impl MetaOptions {
             replace_after: Duration::from_secs(600),
             max_data_nodes: Self::MAX_DATA_NODES,
             max_clock_difference: ClusterClock::DEFAULT_BOUND,
+            max_level: None,
             gc_every: Duration::from_secs(60 * 60),
             gc_grace: Duration::from_secs(6 * 60 * 60),
             hook_retention: Duration::from_secs(3 * 24 * 60 * 60),

@@ -84,6 +84,7 @@ impl MetaReplica {
             addresses,
             clock,
             max_clock_difference: options.max_clock_difference,
+            max_level: options.max_level,
             comparison,
         });
         let control = Arc::new(Control::new(identity.cluster_id, identity.node_id, view));

@@ -5,6 +5,7 @@ mod cluster;
 mod compactors;
 mod data_nodes;
 mod hanging;
+mod levels;
 mod life;
 mod members;
 mod refusals;

@@ -6,12 +6,14 @@ mod tables;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use tidewater_common::feature_level::FeatureLevel;
 use tidewater_common::ids::{ClusterId, GroupId, NodeId, Term};
 use tidewater_common::problem::LastingProblem;
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::admin_server::{Admin, AdminServer};
 use tidewater_proto::v1::{self, GroupState, NodeState, ProblemKind, Reason};
 use tokio::task::spawn_blocking;
+use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
 use super::{MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES, ReplicaSlot, catalog_changes};
@@ -19,6 +21,7 @@ use crate::catalog::{Group, MetaState};
 use crate::leader::Retention;
 use crate::leader::clocks::announced_ms;
 use crate::leader::garbage::{self, GarbageEvents};
+use crate::leader::levels::LevelStatus;
 
 /// Maximum size of a benchmark command, in bytes.
 const MAX_BENCH_BYTES: usize = 1024 * 1024;
@@ -46,12 +49,15 @@ impl AdminService {
         let term = running.group.check_leading()?;
         running.group.linearize().await?;
         let problems = running.problems.find().await?;
+        let recent = running.observations.releases.recent(Instant::now());
         let group = running.group;
         let members = group.members();
         // Takes time for every node and group.
         let response = spawn_blocking(move || {
             let state = group.view.read();
-            describe_cluster(&state, group.cluster_id, group.node_id, term, &members, &problems)
+            let (cluster, leader) = (group.cluster_id, group.node_id);
+            let levels = LevelStatus::new(&state, &recent, FeatureLevel::HIGHEST);
+            describe_cluster(&state, cluster, leader, term, &members, &problems, &levels)
         });
         response.await.map_err(|error| {
             Refusal::new(Reason::Internal, format!("the cluster was not described: {error}"))
@@ -131,6 +137,7 @@ fn describe_cluster(
     term: Term,
     members: &v1::ListMetaMembersResponse,
     problems: &[LastingProblem],
+    levels: &LevelStatus,
 ) -> v1::ClusterStatusResponse {
     let leaderless = problems.iter().map(|lasting| &lasting.problem);
     let leaderless = leaderless.filter(|problem| problem.kind == ProblemKind::GroupWithoutLeader);
@@ -152,6 +159,9 @@ fn describe_cluster(
         groups: std::iter::once(group_0(members, term.get())).chain(groups).collect(),
         tables: saturating_u32(state.tables().filter(|table| table.is_live()).count()),
         regions: saturating_u32(state.route_count()),
+        feature_level: levels.level.get(),
+        next_feature_level: levels.next.map_or(0, FeatureLevel::get),
+        releases: levels.nodes.iter().map(Into::into).collect(),
     }
 }
 

@@ -14,6 +14,7 @@ use tidewater_raft_store::types::{Membership, StoredMembership, wire};
 use tidewater_raft_store::{Member, membership};
 
 use crate::catalog::FIRST_NODE_ID;
+use crate::commands::CommandError;
 use crate::group::MetaGroup;
 use crate::join;
 use crate::leader::problems::MemberHealth;
@@ -159,6 +160,7 @@ impl MetaGroup {
             .map(|member| (NodeId(member.node_id), member.address.clone()))
             .collect();
         peers.insert(NodeId(joiner.node_id), joiner.address.clone());
+        let level = self.view.read().header().feature_level;
         let request = v1::JoinClusterRequest {
             cluster_id: self.cluster_id.to_string(),
             source_node: self.node_id.get(),
@@ -166,9 +168,12 @@ impl MetaGroup {
             peers: join::peers_to_wire(&peers),
             bootstrap: false,
             check_only: false,
+            feature_level: level.get(),
         };
         let joined = join::request_join(&joiner.address, request).await;
-        joined.map_err(|refusal| join_error(joiner, refusal))
+        let release = joined.map_err(|refusal| join_error(joiner, refusal))?;
+        // A release without levels has not checked the level of the request.
+        Ok(release.check(level).map_err(CommandError::from)?)
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use futures::stream::{Empty, StreamExt};
 use parking_lot::Mutex;
+use tidewater_common::feature_level::Release;
 use tidewater_common::ids::{BootNumber, GroupId, NodeId};
 use tidewater_common::peer_network::PeerNetwork;
 use tidewater_common::refusal::Refusal;
@@ -22,9 +23,11 @@ use super::registration_rate::RegistrationRate;
 use super::watch::{self, Watcher};
 use super::{MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES, ReplicaSlot, RunningReplica, catalog_changes};
 use crate::catalog::{MetaState, Node};
+use crate::commands::CommandError;
 use crate::feed::EncodedMessage;
 use crate::join::Joiner;
 use crate::leader::clocks::announced_ms;
+use crate::leader::releases::ReportedRelease;
 
 /// Maximum distance of a reported term from the recorded one: terms grow by one with each election.
 const MAX_TERM_JUMP: u64 = 1 << 20;
@@ -76,6 +79,7 @@ impl MetaService {
             object_store_id: request.object_store_id,
             boot: request.boot,
             start_id: request.start_id,
+            release: request.release,
         };
         let reply = running.group.propose(Kind::RegisterNode(command)).await?;
         let Some(meta_reply::Outcome::NodeId(node_id)) = reply.outcome else {
@@ -157,7 +161,11 @@ impl MetaService {
             return Err(removed());
         }
         check_sender(node, request)?;
+        let reported = ReportedRelease::from(request);
+        let feature_level = state.header().feature_level;
+        reported.release.check(feature_level).map_err(CommandError::from)?;
         let now = Instant::now();
+        running.observations.releases.record(node.id, reported, now);
         if request.groups.iter().all(|report| is_plausible(&state, request.node_id, report)) {
             running.observations.record_heartbeat(request, now);
         } else {
@@ -178,6 +186,7 @@ impl MetaService {
             replicated_ms: announced_ms(state.header().time_ms),
             clocks_ms: facts.agreed_ms(now).unwrap_or(0),
             differing_clocks,
+            feature_level: feature_level.get(),
         })
     }
 
@@ -355,7 +364,7 @@ impl Meta for MetaService {
         request: Request<v1::JoinClusterRequest>,
     ) -> Result<Response<v1::JoinClusterResponse>, Status> {
         self.joiner.handle(request.into_inner()).await?;
-        Ok(Response::new(v1::JoinClusterResponse {}))
+        Ok(Response::new(v1::JoinClusterResponse { release: Some((&Release::own()).into()) }))
     }
 
     async fn compare_state(

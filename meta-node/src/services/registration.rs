@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tidewater_common::feature_level::Release;
 use tidewater_common::ids::NodeId;
 use tidewater_common::quote::quoted;
 use tidewater_common::refusal::Refusal;
@@ -14,6 +15,7 @@ use tidewater_proto::v1::{NodeRole, NodeState, Reason, RegisterRequest};
 
 use super::registration_rate::RETRY_AFTER;
 use crate::catalog::{MetaState, Node};
+use crate::commands::CommandError;
 
 /// Maximum number of compactors in the catalog, including those that are down and not yet forgotten.
 const MAX_COMPACTORS: usize = 1_024;
@@ -32,6 +34,8 @@ pub(super) fn check(
     silent_for: &BTreeMap<NodeId, Duration>,
     max_data_nodes: usize,
 ) -> Result<(), Refusal> {
+    let release = Release::from(request.release.clone());
+    release.check(state.header().feature_level).map_err(CommandError::from)?;
     let address = &request.address;
     let is_live = |node: &Node| {
         node.state == NodeState::Up
@@ -130,6 +134,21 @@ mod tests {
         }
         let other = request(500, NodeRole::Compactor, "127.0.0.1:9999");
         assert_eq!(super::check(&state, &other, &heard(0), MAX_DATA_NODES), Ok(()));
+    }
+
+    #[test]
+    fn release_that_lacks_the_clusters_level_is_refused() {
+        let state = with_nodes(1);
+        let check = |lowest_level, highest_level| {
+            let release = "9".to_owned();
+            let release = Some(v1::ReleaseInfo { release, lowest_level, highest_level });
+            let address = "127.0.0.1:9";
+            let request = RegisterRequest { release, ..request(500, NodeRole::Data, address) };
+            super::check(&state, &request, &BTreeMap::new(), MAX_DATA_NODES)
+                .map_err(|refusal| refusal.reason)
+        };
+        assert_eq!(check(1, 9), Ok(()));
+        assert_eq!(check(2, 9), Err(Reason::ReleaseUnsupported));
     }
 
     #[test]

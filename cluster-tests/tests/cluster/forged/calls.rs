@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use futures::stream;
 use tidewater_cluster_tests::direct::RegionRef;
 use tidewater_cluster_tests::{HarnessError, Result};
+use tidewater_common::feature_level::Release;
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::change_membership_request::Change;
 use tidewater_proto::v1::group_control_client::GroupControlClient;
@@ -399,6 +400,7 @@ impl Forger {
             role: NodeRole::Data.into(),
             address: address.to_owned(),
             groups: vec![report],
+            release: Some((&Release::own()).into()),
             ..HeartbeatRequest::default()
         };
         Ok(MetaClient::new(self.channel.clone()).heartbeat(request).await?.into_inner())

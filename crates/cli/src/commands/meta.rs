@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use clap::Args;
 use tidewater_common::clock::SystemClock;
+use tidewater_common::feature_level::FeatureLevel;
 use tidewater_common::ids::NodeId;
 use tidewater_meta_node::{Bootstrap, Meta, MetaOptions};
 use tidewater_raft_store::RaftService;
@@ -88,6 +89,12 @@ pub(crate) struct Options {
     )]
     pub(crate) hook_retention_versions: u64,
 
+    /// Highest feature level of the cluster while this node runs; holds back the raise after an upgrade, so
+    /// that all nodes can return to the earlier release [default: no limit]
+    #[arg(long, env = "TIDEWATER_MAX_FEATURE_LEVEL", value_name = "LEVEL",
+          value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) max_feature_level: Option<u32>,
+
     #[command(flatten)]
     pub(crate) clock: ClockArgs,
 
@@ -109,6 +116,7 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
         replace_after: options.replace_after.duration(),
         max_data_nodes: options.max_data_nodes as usize,
         max_clock_difference: options.clock.max_clock_difference.duration(),
+        max_level: options.max_feature_level.map(FeatureLevel::new),
         gc_every: options.gc_every.duration(),
         gc_grace: options.gc_grace.duration(),
         hook_retention: options.hook_retention.duration(),

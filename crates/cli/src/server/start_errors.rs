@@ -3,6 +3,7 @@
 use tidewater_compactor_node::StartError as CompactorStartError;
 use tidewater_data_node::node::StartError as DataStartError;
 use tidewater_meta_node::MetaError;
+use tidewater_meta_node::machine::StateError;
 use tidewater_raft_store::IdentityError;
 use tidewater_region_engine::storage::StoreError;
 use tidewater_rpc::RegisterError;
@@ -69,6 +70,7 @@ pub(crate) fn meta_failure(error: &MetaError) -> Failure {
         MetaError::PeerRefused { refusal, .. } => {
             Failure::new(exit_of(refusal.reason), error.to_string())
         }
+        MetaError::State(StateError::Release(_)) => Failure::new(Exit::Conflict, error.to_string()),
         MetaError::State(_) | MetaError::Raft(_) | MetaError::Disk(_) | MetaError::Task(_) => {
             Failure::other(error.to_string())
         }

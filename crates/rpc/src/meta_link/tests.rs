@@ -376,6 +376,7 @@ fn registration_ends_with_a_final_refusal() {
         (Refusal::new(Reason::NotLeader, "").retry_after(seconds(1)), 99, false),
         (Refusal::new(Reason::MemberExists, "").retry_after(seconds(1)), 99, false),
         (Refusal::new(Reason::NodeRemoved, ""), 0, true),
+        (Refusal::new(Reason::ReleaseUnsupported, ""), 0, true),
     ];
     for (refusal, elapsed, is_final) in cases {
         let case = format!("{refusal} after {elapsed} s");

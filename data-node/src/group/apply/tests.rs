@@ -362,3 +362,27 @@ fn write_without_a_sequence_is_refused_on_every_replica() {
     assert_eq!(group.state, before);
     assert!(group.seen.rows.lock().is_empty());
 }
+
+#[test]
+fn group_level_rises_one_at_a_time() {
+    let mut group = TestGroup::with_region();
+    let mut raise = |level| {
+        let entry = group_entry::Entry::LevelRaised(v1::LevelRaised { level });
+        let applied = group.apply(entry);
+        assert!(applied.effects.is_empty());
+        let outcome = match &applied.outcomes[..] {
+            [EntryOutcome::Done { repeated, .. }] => Ok(*repeated),
+            [EntryOutcome::Refused { reason, .. }] => Err(*reason),
+            other => panic!("{other:?}"),
+        };
+        (outcome, group.state.level.get())
+    };
+    // (level of the entry, outcome, level of the group after it)
+    assert_eq!(raise(3), (Err(Reason::Unsupported), 1));
+    assert_eq!(raise(2), (Ok(false), 2));
+    // Repeats, also of an earlier leader.
+    assert_eq!(raise(2), (Ok(true), 2));
+    assert_eq!(raise(1), (Ok(true), 2));
+    assert_eq!(raise(0), (Ok(true), 2));
+    assert_eq!(raise(4), (Err(Reason::Unsupported), 2));
+}

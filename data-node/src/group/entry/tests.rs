@@ -14,7 +14,7 @@ fn unhex(text: &str) -> Bytes {
 }
 
 /// Frozen: logs contain these bytes.
-fn golden() -> Vec<(&'static str, Bytes, &'static str)> {
+fn golden() -> Vec<(&'static str, EncodedEntry, &'static str)> {
     let advance = ManifestAdvance {
         region_id: RegionId(7),
         version: ManifestVersion(9),
@@ -98,6 +98,7 @@ fn golden() -> Vec<(&'static str, Bytes, &'static str)> {
             writes(vec![write(0x11, 1, &[])]),
             "1a220a1e08051007180120012a1011111111111111111111111111111111300138071001",
         ),
+        ("level raised", level_raised(FeatureLevel::new(2)), "9201020802"),
     ]
 }
 
@@ -205,4 +206,24 @@ fn later_kinds_differ_from_malformed_entries() {
         let error = decode(&garbage).unwrap_err();
         assert!(!matches!(error, EntryError::UnknownKind), "{garbage:?}: {error}");
     }
+}
+
+#[test]
+fn raised_level_is_within_the_release() {
+    let highest = FeatureLevel::HIGHEST;
+    assert!(decode(&level_raised(highest)).is_ok());
+    let beyond = decode(&level_raised(highest.next()));
+    assert!(matches!(beyond, Err(EntryError::LevelAboveRelease(level)) if level == highest.next()));
+    // A release with the level decodes it: peers send it.
+    assert!(check_kind(&level_raised(highest.next())).is_ok());
+}
+
+#[test]
+fn every_kind_of_entry_has_a_level() {
+    for (name, entry, _) in golden() {
+        assert!(entry.level() < FeatureLevel::HIGHEST, "{name}");
+        assert_eq!(entry.level(), entry_level(&decode(&entry).unwrap()), "{name}");
+    }
+    // A raise needs the level before it.
+    assert_eq!(level_raised(FeatureLevel::new(5)).level(), FeatureLevel::new(4));
 }

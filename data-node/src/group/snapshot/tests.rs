@@ -59,10 +59,10 @@ fn truncated_snapshot_is_an_error() {
 #[test]
 fn snapshot_of_a_newer_format_is_refused() {
     let mut file = Vec::new();
-    let header = v1::GroupSnapshotHeader { format: FORMAT + 1, ..Default::default() };
+    let header = v1::GroupSnapshotHeader { format: LEVELED_FORMAT + 1, ..Default::default() };
     put(&mut file, Record::Header(header), SIZES.record).unwrap();
     let error = SnapshotView::read(&mut file.as_slice()).unwrap_err();
-    assert!(error.to_string().contains("format 2"), "{error}");
+    assert!(error.to_string().contains("format 3"), "{error}");
 }
 
 /// A view with two runs of region 7.
@@ -161,6 +161,7 @@ fn snapshot_records_match_their_frozen_bytes() {
         applied: Some(v1::RaftLogId { term: 2, index: 9 }),
         membership: None,
         dropped: vec![7],
+        level: 0,
     };
     let mut file = Vec::new();
     put(&mut file, Record::Header(header), SIZES.record).unwrap();
@@ -187,4 +188,35 @@ fn snapshot_records_match_their_frozen_bytes() {
         format!("0a10{}1007180220818004280332060a01611201633805400148808004", "11".repeat(16));
     assert_eq!(hex(&producer.encode_to_vec()), expected);
     assert_eq!(v1::ProducerRecord::decode(producer.encode_to_vec().as_slice()).unwrap(), producer);
+}
+
+#[test]
+fn level_of_the_group_survives_a_snapshot() {
+    let mut view = view();
+    let header = |bytes: &[u8]| match get(&mut &bytes[..]).unwrap() {
+        Record::Header(header) => (header.format, header.level),
+        other => panic!("{other:?}"),
+    };
+    // Releases without levels read it.
+    assert_eq!(header(&bytes(&view)), (1, 0));
+    view.state.level = FeatureLevel::new(2);
+    let raised = bytes(&view);
+    assert_eq!(header(&raised), (2, 2));
+    let back = SnapshotView::read(&mut raised.as_slice()).unwrap();
+    assert_eq!(back.state, view.state);
+    assert_eq!(back.state.digest(), view.state.digest());
+}
+
+#[test]
+fn snapshot_above_the_level_of_the_release_is_refused() {
+    let beyond = FeatureLevel::HIGHEST.next().get();
+    for (format, level, expected) in
+        [(2, beyond, "supports levels"), (1, 2, "does not belong"), (2, 0, "does not belong")]
+    {
+        let mut file = Vec::new();
+        let header = v1::GroupSnapshotHeader { format, level, ..Default::default() };
+        put(&mut file, Record::Header(header), SIZES.record).unwrap();
+        let error = SnapshotView::read(&mut file.as_slice()).unwrap_err();
+        assert!(error.to_string().contains(expected), "{error}");
+    }
 }

@@ -39,6 +39,7 @@ pub(super) fn install(shared: &ReplicaState, view: SnapshotView) -> io::Result<(
         }
         shared.targets.request(*id, state.manifest_version);
     }
+    shared.set_level(view.state.level);
     *shared.state.write() = view.state;
     shared.housekeeping.notify_one();
     Ok(())

@@ -93,7 +93,7 @@ async fn follower_without_memory_applies_no_entries() {
     let region = fill(&shared);
     shared.set_replayed();
     let (mut machine, _folder) = machine(&shared);
-    let payload = EntryPayload::Normal(Command(entry::dropped(RegionId(9))));
+    let payload = EntryPayload::Normal(Command(entry::dropped(RegionId(9)).into()));
     let entry = Entry { log_id: log_id(1, 4), payload };
     let applying =
         tokio::spawn(
@@ -176,7 +176,7 @@ async fn refusals_do_not_depend_on_the_loaded_manifest() {
     let storage = Storage::memory();
     let replicas = [(); 3].map(|()| shared(storage.clone(), 1 << 30));
     let mut machines: Vec<_> = replicas.iter().map(machine).collect();
-    let mut apply = |index, command: bytes::Bytes| -> Vec<Vec<entry::EntryOutcome>> {
+    let mut apply = |index, command: entry::EncodedEntry| -> Vec<Vec<entry::EntryOutcome>> {
         let replies = machines.iter_mut().map(|(machine, _folder)| {
             let reply = machine.apply_command(LogIndex(index), &command).unwrap();
             entry::decode_reply(&reply).unwrap()

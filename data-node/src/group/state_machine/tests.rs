@@ -7,6 +7,7 @@ use openraft::testing::log::{StoreBuilder, Suite};
 use proptest::prelude::*;
 use tempfile::TempDir;
 use tidewater_common::clock::SystemClock;
+use tidewater_common::feature_level::FeatureLevel;
 use tidewater_common::ids::{GroupId, NodeId, OwnerEpoch, RegionId, Sequence, Term};
 use tidewater_proto::v1::WriteRequest;
 use tidewater_raft_store::types::{Entry, Membership, log_id};
@@ -16,7 +17,9 @@ use tidewater_region_engine::env::{EngineOptions, RegionEnv, SystemIds};
 use tidewater_region_engine::storage::Storage;
 
 use super::*;
-use crate::group::entry::{ManifestAdvance, dropped, manifest_advanced, opened, writes};
+use crate::group::entry::{
+    EncodedEntry, ManifestAdvance, dropped, level_raised, manifest_advanced, opened, writes,
+};
 use crate::group::testing::{region, write};
 
 const GROUP: GroupId = GroupId(5);
@@ -63,7 +66,7 @@ async fn state_machine_passes_the_openraft_storage_suite() {
     Suite::test_all(Builder).await.unwrap();
 }
 
-fn commands() -> impl Strategy<Value = Vec<bytes::Bytes>> {
+fn commands() -> impl Strategy<Value = Vec<EncodedEntry>> {
     let write = (0u8..3, 1u64..5, 0i64..50, 0usize..3).prop_map(|(producer, serial, from, n)| {
         let ids: Vec<i64> = (from..).take(if serial == 1 { 0 } else { n }).collect();
         // Judged by its serial alone, like a write of an older release.
@@ -84,19 +87,20 @@ fn commands() -> impl Strategy<Value = Vec<bytes::Bytes>> {
         1 => advance,
         1 => Just(opened(region(8, None, None), Sequence(0))),
         1 => Just(dropped(RegionId(8))),
+        1 => (0..=FeatureLevel::HIGHEST.get()).prop_map(|level| level_raised(FeatureLevel::new(level))),
     ];
     proptest::collection::vec(command, 1..30)
 }
 
 /// The commands, after a membership and the opening of region 7.
-fn log_of(commands: Vec<bytes::Bytes>) -> Vec<Entry> {
+fn log_of(commands: Vec<impl Into<bytes::Bytes>>) -> Vec<Entry> {
     let members = BTreeMap::from([(1, Member::new("d:1"))]);
     let membership = Membership::new(vec![[1].into()], members).unwrap();
     let first = [
         EntryPayload::Membership(membership),
-        EntryPayload::Normal(Command(opened(region(7, None, None), Sequence(0)))),
+        EntryPayload::Normal(Command(opened(region(7, None, None), Sequence(0)).into())),
     ];
-    let rest = commands.into_iter().map(|command| EntryPayload::Normal(Command(command)));
+    let rest = commands.into_iter().map(|command| EntryPayload::Normal(Command(command.into())));
     let entry = |(index, payload)| Entry { log_id: log_id(2, index), payload };
     (0..).zip(first.into_iter().chain(rest)).map(entry).collect()
 }

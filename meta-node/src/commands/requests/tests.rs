@@ -1,3 +1,4 @@
+use tidewater_common::feature_level::FeatureLevel;
 use tidewater_common::ids::Term;
 use tidewater_proto::v1::{self, meta_command::Kind};
 
@@ -9,7 +10,7 @@ use crate::commands::testing::{
 use crate::commands::{CommandReply, apply, apply_change};
 
 fn current(kind: Kind) -> v1::MetaCommand {
-    v1::MetaCommand { rules: Rules::CURRENT.0, ..command(kind) }
+    v1::MetaCommand { rules: Rules::at(FeatureLevel::HIGHEST).0, ..command(kind) }
 }
 
 /// A state with the active table "t", made by request 1.
@@ -130,7 +131,7 @@ fn oldest_requests_make_room_after_the_retry_window() {
         apply(state, Term(1), command).map(|(reply, _)| reply)
     };
     let full = Err(CommandError::OutcomesFull(MAX_OUTCOMES));
-    let current = Rules::CURRENT.0;
+    let current = Rules::at(FeatureLevel::HIGHEST).0;
     pass(&mut state, RETRY_WINDOW_MS);
     assert_eq!(create(&mut state, current, 10), full, "a client may still ask for each of them");
     pass(&mut state, 1);

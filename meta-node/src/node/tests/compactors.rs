@@ -8,7 +8,7 @@ use tidewater_proto::v1::{self, NodeRole};
 use tokio::time::{Instant, sleep};
 
 use super::cluster::{LIMIT, MetaCluster};
-use super::data_nodes::{FakeDataNode, FakeDataNodes, register_request};
+use super::data_nodes::{FakeDataNode, FakeDataNodes, own_release, register_request};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn data_node_heartbeat_returns_compactors_and_their_load() {
@@ -26,6 +26,7 @@ async fn data_node_heartbeat_returns_compactors_and_their_load() {
         cluster_id: cluster_id.clone(),
         node_id,
         compactor,
+        release: own_release(),
         ..v1::HeartbeatRequest::default()
     };
     let response = meta.heartbeat(beat(data.node_id, None)).await.unwrap().into_inner();

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use tidewater_common::feature_level::Release;
 use tidewater_common::ids::NodeId;
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::group_control_server::{GroupControl, GroupControlServer};
@@ -29,6 +30,8 @@ pub(super) struct FakeDataNodes {
     pub(super) hanging: BTreeSet<u64>,
     /// Number of calls that open a region.
     pub(super) open_calls: usize,
+    /// The nodes run a release without feature levels.
+    pub(super) without_levels: bool,
     /// Calls that open a staging area fail.
     pub(super) rejects_areas: bool,
     /// Region and step of each accepted change.
@@ -223,7 +226,8 @@ impl FakeDataNode {
             let incoming = TcpListenerStream::new(listener);
             let _ = Server::builder().add_service(server).serve_with_incoming(incoming).await;
         });
-        let register = register_request(number, &address);
+        let release = release_of(&hosted.lock());
+        let register = v1::RegisterRequest { release, ..register_request(number, &address) };
         let registered = cluster
             .retry(|leader| {
                 let register = register.clone();
@@ -250,8 +254,18 @@ pub(super) fn register_request(number: u64, address: &str) -> v1::RegisterReques
         cluster_id: String::new(),
         node_id: 0,
         object_store_id: "store".into(),
+        release: own_release(),
         ..v1::RegisterRequest::default()
     }
+}
+
+/// Release that the nodes report.
+fn release_of(nodes: &FakeDataNodes) -> Option<v1::ReleaseInfo> {
+    if nodes.without_levels { None } else { own_release() }
+}
+
+pub(super) fn own_release() -> Option<v1::ReleaseInfo> {
+    Some((&Release::own()).into())
 }
 
 /// Sends heartbeats to every meta node; only the leader accepts them.
@@ -289,12 +303,14 @@ async fn heartbeats(
             })
             .collect::<Vec<_>>()
         };
+        let release = release_of(&hosted.lock());
         for client in &mut clients {
             let heartbeat = v1::HeartbeatRequest {
                 cluster_id: cluster_id.clone(),
                 node_id,
                 role: NodeRole::Data.into(),
                 groups: groups.clone(),
+                release: release.clone(),
                 ..Default::default()
             };
             let _ = timeout(Duration::from_millis(500), client.heartbeat(heartbeat)).await;

@@ -105,6 +105,7 @@ async fn membership_change_fails_on_changed_members() {
         peers: join::peers_to_wire(&cluster.peers),
         bootstrap: false,
         check_only: false,
+        feature_level: 1,
     };
     // Join before the membership change, so that the joiner answers the leader immediately.
     let deadline = Instant::now() + LIMIT;

@@ -1,14 +1,16 @@
 //! `cluster status`
 
+mod levels;
 mod watch;
 
 use clap::Args;
 use serde::Serialize;
 use tidewater_proto::v1;
 
+use self::levels::{LevelStatus, StatusNodeLine};
 use super::problem::{ProblemLine, check_healthy, problem_lines};
 use crate::commands::client::ClientArgs;
-use crate::commands::{group, node};
+use crate::commands::group;
 use crate::exit::Failure;
 use crate::output::{Listed, fact, table};
 use crate::text::time_span::TimeSpan;
@@ -44,7 +46,9 @@ pub(super) struct Status {
     term: u64,
     tables: u32,
     regions: u32,
-    nodes: Vec<node::NodeLine>,
+    #[serde(flatten)]
+    levels: LevelStatus,
+    nodes: Vec<StatusNodeLine>,
     groups: Vec<group::GroupLine>,
 }
 
@@ -52,6 +56,8 @@ impl From<v1::ClusterStatusResponse> for Status {
     fn from(status: v1::ClusterStatusResponse) -> Self {
         Self {
             problem_details: problem_lines(&status),
+            levels: LevelStatus::from(&status),
+            nodes: levels::node_lines(&status),
             cluster_id: status.cluster_id,
             catalog_version: status.catalog_version,
             leader: status.leader,
@@ -61,7 +67,6 @@ impl From<v1::ClusterStatusResponse> for Status {
             term: status.term,
             tables: status.tables,
             regions: status.regions,
-            nodes: status.nodes.iter().map(node::NodeLine::from).collect(),
             groups: status.groups.iter().map(group::GroupLine::from).collect(),
         }
     }
@@ -93,6 +98,7 @@ fn text(status: &Status) -> String {
         ),
         format!("holds    {} tables, {} regions", status.tables, status.regions),
     ];
+    lines.extend(status.levels.lines());
     if status.healthy && status.problems.is_empty() {
         lines.push("health   healthy".to_owned());
     } else {
@@ -100,7 +106,7 @@ fn text(status: &Status) -> String {
         lines.extend(status.problem_details.iter().flat_map(ProblemLine::lines));
     }
     lines.push(String::new());
-    lines.push(table(node::NodeLine::HEADINGS, status.nodes.iter().map(node::NodeLine::cells)));
+    lines.push(table(StatusNodeLine::HEADINGS, status.nodes.iter().map(StatusNodeLine::cells)));
     if !status.groups.is_empty() {
         lines.push(String::new());
         let rows = status.groups.iter().map(group::GroupLine::cells);
@@ -121,7 +127,9 @@ mod tests {
             ..Default::default()
         });
         let json = serde_json::to_value(&status).unwrap();
-        for field in ["cluster_id", "catalog_version", "leader", "healthy", "problems"] {
+        for field in
+            ["cluster_id", "catalog_version", "leader", "healthy", "problems", "feature_level"]
+        {
             assert!(json.get(field).is_some(), "{field}");
         }
         assert!(text(&status).contains("- p"), "{}", text(&status));

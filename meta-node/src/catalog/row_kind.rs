@@ -1,0 +1,111 @@
+//! Kinds of state rows: their keys, and the feature level that each needs.
+
+use tidewater_common::feature_level::FeatureLevel;
+
+/// Kind of a state row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RowKind {
+    Header,
+    CatalogVersion,
+    NextRouteId,
+    Route,
+    Table,
+    Group,
+    Node,
+    Outcome,
+    Hook,
+    Cursor,
+    Delta,
+}
+
+impl RowKind {
+    /// All kinds. The most frequent ones are first.
+    const ALL: [Self; 11] = [
+        Self::Header,
+        Self::Delta,
+        Self::Route,
+        Self::Outcome,
+        Self::Table,
+        Self::Cursor,
+        Self::CatalogVersion,
+        Self::NextRouteId,
+        Self::Node,
+        Self::Group,
+        Self::Hook,
+    ];
+
+    /// Returns the key of the kind's only row, or the prefix of the keys of its rows.
+    pub(super) const fn prefix(self) -> &'static [u8] {
+        match self {
+            Self::Header => b"meta/header",
+            Self::CatalogVersion => b"catalog/version",
+            Self::NextRouteId => b"catalog/next_route_id",
+            Self::Route => b"catalog/route/",
+            Self::Table => b"meta/table/",
+            Self::Group => b"meta/group/",
+            Self::Node => b"meta/node/",
+            Self::Outcome => b"meta/outcome/",
+            Self::Hook => b"meta/hook/",
+            Self::Cursor => b"meta/cursor/",
+            Self::Delta => b"meta/delta/",
+        }
+    }
+
+    /// Returns the level that a cluster needs for rows of this kind: releases below it cannot load a state
+    /// with such a row. No wildcard: a new kind needs a decision, and a level above those that exist.
+    pub(super) const fn level(self) -> FeatureLevel {
+        match self {
+            Self::Header
+            | Self::CatalogVersion
+            | Self::NextRouteId
+            | Self::Route
+            | Self::Table
+            | Self::Group
+            | Self::Node
+            | Self::Outcome
+            | Self::Hook
+            | Self::Cursor
+            | Self::Delta => FeatureLevel::FIRST,
+        }
+    }
+
+    /// Returns whether the kind has one row, whose key is the prefix.
+    const fn is_single(self) -> bool {
+        matches!(self, Self::Header | Self::CatalogVersion | Self::NextRouteId)
+    }
+
+    /// Returns the kind of the row with this key.
+    pub(super) fn of_key(key: &[u8]) -> Option<Self> {
+        let is_of = |kind: &Self| {
+            key.starts_with(kind.prefix()) && (!kind.is_single() || key == kind.prefix())
+        };
+        Self::ALL.into_iter().find(is_of)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::MetaState;
+    use crate::commands::testing::one_of_each;
+
+    #[test]
+    fn every_row_has_a_kind_within_the_release() {
+        for state in [MetaState::default(), one_of_each()] {
+            for (key, _) in state.rows().unwrap() {
+                let kind = RowKind::of_key(&key);
+                assert!(kind.is_some_and(|kind| kind.level() <= FeatureLevel::HIGHEST), "{key:?}");
+            }
+        }
+        for unknown in [&b"meta/procedure/1"[..], b"", b"meta/header2", b"meta/tabl", b"catalog/"] {
+            assert_eq!(RowKind::of_key(unknown), None, "{unknown:?}");
+        }
+    }
+
+    #[test]
+    fn prefixes_of_row_kinds_are_distinct() {
+        for kind in RowKind::ALL {
+            assert_eq!(RowKind::of_key(kind.prefix()), Some(kind));
+        }
+    }
+}

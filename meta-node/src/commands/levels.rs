@@ -1,0 +1,95 @@
+//! Feature levels: the level of each command kind, and the raise of the cluster's level.
+//!
+//! Until the raise is applied, nothing that needs the level is proposed or stored, so that all nodes can
+//! return to the release before.
+
+use std::collections::BTreeMap;
+
+use tidewater_common::feature_level::FeatureLevel;
+use tidewater_common::ids::{BootNumber, NodeId};
+use tidewater_proto::v1::{self, GroupState, NodeRole, NodeState, meta_command::Kind};
+
+use super::CommandError;
+use crate::catalog::{CatalogChange, Header, MetaState, Node};
+
+/// Returns the level that a cluster needs for a command of this kind: a release below it cannot apply it. No
+/// wildcard: a new kind needs a decision, and a level above those that exist.
+pub(crate) fn command_level(kind: &Kind) -> FeatureLevel {
+    match kind {
+        // A raise leaves the level below, so that levels are raised one at a time. The nodes that
+        // support the level apply it.
+        Kind::RaiseFeatureLevel(raise) => FeatureLevel::new(raise.level).previous(),
+        Kind::Bootstrap(_)
+        | Kind::RegisterNode(_)
+        | Kind::UpdateNode(_)
+        | Kind::SetNodeState(_)
+        | Kind::CreateGroup(_)
+        | Kind::ActivateGroup(_)
+        | Kind::AbandonGroup(_)
+        | Kind::ReportGroup(_)
+        | Kind::CreateTable(_)
+        | Kind::ActivateTable(_)
+        | Kind::BeginDropTable(_)
+        | Kind::FinishDropTable(_)
+        | Kind::AdvanceTime(_)
+        | Kind::Bench(_)
+        | Kind::BeginAlterTable(_)
+        | Kind::BeginTruncateTable(_)
+        | Kind::FinishTableChange(_)
+        | Kind::CloneTable(_)
+        | Kind::BeginLoad(_)
+        | Kind::LoadOpened(_)
+        | Kind::EndLoad(_)
+        | Kind::ExpireLoad(_)
+        | Kind::AddHook(_)
+        | Kind::SetHookPaused(_)
+        | Kind::RemoveHook(_)
+        | Kind::AdvanceCursors(_) => FeatureLevel::FIRST,
+    }
+}
+
+/// Raises the level by one. Repeated raises, also of two leaders, change nothing, and the level never falls.
+///
+/// The command names the nodes that its leader has asked. A node that has registered or started since, or a
+/// member that was added, is not among them, and the raise is rejected: the next one names it.
+pub(super) fn raise(
+    state: &MetaState,
+    command: &v1::RaiseFeatureLevel,
+) -> Result<CatalogChange, CommandError> {
+    let level = FeatureLevel::new(command.level);
+    if level <= state.header().feature_level {
+        return Ok(CatalogChange::default());
+    }
+    if level > FeatureLevel::HIGHEST {
+        return Err(CommandError::LevelAboveRelease(level));
+    }
+    let supporting: BTreeMap<NodeId, BootNumber> =
+        command.nodes.iter().map(|node| (NodeId(node.node_id), BootNumber(node.boot))).collect();
+    let missing = state
+        .nodes()
+        .find(|node| must_support(state, node) && supporting.get(&node.id) != Some(&node.boot));
+    if let Some(node) = missing {
+        return Err(CommandError::LevelNotSupported { level, node: node.id });
+    }
+    let header = Header { feature_level: level, ..state.header().clone() };
+    Ok(CatalogChange { header: Some(header), ..CatalogChange::default() })
+}
+
+/// Returns whether the level must not be raised above the levels that a node supports.
+///
+/// All members of the meta group, and all data nodes and compactors that are up. A data node that is down
+/// counts while it has replicas, since its group may need them. Any other node that is down is
+/// refused when it registers again, if it does not support the level.
+pub(crate) fn must_support(state: &MetaState, node: &Node) -> bool {
+    match (node.state, node.role) {
+        (NodeState::Removed, _) => false,
+        (_, NodeRole::Meta) | (NodeState::Up, _) => true,
+        (_, NodeRole::Data) => state.groups().any(|group| {
+            group.state != GroupState::Abandoned && group.replicas().contains(&node.id)
+        }),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests;

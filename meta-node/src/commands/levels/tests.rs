@@ -1,0 +1,184 @@
+use tidewater_common::feature_level::{Release, UnsupportedRelease};
+use tidewater_common::ids::Term;
+
+use super::*;
+use crate::catalog::CatalogError;
+use crate::commands::testing::*;
+use crate::commands::{CommandReply, apply, apply_change, members_change};
+
+fn level(number: u32) -> FeatureLevel {
+    FeatureLevel::new(number)
+}
+
+/// A raise by a leader that has asked the nodes with these ids and starts.
+fn raise_to(number: u32, nodes: &[(u64, u64)]) -> Kind {
+    let nodes =
+        nodes.iter().map(|(node_id, boot)| v1::SupportingNode { node_id: *node_id, boot: *boot });
+    Kind::RaiseFeatureLevel(v1::RaiseFeatureLevel { level: number, nodes: nodes.collect() })
+}
+
+/// A cluster with meta node 1, data nodes 101 and 102 that host group 1, and compactor 103.
+fn cluster() -> MetaState {
+    let mut state = with_groups(2, 1);
+    run(&mut state, Kind::RegisterNode(compactor(20, 1))).unwrap();
+    let change = members_change(&state, &[(NodeId(1), "m:1".to_owned())].into());
+    apply_change(&mut state, change).unwrap();
+    state
+}
+
+const ALL: [(u64, u64); 4] = [(1, 0), (101, 0), (102, 0), (103, 0)];
+
+fn raised() -> MetaState {
+    let mut state = cluster();
+    run(&mut state, raise_to(2, &ALL)).unwrap();
+    assert_eq!(state.header().feature_level, level(2));
+    state
+}
+
+#[test]
+fn repeated_raise_changes_nothing() {
+    let mut state = raised();
+    let before = state.clone();
+    // Of the same leader, of another one with another view, and of a lower level.
+    for repeat in [raise_to(2, &ALL), raise_to(2, &[]), raise_to(1, &ALL), raise_to(0, &[])] {
+        assert_eq!(run(&mut state, repeat), Ok(CommandReply::Done));
+        assert_eq!(state, before);
+    }
+    // The second of two leaders in terms of their own.
+    for term in [1, 2] {
+        let decided = v1::MetaCommand { decided_term: term, ..command(raise_to(2, &ALL)) };
+        assert!(apply(&mut state, Term(term), decided).is_ok());
+    }
+    assert_eq!(state, before);
+}
+
+#[test]
+fn raise_names_every_node_that_must_support_it() {
+    let missing =
+        |state: &MetaState, nodes: &[(u64, u64)]| match run(&mut state.clone(), raise_to(2, nodes))
+        {
+            Ok(_) => None,
+            Err(CommandError::LevelNotSupported { node, .. }) => Some(node.get()),
+            Err(error) => panic!("{error}"),
+        };
+    let state = cluster();
+    assert_eq!(missing(&state, &ALL), None);
+    for (node, _) in ALL {
+        let others: Vec<_> = ALL.into_iter().filter(|(id, _)| *id != node).collect();
+        assert_eq!(missing(&state, &others), Some(node));
+    }
+    // Registered after the leader has asked.
+    let mut joined = state.clone();
+    run(&mut joined, Kind::RegisterNode(registration(7))).unwrap();
+    assert_eq!(missing(&joined, &ALL), Some(104));
+    // Started again after the leader has asked.
+    let mut restarted = state.clone();
+    let again = v1::RegisterNode { boot: 4, start_id: directory(9), ..registration(1) };
+    run(&mut restarted, Kind::RegisterNode(again)).unwrap();
+    assert_eq!(missing(&restarted, &ALL), Some(101));
+    assert_eq!(missing(&restarted, &[(1, 0), (101, 4), (102, 0), (103, 0)]), None);
+}
+
+#[test]
+fn node_without_replicas_counts_while_it_is_up() {
+    let mut state = cluster();
+    run(&mut state, Kind::RegisterNode(registration(7))).unwrap();
+    let set = |node_id, state: NodeState| {
+        Kind::SetNodeState(v1::SetNodeState { node_id, state: state.into() })
+    };
+    let counts = |state: &MetaState, id| must_support(state, state.node(NodeId(id)).unwrap());
+    // (node, state, counts): 102 has replicas, 104 has none, 103 is a compactor.
+    for (node, node_state, expected) in [
+        (102, NodeState::Up, true),
+        (102, NodeState::Down, true),
+        (104, NodeState::Up, true),
+        (104, NodeState::Down, false),
+        (103, NodeState::Up, true),
+        (103, NodeState::Down, false),
+        (102, NodeState::Removed, false),
+    ] {
+        run(&mut state, set(node, node_state)).unwrap();
+        assert_eq!(counts(&state, node), expected, "{node} {node_state:?}");
+    }
+    let removed = members_change(&state, &[(NodeId(2), "m:2".to_owned())].into());
+    assert!(counts(&state, 1));
+    apply_change(&mut state, removed).unwrap();
+    assert!(!counts(&state, 1) && counts(&state, 2));
+}
+
+#[test]
+fn command_above_the_level_is_rejected() {
+    let mut state = cluster();
+    for (kind, needed) in [(raise_to(3, &ALL), 2), (raise_to(9, &ALL), 8)] {
+        assert_eq!(command_level(&kind), level(needed));
+        let expected = CommandError::FeatureLevel { needed: level(needed), level: level(1) };
+        // Its stamp does not matter.
+        assert_eq!(run(&mut state, kind), Err(expected));
+    }
+}
+
+#[test]
+fn raise_above_the_release_is_an_error() {
+    let mut state = raised();
+    let highest = FeatureLevel::HIGHEST;
+    let beyond = highest.next();
+    let error = run(&mut state, raise_to(beyond.get(), &ALL)).unwrap_err();
+    assert_eq!(error, CommandError::LevelAboveRelease(beyond));
+    assert_eq!(state.header().feature_level, highest);
+    // A state that another release has raised.
+    state = MetaState::from_rows(state.rows().unwrap()).unwrap();
+    let header = Header { feature_level: beyond, ..state.header().clone() };
+    let change = CatalogChange { header: Some(header), ..CatalogChange::default() };
+    apply_change(&mut state, change).unwrap();
+    assert_eq!(
+        MetaState::from_rows(state.rows().unwrap()),
+        Err(CatalogError::LevelAboveRelease(beyond))
+    );
+}
+
+#[test]
+fn node_that_cannot_run_at_the_level_is_refused() {
+    let info = |lowest_level, highest_level| {
+        Some(v1::ReleaseInfo { release: "9".into(), lowest_level, highest_level })
+    };
+    let with = |release| Kind::RegisterNode(v1::RegisterNode { release, ..registration(1) });
+    // At the first level, replicas of releases without levels accept every node.
+    for release in [None, info(1, 1), info(2, 2), info(7, 9)] {
+        assert!(run(&mut cluster(), with(release)).is_ok());
+    }
+    for (release, is_refused) in [
+        (None, true),
+        (info(1, 1), true),
+        (info(1, 2), false),
+        (info(2, 9), false),
+        (info(3, 9), true),
+        (Some((&Release::own()).into()), false),
+    ] {
+        let mut state = raised();
+        let result = run(&mut state, with(release.clone()));
+        let refused = matches!(result, Err(CommandError::Release(_)));
+        assert_eq!(refused, is_refused, "{release:?}: {result:?}");
+        assert_eq!(result.is_ok(), !is_refused, "{release:?}: {result:?}");
+    }
+    let release = Release::without_levels();
+    let too_old = CommandError::Release(UnsupportedRelease::TooOld { release, cluster: level(2) });
+    assert_eq!(too_old.reason(), v1::Reason::ReleaseUnsupported);
+}
+
+#[test]
+fn raised_state_is_unreadable_to_earlier_releases() {
+    // They know the first codec of the header only.
+    let header = |state: &MetaState| state.rows().unwrap()[0].clone();
+    assert_eq!(header(&cluster()).1[0], 1);
+    assert_eq!(header(&raised()).1[0], 2);
+    let reloaded = MetaState::from_rows(raised().rows().unwrap()).unwrap();
+    assert_eq!(reloaded, raised());
+    // A header whose codec does not belong to its level.
+    for (mut state, codec) in [(cluster(), 2), (raised(), 1)] {
+        let mut rows = state.rows().unwrap();
+        rows[0].1[0] = codec;
+        let error = MetaState::from_rows(rows).unwrap_err();
+        assert!(matches!(error, CatalogError::InvalidRecord { kind: "header", .. }), "{error}");
+        run(&mut state, Kind::AdvanceTime(v1::AdvanceTime { now_ms: 9, agreed_ms: 0 })).unwrap();
+    }
+}
