@@ -4,7 +4,7 @@
 //! [`MetaState`] and returns a [`CatalogChange`]. Only [`MetaState::absorb`] modifies a state, and it
 //! cannot fail, so a rejected command has changed nothing.
 //!
-//! - *Record*: one table, route, group, node, hook, cursor or request outcome.
+//! - *Record*: one table, route, group, node, hook, procedure of a hook, cursor or request outcome.
 //! - *State row* ([`StateRow`]): a stored record: key and framed bytes.
 //! - *Revision*: counter that grows with every change that watchers see.
 //! - *Catalog version*: counter that grows only with changes of routes.
@@ -14,6 +14,7 @@ mod codec;
 mod cursor;
 mod error;
 mod hook;
+mod hook_procedure;
 mod keys;
 mod outcome;
 mod records;
@@ -33,6 +34,7 @@ pub use self::codec::{
 pub use self::cursor::{Cursors, HookCursor};
 pub use self::error::CatalogError;
 pub use self::hook::Hook;
+pub use self::hook_procedure::{CursorWork, HookProcedure};
 pub use self::keys::{
     catalog_next_route_id_key, catalog_route_key, catalog_version_key, is_catalog_route_key,
     route_id_from_key,

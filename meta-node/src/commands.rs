@@ -10,11 +10,13 @@ mod clone_table;
 mod cursors;
 mod error;
 mod groups;
+mod hook_procedures;
 mod hooks;
 mod levels;
 mod loads;
 mod new_table;
 mod nodes;
+mod observations;
 mod requests;
 mod tables;
 mod time;
@@ -28,6 +30,7 @@ pub use self::error::CommandError;
 pub(crate) use self::levels::{command_level, must_support};
 pub(crate) use self::loads::is_overdue;
 pub use self::nodes::members_change;
+pub(crate) use self::observations::MAX_OBSERVATIONS;
 use crate::catalog::{CatalogChange, ChangeEffects, MetaState};
 
 /// Rules of validation under which a command was proposed: `MetaCommand.rules`. A new rule gets a new
@@ -38,7 +41,8 @@ pub(crate) struct Rules(pub(crate) u32);
 impl Rules {
     /// Rules of the commands that a cluster proposes from each feature level on. New rules need a new
     /// level: a release that does not know them would apply a command by those that it knows.
-    const SINCE: [(FeatureLevel, Self); 1] = [(FeatureLevel::FIRST, Self(1))];
+    const SINCE: [(FeatureLevel, Self); 2] =
+        [(FeatureLevel::FIRST, Self(1)), (FeatureLevel::new(2), Self(2))];
 
     /// Returns the rules of the commands that a cluster at this level proposes.
     pub(crate) fn at(level: FeatureLevel) -> Self {
@@ -59,6 +63,16 @@ impl Rules {
     /// Returns whether the oldest outcomes make room for new ones.
     fn has_outcome_eviction(self) -> bool {
         self >= Self(1)
+    }
+
+    /// Returns whether the cursors of a hook are created and deleted in steps of some regions each.
+    fn has_hook_procedures(self) -> bool {
+        self >= Self(2)
+    }
+
+    /// Returns whether watchers receive no change when a load gets a new deadline, which they do not see.
+    fn has_unpublished_deadlines(self) -> bool {
+        self >= Self(2)
     }
 }
 
@@ -126,6 +140,7 @@ fn decide(
         Kind::RegisterNode(command) => nodes::register(state, &command),
         Kind::UpdateNode(command) => nodes::update(state, &command).map(done),
         Kind::SetNodeState(command) => nodes::set_state(state, &command).map(done),
+        Kind::RecordObservations(command) => observations::record(state, &command).map(done),
         Kind::CreateGroup(command) => groups::create(state, &command, rules),
         Kind::ActivateGroup(command) => groups::activate(state, &command).map(done),
         Kind::AbandonGroup(command) => groups::abandon(state, &command).map(done),
@@ -137,6 +152,7 @@ fn decide(
         Kind::AddHook(command) => hooks::add(state, &command, rules),
         Kind::SetHookPaused(command) => hooks::set_paused(state, &command).map(done),
         Kind::RemoveHook(command) => hooks::remove(state, &command, rules),
+        Kind::StepHook(command) => hook_procedures::step(state, &command).map(done),
         Kind::AdvanceCursors(command) => cursors::advance(state, &command).map(done),
         Kind::BeginAlterTable(command) => alter_table::begin_alter(state, &command, rules),
         Kind::BeginTruncateTable(command) => alter_table::begin_truncate(state, &command, rules),

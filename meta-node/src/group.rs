@@ -46,6 +46,9 @@ pub struct MetaGroup {
     /// The cluster's level is not raised above this one while this node is a member.
     pub(crate) max_level: Option<FeatureLevel>,
     pub(crate) comparison: Arc<StateComparison>,
+    /// Held while a node joins and becomes a member, and while the level is raised: the joiner has been
+    /// asked for its release at the level before.
+    pub(crate) joining: tokio::sync::Mutex<()>,
 }
 
 impl MetaGroup {

@@ -31,6 +31,7 @@ mod control;
 mod detector;
 pub(crate) mod garbage;
 mod group_permits;
+mod hook_procedures;
 mod leader_term;
 mod level_raises;
 pub(crate) mod levels;

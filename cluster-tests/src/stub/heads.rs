@@ -3,7 +3,7 @@
 //! The messages have the field numbers of `CatalogSnapshot`, `CatalogDelta` and `WatchEvent`. Decoding
 //! passes over every other field.
 
-use tidewater_proto::v1::{GetCatalogRequest, WatchRequest};
+use tidewater_proto::v1::{GetCatalogChangesRequest, GetCatalogRequest, WatchRequest};
 use tidewater_rpc::MESSAGE_BYTES;
 use tonic::client::Grpc;
 use tonic::codegen::http::uri::PathAndQuery;
@@ -33,6 +33,16 @@ pub struct SnapshotHead {
 pub(super) struct DeltaHead {
     #[prost(uint64, tag = "1")]
     pub(super) revision: u64,
+}
+
+/// Changes of the catalog since a revision.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub(super) struct ChangesHead {
+    #[prost(message, repeated, tag = "2")]
+    pub(super) deltas: Vec<DeltaHead>,
+    /// The caller needs the whole catalog.
+    #[prost(bool, tag = "3")]
+    pub(super) snapshot_needed: bool,
 }
 
 /// An event of the catalog watch.
@@ -72,6 +82,17 @@ pub(super) async fn get_catalog(
     let mut grpc = client(channel).await?;
     let path = PathAndQuery::from_static("/tidewater.v1.Meta/GetCatalog");
     let codec = ProstCodec::<GetCatalogRequest, SnapshotHead>::default();
+    grpc.unary(request, path, codec).await
+}
+
+/// Fetches the changes of the catalog since a revision from the meta leader.
+pub(super) async fn get_changes(
+    channel: Channel,
+    request: Request<GetCatalogChangesRequest>,
+) -> Result<Response<ChangesHead>, Status> {
+    let mut grpc = client(channel).await?;
+    let path = PathAndQuery::from_static("/tidewater.v1.Meta/GetCatalogChanges");
+    let codec = ProstCodec::<GetCatalogChangesRequest, ChangesHead>::default();
     grpc.unary(request, path, codec).await
 }
 

@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use tidewater_client::ClientOptions;
 use tidewater_common::backoff::Jitter;
 use tidewater_common::refusal::Refusal;
-use tidewater_proto::v1::{GetCatalogRequest, Reason, WatchRequest};
+use tidewater_proto::v1::{GetCatalogChangesRequest, GetCatalogRequest, Reason, WatchRequest};
 use tidewater_rpc::{Channels, ConnectPolicy, FailedAttempt, attempt, timed};
 use tokio::time::{Duration, Instant};
 use tonic::Streaming;
@@ -19,10 +19,12 @@ use super::meta_search::MetaSearch;
 
 /// Time without an event after which a stream is broken, as in the client library.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
-/// Consecutive broken streams before the watcher fetches the catalog instead, as in the client library.
+/// Consecutive broken streams before the watcher reads the changes instead, as in the client library.
 const BROKEN_STREAMS: u32 = 3;
 /// Attempts of one fetch, as in the client library.
 const FETCH_ATTEMPTS: u32 = 12;
+/// Pages of changes that are read at once, as in the client library.
+const MAX_PAGES: u32 = 16;
 /// Revisions of which a watcher remembers the time.
 const REMEMBERED: usize = 64;
 
@@ -37,6 +39,8 @@ pub struct WatcherCounters {
     pub gaps: AtomicU64,
     /// Fetches of the whole catalog that succeeded.
     pub fetches: AtomicU64,
+    /// Reads of changes that succeeded.
+    pub changes: AtomicU64,
     /// Streams that could not be opened or have broken.
     pub broken: AtomicU64,
 }
@@ -143,7 +147,7 @@ impl Watcher {
             let wait = self.options.watch_backoff.wait(failures, retry_after, self.jitter.bits());
             tokio::time::sleep(wait).await;
             if failures >= BROKEN_STREAMS {
-                self.fetch().await;
+                self.read_changes().await;
             }
         }
     }
@@ -203,10 +207,48 @@ impl Watcher {
         true
     }
 
+    /// Reads the changes since the known revision, or the catalog when they are not kept, with one attempt.
+    async fn read_changes(&mut self) {
+        for _ in 0..MAX_PAGES {
+            if !self.read_page().await {
+                return;
+            }
+        }
+    }
+
+    /// Reads one page of changes. Returns whether more may follow.
+    async fn read_page(&mut self) -> bool {
+        let request = GetCatalogChangesRequest {
+            cluster_id: self.cluster.clone(),
+            incarnation: self.incarnation,
+            revision: self.state.revision(),
+        };
+        let read =
+            self.attempt(|channel, limit| heads::get_changes(channel, timed(request, limit))).await;
+        match read {
+            Ok(changes) if changes.snapshot_needed => {
+                self.fetch_within(1).await;
+                false
+            }
+            Ok(changes) => {
+                self.counters.changes.fetch_add(1, Ordering::Relaxed);
+                if let Some(last) = changes.deltas.last() {
+                    self.state.move_to(last.revision.max(self.state.revision()));
+                }
+                !changes.deltas.is_empty()
+            }
+            Err(_) => false,
+        }
+    }
+
     /// Fetches the catalog; returns false if no attempt succeeded.
     async fn fetch(&mut self) -> bool {
+        self.fetch_within(FETCH_ATTEMPTS).await
+    }
+
+    async fn fetch_within(&mut self, attempts: u32) -> bool {
         let timeout = self.options.attempt_timeout;
-        for made in 1..=FETCH_ATTEMPTS {
+        for made in 1..=attempts {
             let fetched = self
                 .attempt(|channel, limit| {
                     heads::get_catalog(channel, timed(GetCatalogRequest {}, limit))

@@ -93,6 +93,8 @@ async fn nodes_exit_when_their_heartbeats_are_refused() -> Result<()> {
 async fn meta_node_rejects_a_directory_above_its_level() -> Result<()> {
     let mut cluster = ClusterPlan::default().nodes(1, 0, 0).prepare().await?;
     cluster.start_all().await?;
+    // The catalog is stored before a leader answers.
+    cluster.run(&["table", "list"]).await?.ok()?;
     cluster.meta[0].terminate().await?;
     raise_stored_level(&cluster.meta[0], FeatureLevel::HIGHEST.next())?;
     cluster.meta[0].spawn()?;

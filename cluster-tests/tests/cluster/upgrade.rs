@@ -49,7 +49,7 @@ async fn rolling_upgrade_and_rollback_lose_no_write() -> Result<()> {
         status["feature_level"] == 1 && holders.len() == 3 && holders.iter().all(is_limited)
     })
     .await?;
-    for (role, index) in NODES {
+    for (role, index) in NODES.into_iter().rev() {
         restart(&mut cluster, &load, (role, index), &earlier).await?;
     }
 

@@ -67,7 +67,7 @@ impl Watcher {
             }
             // After an answer of another cluster, a refresh decides.
             if failures >= BROKEN_STREAMS || broken.refusal.reason == Reason::WrongCluster {
-                self.refresh(&mut search).await;
+                self.refresh_between_watches(&mut search).await;
             }
         }
     }

@@ -95,7 +95,7 @@ impl Default for ClientOptions {
             },
             watch_backoff: Backoff {
                 first: Duration::from_millis(50),
-                longest: Duration::from_secs(5),
+                longest: Duration::from_secs(1),
             },
             max_message_bytes: 64 << 20,
             ids: IdSource::default(),

@@ -24,6 +24,8 @@ impl FeatureLevel {
     /// Highest level that this release supports.
     ///
     /// - 2: the level can be raised; the header row of the catalog and snapshots of data groups carry it.
+    ///   Observations of many nodes and groups are recorded by one command, the cursors of a hook are
+    ///   created and deleted in steps, and new deadlines of loads are not published.
     pub const HIGHEST: Self = Self(2);
 
     /// Creates a level; 0 is the first one: sent or stored by a release without levels.

@@ -35,9 +35,10 @@ mod watch;
 #[cfg(test)]
 mod tests;
 
-/// Backoff between calls to all addresses. With jitter: all nodes of a cluster lose the same leader.
+/// Backoff between calls to all addresses. With jitter: all nodes of a cluster lose the same leader. Longer
+/// waits would delay the watches beyond the election of a new one; a call that is refused costs little.
 const BACKOFF: Backoff =
-    Backoff { first: Duration::from_millis(200), longest: Duration::from_secs(3) };
+    Backoff { first: Duration::from_millis(200), longest: Duration::from_secs(1) };
 
 /// Time for which a registration is repeated although it was refused for good, when the refusal names a time
 /// for a retry: the previous process of the node may have just stopped at another address.

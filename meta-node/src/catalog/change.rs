@@ -8,8 +8,8 @@ use tidewater_proto::v1::{self, TableState};
 use uuid::Uuid;
 
 use super::{
-    CatalogError, DELTAS_KEPT, Group, Header, Hook, HookCursor, MetaState, Node, RequestOutcome,
-    RouteDescriptor, RowKind, Table, catalog_next_route_id_key, catalog_route_key,
+    CatalogError, DELTAS_KEPT, Group, Header, Hook, HookCursor, HookProcedure, MetaState, Node,
+    RequestOutcome, RouteDescriptor, RowKind, Table, catalog_next_route_id_key, catalog_route_key,
     catalog_version_key, codec, encode_catalog_next_route_id, encode_catalog_route,
     encode_catalog_version, keys,
 };
@@ -40,6 +40,10 @@ pub struct CatalogChange {
     pub hooks: Vec<Hook>,
     /// Names of deleted hooks.
     pub hook_deletes: Vec<String>,
+    /// Procedures of hooks begun or continued; not part of the watched catalog.
+    pub hook_procedures: Vec<HookProcedure>,
+    /// Hooks whose procedures have ended.
+    pub hook_procedure_deletes: Vec<String>,
     /// Cursors created or moved; not part of the watched catalog.
     pub cursors: Vec<HookCursor>,
     /// Cursors deleted, by region and hook name.
@@ -48,18 +52,18 @@ pub struct CatalogChange {
     pub outcome: Option<(Uuid, RequestOutcome)>,
     /// Expired request ids to delete.
     pub forgotten: Vec<Uuid>,
+    /// The change is invisible to watchers, and the revision stays. Ignored for changes of routes.
+    pub is_unpublished: bool,
 }
 
 /// A state row to write (`Some`) or to delete (`None`).
 pub type StateRowWrite = (Vec<u8>, Option<Vec<u8>>);
 
-/// Effects of an applied change on the store and on watchers.
+/// Effects of an applied change on the store.
 #[derive(Debug, Default)]
 pub struct ChangeEffects {
     /// Rows to write, in any order.
     pub rows: Vec<StateRowWrite>,
-    /// The change is visible to watchers.
-    pub watched: bool,
 }
 
 impl CatalogChange {
@@ -69,14 +73,14 @@ impl CatalogChange {
     }
 
     fn is_watched(&self) -> bool {
-        self.touches_routes()
-            || !self.tables.is_empty()
+        let touches_catalog = !self.tables.is_empty()
             || !self.table_deletes.is_empty()
             || !self.groups.is_empty()
             || !self.nodes.is_empty()
             || !self.node_deletes.is_empty()
             || !self.hooks.is_empty()
-            || !self.hook_deletes.is_empty()
+            || !self.hook_deletes.is_empty();
+        self.touches_routes() || (touches_catalog && !self.is_unpublished)
     }
 }
 
@@ -163,6 +167,13 @@ impl MetaState {
             rows.push((keys::hook(&hook.name), Some(codec::encode_message(&message))));
         }
         rows.extend(change.hook_deletes.iter().map(|name| (keys::hook(name), None)));
+        for procedure in &change.hook_procedures {
+            let message = v1::HookProcedure::from(procedure);
+            let key = keys::hook_procedure(&procedure.hook);
+            rows.push((key, Some(codec::encode_message(&message))));
+        }
+        let ended = change.hook_procedure_deletes.iter();
+        rows.extend(ended.map(|hook| (keys::hook_procedure(hook), None)));
         for cursor in &change.cursors {
             let message = v1::HookCursor::from(cursor);
             let key = keys::cursor(cursor.region, &cursor.hook);
@@ -214,6 +225,12 @@ impl MetaState {
         for hook in change.hooks {
             self.hooks.insert_mut(hook.name.clone(), Arc::new(hook));
         }
+        for hook in &change.hook_procedure_deletes {
+            self.hook_procedures.remove_mut(hook);
+        }
+        for procedure in change.hook_procedures {
+            self.hook_procedures.insert_mut(procedure.hook.clone(), procedure);
+        }
         for (region, hook) in &change.cursor_deletes {
             self.cursors.remove(*region, hook);
         }
@@ -227,7 +244,6 @@ impl MetaState {
                 self.outcomes.remove_mut(&request);
             }
         }
-        let watched = delta.is_some();
         if let Some(delta) = delta {
             let oldest = self.deltas.first().map(|(revision, _)| *revision);
             if let Some(oldest) = oldest.filter(|_| self.deltas.size() >= DELTAS_KEPT) {
@@ -235,7 +251,7 @@ impl MetaState {
             }
             self.deltas.insert_mut(Revision(delta.revision), delta);
         }
-        ChangeEffects { rows, watched }
+        ChangeEffects { rows }
     }
 
     pub(super) fn put_table(&mut self, table: Table) {

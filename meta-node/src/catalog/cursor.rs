@@ -1,6 +1,6 @@
 //! Cursors: the position of each durable hook in each region.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use rpds::{RedBlackTreeMapSync as PersistentMap, RedBlackTreeSetSync as PersistentSet};
@@ -34,7 +34,9 @@ pub struct HookCursor {
 /// All cursors, by region. Clones share their records and the nodes of their trees.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Cursors {
-    by_region: PersistentMap<RegionId, Arc<BTreeMap<String, HookCursor>>>,
+    /// Of each region: the cursors ordered by hook. A slice of the exact length: there may be a hundred
+    /// thousand regions, most with one cursor.
+    by_region: PersistentMap<RegionId, Arc<[HookCursor]>>,
     // Indexes over the cursors.
     by_group: PersistentSet<(GroupId, RegionId)>,
     /// Number of cursors of each hook in each state.
@@ -44,17 +46,17 @@ pub struct Cursors {
 impl Cursors {
     /// The cursor of a hook in a region.
     pub fn get(&self, region: RegionId, hook: &str) -> Option<&HookCursor> {
-        self.by_region.get(&region)?.get(hook)
+        find(self.by_region.get(&region)?, hook)
     }
 
     /// All cursors, ordered by region and hook.
     pub fn iter(&self) -> impl Iterator<Item = &HookCursor> {
-        self.by_region.values().flat_map(|hooks| hooks.values())
+        self.by_region.values().flat_map(|cursors| cursors.iter())
     }
 
     /// The cursors of one hook, ordered by region. Takes time for every region that has cursors.
     pub fn of_hook<'a>(&'a self, hook: &'a str) -> impl Iterator<Item = &'a HookCursor> {
-        self.by_region.values().filter_map(move |hooks| hooks.get(hook))
+        self.by_region.values().filter_map(move |cursors| find(cursors, hook))
     }
 
     /// The first region in which a hook's cursor has this state. Constant time when there is none.
@@ -81,7 +83,7 @@ impl Cursors {
         &self,
         from: RegionId,
     ) -> impl Iterator<Item = (RegionId, impl Iterator<Item = &HookCursor>)> {
-        self.by_region.range(from..).map(|(region, hooks)| (*region, hooks.values()))
+        self.by_region.range(from..).map(|(region, cursors)| (*region, cursors.iter()))
     }
 
     /// Ids, of `from` or above, of the regions with cursors of a group.
@@ -96,30 +98,38 @@ impl Cursors {
 
     /// The cursors of one region, ordered by hook.
     pub fn in_region(&self, region: RegionId) -> impl Iterator<Item = &HookCursor> {
-        self.by_region.get(&region).into_iter().flat_map(|hooks| hooks.values())
+        self.by_region.get(&region).into_iter().flat_map(|cursors| cursors.iter())
     }
 
     pub(super) fn put(&mut self, cursor: HookCursor) {
-        self.change(cursor.region, |hooks| drop(hooks.insert(cursor.hook.clone(), cursor)));
+        let region = cursor.region;
+        let mut cursors = self.others(region, &cursor.hook);
+        let at = cursors.partition_point(|other| other.hook < cursor.hook);
+        cursors.insert(at, cursor);
+        self.replace(region, cursors);
     }
 
     pub(super) fn remove(&mut self, region: RegionId, hook: &str) {
-        self.change(region, |hooks| drop(hooks.remove(hook)));
+        let others = self.others(region, hook);
+        self.replace(region, others);
     }
 
-    /// Changes the cursors of one region, and the indexes with them.
-    fn change(&mut self, region: RegionId, change: impl FnOnce(&mut BTreeMap<String, HookCursor>)) {
+    /// The cursors of a region apart from that of one hook.
+    fn others(&self, region: RegionId, hook: &str) -> Vec<HookCursor> {
+        self.in_region(region).filter(|cursor| cursor.hook != hook).cloned().collect()
+    }
+
+    /// Replaces the cursors of one region, and changes the indexes with them. `after`: ordered by hook.
+    fn replace(&mut self, region: RegionId, after: Vec<HookCursor>) {
         let before = self.by_region.get(&region).cloned().unwrap_or_default();
-        let mut after = before.as_ref().clone();
-        change(&mut after);
-        for cursor in before.values().filter(|cursor| after.get(&cursor.hook) != Some(cursor)) {
+        for cursor in before.iter().filter(|cursor| find(&after, &cursor.hook) != Some(cursor)) {
             self.recount(cursor, |count| count.saturating_sub(1));
         }
-        for cursor in after.values().filter(|cursor| before.get(&cursor.hook) != Some(cursor)) {
+        for cursor in after.iter().filter(|cursor| find(&before, &cursor.hook) != Some(cursor)) {
             self.recount(cursor, |count| count + 1);
         }
-        let groups = |hooks: &BTreeMap<String, HookCursor>| -> BTreeSet<GroupId> {
-            hooks.values().map(|cursor| cursor.group).collect()
+        let groups = |cursors: &[HookCursor]| -> BTreeSet<GroupId> {
+            cursors.iter().map(|cursor| cursor.group).collect()
         };
         let left = groups(&before);
         let joined = groups(&after);
@@ -132,7 +142,7 @@ impl Cursors {
         if after.is_empty() {
             self.by_region.remove_mut(&region);
         } else {
-            self.by_region.insert_mut(region, Arc::new(after));
+            self.by_region.insert_mut(region, after.into());
         }
     }
 
@@ -143,6 +153,12 @@ impl Cursors {
             count => self.counts.insert_mut(key, count),
         }
     }
+}
+
+/// Returns the cursor of a hook among those of a region.
+fn find<'a>(cursors: &'a [HookCursor], hook: &str) -> Option<&'a HookCursor> {
+    let at = cursors.binary_search_by(|cursor| cursor.hook.as_str().cmp(hook)).ok()?;
+    cursors.get(at)
 }
 
 impl From<&HookCursor> for v1::HookCursor {

@@ -58,6 +58,10 @@ pub(super) fn hook(name: &str) -> Vec<u8> {
     joined(RowKind::Hook, name.as_bytes())
 }
 
+pub(super) fn hook_procedure(hook: &str) -> Vec<u8> {
+    joined(RowKind::HookProcedure, hook.as_bytes())
+}
+
 /// Key of a cursor: the region, then the hook's name.
 pub(super) fn cursor(region: RegionId, hook: &str) -> Vec<u8> {
     [RowKind::Cursor.prefix(), &region.get().to_be_bytes(), hook.as_bytes()].concat()

@@ -14,13 +14,14 @@ pub(crate) enum RowKind {
     Node,
     Outcome,
     Hook,
+    HookProcedure,
     Cursor,
     Delta,
 }
 
 impl RowKind {
     /// All kinds. The most frequent ones are first.
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 12] = [
         Self::Header,
         Self::Delta,
         Self::Route,
@@ -32,6 +33,7 @@ impl RowKind {
         Self::Node,
         Self::Group,
         Self::Hook,
+        Self::HookProcedure,
     ];
 
     /// Returns the key of the kind's only row, or the prefix of the keys of its rows.
@@ -46,6 +48,7 @@ impl RowKind {
             Self::Node => b"meta/node/",
             Self::Outcome => b"meta/outcome/",
             Self::Hook => b"meta/hook/",
+            Self::HookProcedure => b"meta/hook_procedure/",
             Self::Cursor => b"meta/cursor/",
             Self::Delta => b"meta/delta/",
         }
@@ -66,6 +69,7 @@ impl RowKind {
             | Self::Hook
             | Self::Cursor
             | Self::Delta => FeatureLevel::FIRST,
+            Self::HookProcedure => FeatureLevel::new(2),
         }
     }
 

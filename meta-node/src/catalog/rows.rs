@@ -43,6 +43,10 @@ impl MetaState {
             let message = v1::Hook::from(hook.as_ref());
             rows.push((keys::hook(&hook.name), codec::encode_message(&message)));
         }
+        for procedure in self.hook_procedures.values() {
+            let message = v1::HookProcedure::from(procedure);
+            rows.push((keys::hook_procedure(&procedure.hook), codec::encode_message(&message)));
+        }
         for cursor in self.cursors.iter() {
             let message = v1::HookCursor::from(cursor);
             let key = keys::cursor(cursor.region, &cursor.hook);
@@ -101,6 +105,11 @@ impl MetaState {
                 let hook: super::Hook =
                     codec::decode_message::<v1::Hook>("hook", bytes)?.try_into()?;
                 self.hooks.insert_mut(hook.name.clone(), Arc::new(hook));
+            }
+            RowKind::HookProcedure => {
+                let stored = codec::decode_message::<v1::HookProcedure>("hook procedure", bytes)?;
+                let procedure: super::HookProcedure = stored.try_into()?;
+                self.hook_procedures.insert_mut(procedure.hook.clone(), procedure);
             }
             RowKind::Cursor => {
                 let cursor =

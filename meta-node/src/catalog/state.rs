@@ -12,8 +12,8 @@ use tidewater_proto::v1::{self, GroupState};
 use uuid::Uuid;
 
 use super::{
-    CatalogError, Cursors, Group, Header, Hook, Node, RequestOutcome, RouteDescriptor, RouteIndex,
-    Table, validate_routes,
+    CatalogError, CursorWork, Cursors, Group, Header, Hook, HookProcedure, Node, RequestOutcome,
+    RouteDescriptor, RouteIndex, Table, validate_routes,
 };
 
 /// Number of deltas kept for watchers that reconnect.
@@ -43,6 +43,7 @@ pub struct MetaState {
     pub(super) groups: PersistentMap<GroupId, Arc<Group>>,
     pub(super) nodes: PersistentMap<NodeId, Arc<Node>>,
     pub(super) hooks: PersistentMap<String, Arc<Hook>>,
+    pub(super) hook_procedures: PersistentMap<String, HookProcedure>,
     pub(super) cursors: Cursors,
     pub(super) outcomes: PersistentMap<Uuid, Arc<RequestOutcome>>,
     pub(super) deltas: PersistentMap<Revision, Arc<v1::CatalogDelta>>,
@@ -76,6 +77,7 @@ impl Default for MetaState {
             groups: PersistentMap::default(),
             nodes: PersistentMap::default(),
             hooks: PersistentMap::default(),
+            hook_procedures: PersistentMap::default(),
             cursors: Cursors::default(),
             outcomes: PersistentMap::default(),
             deltas: PersistentMap::default(),
@@ -133,6 +135,11 @@ impl MetaState {
     /// Number of routes.
     pub fn route_count(&self) -> usize {
         self.routes.size()
+    }
+
+    /// The routes with this id or above, by id.
+    pub fn routes_from(&self, id: RegionId) -> impl Iterator<Item = &Arc<RouteDescriptor>> {
+        self.routes.range(id..).map(|(_, route)| route)
     }
 
     /// The route with this id.
@@ -209,7 +216,17 @@ impl MetaState {
         self.hooks.get(name)
     }
 
-    /// Cursors of the durable hooks.
+    /// Unfinished additions and removals of durable hooks, by name.
+    pub fn hook_procedures(&self) -> impl Iterator<Item = &HookProcedure> {
+        self.hook_procedures.values()
+    }
+
+    /// The unfinished addition or removal of the hook with this name.
+    pub fn hook_procedure(&self, hook: &str) -> Option<&HookProcedure> {
+        self.hook_procedures.get(hook)
+    }
+
+    /// Cursors of the durable hooks, and those of removed hooks that are yet to be deleted.
     pub fn cursors(&self) -> &Cursors {
         &self.cursors
     }
@@ -283,7 +300,8 @@ impl MetaState {
     }
 
     /// Checks the invariants between records: every key of every live table has exactly one route,
-    /// every cursor belongs to a durable hook, and the ring of deltas has no hole.
+    /// every cursor belongs to a durable hook or to one that is being removed, and the ring of deltas has no
+    /// hole.
     pub fn verify(&self) -> Result<(), CatalogError> {
         // Not by the index: it has one of several routes with the same start.
         let mut routes: Vec<_> = self.routes.values().map(Arc::as_ref).collect();
@@ -292,10 +310,26 @@ impl MetaState {
         validate_routes(&routes, live)?;
         for cursor in self.cursors.iter() {
             let hook = self.hooks.get(&cursor.hook);
-            if hook.is_none_or(|hook| !hook.durable || hook.generation != cursor.generation) {
+            let is_of = |hook: &Arc<Hook>| hook.durable && hook.generation == cursor.generation;
+            let is_removed = |procedure: &HookProcedure| {
+                procedure.work == CursorWork::Delete && procedure.generation == cursor.generation
+            };
+            let removed = self.hook_procedure(&cursor.hook).filter(|found| is_removed(found));
+            if !hook.is_some_and(is_of) && removed.is_none() {
                 let problem =
                     format!("hook {:?} of its generation is not a durable hook", cursor.hook);
                 return Err(CatalogError::InvalidRecord { kind: "cursor", problem });
+            }
+        }
+        for procedure in self.hook_procedures.values() {
+            let hook = self.hooks.get(&procedure.hook).map(|hook| hook.generation);
+            let fits = match procedure.work {
+                CursorWork::Create { .. } => hook.is_none_or(|of| of == procedure.generation),
+                CursorWork::Delete => hook.is_none(),
+            };
+            if !fits {
+                let problem = format!("hook {:?} is another one", procedure.hook);
+                return Err(CatalogError::InvalidRecord { kind: "hook procedure", problem });
             }
         }
         let mut expected = self.header.revision.get();

@@ -1,6 +1,7 @@
 //! Cursors of durable hooks.
 //!
-//! A cursor is created with its hook or with its region, and moved by the region's owner through
+//! A cursor is created with its region, or by the procedure of its hook ([`super::hook_procedures`]; under
+//! older rules with its hook), and moved by the region's owner through
 //! compare-and-set. It is deleted with the hook, or when the hook has received the region's removal.
 //!
 //! A command that splits or merges regions must also create the cursors of the new regions
@@ -12,44 +13,54 @@ use tidewater_common::ids::{ManifestVersion, RegionId, TableId};
 use tidewater_proto::v1::{self, CursorState, HookStart};
 
 use super::CommandError;
-use crate::catalog::{CatalogChange, Hook, HookCursor, MetaState, RouteDescriptor};
+use crate::catalog::{CatalogChange, CursorWork, Hook, HookCursor, MetaState, RouteDescriptor};
 
 /// Maximum number of cursors that one command moves.
 pub(crate) const MAX_ADVANCES: usize = 10_000;
 
-/// Returns a cursor for each region that the new hook observes.
-pub(super) fn for_new_hook(
-    state: &MetaState,
-    hook: &Hook,
-    request: &v1::AddHookRequest,
-) -> Result<Vec<HookCursor>, CommandError> {
+/// Returns the position of a new hook's cursors; `None`: the hook is not durable.
+pub(super) fn start_of(request: &v1::AddHookRequest) -> Result<Option<CursorWork>, CommandError> {
     let malformed = |text: &str| Err(CommandError::Malformed(text.to_owned()));
     let Ok(start) = HookStart::try_from(request.start) else {
         return malformed("the start of a hook must be now, a snapshot or a version");
     };
-    if !hook.durable {
+    if !request.durable {
         return match (start, request.version) {
-            (HookStart::Now, 0) => Ok(Vec::new()),
+            (HookStart::Now, 0) => Ok(None),
             _ => malformed("only a durable hook can start with a snapshot or a version"),
         };
     }
-    let (version, initial_state) = match (start, request.version) {
+    let (version, state) = match (start, request.version) {
         (HookStart::Now, 0) => (0, CursorState::Now),
         (HookStart::Snapshot, 0) => (0, CursorState::Start),
         (HookStart::Version, 0) => return malformed("the first version of a manifest is 1"),
         (HookStart::Version, first) => (first - 1, CursorState::From),
         _ => return malformed("only the start `version` takes a version"),
     };
+    Ok(Some(CursorWork::Create { version: ManifestVersion(version), state }))
+}
+
+/// Returns a cursor for each region that the new hook observes.
+pub(super) fn for_new_hook(state: &MetaState, hook: &Hook, start: CursorWork) -> Vec<HookCursor> {
     let live = state.tables().filter(|table| table.is_live() && hook.observes(table.id));
     let regions =
         live.flat_map(|table| state.routes_of(table.id).map(|route| (table.id, route.as_ref())));
-    Ok(regions
-        .map(|(table, route)| HookCursor {
-            version: ManifestVersion(version),
-            state: initial_state,
-            ..new_cursor(hook, table, route)
-        })
-        .collect())
+    regions.filter_map(|(table, route)| cursor_at(hook, table, route, start)).collect()
+}
+
+/// Returns the cursor that a procedure creates in a region.
+pub(super) fn cursor_at(
+    hook: &Hook,
+    table: TableId,
+    route: &RouteDescriptor,
+    work: CursorWork,
+) -> Option<HookCursor> {
+    match work {
+        CursorWork::Create { version, state } => {
+            Some(HookCursor { version, state, ..new_cursor(hook, table, route) })
+        }
+        CursorWork::Delete => None,
+    }
 }
 
 /// Returns the cursors of new regions, of which durable hooks receive all versions.

@@ -250,6 +250,9 @@ pub enum CommandError {
     /// The configuration of a hook is too long.
     #[error("the configuration of a hook is limited to {0} bytes")]
     HookConfigTooLong(usize),
+    /// Name of a hook that is being removed.
+    #[error("hook {0} is being removed")]
+    HookBeingRemoved(String),
     /// Too many hooks: every node calls each hook for every event.
     #[error("the cluster already has {0} hooks, which is the maximum")]
     TooManyHooks(usize),
@@ -259,6 +262,9 @@ pub enum CommandError {
     /// Too many cursor updates in one command.
     #[error("{0} cursors in one request are too many (maximum {max})", max = super::MAX_ADVANCES)]
     TooManyAdvances(usize),
+    /// Too many observations in one command.
+    #[error("{0} observations in one command are too many (maximum {max})", max = super::MAX_OBSERVATIONS)]
+    TooManyObservations(usize),
     /// A request id that was used for another request.
     #[error("request id {0} was used for another request, or with other arguments: use a new id")]
     RequestIdReused(uuid::Uuid),
@@ -305,8 +311,10 @@ impl CommandError {
             | Self::HookName(_)
             | Self::HookConfigTooLong(_)
             | Self::TooManyAdvances(_)
+            | Self::TooManyObservations(_)
             | Self::RequestIdReused(_) => Reason::InvalidArgument,
             Self::HookExists(_) => Reason::HookExists,
+            Self::HookBeingRemoved(_) => Reason::TableBusy,
             Self::HookNotFound(_) => Reason::HookNotFound,
             Self::WrongCluster { .. } => Reason::WrongCluster,
             Self::WrongDirectory { .. } => Reason::WrongNode,

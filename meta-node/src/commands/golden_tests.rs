@@ -5,7 +5,7 @@ use prost::Message;
 use tidewater_proto::v1::column_change::Change;
 use tidewater_proto::v1::{NewColumn, NodeRole, NodeState, WriteMode};
 
-use super::testing::{CLUSTER, directory, hex, unhex};
+use super::testing::{CLUSTER, directory, hex, report, unhex};
 use super::*;
 use crate::catalog::digest;
 
@@ -165,11 +165,11 @@ fn commands() -> Vec<v1::MetaCommand> {
     any_term.chain(leader).chain(requests).chain(under_rules()).chain(leveled()).collect()
 }
 
-/// The raise of the level, and a command with the fields of the second level.
+/// The raise of the level, and commands with the kinds, fields and rules of the second level.
 fn leveled() -> Vec<v1::MetaCommand> {
-    let command = |feature_level, kind| v1::MetaCommand {
+    let command = |feature_level, rules, kind| v1::MetaCommand {
         feature_level,
-        rules: 1,
+        rules,
         kind: Some(kind),
         ..v1::MetaCommand::default()
     };
@@ -189,9 +189,32 @@ fn leveled() -> Vec<v1::MetaCommand> {
         }),
         ..v1::RegisterNode::default()
     };
+    let observed = v1::RecordObservations {
+        nodes: vec![v1::SetNodeState { node_id: 102, state: NodeState::Up.into() }],
+        groups: vec![v1::ReportGroup { replaces_term: Some(9), ..report(1, 5, 102) }],
+    };
+    let deadline =
+        v1::BeginLoadRequest { request_id: directory(42), name: "copy".into(), timeout_ms: 60_000 };
+    let stepped = v1::AddHookRequest {
+        request_id: directory(43),
+        name: "stepped".into(),
+        kind: "jsonl".into(),
+        durable: true,
+        ..v1::AddHookRequest::default()
+    };
+    // The hook's generation is the revision of its addition.
+    let step =
+        v1::StepHook { hook: "stepped".into(), generation: 37, from_region_id: 0, regions: 4 };
     vec![
-        command(1, Kind::RaiseFeatureLevel(v1::RaiseFeatureLevel { level: 2, nodes })),
-        command(1, Kind::RegisterNode(registered)),
+        command(1, 1, Kind::RaiseFeatureLevel(v1::RaiseFeatureLevel { level: 2, nodes })),
+        command(1, 1, Kind::RegisterNode(registered)),
+        command(2, 2, Kind::RecordObservations(observed)),
+        command(1, 2, Kind::ActivateTable(v1::ActivateTable { table_id: 3 })),
+        command(1, 2, Kind::BeginLoad(deadline.clone())),
+        // The load gets a new deadline, and the revision stays.
+        command(1, 2, Kind::BeginLoad(v1::BeginLoadRequest { timeout_ms: 120_000, ..deadline })),
+        command(1, 2, Kind::AddHook(stepped)),
+        command(2, 2, Kind::StepHook(step)),
     ]
 }
 
@@ -261,6 +284,8 @@ fn name(kind: &Kind) -> &'static str {
         Kind::ExpireLoad(_) => "expire_load",
         Kind::EndLoad(_) => "end_load",
         Kind::RaiseFeatureLevel(_) => "raise_feature_level",
+        Kind::RecordObservations(_) => "record_observations",
+        Kind::StepHook(_) => "step_hook",
     }
 }
 
@@ -290,7 +315,7 @@ fn every_command_kind_is_in_the_golden_file() {
     let mut names: Vec<_> = golden().map(|(name, _)| name).collect();
     names.sort_unstable();
     names.dedup();
-    assert_eq!(names.len(), 27, "{names:?}");
+    assert_eq!(names.len(), 29, "{names:?}");
 }
 
 #[test]
@@ -304,18 +329,25 @@ fn older_log_replays_to_the_same_state() {
         if at == WITHOUT_LEVELS {
             assert_eq!(reached(&state), REACHED_WITHOUT_LEVELS, "{state:#?}");
         }
+        if at == FIRST_WITH_LEVELS {
+            assert_eq!(reached(&state), REACHED_FIRST_WITH_LEVELS, "{state:#?}");
+        }
         let command = v1::MetaCommand::decode(bytes.as_slice()).unwrap();
         let applied = apply(&mut state, TERM, command);
         assert!(applied.is_ok(), "{name}: {applied:?}");
     }
     assert_eq!(reached(&state), REACHED, "{state:#?}");
+    assert_eq!(state.cursors().count("stepped"), 4);
 }
 
 /// Number of golden commands of the first release.
 const FIRST_RELEASE: usize = 36;
 /// Number of golden commands of the releases without levels.
 const WITHOUT_LEVELS: usize = 39;
+/// Number of golden commands of the first state with levels.
+const FIRST_WITH_LEVELS: usize = 41;
 /// Revision and digest after these, and after all golden commands.
 const REACHED_FIRST: (u64, u32) = (30, 2_004_309_949);
 const REACHED_WITHOUT_LEVELS: (u64, u32) = (32, 3_387_268_013);
-const REACHED: (u64, u32) = (33, 1_535_834_383);
+const REACHED_FIRST_WITH_LEVELS: (u64, u32) = (33, 1_535_834_383);
+const REACHED: (u64, u32) = (37, 1_508_243_390);

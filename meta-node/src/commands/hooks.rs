@@ -5,8 +5,8 @@ use tidewater_common::ids::{Revision, TableId};
 use tidewater_proto::v1;
 
 use super::requests::IdentifiedRequest;
-use super::{CommandError, CommandReply, Rules, cursors};
-use crate::catalog::{CatalogChange, Hook, MetaState, OutcomeKind};
+use super::{CommandError, CommandReply, Rules, cursors, hook_procedures};
+use crate::catalog::{CatalogChange, CursorWork, Hook, MetaState, OutcomeKind};
 
 /// Maximum number of hooks in a cluster: every node calls each of them for every event.
 pub(super) const MAX_HOOKS: usize = 256;
@@ -44,7 +44,10 @@ pub(super) fn add(
     if state.hooks().count() >= MAX_HOOKS {
         return Err(CommandError::TooManyHooks(MAX_HOOKS));
     }
-    if request.durable && state.hooks().filter(|hook| hook.durable).count() >= MAX_DURABLE_HOOKS {
+    if state.hook_procedure(&request.name).is_some() {
+        return Err(CommandError::HookBeingRemoved(request.name.clone()));
+    }
+    if request.durable && hook_procedures::hooks_with_cursors(state) >= MAX_DURABLE_HOOKS {
         return Err(CommandError::TooManyDurableHooks(MAX_DURABLE_HOOKS));
     }
     let hook = Hook {
@@ -56,12 +59,19 @@ pub(super) fn add(
         generation: Revision(state.header().revision.get().saturating_add(1)),
         durable: request.durable,
     };
-    let cursors = cursors::for_new_hook(state, &hook, request)?;
-    let outcome = Some(identified.outcome(state, TableId(0)));
-    Ok((
-        CommandReply::Done,
-        CatalogChange { hooks: vec![hook], cursors, outcome, ..CatalogChange::default() },
-    ))
+    let mut change = CatalogChange {
+        outcome: Some(identified.outcome(state, TableId(0))),
+        ..CatalogChange::default()
+    };
+    match cursors::start_of(request)? {
+        Some(work) if rules.has_hook_procedures() => {
+            change.hook_procedures = vec![hook_procedures::begin(&hook, work)];
+        }
+        Some(start) => change.cursors = cursors::for_new_hook(state, &hook, start),
+        None => {}
+    }
+    change.hooks = vec![hook];
+    Ok((CommandReply::Done, change))
 }
 
 pub(super) fn set_paused(
@@ -88,20 +98,28 @@ pub(super) fn remove(
     if identified.find_repeated(state)?.is_some() {
         return Ok((CommandReply::Done, CatalogChange::default()));
     }
-    if state.hook(&request.name).is_none() {
+    let Some(hook) = state.hook(&request.name) else {
         return Err(CommandError::HookNotFound(request.name.clone()));
-    }
-    let change = CatalogChange {
+    };
+    let mut change = CatalogChange {
         hook_deletes: vec![request.name.clone()],
-        cursor_deletes: cursors::keys_of_hook(state, &request.name),
         outcome: Some(identified.outcome(state, TableId(0))),
         ..CatalogChange::default()
     };
+    if !rules.has_hook_procedures() {
+        change.cursor_deletes = cursors::keys_of_hook(state, &request.name);
+    } else if state.cursors().count(&request.name) > 0 {
+        // Replaces the procedure of an unfinished addition.
+        change.hook_procedures = vec![hook_procedures::begin(hook, CursorWork::Delete)];
+    } else if hook.durable {
+        change.hook_procedure_deletes = vec![request.name.clone()];
+    }
     Ok((CommandReply::Done, change))
 }
 
 /// Returns the names of the hooks that are deleted with a table, which is the only one that they
-/// observe. A durable hook with cursors is not among them: it is deleted later, with its last cursor.
+/// observe. A durable hook with cursors is not among them: it is deleted later, with its last cursor. The
+/// procedure of a hook without cursors ends with its next step.
 pub(super) fn deleted_with_table(state: &MetaState, table: TableId) -> Vec<String> {
     let only = state.hooks().filter(|hook| hook.table == Some(table));
     let deleted = only.filter(|hook| state.cursors().count(&hook.name) == 0);

@@ -19,6 +19,7 @@ pub(crate) fn command_level(kind: &Kind) -> FeatureLevel {
         // A raise leaves the level below, so that levels are raised one at a time. The nodes that
         // support the level apply it.
         Kind::RaiseFeatureLevel(raise) => FeatureLevel::new(raise.level).previous(),
+        Kind::RecordObservations(_) | Kind::StepHook(_) => FeatureLevel::new(2),
         Kind::Bootstrap(_)
         | Kind::RegisterNode(_)
         | Kind::UpdateNode(_)
@@ -60,9 +61,6 @@ pub(super) fn raise(
     if level <= state.header().feature_level {
         return Ok(CatalogChange::default());
     }
-    if level > FeatureLevel::HIGHEST {
-        return Err(CommandError::LevelAboveRelease(level));
-    }
     let supporting: BTreeMap<NodeId, BootNumber> =
         command.nodes.iter().map(|node| (NodeId(node.node_id), BootNumber(node.boot))).collect();
     let missing = state
@@ -70,6 +68,11 @@ pub(super) fn raise(
         .find(|node| must_support(state, node) && supporting.get(&node.id) != Some(&node.boot));
     if let Some(node) = missing {
         return Err(CommandError::LevelNotSupported { level, node: node.id });
+    }
+    // The last check: this release stops, so that it does not differ from those that apply the raise. A raise
+    // that they reject must not stop it.
+    if level > FeatureLevel::HIGHEST {
+        return Err(CommandError::LevelAboveRelease(level));
     }
     let header = Header { feature_level: level, ..state.header().clone() };
     Ok(CatalogChange { header: Some(header), ..CatalogChange::default() })
@@ -80,6 +83,8 @@ pub(super) fn raise(
 /// All members of the meta group, and all data nodes and compactors that are up. A data node that is down
 /// counts while it has replicas, since its group may need them. Any other node that is down is
 /// refused when it registers again, if it does not support the level.
+///
+/// All releases must decide alike, also on raises to levels that they do not support: this is frozen.
 pub(crate) fn must_support(state: &MetaState, node: &Node) -> bool {
     match (node.state, node.role) {
         (NodeState::Removed, _) => false,

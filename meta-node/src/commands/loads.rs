@@ -35,7 +35,10 @@ pub(super) fn begin(
     let deadline_ms = now_ms.saturating_add(timeout_ms);
     if let Some((table, load)) = find_pending(state, area, &request.name) {
         let deadline_ms = deadline_ms.clamp(load.deadline_ms, load.latest_ms.max(load.deadline_ms));
-        let change = update_load(table, AtomicLoad { deadline_ms, ..load });
+        let change = CatalogChange {
+            is_unpublished: rules.has_unpublished_deadlines(),
+            ..update_load(table, AtomicLoad { deadline_ms, ..load })
+        };
         return Ok((CommandReply::Table(table.id), change));
     }
     if let Some(outcome) = state.outcome(area) {
@@ -177,7 +180,7 @@ mod tests {
     use tidewater_proto::v1::meta_command::Kind;
 
     use super::*;
-    use crate::commands::testing::{directory, run, table, with_groups};
+    use crate::commands::testing::{command, directory, run, run_command, table, with_groups};
 
     fn with_table() -> MetaState {
         let mut state = with_groups(1, 1);
@@ -278,6 +281,23 @@ mod tests {
         let ended = CommandError::LoadEnded { table: "t".to_owned(), outcome: "abandoned" };
         assert_eq!(error, ended);
         assert_eq!(run(&mut state, begin(11, 5_000)).unwrap_err(), ended);
+    }
+
+    #[test]
+    fn new_deadline_is_published_under_older_rules_only() {
+        for (rules, expected) in [(1, 1), (2, 0)] {
+            let mut state = with_table();
+            let begin = || v1::MetaCommand { rules, ..command(begin(10, 5_000)) };
+            run_command(&mut state, begin()).unwrap();
+            let (before, deadline_ms) =
+                (state.header().revision.get(), load(&state).unwrap().deadline_ms);
+            pass(&mut state, 2);
+            run_command(&mut state, begin()).unwrap();
+            assert_eq!(load(&state).unwrap().deadline_ms, deadline_ms + 2_000);
+            assert_eq!(state.header().revision.get() - before, expected, "rules {rules}");
+            let stored = MetaState::from_rows(state.rows().unwrap()).unwrap();
+            assert_eq!(load(&stored), load(&state));
+        }
     }
 
     #[test]

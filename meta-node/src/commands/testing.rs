@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use tidewater_common::feature_level::Release;
-use tidewater_common::ids::Term;
+use tidewater_common::ids::{NodeId, Term};
 use tidewater_proto::v1::{self, meta_command::Kind};
 use uuid::Uuid;
 
@@ -147,18 +147,32 @@ pub(crate) fn one_of_each() -> MetaState {
     run(&mut state, Kind::CreateTable(hashed)).unwrap();
     run(&mut state, Kind::CreateTable(table(2, "u"))).unwrap();
     run(&mut state, drop_table(3, "u")).unwrap();
-    let report = v1::ReportGroup {
-        group_id: 1,
-        term: 2,
-        leader: 101,
-        voters: vec![101],
-        learners: vec![102],
-        membership_term: 2,
-        membership_index: 7,
-        replaces_term: None,
-    };
+    let learners = vec![102];
+    let report = v1::ReportGroup { learners, membership_index: 7, ..report(1, 2, 101) };
     run(&mut state, Kind::ReportGroup(report)).unwrap();
     state
+}
+
+/// Raises the feature level by a leader that has asked these nodes, with the numbers of their starts.
+pub(crate) fn raise(state: &mut MetaState, level: u32, nodes: &[(NodeId, u64)]) {
+    let nodes = nodes.iter();
+    let nodes = nodes.map(|(node, boot)| v1::SupportingNode { node_id: node.get(), boot: *boot });
+    let nodes = nodes.collect();
+    run(state, Kind::RaiseFeatureLevel(v1::RaiseFeatureLevel { level, nodes })).unwrap();
+}
+
+/// Report of a leader that is the only voter.
+pub(crate) fn report(group_id: u64, term: u64, leader: u64) -> v1::ReportGroup {
+    v1::ReportGroup {
+        group_id,
+        term,
+        leader,
+        voters: vec![leader],
+        learners: Vec::new(),
+        membership_term: term,
+        membership_index: term,
+        replaces_term: None,
+    }
 }
 
 /// The catalog of a state, without the facts that stored deltas lack.

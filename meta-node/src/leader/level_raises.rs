@@ -13,10 +13,19 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::leader_term::LeaderTerm;
 use super::levels::LevelStatus;
+use super::problems::MemberHealth;
 use super::releases::{ReportedRelease, ask_member};
 
 /// Interval of the questions to the members, and of the decisions on a raise.
 const INTERVAL: Duration = Duration::from_secs(1);
+
+/// Maximum number of entries that a member lacks while the level is raised.
+const MAX_LAG: u64 = 1_000;
+
+/// Returns whether a member has nearly all entries of the log.
+fn keeps_up(health: &[MemberHealth], node: NodeId) -> bool {
+    health.iter().any(|member| member.node == node && member.lag <= MAX_LAG)
+}
 
 impl LeaderTerm {
     /// Raises the level whenever that is due, until the term ends.
@@ -27,6 +36,8 @@ impl LeaderTerm {
         loop {
             ticks.tick().await;
             self.ask_members(&channels).await;
+            // No node joins between the decision and the raise.
+            let _joining = self.group.joining.lock().await;
             let Some(raise) = self.due_raise() else { continue };
             let level = raise.level;
             match self.command(Kind::RaiseFeatureLevel(raise)).await {
@@ -43,7 +54,9 @@ impl LeaderTerm {
         LevelStatus::new(&state, &recent, FeatureLevel::HIGHEST).due_raise()
     }
 
-    /// Asks all members at the same time. A member that does not answer keeps its last report for some seconds.
+    /// Asks all members at the same time. The report of one that does not answer is removed: it may be started
+    /// with another release. So is that of one that lags: with an earlier release, it would not apply the raise
+    /// that it has yet to receive.
     async fn ask_members(&self, channels: &Channels) {
         let own = self.group.node_id;
         let releases = &self.observations.releases;
@@ -51,14 +64,24 @@ impl LeaderTerm {
         let members = self.group.members().members.into_iter();
         let others = members.filter(|member| member.node_id != own.get());
         let asked = others.map(|member| async move {
-            let node = NodeId(member.node_id);
-            let channel = channels.to(&member.address)?;
-            ask_member(channel, &member.address, node).await.map(|reported| (node, reported))
+            let ask = async {
+                let channel = channels.to(&member.address)?;
+                ask_member(channel, &member.address, NodeId(member.node_id)).await
+            };
+            (NodeId(member.node_id), ask.await)
         });
-        for answer in join_all(asked).await {
+        let answers = join_all(asked).await;
+        let health = self.group.member_health();
+        for (node, answer) in answers {
             match answer {
-                Ok((node, reported)) => releases.record(node, reported, Instant::now()),
-                Err(error) => tracing::debug!(%error, "a meta node has not described itself"),
+                Ok(reported) if keeps_up(&health, node) => {
+                    releases.record(node, reported, Instant::now());
+                }
+                Ok(_) => releases.remove(node),
+                Err(error) => {
+                    tracing::debug!(%node, %error, "a meta node has not described itself");
+                    releases.remove(node);
+                }
             }
         }
     }

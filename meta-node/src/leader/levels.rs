@@ -16,7 +16,7 @@ use crate::commands::must_support;
 pub(crate) enum HoldReason {
     /// The node is down, and its replicas are not on other nodes yet.
     Down,
-    /// The node has not reported its release to this leader.
+    /// This leader has no recent report of the node's release.
     Unreported,
     /// The release of the node does not support the level.
     Unsupported(Release),
@@ -31,10 +31,13 @@ impl fmt::Display for HoldReason {
                 "it is down and has replicas: start it with a release that supports the level, or wait until its \
                  replicas are moved",
             ),
-            Self::Unreported => f.write_str("it has not reported its release yet"),
+            Self::Unreported => f.write_str(
+                "the meta leader has no recent report of its release: the node has just started, does not answer, \
+                 or lags",
+            ),
             Self::Unsupported(release) => {
-                let highest = release.highest;
-                write!(f, "it runs {release}, which supports levels up to {highest}: upgrade it")
+                let Release { lowest, highest, .. } = release;
+                write!(f, "it runs {release}, which supports levels {lowest} to {highest}: upgrade it")
             }
             Self::Limited(level) => {
                 write!(f, "it runs with --max-feature-level {level}: restart it without the option")
@@ -72,7 +75,7 @@ pub(crate) struct LevelStatus {
 }
 
 impl LevelStatus {
-    /// Judges the state by the recent reports. `highest`: highest level that the leader supports.
+    /// Compares the state with the recent reports. `highest`: highest level that the leader supports.
     pub(crate) fn new(
         state: &MetaState,
         recent: &BTreeMap<NodeId, ReportedRelease>,
@@ -82,9 +85,11 @@ impl LevelStatus {
         let next = Some(level.next()).filter(|next| *next <= highest);
         let judge = |node: &Node| {
             let reported = recent.get(&node.id);
+            let must_support = must_support(state, node);
+            // A node that is down and reports will be up in a moment.
             let hold = next
-                .filter(|_| must_support(state, node))
-                .and_then(|next| hold_reason(node, reported, next));
+                .filter(|_| must_support || reported.is_some())
+                .and_then(|next| hold_reason(node, must_support, reported, next));
             NodeLevel { node: node.id, reported: reported.cloned(), hold }
         };
         let nodes = state.nodes().filter(|node| node.state != NodeState::Removed);
@@ -93,27 +98,29 @@ impl LevelStatus {
 
     /// Returns the raise that is due: to the next level, once no node holds it back.
     pub(crate) fn due_raise(&self) -> Option<v1::RaiseFeatureLevel> {
-        let level = self.next?.get();
+        let next = self.next?;
         if self.nodes.is_empty() || self.nodes.iter().any(|node| node.hold.is_some()) {
             return None;
         }
         let supporting = self.nodes.iter().filter_map(|node| {
-            let boot = node.reported.as_ref()?.boot.get();
-            Some(v1::SupportingNode { node_id: node.node.get(), boot })
+            let reported = node.reported.as_ref()?;
+            reported.release.check(next).ok()?;
+            Some(v1::SupportingNode { node_id: node.node.get(), boot: reported.boot.get() })
         });
-        Some(v1::RaiseFeatureLevel { level, nodes: supporting.collect() })
+        Some(v1::RaiseFeatureLevel { level: next.get(), nodes: supporting.collect() })
     }
 }
 
 fn hold_reason(
     node: &Node,
+    must_support: bool,
     reported: Option<&ReportedRelease>,
     next: FeatureLevel,
 ) -> Option<HoldReason> {
-    if node.state == NodeState::Down {
+    if must_support && node.state == NodeState::Down {
         return Some(HoldReason::Down);
     }
-    // The report of another start says nothing about this one, and apply would refuse the raise.
+    // Another start may have been of another release, and apply would refuse the raise.
     let Some(reported) = reported.filter(|reported| reported.boot == node.boot) else {
         return Some(HoldReason::Unreported);
     };

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use futures::stream::{self, StreamExt};
+use tidewater_common::feature_level::FeatureLevel;
 use tidewater_common::ids::NodeId;
 use tidewater_proto::v1::{self, GroupState, NodeState, meta_command::Kind};
 use tokio::task::JoinSet;
@@ -10,6 +11,7 @@ use tokio::task::JoinSet;
 use super::leader_term::LeaderTerm;
 use super::{ObservedCluster, ObservedGroup};
 use crate::catalog::{Group, MetaState};
+use crate::commands::{MAX_OBSERVATIONS, command_level};
 
 /// Maximum number of concurrent commands that record observations.
 const MAX_CONCURRENT_COMMANDS: usize = 64;
@@ -19,7 +21,7 @@ impl LeaderTerm {
     pub(super) fn start_recording(
         self: &Arc<Self>,
         node_states: Vec<(NodeId, NodeState)>,
-        reports: Vec<Kind>,
+        reports: Vec<v1::ReportGroup>,
         tasks: &mut JoinSet<()>,
     ) {
         if std::mem::replace(&mut self.busy.lock().recording, true) {
@@ -27,18 +29,22 @@ impl LeaderTerm {
         }
         let this = Arc::clone(self);
         tasks.spawn(async move {
-            let states = node_states.into_iter().map(|(node, to)| {
+            for (node, to) in &node_states {
                 match to {
                     NodeState::Down => {
                         tracing::warn!(%node, "node is down: its heartbeats have stopped");
                     }
                     _ => tracing::info!(%node, "node is up again"),
                 }
-                let set = v1::SetNodeState { node_id: node.get(), state: to.into() };
-                Kind::SetNodeState(set)
-            });
-            // Each is of another node or group. Raft writes and replicates concurrent commands together.
-            stream::iter(states.chain(reports))
+            }
+            let set = |(node, to): (NodeId, NodeState)| v1::SetNodeState {
+                node_id: node.get(),
+                state: to.into(),
+            };
+            let nodes = node_states.into_iter().map(set).collect();
+            let level = this.group.view.read().header().feature_level;
+            // Each is of other nodes and groups. Raft writes and replicates concurrent commands together.
+            stream::iter(commands(level, nodes, reports))
                 .for_each_concurrent(MAX_CONCURRENT_COMMANDS, |kind| this.try_command(kind))
                 .await;
             this.busy.lock().recording = false;
@@ -53,8 +59,27 @@ impl LeaderTerm {
     }
 }
 
-/// Returns commands for reports of group leaders that the catalog does not have yet.
-pub(super) fn due_reports(state: &MetaState, observed: &ObservedCluster) -> Vec<Kind> {
+/// Returns commands that record observations: few large ones once the cluster's level allows them.
+fn commands(
+    level: FeatureLevel,
+    nodes: Vec<v1::SetNodeState>,
+    groups: Vec<v1::ReportGroup>,
+) -> Vec<Kind> {
+    if command_level(&Kind::RecordObservations(v1::RecordObservations::default())) > level {
+        let nodes = nodes.into_iter().map(Kind::SetNodeState);
+        return nodes.chain(groups.into_iter().map(Kind::ReportGroup)).collect();
+    }
+    let of_nodes = nodes
+        .chunks(MAX_OBSERVATIONS)
+        .map(|nodes| v1::RecordObservations { nodes: nodes.to_vec(), groups: Vec::new() });
+    let of_groups = groups
+        .chunks(MAX_OBSERVATIONS)
+        .map(|groups| v1::RecordObservations { nodes: Vec::new(), groups: groups.to_vec() });
+    of_nodes.chain(of_groups).map(Kind::RecordObservations).collect()
+}
+
+/// Returns the reports of group leaders that the catalog does not have yet.
+pub(super) fn due_reports(state: &MetaState, observed: &ObservedCluster) -> Vec<v1::ReportGroup> {
     let mut due = Vec::new();
     for (id, report) in observed.groups.iter() {
         let Some(known) = state.group(*id) else { continue };
@@ -65,7 +90,7 @@ pub(super) fn due_reports(state: &MetaState, observed: &ObservedCluster) -> Vec<
     due
 }
 
-/// Returns the command that brings a group's record in line with its leader's report, if they differ.
+/// Returns the report that brings a group's record in line with its leader's report, if they differ.
 ///
 /// The term orders reports. An older report replaces the record only when the node that the record
 /// names as leader has reported otherwise since: the record is wrong, and would never be replaced.
@@ -73,7 +98,7 @@ fn due_group_report(
     known: &Group,
     report: &ObservedGroup,
     observed: &ObservedCluster,
-) -> Option<Kind> {
+) -> Option<v1::ReportGroup> {
     let is_contradicted = known
         .leader
         .is_some_and(|leader| leader == report.leader || observed.is_follower(known.id, leader));
@@ -90,7 +115,7 @@ fn due_group_report(
     if !differs || (is_older && !corrects) {
         return None;
     }
-    Some(Kind::ReportGroup(v1::ReportGroup {
+    Some(v1::ReportGroup {
         group_id: known.id.get(),
         term: report.term.get(),
         leader: report.leader.get(),
@@ -99,7 +124,7 @@ fn due_group_report(
         membership_term: report.membership.0.get(),
         membership_index: report.membership.1.get(),
         replaces_term: corrects.then_some(known.leader_term.get()),
-    }))
+    })
 }
 
 #[cfg(test)]
@@ -125,12 +150,31 @@ mod tests {
     }
 
     #[test]
+    fn observations_are_recorded_together_from_level_2_on() {
+        let nodes = vec![v1::SetNodeState::default(); 3];
+        let groups = vec![v1::ReportGroup::default(); MAX_OBSERVATIONS + 1];
+        let of = |level, nodes: &[_], groups: &[_]| -> Vec<(usize, usize)> {
+            let count = |kind| match kind {
+                Kind::RecordObservations(all) => (all.nodes.len(), all.groups.len()),
+                Kind::SetNodeState(_) => (1, 0),
+                Kind::ReportGroup(_) => (0, 1),
+                other => panic!("{other:?}"),
+            };
+            let level = FeatureLevel::new(level);
+            commands(level, nodes.to_vec(), groups.to_vec()).into_iter().map(count).collect()
+        };
+        assert_eq!(of(1, &nodes, &groups[..2]), [(1, 0), (1, 0), (1, 0), (0, 1), (0, 1)]);
+        assert_eq!(of(2, &nodes, &groups), [(3, 0), (0, MAX_OBSERVATIONS), (0, 1)]);
+        assert_eq!(of(2, &[], &[]), []);
+    }
+
+    #[test]
     fn leader_corrects_a_wrong_group_record() {
         let mut state = with_groups(3, 1);
         let group = |state: &MetaState| Group::clone(state.group(GroupId(1)).unwrap());
         let none = ObservedCluster::default();
         let first = due_group_report(&group(&state), &observed(101, 5, 9), &none).unwrap();
-        run(&mut state, first).unwrap();
+        run(&mut state, Kind::ReportGroup(first)).unwrap();
         let known = group(&state);
         let due = |report: ObservedGroup, followers: &[(u64, u64)]| {
             let replica = |(node, group): &(u64, u64)| {
@@ -139,11 +183,7 @@ mod tests {
             };
             let replicas = followers.iter().map(replica).collect();
             let cluster = ObservedCluster { replicas, ..ObservedCluster::default() };
-            match due_group_report(&known, &report, &cluster) {
-                Some(Kind::ReportGroup(report)) => Some(report.replaces_term),
-                Some(other) => panic!("{other:?}"),
-                None => None,
-            }
+            due_group_report(&known, &report, &cluster).map(|report| report.replaces_term)
         };
         assert_eq!(due(observed(101, 5, 9), &[]), None, "nothing differs");
         assert_eq!(due(observed(102, 6, 9), &[]), Some(None), "a new leader");

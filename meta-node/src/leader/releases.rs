@@ -66,6 +66,11 @@ impl Releases {
         self.0.lock().insert(node, (reported, now));
     }
 
+    /// Removes the report of a node that does not answer.
+    pub(super) fn remove(&self, node: NodeId) {
+        self.0.lock().remove(&node);
+    }
+
     /// Removes the reports of nodes that are not in the catalog.
     pub(super) fn retain_nodes(&self, is_known: impl Fn(NodeId) -> bool) {
         self.0.lock().retain(|node, _| is_known(*node));

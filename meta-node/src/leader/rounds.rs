@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidewater_common::ids::{GroupId, NodeId};
-use tidewater_proto::v1::{GroupState, NodeState, meta_command::Kind};
+use tidewater_proto::v1::{GroupState, NodeState, ReportGroup};
 use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{Instant, sleep};
 
@@ -28,7 +28,7 @@ const MAX_PAUSE: Duration = Duration::from_millis(200);
 #[derive(Debug, Default)]
 struct RoundDecisions {
     node_states: Vec<(NodeId, NodeState)>,
-    reports: Vec<Kind>,
+    reports: Vec<ReportGroup>,
     steps: Vec<PlacementStep>,
 }
 

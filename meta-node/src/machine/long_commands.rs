@@ -10,18 +10,20 @@ const LONG_COMMAND: usize = 16 * 1024;
 
 /// Returns whether a command may change very many records. `length`: of the command, in bytes.
 pub(super) fn takes_long(kind: Option<&Kind>, length: usize) -> bool {
-    let changes_all_regions = matches!(
+    let changes_many_records = matches!(
         kind,
         Some(
             Kind::AddHook(_)
                 | Kind::RemoveHook(_)
+                | Kind::StepHook(_)
+                | Kind::RecordObservations(_)
                 | Kind::CreateTable(_)
                 | Kind::CloneTable(_)
                 | Kind::BeginDropTable(_)
                 | Kind::FinishDropTable(_)
         )
     );
-    changes_all_regions || length >= LONG_COMMAND
+    changes_many_records || length >= LONG_COMMAND
 }
 
 /// Does work. While work that takes long is done, another thread of the runtime polls the tasks of this one.
@@ -45,10 +47,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn commands_for_all_regions_take_long() {
+    fn commands_that_change_many_records_take_long() {
         let cases = [
             (Some(Kind::AddHook(v1::AddHookRequest::default())), 100, true),
             (Some(Kind::RemoveHook(v1::RemoveHookRequest::default())), 100, true),
+            (Some(Kind::StepHook(v1::StepHook::default())), 100, true),
+            (Some(Kind::RecordObservations(v1::RecordObservations::default())), 100, true),
             (Some(Kind::AdvanceCursors(v1::AdvanceCursors::default())), 100, false),
             (Some(Kind::AdvanceCursors(v1::AdvanceCursors::default())), LONG_COMMAND, true),
             (Some(Kind::ReportGroup(v1::ReportGroup::default())), 100, false),

@@ -86,6 +86,7 @@ impl MetaReplica {
             max_clock_difference: options.max_clock_difference,
             max_level: options.max_level,
             comparison,
+            joining: tokio::sync::Mutex::default(),
         });
         let control = Arc::new(Control::new(identity.cluster_id, identity.node_id, view));
         let feed = Arc::new(CatalogFeed::new(group.view.clone()));

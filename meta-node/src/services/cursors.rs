@@ -117,13 +117,17 @@ fn page(
 ) -> v1::ListCursorsResponse {
     let groups: BTreeSet<GroupId> = request.group_ids.iter().copied().map(GroupId).collect();
     let mut response = v1::ListCursorsResponse::default();
-    for region in regions_of(state, &groups, RegionId(request.from_region_id)) {
-        if response.cursors.len() >= page_size {
+    let regions = regions_of(state, &groups, RegionId(request.from_region_id));
+    for (visited, region) in regions.enumerate() {
+        // A region may have cursors of removed hooks only.
+        if response.cursors.len() >= page_size || visited >= page_size {
             response.next_region_id = Some(region.get());
             break;
         }
         let cursors = state.cursors().in_region(region);
-        let requested = cursors.filter(|cursor| groups.contains(&cursor.group));
+        // Those of a removed hook are yet to be deleted.
+        let requested = cursors
+            .filter(|cursor| groups.contains(&cursor.group) && state.hook(&cursor.hook).is_some());
         response.cursors.extend(requested.map(|cursor| v1::ListedCursor {
             cursor: Some(cursor.into()),
             dropped: state.table(cursor.table).is_none(),
@@ -181,9 +185,13 @@ impl HookCursors for CursorService {
 
 #[cfg(test)]
 mod tests {
+    use tidewater_common::ids::NodeId;
+
     use super::*;
     use crate::catalog::{CatalogChange, HookCursor};
-    use crate::commands::testing::{directory, drop_table, run, table, with_groups};
+    use crate::commands::testing::{
+        command, directory, drop_table, raise, run, run_command, table, with_groups,
+    };
 
     fn durable_hook(request: u64, name: &str) -> v1::AddHookRequest {
         v1::AddHookRequest {
@@ -251,6 +259,32 @@ mod tests {
         assert_eq!(listed(&[1, 2]), cursors(&all));
         assert_eq!(listed(&[1]), cursors(&[(1, "b"), (3, "a"), (3, "b")]));
         assert_eq!(listed(&[2]), cursors(&[(1, "a"), (2, "a"), (2, "b")]));
+    }
+
+    #[test]
+    fn cursors_of_a_removed_hook_are_not_listed() {
+        let mut state = with_groups(1, 1);
+        let four = v1::CreateTableRequest { regions: 4, ..table(1, "t") };
+        run(&mut state, Kind::CreateTable(four)).unwrap();
+        for (request, name) in [(2, "a"), (3, "b")] {
+            run(&mut state, Kind::AddHook(durable_hook(request, name))).unwrap();
+        }
+        raise(&mut state, 2, &[(NodeId(101), 0)]);
+        let shown = |state: &MetaState, page_size| {
+            let request = v1::ListCursorsRequest { group_ids: vec![1], ..Default::default() };
+            let page = page(state, &request, page_size);
+            (page.cursors.len(), page.next_region_id)
+        };
+        let mut remove = |request: u64, name: &str| {
+            let request =
+                v1::RemoveHookRequest { request_id: directory(request), name: name.to_owned() };
+            let remove = v1::MetaCommand { rules: 2, ..command(Kind::RemoveHook(request)) };
+            run_command(&mut state, remove).unwrap();
+            (shown(&state, 100), shown(&state, 3))
+        };
+        assert_eq!(remove(4, "a"), ((4, None), (3, Some(4))));
+        assert_eq!(remove(5, "b"), ((0, None), (0, Some(4))), "a page has few regions");
+        assert_eq!(state.cursors().iter().count(), 8);
     }
 
     #[test]

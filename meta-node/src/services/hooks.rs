@@ -63,10 +63,24 @@ impl HookService {
         let added = Uuid::try_parse(&request.request_id).unwrap_or_default();
         let request_id = Uuid::from_u128(!added.as_u128()).to_string();
         let remove = v1::RemoveHookRequest { request_id, name: request.name };
-        match running.group.propose(Kind::RemoveHook(remove)).await {
+        match self.remove(remove).await {
             Err(error) if error.reason != Reason::HookNotFound => Err(error),
             _ => Err(refusal),
         }
+    }
+
+    /// Removes a hook. Returns when its cursors are deleted, so that its name is free; or after a timeout,
+    /// since the leader continues the deletion.
+    async fn remove(&self, request: v1::RemoveHookRequest) -> Result<(), Refusal> {
+        let running = self.slot.get()?;
+        let name = request.name.clone();
+        running.group.propose(Kind::RemoveHook(request)).await?;
+        let deadline = Instant::now() + READY_TIMEOUT;
+        while Instant::now() < deadline && running.group.view.read().hook_procedure(&name).is_some()
+        {
+            sleep(CHECK_INTERVAL).await;
+        }
+        Ok(())
     }
 
     fn check(&self, request: &v1::AddHookRequest) -> Result<(), Refusal> {
@@ -99,6 +113,9 @@ fn is_ready(running: &RunningReplica, name: &str) -> bool {
     let reports = running.observations.hooks();
     let state = running.group.view.read();
     let Some(hook) = state.hook(name) else { return true };
+    if state.hook_procedure(name).is_some() {
+        return false;
+    }
     let is_unresolved = |at| state.cursors().count_in_state(name, at) > 0;
     if [CursorState::Now, CursorState::From].into_iter().any(is_unresolved) {
         return false;
@@ -226,8 +243,7 @@ impl HookAdmin for HookService {
         &self,
         request: Request<v1::RemoveHookRequest>,
     ) -> Result<Response<v1::RemoveHookResponse>, Status> {
-        let command = Kind::RemoveHook(request.into_inner());
-        self.slot.get()?.group.propose(command).await?;
+        self.remove(request.into_inner()).await?;
         Ok(Response::new(v1::RemoveHookResponse {}))
     }
 

@@ -100,6 +100,7 @@ impl MetaGroup {
         let last_index = self.last_index();
         let membership = stored.membership();
         let change = check_change(membership, &now, self.node_id, last_index, request.change)?;
+        let _joining = self.joining.lock().await;
         if let Some(joiner) = &change.must_join {
             self.join_cluster(joiner, &now).await?;
         }

@@ -9,6 +9,9 @@ use super::stored::Stored;
 /// Package of the messages.
 const PACKAGE: &str = "tidewater.v1";
 
+/// Fields with the number of a rule or a format.
+const VERSIONS: [&str; 3] = ["rules", "eviction", "feature_level"];
+
 /// Descriptors of a release's messages.
 #[derive(Debug)]
 pub(super) struct Messages(DescriptorPool);
@@ -31,6 +34,14 @@ impl Messages {
         }
     }
 
+    /// Returns the numbers of rules and formats in a message, each with its path.
+    pub(super) fn versions(&self, stored: &Stored) -> Result<Vec<String>> {
+        let Stored::Message { name, bytes } = stored else { return Ok(Vec::new()) };
+        let mut found = Vec::new();
+        collect_versions(&self.decode(name, bytes)?, name, &mut found);
+        Ok(found)
+    }
+
     /// Returns the kind of a command or an entry; `None` of any other message.
     pub(super) fn kind(&self, stored: &Stored) -> Result<Option<String>> {
         let Stored::Message { name: name @ ("MetaCommand" | "GroupEntry"), bytes } = stored else {
@@ -46,6 +57,19 @@ impl Messages {
         let descriptor = self.0.get_message_by_name(&full);
         let descriptor = descriptor.ok_or_else(|| invalid(format!("no message {full}")))?;
         DynamicMessage::decode(descriptor, bytes).map_err(invalid)
+    }
+}
+
+fn collect_versions(message: &DynamicMessage, path: &str, found: &mut Vec<String>) {
+    for (field, value) in message.fields() {
+        let path = format!("{path}.{}", field.name());
+        match value {
+            Value::U32(number) if VERSIONS.contains(&field.name()) => {
+                found.push(format!("{path}={number}"));
+            }
+            Value::Message(inner) => collect_versions(inner, &path, found),
+            _ => {}
+        }
     }
 }
 

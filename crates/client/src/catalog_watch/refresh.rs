@@ -45,9 +45,19 @@ impl Watcher {
     /// Refreshes the catalog; retries for about the time of an election, because callers wait for it. Returns
     /// `false` if no valid catalog was received.
     pub(super) async fn refresh(&self, search: &mut Search) -> bool {
+        self.refresh_within(search, REFRESH_ATTEMPTS).await
+    }
+
+    /// Refreshes the catalog with one attempt, because the watch could not be opened: all clients of a cluster
+    /// without a leader call it at the same time.
+    pub(super) async fn refresh_between_watches(&self, search: &mut Search) {
+        self.refresh_within(search, 1).await;
+    }
+
+    async fn refresh_within(&self, search: &mut Search, attempts: u32) -> bool {
         let router = &self.router;
         let newest_request = self.requests.newest();
-        for _ in 0..REFRESH_ATTEMPTS {
+        for made in 1..=attempts {
             let started = Instant::now();
             match self.refresh_once(search).await {
                 Ok(true) => {
@@ -57,9 +67,11 @@ impl Watcher {
                 }
                 Ok(false) => return false,
                 Err(failure) => {
-                    tracing::debug!(cause = %failure.refusal, "catalog refresh failed; retrying");
+                    tracing::debug!(cause = %failure.refusal, "catalog refresh failed");
                     let wait = router.wait(search, &failure);
-                    tokio::time::sleep(wait).await;
+                    if made < attempts {
+                        tokio::time::sleep(wait).await;
+                    }
                 }
             }
         }

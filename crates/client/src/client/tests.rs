@@ -5,7 +5,7 @@ use tidewater_proto::v1::Reason;
 
 use super::Client;
 use crate::error::ClientError;
-use crate::fake::{FakeCluster, WatchMode};
+use crate::fake::{ChangesAnswer, FakeCluster, WatchMode};
 
 /// Returns an address without a listener.
 fn closed_address() -> String {
@@ -159,4 +159,27 @@ async fn client_rejects_another_cluster_at_the_same_address() {
     });
     let error = client.core.refresh_catalog().await.unwrap_err();
     assert!(matches!(error, ClientError::OtherCluster { .. }), "{error}");
+}
+
+// All clients of a cluster without a leader read at the same time.
+#[tokio::test]
+async fn client_without_a_watch_reads_changes_once_per_attempt() {
+    let cluster = FakeCluster::start(&[], 1).await;
+    let _client = cluster.client().await;
+    let mut before = (0, 0);
+    cluster.change(|state| {
+        state.watch_mode = WatchMode::Broken;
+        let refusal = || ChangesAnswer::Refuse(Refusal::new(Reason::NotLeader, "no leader"));
+        state.changes_answers = std::iter::repeat_with(refusal).take(10_000).collect();
+        before = (state.watches, state.changes_read.len());
+    });
+    let many = async {
+        while cluster.state.lock().watches < before.0 + 10 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), many).await.unwrap();
+    let state = cluster.state.lock();
+    let (watches, reads) = (state.watches - before.0, state.changes_read.len() - before.1);
+    assert!((1..=watches).contains(&reads), "{reads} reads for {watches} attempts to watch");
 }

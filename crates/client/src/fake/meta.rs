@@ -41,6 +41,7 @@ impl Meta for MetaNode {
         let request = request.get_ref();
         {
             let mut state = state.lock();
+            state.watches += 1;
             let catalog = &state.catalog;
             let known = (request.incarnation, request.from_revision);
             if known > (catalog.incarnation, catalog.revision) {

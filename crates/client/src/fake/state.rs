@@ -106,6 +106,8 @@ pub(crate) struct State {
     pub(crate) watch_mode: WatchMode,
     /// Number of watches that were refused because their revision was ahead.
     pub(crate) watches_ahead: u32,
+    /// Opened watches.
+    pub(crate) watches: usize,
     /// Changes of the catalog that the meta node keeps.
     pub(crate) deltas: Vec<v1::CatalogDelta>,
     pub(crate) changes_answers: VecDeque<ChangesAnswer>,
@@ -240,6 +242,7 @@ impl State {
             scan_answers: VecDeque::new(),
             meta_refusals: VecDeque::new(),
             watch_mode: WatchMode::Snapshots,
+            watches: 0,
             watches_ahead: 0,
             deltas: Vec::new(),
             changes_answers: VecDeque::new(),

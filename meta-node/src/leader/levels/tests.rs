@@ -94,6 +94,22 @@ fn stopped_node_holds_the_level_while_it_has_replicas() {
 }
 
 #[test]
+fn returning_node_of_an_earlier_release_holds_the_level() {
+    let mut state = cluster();
+    let down = v1::SetNodeState { node_id: 103, state: NodeState::Down.into() };
+    run(&mut state, Kind::SetNodeState(down)).unwrap();
+    // Its first heartbeat has arrived, and the catalog does not have it as up yet.
+    let mut recent = all();
+    recent.insert(NodeId(103), reported(1));
+    let held = status(&state, &recent);
+    assert_eq!(holders(&held), [(103, HoldReason::Unsupported(reported(1).release))]);
+    assert_eq!(held.due_raise(), None);
+    recent.insert(NodeId(103), reported(2));
+    let raise = status(&state, &recent).due_raise().unwrap();
+    assert!(raise.nodes.iter().any(|node| node.node_id == 103));
+}
+
+#[test]
 fn no_level_follows_the_highest_of_the_leader() {
     let later = all().into_keys().map(|node| (node, reported(9))).collect();
     let at = |highest| LevelStatus::new(&cluster(), &later, FeatureLevel::new(highest));

@@ -116,7 +116,7 @@ mod tests {
             releases: vec![
                 known(1, release("0.2.0", 2), ""),
                 known(101, release("", 1), "it runs an earlier release"),
-                known(102, None, "it has not reported its release yet"),
+                known(102, None, "the meta leader has no recent report of its release"),
             ],
             ..v1::ClusterStatusResponse::default()
         }
@@ -128,7 +128,7 @@ mod tests {
         let expected = [
             "level    1; level 2 is held back:",
             "         - node 101: it runs an earlier release",
-            "         - node 102: it has not reported its release yet",
+            "         - node 102: the meta leader has no recent report of its release",
         ];
         assert_eq!(levels.lines(), expected);
         let json = serde_json::to_value(&levels).unwrap();
