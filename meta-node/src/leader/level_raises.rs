@@ -86,3 +86,15 @@ impl LeaderTerm {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn member_that_lags_does_not_keep_up() {
+        let member = |node, lag| MemberHealth { node: NodeId(node), silent_for: None, lag };
+        let health = [member(2, MAX_LAG), member(3, MAX_LAG + 1)];
+        assert_eq!([2, 3, 4].map(|node| keeps_up(&health, NodeId(node))), [true, false, false]);
+    }
+}

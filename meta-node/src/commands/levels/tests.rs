@@ -122,6 +122,9 @@ fn raise_above_the_release_is_an_error() {
     let mut state = raised();
     let highest = FeatureLevel::HIGHEST;
     let beyond = highest.next();
+    // Other replicas reject it as well: this one goes on.
+    let error = run(&mut state, raise_to(beyond.get(), &ALL[1..])).unwrap_err();
+    assert_eq!(error, CommandError::LevelNotSupported { level: beyond, node: NodeId(1) });
     let error = run(&mut state, raise_to(beyond.get(), &ALL)).unwrap_err();
     assert_eq!(error, CommandError::LevelAboveRelease(beyond));
     assert_eq!(state.header().feature_level, highest);
