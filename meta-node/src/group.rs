@@ -60,6 +60,16 @@ impl MetaGroup {
         known.agreed_ms(state.header().time_ms)
     }
 
+    /// Checks that the cluster's first command is applied: the first leader of a new cluster begins to lead
+    /// before it.
+    pub(crate) fn check_bootstrapped(&self) -> Result<(), Refusal> {
+        if self.view.read().header().cluster_id.is_some() {
+            return Ok(());
+        }
+        let text = "the cluster is being created";
+        Err(Refusal::new(Reason::NotBootstrapped, text).retry_after(Duration::from_millis(100)))
+    }
+
     /// Returns the difference of this replica's state from the leader's, if the last comparison found one.
     pub fn state_difference(&self) -> Option<StateDifference> {
         self.comparison.difference()

@@ -234,6 +234,7 @@ impl MetaService {
     pub(super) async fn catalog(&self) -> Result<EncodedMessage, Refusal> {
         let running = self.slot.get()?;
         running.group.linearize().await?;
+        running.group.check_bootstrapped()?;
         let message = running.feed.snapshot().await?.message();
         watch::check_length(&message)?;
         Ok(message)
@@ -246,6 +247,7 @@ impl MetaService {
         running.group.check_leading()?;
         // A new leader may not have applied the last revision that the previous leader sent.
         running.group.linearize().await?;
+        running.group.check_bootstrapped()?;
         let watcher = Watcher::new(&request, &running.group.view.read())?;
         Ok(ReceiverStream::new(watcher.start(running.group, running.feed)).boxed())
     }

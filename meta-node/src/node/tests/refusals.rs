@@ -14,9 +14,11 @@ use tonic::Status;
 
 use super::cluster::{LIMIT, MetaCluster};
 use super::data_nodes::{FakeDataNode, FakeDataNodes, register_request, voters};
+use crate::catalog::MetaState;
 use crate::commands::testing::directory;
 use crate::group::MetaGroup;
 use crate::leader::{GarbageOptions, LeaderTerm, LeaderTiming, Retention};
+use crate::machine::CatalogView;
 
 fn reason<T: std::fmt::Debug>(result: Result<T, Status>) -> Reason {
     Refusal::from_status(&result.unwrap_err()).reason
@@ -122,6 +124,11 @@ async fn invalid_requests_are_rejected() {
     };
     let tick = || Kind::AdvanceTime(v1::AdvanceTime { now_ms: 1, agreed_ms: 0 });
     assert_eq!(full.propose(tick()).await.unwrap_err().reason, Reason::DiskFull);
+
+    // Nor does a leader answer with the empty catalog from before the first command.
+    let new = MetaGroup { view: CatalogView::new(MetaState::default()), ..full };
+    assert_eq!(new.check_bootstrapped().unwrap_err().reason, Reason::NotBootstrapped);
+    assert_eq!(group.check_bootstrapped(), Ok(()));
 
     // Apply rejects the decision of a leader service in another term.
     let retention = Retention { grace: LIMIT, hook_age: LIMIT, hook_versions: 1 };
