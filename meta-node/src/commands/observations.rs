@@ -53,8 +53,8 @@ mod tests {
         v1::SetNodeState { node_id, state: NodeState::Down.into() }
     }
 
-    fn up(node_id: u64) -> v1::SetNodeState {
-        v1::SetNodeState { state: NodeState::Up.into(), ..down(node_id) }
+    fn removed(node_id: u64) -> v1::SetNodeState {
+        v1::SetNodeState { state: NodeState::Removed.into(), ..down(node_id) }
     }
 
     #[test]
@@ -81,7 +81,7 @@ mod tests {
         let state = with_groups(3, 3);
         let unknown = v1::SetNodeState { node_id: 102, state: 99 };
         let command = v1::RecordObservations {
-            nodes: vec![down(999), unknown, down(102), up(102), down(103)],
+            nodes: vec![down(999), unknown, down(102), removed(102), down(103)],
             groups: vec![report(99, 1, 101), report(1, 5, 101), report(1, 9, 102), report(2, 5, 0)],
         };
         let change = record(&state, &command).unwrap();
