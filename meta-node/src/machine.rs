@@ -150,8 +150,8 @@ impl MetaMachine {
         Ok(reply)
     }
 
-    /// Applies a command. An error means that this release must not go on: other replicas apply the command,
-    /// and this one would differ from them.
+    /// Applies a command. After an error, the replica must stop: other replicas apply the command, and this one
+    /// would differ from them.
     fn apply_command(
         &mut self,
         term: Term,

@@ -101,7 +101,7 @@ async fn recorded_cluster_stays_readable_until_the_raise() -> Result<()> {
         steps::verify(&cluster, prefix).await?;
     }
     stop(&mut cluster).await?;
-    // The comparison notices what the earlier release does not know.
+    // The comparison finds forms that the earlier release does not know.
     let raised = unknown(&earlier, &cluster)?;
     for expected in ["MetaCommand.#70", "MetaHeader: codec 2"] {
         check(&format!("{expected} is in {raised:?}"), raised.contains(expected))?;

@@ -26,7 +26,7 @@ use crate::commands::check;
 const EXIT_WITHIN: Duration = Duration::from_secs(60);
 /// Exit status of a node that conflicts with its cluster.
 const CONFLICT: i32 = 4;
-/// Exit status of a node that cannot go on.
+/// Exit status of a node that cannot continue.
 const FAILED: i32 = 1;
 
 /// A meta leader of a cluster at a level that no release of today supports: it refuses every call.

@@ -57,7 +57,7 @@ pub struct EncodedEntry {
 impl EncodedEntry {
     /// Wraps any bytes, for tests of entries that this release does not write.
     #[doc(hidden)]
-    pub fn of_bytes(bytes: Bytes, level: FeatureLevel) -> Self {
+    pub fn from_bytes(bytes: Bytes, level: FeatureLevel) -> Self {
         Self { bytes, level }
     }
 

@@ -144,7 +144,7 @@ async fn group_follows_the_level_of_the_cluster() {
     until("the replica leads", async || replica.require_leader().is_ok()).await;
     // An entry of a later level is not proposed.
     let later =
-        || EncodedEntry::of_bytes(Bytes::from_static(b"\xfa\x01\x00"), FeatureLevel::new(2));
+        || EncodedEntry::from_bytes(Bytes::from_static(b"\xfa\x01\x00"), FeatureLevel::new(2));
     let limit = Duration::from_secs(30);
     let refused = replica.propose(later(), limit).await.unwrap_err();
     assert_eq!(refused.reason, Reason::Unsupported);

@@ -179,7 +179,7 @@ async fn dropped_region_stays_dropped() {
 
 /// An entry that this release does not write.
 fn foreign_entry(bytes: &'static [u8]) -> EncodedEntry {
-    EncodedEntry::of_bytes(bytes::Bytes::from_static(bytes), FeatureLevel::FIRST)
+    EncodedEntry::from_bytes(bytes::Bytes::from_static(bytes), FeatureLevel::FIRST)
 }
 
 // An entry of a later release, like a disk error, stops a replica permanently. The node must exit

@@ -324,7 +324,7 @@ impl MetaState {
 /// return to could not load it.
 fn check_row_levels(rows: &[StateRowWrite], level: FeatureLevel) -> Result<(), CatalogError> {
     for (key, _) in rows {
-        let kind = RowKind::of_key(key).ok_or(CatalogError::UnknownKey(key.len()))?;
+        let kind = RowKind::from_key(key).ok_or(CatalogError::UnknownKey(key.len()))?;
         if kind.level() > level {
             return Err(CatalogError::RowAboveLevel { needed: kind.level(), level });
         }

@@ -15,8 +15,8 @@ const CODEC: u8 = 1;
 /// Codec of a route that was made in a later incarnation than the first: its payload begins with the
 /// incarnation. Codec 1 has no room for it, and stands for the first one.
 const LATER_ROUTE_CODEC: u8 = 2;
-/// Codec of the header from feature level 2 on: releases that support the first level only fail to read
-/// it, and do not run on a state that they would apply commands to in their own way.
+/// Codec of the header from feature level 2 on. Releases that support the first level only cannot read it,
+/// and exit: they would apply commands of later levels differently.
 const LEVELED_HEADER_CODEC: u8 = 2;
 const FRAME: usize = 5;
 

@@ -79,7 +79,7 @@ impl RowKind {
     }
 
     /// Returns the kind of the row with this key.
-    pub(super) fn of_key(key: &[u8]) -> Option<Self> {
+    pub(super) fn from_key(key: &[u8]) -> Option<Self> {
         let is_of = |kind: &Self| {
             key.starts_with(kind.prefix()) && (!kind.is_single() || key == kind.prefix())
         };
@@ -97,19 +97,19 @@ mod tests {
     fn every_row_has_a_kind_within_the_release() {
         for state in [MetaState::default(), one_of_each()] {
             for (key, _) in state.rows().unwrap() {
-                let kind = RowKind::of_key(&key);
+                let kind = RowKind::from_key(&key);
                 assert!(kind.is_some_and(|kind| kind.level() <= FeatureLevel::HIGHEST), "{key:?}");
             }
         }
         for unknown in [&b"meta/procedure/1"[..], b"", b"meta/header2", b"meta/tabl", b"catalog/"] {
-            assert_eq!(RowKind::of_key(unknown), None, "{unknown:?}");
+            assert_eq!(RowKind::from_key(unknown), None, "{unknown:?}");
         }
     }
 
     #[test]
     fn prefixes_of_row_kinds_are_distinct() {
         for kind in RowKind::ALL {
-            assert_eq!(RowKind::of_key(kind.prefix()), Some(kind));
+            assert_eq!(RowKind::from_key(kind.prefix()), Some(kind));
         }
     }
 }

@@ -75,7 +75,7 @@ impl MetaState {
     }
 
     fn load_row(&mut self, key: &[u8], bytes: &[u8]) -> Result<(), CatalogError> {
-        let kind = RowKind::of_key(key).ok_or(CatalogError::UnknownKey(key.len()))?;
+        let kind = RowKind::from_key(key).ok_or(CatalogError::UnknownKey(key.len()))?;
         match kind {
             RowKind::Route => {
                 let id = route_id_from_key(key)?;

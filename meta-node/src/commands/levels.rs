@@ -69,8 +69,8 @@ pub(super) fn raise(
     if let Some(node) = missing {
         return Err(CommandError::LevelNotSupported { level, node: node.id });
     }
-    // The last check: this release stops, so that it does not differ from those that apply the raise. A raise
-    // that they reject must not stop it.
+    // The last check: other replicas may apply the raise, so this release must stop. A raise that all replicas
+    // reject stops none of them.
     if level > FeatureLevel::HIGHEST {
         return Err(CommandError::LevelAboveRelease(level));
     }

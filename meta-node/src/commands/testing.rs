@@ -161,6 +161,18 @@ pub(crate) fn raise(state: &mut MetaState, level: u32, nodes: &[(NodeId, u64)]) 
     run(state, Kind::RaiseFeatureLevel(v1::RaiseFeatureLevel { level, nodes })).unwrap();
 }
 
+/// Addition of a durable hook on all tables, which starts with the next version.
+pub(crate) fn durable_hook(request: u64, name: &str) -> v1::AddHookRequest {
+    v1::AddHookRequest {
+        request_id: directory(request),
+        name: name.into(),
+        kind: "jsonl".into(),
+        config: "{}".into(),
+        durable: true,
+        ..v1::AddHookRequest::default()
+    }
+}
+
 /// Report of a leader that is the only voter.
 pub(crate) fn report(group_id: u64, term: u64, leader: u64) -> v1::ReportGroup {
     v1::ReportGroup {

@@ -56,7 +56,7 @@ mod tests {
 
     use super::*;
     use crate::commands::testing::{
-        command, directory, raise, run, run_command, table, with_groups,
+        command, durable_hook, raise, run, run_command, table, with_groups,
     };
 
     #[test]
@@ -66,15 +66,8 @@ mod tests {
         raise(&mut state, 2, &[(NodeId(101), 0)]);
         assert_eq!(next_step(&state), None);
         for (request, name) in [(10, "a"), (11, "b")] {
-            let add = v1::AddHookRequest {
-                request_id: directory(request),
-                name: name.into(),
-                kind: "jsonl".into(),
-                config: "{}".into(),
-                durable: true,
-                ..v1::AddHookRequest::default()
-            };
-            let add = v1::MetaCommand { rules: 2, ..command(Kind::AddHook(add)) };
+            let add = Kind::AddHook(durable_hook(request, name));
+            let add = v1::MetaCommand { rules: 2, ..command(add) };
             run_command(&mut state, add).unwrap();
         }
         for _ in 0..2 {

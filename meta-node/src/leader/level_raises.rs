@@ -54,9 +54,9 @@ impl LeaderTerm {
         LevelStatus::new(&state, &recent, FeatureLevel::HIGHEST).due_raise()
     }
 
-    /// Asks all members at the same time. The report of one that does not answer is removed: it may be started
-    /// with another release. So is that of one that lags: with an earlier release, it would not apply the raise
-    /// that it has yet to receive.
+    /// Asks all members at the same time. Removes the report of a member that does not answer, since it may start
+    /// with another release, and of a member that lags: started with an earlier release before it receives the
+    /// raise, it would not apply it.
     async fn ask_members(&self, channels: &Channels) {
         let own = self.group.node_id;
         let releases = &self.observations.releases;

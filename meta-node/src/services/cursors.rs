@@ -190,28 +190,23 @@ mod tests {
     use super::*;
     use crate::catalog::{CatalogChange, HookCursor};
     use crate::commands::testing::{
-        command, directory, drop_table, raise, run, run_command, table, with_groups,
+        command, directory, drop_table, durable_hook, raise, run, run_command, table, with_groups,
     };
 
-    fn durable_hook(request: u64, name: &str) -> v1::AddHookRequest {
-        v1::AddHookRequest {
-            request_id: directory(request),
-            name: name.into(),
-            kind: "jsonl".into(),
-            config: "{}".into(),
-            durable: true,
-            ..v1::AddHookRequest::default()
+    /// A state with one table, and with the durable hooks "a" and "b".
+    fn with_hooks(groups: u64, regions: u32) -> MetaState {
+        let mut state = with_groups(1, groups);
+        let table = v1::CreateTableRequest { regions, ..table(1, "t") };
+        run(&mut state, Kind::CreateTable(table)).unwrap();
+        for (request, name) in [(2, "a"), (3, "b")] {
+            run(&mut state, Kind::AddHook(durable_hook(request, name))).unwrap();
         }
+        state
     }
 
     #[test]
     fn page_holds_complete_regions_of_the_requested_groups() {
-        let mut state = with_groups(1, 2);
-        let four = v1::CreateTableRequest { regions: 4, ..table(1, "t") };
-        run(&mut state, Kind::CreateTable(four)).unwrap();
-        for (request, name) in [(2, "a"), (3, "b")] {
-            run(&mut state, Kind::AddHook(durable_hook(request, name))).unwrap();
-        }
+        let mut state = with_hooks(2, 4);
         let shown = |state: &MetaState, group_ids: &[u64], from_region_id| {
             let group_ids = group_ids.to_vec();
             let request =
@@ -233,12 +228,7 @@ mod tests {
 
     #[test]
     fn region_with_cursors_of_two_groups_is_listed_once() {
-        let mut state = with_groups(1, 2);
-        let three = v1::CreateTableRequest { regions: 3, ..table(1, "t") };
-        run(&mut state, Kind::CreateTable(three)).unwrap();
-        for (request, name) in [(2, "a"), (3, "b")] {
-            run(&mut state, Kind::AddHook(durable_hook(request, name))).unwrap();
-        }
+        let mut state = with_hooks(2, 3);
         // Region 1 is served by group 2 now, and its second cursor is not.
         let moved = state.cursors().get(RegionId(1), "a").cloned().unwrap();
         let moved = HookCursor { group: GroupId(2), ..moved };
@@ -263,12 +253,7 @@ mod tests {
 
     #[test]
     fn cursors_of_a_removed_hook_are_not_listed() {
-        let mut state = with_groups(1, 1);
-        let four = v1::CreateTableRequest { regions: 4, ..table(1, "t") };
-        run(&mut state, Kind::CreateTable(four)).unwrap();
-        for (request, name) in [(2, "a"), (3, "b")] {
-            run(&mut state, Kind::AddHook(durable_hook(request, name))).unwrap();
-        }
+        let mut state = with_hooks(1, 4);
         raise(&mut state, 2, &[(NodeId(101), 0)]);
         let shown = |state: &MetaState, page_size| {
             let request = v1::ListCursorsRequest { group_ids: vec![1], ..Default::default() };

@@ -13,7 +13,7 @@ use tidewater_proto::v1::{RaftEntry, raft_entry::Payload};
 pub(super) enum Stored {
     /// A message of this name.
     Message { name: &'static str, bytes: Vec<u8> },
-    /// Something whose key or codec says that it is of a later release.
+    /// Description of a row with a key or a codec of a later release.
     Foreign(String),
 }
 

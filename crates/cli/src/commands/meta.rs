@@ -89,8 +89,9 @@ pub(crate) struct Options {
     )]
     pub(crate) hook_retention_versions: u64,
 
-    /// Highest feature level of the cluster while this node runs; holds back the raise after an upgrade, so
-    /// that all nodes can return to the earlier release [default: no limit]
+    /// Hold back feature levels above this one while this node is a member: after an upgrade, all nodes can
+    /// still return to the earlier release. Without effect on a level that the cluster has reached
+    /// [default: no limit]
     #[arg(long, env = "TIDEWATER_MAX_FEATURE_LEVEL", value_name = "LEVEL",
           value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) max_feature_level: Option<u32>,

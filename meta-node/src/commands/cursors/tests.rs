@@ -5,7 +5,7 @@ use tidewater_common::ids::Incarnation;
 use super::*;
 use crate::catalog::Header;
 use crate::commands::apply_change;
-use crate::commands::testing::{directory, drop_table, run, table, with_groups};
+use crate::commands::testing::{directory, drop_table, durable_hook, run, table, with_groups};
 
 /// Tables "t" (regions 1 and 2) and "u" (region 3).
 fn state() -> MetaState {
@@ -17,15 +17,7 @@ fn state() -> MetaState {
 }
 
 fn adding(request: u64, name: &str, table: &str) -> v1::AddHookRequest {
-    v1::AddHookRequest {
-        request_id: directory(request),
-        name: name.into(),
-        kind: "jsonl".into(),
-        config: "{}".into(),
-        table: table.into(),
-        durable: true,
-        ..v1::AddHookRequest::default()
-    }
+    v1::AddHookRequest { table: table.into(), ..durable_hook(request, name) }
 }
 
 fn add(state: &mut MetaState, request: v1::AddHookRequest) {

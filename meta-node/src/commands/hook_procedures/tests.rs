@@ -6,7 +6,7 @@ use super::*;
 use crate::catalog::{CatalogError, HookCursor};
 use crate::commands::CommandReply;
 use crate::commands::testing::{
-    command, directory, drop_table, raise, run, run_command, table, with_groups,
+    command, directory, drop_table, durable_hook, raise, run, run_command, table, with_groups,
 };
 
 /// Applies a command under the rules of level 2.
@@ -26,14 +26,9 @@ fn state() -> MetaState {
 
 fn add(request: u64, table: &str) -> Kind {
     Kind::AddHook(v1::AddHookRequest {
-        request_id: directory(request),
-        name: "h".into(),
-        kind: "jsonl".into(),
-        config: "{}".into(),
         table: table.into(),
-        durable: true,
         start: v1::HookStart::Snapshot.into(),
-        ..v1::AddHookRequest::default()
+        ..durable_hook(request, "h")
     })
 }
 

@@ -122,7 +122,7 @@ fn raise_above_the_release_is_an_error() {
     let mut state = raised();
     let highest = FeatureLevel::HIGHEST;
     let beyond = highest.next();
-    // Other replicas reject it as well: this one goes on.
+    // All replicas reject it, and none stops.
     let error = run(&mut state, raise_to(beyond.get(), &ALL[1..])).unwrap_err();
     assert_eq!(error, CommandError::LevelNotSupported { level: beyond, node: NodeId(1) });
     let error = run(&mut state, raise_to(beyond.get(), &ALL)).unwrap_err();
@@ -170,7 +170,7 @@ fn node_that_cannot_run_at_the_level_is_refused() {
 
 #[test]
 fn raised_state_is_unreadable_to_earlier_releases() {
-    // They know the first codec of the header only.
+    // Releases without levels read the first codec of the header only.
     let header = |state: &MetaState| state.rows().unwrap()[0].clone();
     assert_eq!(header(&cluster()).1[0], 1);
     assert_eq!(header(&raised()).1[0], 2);

@@ -261,6 +261,17 @@ async fn forged_heartbeat_does_not_raise_the_level() {
             None,
         ),
     ] {
+        // The node is up, and only its release holds back the level.
+        let deadline = Instant::now() + LIMIT;
+        loop {
+            let earlier = v1::HeartbeatRequest { release: None, ..genuine.clone() };
+            meta.heartbeat(earlier).await.unwrap();
+            if is_held_by(&cluster.status().await, &[(node_id, "upgrade it")]) {
+                break;
+            }
+            assert!(Instant::now() < deadline, "{what}: {:?}", cluster.status().await);
+            sleep(Duration::from_millis(50)).await;
+        }
         let answer = meta.heartbeat(forged).await;
         let found = answer.err().map(|status| Refusal::from_status(&status).reason);
         assert_eq!(found, expected, "{what}");
