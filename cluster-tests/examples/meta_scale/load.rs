@@ -79,8 +79,13 @@ pub(crate) async fn measure_hooks(
         scene.calls.remove_hook(&name(number)).await?;
         report.add_time(SCENARIO, "removal", begun.elapsed());
     }
-    let pages = scene.stubs.world().counters.cursor_pages.load(Ordering::SeqCst);
-    report.add(SCENARIO, "pages of cursors listed", pages as f64, "");
+    let counters = &scene.stubs.world().counters;
+    for (name, counter) in [
+        ("lists of cursors", &counters.cursor_lists),
+        ("lists of cursors that had changed", &counters.changed_cursor_lists),
+    ] {
+        report.add(SCENARIO, name, counter.load(Ordering::SeqCst) as f64, "");
+    }
     let elections = scene.terms_led()?.saturating_sub(terms);
     report.add(SCENARIO, "changes of the meta leader", elections as f64, "");
     scene.settle(options.limit).await

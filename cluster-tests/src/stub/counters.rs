@@ -21,8 +21,10 @@ pub struct StubCounters {
     pub writes: AtomicU64,
     /// Writes that named another schema version than their region has.
     pub stale_writes: AtomicU64,
-    /// Lists of cursors of durable hooks, in pages.
-    pub cursor_pages: AtomicU64,
+    /// Lists of cursors of durable hooks.
+    pub cursor_lists: AtomicU64,
+    /// Lists that were not the known ones.
+    pub changed_cursor_lists: AtomicU64,
 }
 
 impl StubCounters {

@@ -4,10 +4,9 @@
 
 use std::time::Duration;
 
+use tidewater_common::ids::GroupId;
 use tidewater_common::refusal::Refusal;
-use tidewater_proto::v1::{
-    AdvanceCursorsRequest, CursorAdvance, CursorState, ListCursorsRequest, ListedCursor,
-};
+use tidewater_proto::v1::{CursorAdvance, CursorState, ListedCursor};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::counters::StubCounters;
@@ -22,50 +21,42 @@ const MAX_ADVANCES: usize = 1_000;
 pub(super) async fn follow(node: &NodeCore) {
     let mut ticks = interval(LIST_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut moved = MovedList::default();
     loop {
         ticks.tick().await;
-        if !node.has_durable_hooks() {
+        let led = node.world.led_by(node.node);
+        if !node.has_durable_hooks() || led.is_empty() {
             continue;
         }
-        if let Ok(listed) = list(node).await {
-            // A move that fails is found again by the next list.
-            let _ = advance(node, &listed).await;
+        // After an error the list is requested as before, and moves that failed are found again by it.
+        if let Ok(next) = list_and_move(node, led, &moved).await {
+            moved = next;
         }
     }
 }
 
-async fn list(node: &NodeCore) -> Result<Vec<ListedCursor>, Refusal> {
-    let led = node.world.led_by(node.node);
-    let mut cursors = Vec::new();
-    if led.is_empty() {
-        return Ok(cursors);
-    }
-    let mut request = ListCursorsRequest {
-        cluster_id: node.cluster.to_string(),
-        group_ids: led.iter().map(|group| group.get()).collect(),
-        from_region_id: 0,
-    };
-    loop {
-        let page = node.link.list_cursors(&request).await?;
-        StubCounters::add(&node.world.counters.cursor_pages);
-        cursors.extend(page.cursors);
-        match page.next_region_id {
-            Some(next) if next > request.from_region_id => request.from_region_id = next,
-            _ => return Ok(cursors),
-        }
-    }
+/// List whose cursors were all moved.
+#[derive(Debug, Default)]
+struct MovedList {
+    groups: Vec<GroupId>,
+    fingerprint: Option<u64>,
 }
 
-async fn advance(node: &NodeCore, listed: &[ListedCursor]) -> Result<(), Refusal> {
-    let moves: Vec<CursorAdvance> = listed.iter().filter_map(next_move).collect();
+async fn list_and_move(
+    node: &NodeCore,
+    groups: Vec<GroupId>,
+    moved: &MovedList,
+) -> Result<MovedList, Refusal> {
+    let known = moved.fingerprint.filter(|_| moved.groups == groups);
+    let listed = node.link.list_cursors(node.cluster, &groups, known).await?;
+    StubCounters::add(&node.world.counters.cursor_lists);
+    let Some(list) = listed else { return Ok(MovedList { groups, fingerprint: known }) };
+    StubCounters::add(&node.world.counters.changed_cursor_lists);
+    let moves: Vec<CursorAdvance> = list.cursors.iter().filter_map(next_move).collect();
     for advances in moves.chunks(MAX_ADVANCES) {
-        let request = AdvanceCursorsRequest {
-            cluster_id: node.cluster.to_string(),
-            advances: advances.to_vec(),
-        };
-        node.link.advance_cursors(&request).await?;
+        node.link.advance_cursors(node.cluster, advances.to_vec()).await?;
     }
-    Ok(())
+    Ok(MovedList { groups, fingerprint: list.fingerprint })
 }
 
 /// Returns the move of a cursor: to the end of an unchanged manifest, or its deletion with the region.

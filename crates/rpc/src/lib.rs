@@ -21,4 +21,4 @@ pub use addresses::AddressBook;
 pub use attempt::{FailedAttempt, attempt, timed};
 pub use channels::Channels;
 pub use connect::{ConnectPolicy, KeepAlive, MESSAGE_BYTES, Windows};
-pub use meta_link::{MetaLink, RegisterError};
+pub use meta_link::{CursorList, MetaLink, RegisterError};

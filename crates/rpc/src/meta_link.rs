@@ -5,7 +5,8 @@
 //!
 //! # Layout
 //!
-//! - `attempts`: order and limits of the attempts of a call; `watch`: the catalog watch.
+//! - `attempts`: order and limits of the attempts of a call; `cursors`: cursors of durable hooks; `watch`: the
+//!   catalog watch.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,11 +14,9 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tidewater_common::backoff::{Backoff, BackoffSequence, Jitter};
 use tidewater_common::refusal::Refusal;
-use tidewater_proto::v1::hook_cursors_client::HookCursorsClient;
 use tidewater_proto::v1::meta_client::MetaClient;
 use tidewater_proto::v1::{
-    AdvanceCursorsRequest, AdvanceCursorsResponse, HeartbeatRequest, HeartbeatResponse,
-    ListCursorsRequest, ListCursorsResponse, ReadGroupRequest, ReadGroupResponse, Reason,
+    HeartbeatRequest, HeartbeatResponse, ReadGroupRequest, ReadGroupResponse, Reason,
     RegisterRequest, RegisterResponse,
 };
 use tokio::time::Instant;
@@ -30,7 +29,10 @@ use crate::channels::Channels;
 use crate::connect::{ConnectPolicy, MESSAGE_BYTES};
 
 mod attempts;
+mod cursors;
 mod watch;
+
+pub use cursors::CursorList;
 
 #[cfg(test)]
 mod tests;
@@ -165,38 +167,6 @@ impl MetaLink {
         .await
     }
 
-    /// Returns one page of cursors of durable hooks in the regions of some groups.
-    ///
-    /// # Errors
-    /// As [`MetaLink::heartbeat`].
-    pub async fn list_cursors(
-        &self,
-        request: &ListCursorsRequest,
-    ) -> Result<ListCursorsResponse, Refusal> {
-        self.call(|channel, limit| {
-            let mut client = cursors_client(channel);
-            let request = timed(request.clone(), limit);
-            async move { client.list_cursors(request).await }
-        })
-        .await
-    }
-
-    /// Advances cursors of durable hooks. After an error they may have been advanced; a retry finds that.
-    ///
-    /// # Errors
-    /// As [`MetaLink::heartbeat`].
-    pub async fn advance_cursors(
-        &self,
-        request: &AdvanceCursorsRequest,
-    ) -> Result<AdvanceCursorsResponse, Refusal> {
-        self.call(|channel, limit| {
-            let mut client = cursors_client(channel);
-            let request = timed(request.clone(), limit);
-            async move { client.advance_cursors(request).await }
-        })
-        .await
-    }
-
     /// Calls the node that responded last, then the others; a leader that they name comes next. The call
     /// must be idempotent: an attempt without an answer is repeated.
     async fn call<T, F, Fut>(&self, call: F) -> Result<T, Refusal>
@@ -245,10 +215,6 @@ impl MetaLink {
 
 fn meta_client(channel: Channel) -> MetaClient<Channel> {
     MetaClient::new(channel).max_decoding_message_size(MESSAGE_BYTES)
-}
-
-fn cursors_client(channel: Channel) -> HookCursorsClient<Channel> {
-    HookCursorsClient::new(channel).max_decoding_message_size(MESSAGE_BYTES)
 }
 
 /// Returns whether a registration ends with this refusal, `elapsed` after its first attempt.

@@ -2,18 +2,19 @@
 
 use tidewater_common::ids::{ClusterId, GroupId};
 use tidewater_common::refusal::Refusal;
-use tidewater_proto::v1::{
-    AdvanceCursorsRequest, CursorAdvance, HookCursor, ListCursorsRequest, ListedCursor,
-};
-use tidewater_rpc::MetaLink;
+use tidewater_proto::v1::{CursorAdvance, HookCursor};
+use tidewater_rpc::{CursorList, MetaLink};
 
 /// Storage of cursors.
 pub trait CursorStore: Send + Sync + 'static {
-    /// Returns the cursors of all regions of these groups.
+    /// Returns the cursors of all regions of these groups; `None` when they are the cursors of the list of the
+    /// same groups with the fingerprint `known`. Their positions may differ: another leader of a group
+    /// may have moved them.
     fn list(
         &self,
         groups: &[GroupId],
-    ) -> impl Future<Output = Result<Vec<ListedCursor>, Refusal>> + Send;
+        known: Option<u64>,
+    ) -> impl Future<Output = Result<Option<CursorList>, Refusal>> + Send;
 
     /// Moves the cursors that are at their expected version and state. Returns the current state of all
     /// cursors that were named and still exist. After an error they may have been moved.
@@ -38,25 +39,15 @@ impl MetaCursorStore {
 }
 
 impl CursorStore for MetaCursorStore {
-    async fn list(&self, groups: &[GroupId]) -> Result<Vec<ListedCursor>, Refusal> {
-        let mut request = ListCursorsRequest {
-            cluster_id: self.cluster.to_string(),
-            group_ids: groups.iter().map(|group| group.get()).collect(),
-            from_region_id: 0,
-        };
-        let mut cursors = Vec::new();
-        loop {
-            let page = self.link.list_cursors(&request).await?;
-            cursors.extend(page.cursors);
-            match page.next_region_id {
-                Some(next) if next > request.from_region_id => request.from_region_id = next,
-                _ => return Ok(cursors),
-            }
-        }
+    async fn list(
+        &self,
+        groups: &[GroupId],
+        known: Option<u64>,
+    ) -> Result<Option<CursorList>, Refusal> {
+        self.link.list_cursors(self.cluster, groups, known).await
     }
 
     async fn advance(&self, advances: Vec<CursorAdvance>) -> Result<Vec<HookCursor>, Refusal> {
-        let request = AdvanceCursorsRequest { cluster_id: self.cluster.to_string(), advances };
-        Ok(self.link.advance_cursors(&request).await?.cursors)
+        self.link.advance_cursors(self.cluster, advances).await
     }
 }

@@ -34,14 +34,21 @@ struct Assignment {
     hooks: BTreeSet<(String, u64)>,
 }
 
+/// Last list of cursors.
+#[derive(Debug)]
+struct LastList {
+    of: Assignment,
+    at: Instant,
+    fingerprint: Option<u64>,
+}
+
 struct DurableHookDispatcher<S> {
     groups: Arc<Groups>,
     hooks: Arc<NodeHooks>,
     store: S,
     cursors: LocalCursorStates,
     deliveries: JoinSet<(Cursor, DeliveryOutcome)>,
-    /// Assignment for which the cursors were listed last, and when.
-    listed: Option<(Assignment, Instant)>,
+    listed: Option<LastList>,
     store_reachable: bool,
 }
 
@@ -124,16 +131,20 @@ impl<S: CursorStore> DurableHookDispatcher<S> {
             let reply = self.store.advance(moves.clone()).await?;
             self.cursors.record_moved(&moves, reply);
         }
-        let is_fresh = self
-            .listed
-            .as_ref()
-            .is_some_and(|(listed, at)| listed == assignment && at.elapsed() < LIST_INTERVAL);
-        if !is_fresh {
-            let groups: Vec<GroupId> = assignment.led.keys().copied().collect();
-            let listed = self.store.list(&groups).await?;
-            self.cursors.update(listed);
-            self.listed = Some((assignment.clone(), Instant::now()));
+        let last = self.listed.as_ref().filter(|list| list.of == *assignment);
+        if last.is_some_and(|list| list.at.elapsed() < LIST_INTERVAL) {
+            return Ok(());
         }
+        let groups: Vec<GroupId> = assignment.led.keys().copied().collect();
+        let known = last.and_then(|list| list.fingerprint);
+        let fingerprint = match self.store.list(&groups, known).await? {
+            Some(list) => {
+                self.cursors.update(list.cursors);
+                list.fingerprint
+            }
+            None => known,
+        };
+        self.listed = Some(LastList { of: assignment.clone(), at: Instant::now(), fingerprint });
         Ok(())
     }
 

@@ -2,9 +2,10 @@
 //! lines.
 
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -18,6 +19,7 @@ use tidewater_region_engine::Plugins;
 use tidewater_region_engine::hooks::HookHome;
 use tidewater_region_engine::layout::RegionDir;
 use tidewater_region_engine::storage::Storage;
+use tidewater_rpc::CursorList;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
@@ -64,6 +66,8 @@ struct MemoryCursorStore {
     states: Arc<Mutex<Vec<CursorState>>>,
     unavailable: Arc<AtomicBool>,
     dropped: Arc<AtomicBool>,
+    /// Number of lists that were the known ones.
+    unchanged: Arc<AtomicU64>,
 }
 
 impl MemoryCursorStore {
@@ -78,12 +82,24 @@ impl MemoryCursorStore {
 }
 
 impl CursorStore for MemoryCursorStore {
-    async fn list(&self, groups: &[GroupId]) -> Result<Vec<ListedCursor>, Refusal> {
+    async fn list(
+        &self,
+        groups: &[GroupId],
+        known: Option<u64>,
+    ) -> Result<Option<CursorList>, Refusal> {
         assert_eq!(groups, [GROUP]);
         let dropped = self.dropped.load(Ordering::SeqCst);
         let cursors = self.cursors.lock();
+        let mut hasher = DefaultHasher::new();
+        (dropped, cursors.keys().collect::<Vec<_>>()).hash(&mut hasher);
+        let fingerprint = Some(hasher.finish());
+        if known == fingerprint {
+            self.unchanged.fetch_add(1, Ordering::SeqCst);
+            return Ok(None);
+        }
         let listed = |cursor: &HookCursor| ListedCursor { cursor: Some(cursor.clone()), dropped };
-        Ok(cursors.values().map(listed).collect())
+        let cursors = cursors.values().map(listed).collect();
+        Ok(Some(CursorList { cursors, fingerprint }))
     }
 
     async fn advance(&self, advances: Vec<CursorAdvance>) -> Result<Vec<HookCursor>, Refusal> {
@@ -277,6 +293,30 @@ async fn unrecorded_versions_are_delivered_again_in_order() {
     let repeats = delivered.iter().filter(|version| **version == recorded + 1).count();
     assert!(repeats >= 2, "{delivered:?}: {recorded} was recorded");
     assert_complete(&firsts(&delivered), 1, recorded + 2);
+    fixture.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn delivery_continues_while_the_list_is_unchanged() {
+    let mut fixture = Fixture::new(&["h", "later"]).await;
+    fixture.store.set("h", 0, CursorState::Tail);
+    let _dispatcher = fixture.start_dispatcher();
+    fixture.caught_up("h").await;
+    let unchanged = || fixture.store.unchanged.load(Ordering::SeqCst);
+    until("the list is unchanged", async || unchanged() > 0).await;
+    fixture.flush().await;
+    fixture.caught_up("h").await;
+    fixture.store.set("later", 0, CursorState::Tail);
+    fixture.caught_up("later").await;
+    let seen = fixture.store.unchanged.load(Ordering::SeqCst);
+    let unchanged = || fixture.store.unchanged.load(Ordering::SeqCst);
+    until("the longer list is unchanged", async || unchanged() > seen).await;
+    fixture.flush().await;
+    let tail = fixture.tail();
+    for hook in ["h", "later"] {
+        fixture.caught_up(hook).await;
+        assert_complete(&fixture.versions(hook), 1, tail);
+    }
     fixture.stop().await;
 }
 

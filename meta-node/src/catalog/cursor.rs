@@ -1,11 +1,13 @@
 //! Cursors: the position of each durable hook in each region.
 
 use std::collections::BTreeSet;
+use std::hash::Hasher;
 use std::sync::Arc;
 
 use rpds::{RedBlackTreeMapSync as PersistentMap, RedBlackTreeSetSync as PersistentSet};
 use tidewater_common::ids::{GroupId, Incarnation, ManifestVersion, RegionId, Revision, TableId};
 use tidewater_proto::v1::{self, CursorState};
+use twox_hash::XxHash64;
 
 use super::CatalogError;
 
@@ -31,6 +33,28 @@ pub struct HookCursor {
     pub state: CursorState,
 }
 
+impl HookCursor {
+    /// The facts that stay when the cursor moves.
+    fn identity(&self) -> (&str, [u64; 5]) {
+        let ids = [
+            self.generation.get(),
+            self.region.get(),
+            u64::from(self.table.get()),
+            self.incarnation.get(),
+            self.group.get(),
+        ];
+        (&self.hook, ids)
+    }
+
+    fn identity_hash(&self) -> u64 {
+        let (hook, ids) = self.identity();
+        let mut hasher = XxHash64::with_seed(0);
+        ids.iter().for_each(|id| hasher.write_u64(*id));
+        hasher.write(hook.as_bytes());
+        hasher.finish()
+    }
+}
+
 /// All cursors, by region. Clones share their records and the nodes of their trees.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Cursors {
@@ -41,6 +65,10 @@ pub struct Cursors {
     by_group: PersistentSet<(GroupId, RegionId)>,
     /// Number of cursors of each hook in each state.
     counts: PersistentMap<(String, CursorState), usize>,
+    /// Of each group with cursors: the sum of the hashes of their identities.
+    fingerprints: PersistentMap<GroupId, u64>,
+    /// Number of cursors of each group in the regions of each table.
+    tables: PersistentMap<(GroupId, TableId), usize>,
 }
 
 impl Cursors {
@@ -101,6 +129,24 @@ impl Cursors {
         self.by_region.get(&region).into_iter().flat_map(|cursors| cursors.iter())
     }
 
+    /// Fingerprint of the cursors of some groups. It does not depend on their positions, is the same on all
+    /// replicas, and differs for other cursors except with a probability of 2^-64.
+    pub fn fingerprint(&self, groups: &BTreeSet<GroupId>) -> u64 {
+        let mut hasher = XxHash64::with_seed(0);
+        for group in groups {
+            let of_group = self.fingerprints.get(group).copied().unwrap_or(0);
+            hasher.write_u64(group.get());
+            hasher.write_u64(of_group);
+        }
+        hasher.finish()
+    }
+
+    /// Tables with cursors of a group, also deleted ones.
+    pub fn tables_of_group(&self, group: GroupId) -> impl Iterator<Item = TableId> {
+        let range = (group, TableId(0))..=(group, TableId(u32::MAX));
+        self.tables.range(range).map(|((_, table), _)| *table)
+    }
+
     pub(super) fn put(&mut self, cursor: HookCursor) {
         let region = cursor.region;
         let mut cursors = self.others(region, &cursor.hook);
@@ -128,6 +174,17 @@ impl Cursors {
         for cursor in after.iter().filter(|cursor| find(&before, &cursor.hook) != Some(cursor)) {
             self.recount(cursor, |count| count + 1);
         }
+        let is_in = |list: &[HookCursor], cursor: &HookCursor| {
+            find(list, &cursor.hook).is_some_and(|found| found.identity() == cursor.identity())
+        };
+        for cursor in before.iter().filter(|cursor| !is_in(&after, cursor)) {
+            self.refingerprint(cursor.group, |sum| sum.wrapping_sub(cursor.identity_hash()));
+            self.recount_table(cursor, |count| count.saturating_sub(1));
+        }
+        for cursor in after.iter().filter(|cursor| !is_in(&before, cursor)) {
+            self.refingerprint(cursor.group, |sum| sum.wrapping_add(cursor.identity_hash()));
+            self.recount_table(cursor, |count| count + 1);
+        }
         let groups = |cursors: &[HookCursor]| -> BTreeSet<GroupId> {
             cursors.iter().map(|cursor| cursor.group).collect()
         };
@@ -151,6 +208,21 @@ impl Cursors {
         match change(self.counts.get(&key).copied().unwrap_or(0)) {
             0 => drop(self.counts.remove_mut(&key)),
             count => self.counts.insert_mut(key, count),
+        }
+    }
+
+    fn recount_table(&mut self, cursor: &HookCursor, change: impl FnOnce(usize) -> usize) {
+        let key = (cursor.group, cursor.table);
+        match change(self.tables.get(&key).copied().unwrap_or(0)) {
+            0 => drop(self.tables.remove_mut(&key)),
+            count => self.tables.insert_mut(key, count),
+        }
+    }
+
+    fn refingerprint(&mut self, group: GroupId, change: impl FnOnce(u64) -> u64) {
+        match change(self.fingerprints.get(&group).copied().unwrap_or(0)) {
+            0 => drop(self.fingerprints.remove_mut(&group)),
+            sum => self.fingerprints.insert_mut(group, sum),
         }
     }
 }
@@ -276,6 +348,11 @@ mod tests {
         assert_eq!((of_group(&cursors, 5), of_group(&cursors, 6)), (vec![7, 9], vec![7]));
         cursors.put(HookCursor { group: GroupId(6), ..cursor(7, "b") });
         assert_eq!((of_group(&cursors, 5), of_group(&cursors, 6)), (vec![9], vec![7]));
+        cursors.put(HookCursor { table: TableId(4), group: GroupId(6), ..cursor(7, "b") });
+        let tables = |cursors: &Cursors, group| -> Vec<u32> {
+            cursors.tables_of_group(GroupId(group)).map(TableId::get).collect()
+        };
+        assert_eq!((tables(&cursors, 5), tables(&cursors, 6)), (vec![3], vec![3, 4]));
         cursors.put(HookCursor { state: CursorState::Lagged, ..cursor(9, "a") });
         assert_eq!(cursors.count_in_state("a", CursorState::Tail), 1);
         assert_eq!(cursors.first_in_state("a", CursorState::Lagged), Some(RegionId(9)));
@@ -284,5 +361,42 @@ mod tests {
             cursors.remove(RegionId(region), hook);
         }
         assert_eq!(cursors, Cursors::default(), "nothing of removed cursors is left");
+    }
+
+    #[test]
+    fn fingerprint_ignores_positions_of_cursors() {
+        let mut cursors = Cursors::default();
+        let fingerprint = |cursors: &Cursors, groups: &[u64]| {
+            cursors.fingerprint(&groups.iter().copied().map(GroupId).collect())
+        };
+        let empty = fingerprint(&cursors, &[5]);
+        cursors.put(cursor(7, "a"));
+        cursors.put(cursor(9, "a"));
+        let two = fingerprint(&cursors, &[5]);
+        assert_ne!(two, empty);
+        let moved = HookCursor { version: ManifestVersion(301), ..cursor(7, "a") };
+        cursors.put(HookCursor { state: CursorState::Lagged, ..moved });
+        assert_eq!(fingerprint(&cursors, &[5]), two);
+        let mut in_other_order = Cursors::default();
+        in_other_order.put(cursor(9, "a"));
+        in_other_order.put(cursor(7, "a"));
+        assert_eq!(fingerprint(&in_other_order, &[5]), two);
+        let others = [
+            cursor(7, "b"),
+            HookCursor { generation: Revision(43), ..cursor(7, "a") },
+            HookCursor { table: TableId(4), ..cursor(7, "a") },
+            HookCursor { incarnation: Incarnation(2), ..cursor(7, "a") },
+            HookCursor { group: GroupId(6), ..cursor(7, "a") },
+        ];
+        for other in others {
+            let mut changed = cursors.clone();
+            changed.put(other.clone());
+            assert_ne!(fingerprint(&changed, &[5]), two, "{other:?}");
+            assert_ne!(fingerprint(&changed, &[5, 6]), fingerprint(&cursors, &[5, 6]), "{other:?}");
+        }
+        cursors.remove(RegionId(9), "a");
+        let one = fingerprint(&cursors, &[5]);
+        assert!(one != two && one != empty);
+        assert_ne!(fingerprint(&cursors, &[6]), empty, "it is of other groups");
     }
 }

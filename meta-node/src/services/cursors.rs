@@ -1,6 +1,9 @@
 //! Implementation of the proto service `HookCursors`: positions of durable hooks, for region owners.
 
 use std::collections::BTreeSet;
+use std::hash::Hasher;
+use std::sync::Arc;
+use std::time::Duration;
 
 use tidewater_common::agreed_limits::CURSOR_VERSIONS_PER_MOVE;
 use tidewater_common::ids::{GroupId, RegionId};
@@ -8,7 +11,10 @@ use tidewater_common::quote::quoted;
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::hook_cursors_server::{HookCursors, HookCursorsServer};
 use tidewater_proto::v1::{self, CursorState, Reason, meta_command::Kind};
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::timeout;
 use tonic::{Request, Response, Status};
+use twox_hash::XxHash64;
 
 use super::refused_calls::RefusedCalls;
 use super::{MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES, ReplicaSlot, RunningReplica};
@@ -18,16 +24,27 @@ use crate::commands::MAX_ADVANCES;
 /// Number of cursors after which a page ends, at the end of a region.
 const PAGE_SIZE: usize = 5_000;
 
+/// Moves that are proposed at the same time. A new hook on all tables makes every region's owner move its cursors
+/// at once: other commands wait for the few before them, not for all.
+const MOVES_AT_ONCE: usize = 4;
+/// Longest wait of a call for its turn: below the first attempt of a caller, who learns that nothing was changed.
+const TURN_WITHIN: Duration = Duration::from_millis(800);
+
 /// Lists and moves the cursors of durable hooks.
 #[derive(Debug, Clone)]
 pub(crate) struct CursorService {
     slot: ReplicaSlot,
     refused: RefusedCalls,
+    move_turns: Arc<Semaphore>,
 }
 
 impl CursorService {
     pub(crate) fn new(slot: ReplicaSlot) -> Self {
-        Self { slot, refused: RefusedCalls::new() }
+        Self {
+            slot,
+            refused: RefusedCalls::new(),
+            move_turns: Arc::new(Semaphore::new(MOVES_AT_ONCE)),
+        }
     }
 
     pub(crate) fn into_server(self) -> HookCursorsServer<Self> {
@@ -73,6 +90,7 @@ impl CursorService {
             ));
         }
         check_distances(&request.advances)?;
+        let _turn = move_turn(&self.move_turns).await?;
         let advances = request.advances.clone();
         running.group.propose(Kind::AdvanceCursors(v1::AdvanceCursors { advances })).await?;
         let state = running.group.view.read();
@@ -81,6 +99,18 @@ impl CursorService {
             (cursor.generation.get() == advance.generation).then(|| cursor.into())
         });
         Ok(v1::AdvanceCursorsResponse { cursors: named.collect() })
+    }
+}
+
+/// Waits until few other moves are being proposed.
+async fn move_turn(turns: &Semaphore) -> Result<SemaphorePermit<'_>, Refusal> {
+    match timeout(TURN_WITHIN, turns.acquire()).await {
+        Ok(Ok(turn)) => Ok(turn),
+        _ => Err(Refusal::new(
+            Reason::Overloaded,
+            "the moves of cursors of other nodes take too long; nothing was changed",
+        )
+        .retry_after(Duration::from_millis(500))),
     }
 }
 
@@ -116,7 +146,16 @@ fn page(
     page_size: usize,
 ) -> v1::ListCursorsResponse {
     let groups: BTreeSet<GroupId> = request.group_ids.iter().copied().map(GroupId).collect();
-    let mut response = v1::ListCursorsResponse::default();
+    let fingerprint = fingerprint(state, &groups);
+    let unchanged = request.known_fingerprint == Some(fingerprint);
+    let mut response = v1::ListCursorsResponse {
+        fingerprint: Some(fingerprint),
+        unchanged,
+        ..v1::ListCursorsResponse::default()
+    };
+    if unchanged {
+        return response;
+    }
     let regions = regions_of(state, &groups, RegionId(request.from_region_id));
     for (visited, region) in regions.enumerate() {
         // A region may have cursors of removed hooks only.
@@ -125,15 +164,33 @@ fn page(
             break;
         }
         let cursors = state.cursors().in_region(region);
-        // Those of a removed hook are yet to be deleted.
         let requested = cursors
-            .filter(|cursor| groups.contains(&cursor.group) && state.hook(&cursor.hook).is_some());
+            .filter(|cursor| groups.contains(&cursor.group) && is_listed(state, &cursor.hook));
         response.cursors.extend(requested.map(|cursor| v1::ListedCursor {
             cursor: Some(cursor.into()),
             dropped: state.table(cursor.table).is_none(),
         }));
     }
     response
+}
+
+/// Returns whether the cursors of a hook are listed. Those of a removed hook are yet to be deleted. Those of a hook
+/// that is being added are listed together: otherwise every owner would list and move a few, again and again.
+fn is_listed(state: &MetaState, hook: &str) -> bool {
+    state.hook(hook).is_some() && state.hook_procedure(hook).is_none()
+}
+
+/// Fingerprint of everything that a list of these groups shows, apart from positions.
+fn fingerprint(state: &MetaState, groups: &BTreeSet<GroupId>) -> u64 {
+    let mut hasher = XxHash64::with_seed(state.cursors().fingerprint(groups));
+    let tables = groups.iter().flat_map(|group| state.cursors().tables_of_group(*group));
+    for dropped in tables.filter(|table| state.table(*table).is_none()) {
+        hasher.write_u32(dropped.get());
+    }
+    for hook in state.hooks().filter(|hook| hook.durable && is_listed(state, &hook.name)) {
+        hasher.write_u64(hook.generation.get());
+    }
+    hasher.finish()
 }
 
 /// Returns the ids, of `from` or above and ascending, of the regions with cursors of these groups. Takes time
@@ -184,122 +241,4 @@ impl HookCursors for CursorService {
 }
 
 #[cfg(test)]
-mod tests {
-    use tidewater_common::ids::NodeId;
-
-    use super::*;
-    use crate::catalog::{CatalogChange, HookCursor};
-    use crate::commands::testing::{
-        command, directory, drop_table, durable_hook, raise, run, run_command, table, with_groups,
-    };
-
-    /// A state with one table, and with the durable hooks "a" and "b".
-    fn with_hooks(groups: u64, regions: u32) -> MetaState {
-        let mut state = with_groups(1, groups);
-        let table = v1::CreateTableRequest { regions, ..table(1, "t") };
-        run(&mut state, Kind::CreateTable(table)).unwrap();
-        for (request, name) in [(2, "a"), (3, "b")] {
-            run(&mut state, Kind::AddHook(durable_hook(request, name))).unwrap();
-        }
-        state
-    }
-
-    #[test]
-    fn page_holds_complete_regions_of_the_requested_groups() {
-        let mut state = with_hooks(2, 4);
-        let shown = |state: &MetaState, group_ids: &[u64], from_region_id| {
-            let group_ids = group_ids.to_vec();
-            let request =
-                v1::ListCursorsRequest { group_ids, from_region_id, ..Default::default() };
-            let page = page(state, &request, 3);
-            let cursors = page.cursors.iter().flat_map(|listed| &listed.cursor);
-            let regions: Vec<u64> = cursors.map(|cursor| cursor.region_id).collect();
-            (regions, page.next_region_id, page.cursors.iter().any(|listed| listed.dropped))
-        };
-        assert_eq!(shown(&state, &[1, 2], 0), (vec![1, 1, 2, 2], Some(3), false));
-        assert_eq!(shown(&state, &[1, 2], 3), (vec![3, 3, 4, 4], None, false));
-        assert_eq!(shown(&state, &[1], 0), (vec![1, 1, 3, 3], None, false));
-        assert_eq!(shown(&state, &[1], 4), (vec![], None, false));
-        run(&mut state, drop_table(9, "t")).unwrap();
-        assert!(!shown(&state, &[1, 2], 0).2, "its regions are being removed");
-        run(&mut state, Kind::FinishDropTable(v1::FinishDropTable { table_id: 1 })).unwrap();
-        assert!(shown(&state, &[1, 2], 0).2);
-    }
-
-    #[test]
-    fn region_with_cursors_of_two_groups_is_listed_once() {
-        let mut state = with_hooks(2, 3);
-        // Region 1 is served by group 2 now, and its second cursor is not.
-        let moved = state.cursors().get(RegionId(1), "a").cloned().unwrap();
-        let moved = HookCursor { group: GroupId(2), ..moved };
-        let change = CatalogChange { cursors: vec![moved], ..CatalogChange::default() };
-        let prepared = state.prepare(change).unwrap();
-        state.absorb(prepared);
-        let listed = |group_ids: &[u64]| -> Vec<(u64, String)> {
-            let group_ids = group_ids.to_vec();
-            let request = v1::ListCursorsRequest { group_ids, ..Default::default() };
-            let page = page(&state, &request, PAGE_SIZE);
-            let cursors = page.cursors.into_iter().flat_map(|listed| listed.cursor);
-            cursors.map(|cursor| (cursor.region_id, cursor.hook)).collect()
-        };
-        let cursors = |expected: &[(u64, &str)]| -> Vec<(u64, String)> {
-            expected.iter().map(|(region, hook)| (*region, (*hook).to_owned())).collect()
-        };
-        let all = [(1, "a"), (1, "b"), (2, "a"), (2, "b"), (3, "a"), (3, "b")];
-        assert_eq!(listed(&[1, 2]), cursors(&all));
-        assert_eq!(listed(&[1]), cursors(&[(1, "b"), (3, "a"), (3, "b")]));
-        assert_eq!(listed(&[2]), cursors(&[(1, "a"), (2, "a"), (2, "b")]));
-    }
-
-    #[test]
-    fn cursors_of_a_removed_hook_are_not_listed() {
-        let mut state = with_hooks(1, 4);
-        raise(&mut state, 2, &[(NodeId(101), 0)]);
-        let shown = |state: &MetaState, page_size| {
-            let request = v1::ListCursorsRequest { group_ids: vec![1], ..Default::default() };
-            let page = page(state, &request, page_size);
-            (page.cursors.len(), page.next_region_id)
-        };
-        let mut remove = |request: u64, name: &str| {
-            let request =
-                v1::RemoveHookRequest { request_id: directory(request), name: name.to_owned() };
-            let remove = v1::MetaCommand { rules: 2, ..command(Kind::RemoveHook(request)) };
-            run_command(&mut state, remove).unwrap();
-            (shown(&state, 100), shown(&state, 3))
-        };
-        assert_eq!(remove(4, "a"), ((4, None), (3, Some(4))));
-        assert_eq!(remove(5, "b"), ((0, None), (0, Some(4))), "a page has few regions");
-        assert_eq!(state.cursors().iter().count(), 8);
-    }
-
-    #[test]
-    fn cursor_moves_as_far_as_one_delivery() {
-        use CursorState::{Lagged, Now, Tail};
-        let limit = CURSOR_VERSIONS_PER_MOVE;
-        let cases = [
-            ((1_000, Tail), (1_001, Tail), false, true),
-            ((1_000, Tail), (1_000 + limit, Tail), false, true),
-            ((1_000, Tail), (1_001 + limit, Tail), false, false),
-            ((5, Tail), (1_000_000_000, Tail), false, false),
-            ((u64::MAX, Tail), (u64::MAX, Tail), false, true),
-            // The position at which a hook starts, and the end of a region, have no limit.
-            ((0, Now), (1_000_000, Tail), false, true),
-            ((1_000, Lagged), (1_000_000, Tail), false, true),
-            ((1_000, Tail), (3, Lagged), false, true),
-            ((1_000, Tail), (u64::MAX, Tail), true, true),
-        ];
-        for (from, to, done, allowed) in cases {
-            let advance = v1::CursorAdvance {
-                expected_version: from.0,
-                expected_state: from.1.into(),
-                version: to.0,
-                state: to.1.into(),
-                done,
-                ..v1::CursorAdvance::default()
-            };
-            let checked = check_distances(&[v1::CursorAdvance::default(), advance]);
-            let reason = checked.err().map(|refusal| refusal.reason);
-            assert_eq!(reason, (!allowed).then_some(Reason::InvalidArgument), "{from:?} {to:?}");
-        }
-    }
-}
+mod tests;

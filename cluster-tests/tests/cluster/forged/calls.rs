@@ -409,7 +409,8 @@ impl Forger {
     /// Lists the cursors of durable hooks in the regions of a group.
     pub(super) async fn list_cursors(&self, group: u64) -> Result<Vec<HookCursor>, Status> {
         let cluster_id = self.cluster_id.clone();
-        let request = ListCursorsRequest { cluster_id, group_ids: vec![group], from_region_id: 0 };
+        let request =
+            ListCursorsRequest { cluster_id, group_ids: vec![group], ..Default::default() };
         let mut client = HookCursorsClient::new(self.channel.clone());
         let listed = client.list_cursors(request).await?.into_inner().cursors;
         Ok(listed.into_iter().filter_map(|listed| listed.cursor).collect())
