@@ -102,7 +102,7 @@ impl Applied {
 
     /// Outcome of an entry whose work an earlier entry has done.
     fn repeated() -> Self {
-        Self::outcome(EntryOutcome::Done { sequence: Sequence(0), rows: 0, repeated: true })
+        Self::outcome(EntryOutcome::REPEATED)
     }
 
     fn with_effect(effect: ApplyEffect) -> Self {

@@ -273,6 +273,9 @@ impl EntryOutcome {
     /// Success without a sequence or rows to report.
     pub const DONE: Self = Self::Done { sequence: Sequence(0), rows: 0, repeated: false };
 
+    /// Success of an entry whose work an earlier one has done.
+    pub const REPEATED: Self = Self::Done { sequence: Sequence(0), rows: 0, repeated: true };
+
     /// Creates a refusal.
     pub fn refused(reason: Reason, message: impl Into<String>) -> Self {
         Self::Refused { reason, message: message.into() }

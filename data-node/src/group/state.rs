@@ -4,6 +4,7 @@
 //! Not part of it, because it is local to a replica: the loaded manifest version, the merging of
 //! memtable runs, their memory use.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -54,10 +55,8 @@ pub struct RegionState {
 pub enum StepResult {
     /// This entry takes the step.
     Taken(Cause),
-    /// An earlier entry took the step or a later one.
-    AlreadyTaken,
-    /// The step cannot be taken.
-    Refused(EntryOutcome),
+    /// This entry changes nothing: an earlier one took the step or a later one, or it cannot be taken.
+    NotTaken(EntryOutcome),
 }
 
 impl RegionState {
@@ -81,7 +80,7 @@ impl RegionState {
     /// Takes a procedure's step at a log index: the greatest step of a region counts.
     pub fn take_step(&mut self, index: LogIndex, step: Option<v1::ProcedureStep>) -> StepResult {
         let refused =
-            |reason, message: &str| StepResult::Refused(EntryOutcome::refused(reason, message));
+            |reason, message: &str| StepResult::NotTaken(EntryOutcome::refused(reason, message));
         let Some(step) = step.map(|wire| ProcedureStep { number: wire.number, step: wire.step })
         else {
             return refused(
@@ -89,8 +88,8 @@ impl RegionState {
                 "a change must name the procedure step that causes it",
             );
         };
-        if self.has_taken(step) {
-            return StepResult::AlreadyTaken;
+        if let Some(earlier) = self.earlier_step(step) {
+            return StepResult::NotTaken(earlier);
         }
         match self.take_sequence(index) {
             StepResult::Taken(cause) => {
@@ -101,16 +100,31 @@ impl RegionState {
         }
     }
 
-    /// Returns whether this step of a procedure, or a later one, was taken.
-    pub fn has_taken(&self, step: ProcedureStep) -> bool {
-        self.step.is_some_and(|last| (last.number, last.step) >= (step.number, step.step))
+    /// Returns the outcome of an entry with a step that an earlier entry has taken, or below such a step; `None`:
+    /// the step is still to be taken.
+    ///
+    /// A step below the last one may never have been taken: its outcome is not a success.
+    pub fn earlier_step(&self, step: ProcedureStep) -> Option<EntryOutcome> {
+        let last = self.step?;
+        match (last.number, last.step).cmp(&(step.number, step.step)) {
+            Ordering::Less => None,
+            Ordering::Equal => Some(EntryOutcome::REPEATED),
+            Ordering::Greater => Some(EntryOutcome::refused(
+                Reason::ProcedureSuperseded,
+                format!(
+                    "region {} has taken step {} of procedure {}: step {} of procedure {} has no effect \
+                     any more",
+                    self.descriptor.region_id, last.step, last.number, step.step, step.number
+                ),
+            )),
+        }
     }
 
     /// Takes the sequence of a log index for a decision without a procedure.
     pub fn take_sequence(&mut self, index: LogIndex) -> StepResult {
         let Some(sequence) = Sequence::at(self.base, index, 0) else {
             let reason = "the region has no sequences left";
-            return StepResult::Refused(EntryOutcome::refused(Reason::Internal, reason));
+            return StepResult::NotTaken(EntryOutcome::refused(Reason::Internal, reason));
         };
         self.last_sequence = self.last_sequence.max(sequence);
         StepResult::Taken(Cause { sequence, procedure: None })

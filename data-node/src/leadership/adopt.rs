@@ -27,7 +27,6 @@ use crate::group::entry;
 use crate::group::obligation::{area_from_wire, area_to_wire, step_to_wire};
 use crate::group::refusals;
 use crate::group::staging_work::UnknownPublications;
-use crate::group::state::RegionState;
 use crate::owner_request::{Adoption, AdoptionSource};
 
 /// Interval between checks for overdue staging areas.
@@ -63,8 +62,17 @@ impl Owner {
                 Ok(count(files.len()))
             }
             AdoptionSource::Copies { source, step } => {
-                let is_done = |region: &RegionState| region.has_taken(step);
-                if !self.context.shared.state.read().regions.get(&id).is_some_and(is_done) {
+                let earlier = self
+                    .context
+                    .shared
+                    .state
+                    .read()
+                    .regions
+                    .get(&id)
+                    .and_then(|region| region.earlier_step(step));
+                if let Some(earlier) = earlier {
+                    earlier.into_result()?;
+                } else {
                     let wire_step = Some(step_to_wire(step));
                     let earlier = undecided.values().find(|entry| entry.step == wire_step).cloned();
                     let publication = match earlier {

@@ -58,6 +58,9 @@ impl From<&EngineError> for Refusal {
             EngineError::Refused { reason: Void::BelowFloor { .. }, .. } => {
                 refusal(Reason::BelowFloor)
             }
+            EngineError::Refused { reason: Void::StaleStep { .. }, .. } => {
+                refusal(Reason::ProcedureSuperseded)
+            }
             EngineError::Cancelled { .. } => refusal(Reason::JobCancelled),
             EngineError::NotAdmitted { why, .. } => {
                 Self { message: error.to_string(), ..Self::from(*why) }
@@ -142,6 +145,7 @@ mod tests {
                 false,
             ),
             (EngineError::Internal { detail: "x".into() }, Reason::Internal, false),
+            (refused(Void::StaleStep { number: 2, step: 1 }), Reason::ProcedureSuperseded, false),
             (EngineError::Cancelled { region, job }, Reason::JobCancelled, false),
             (EngineError::ClockDiffers { region, difference }, Reason::ClockDiffers, true),
             (

@@ -20,8 +20,9 @@ pub(super) fn apply(state: &mut GroupState, index: LogIndex, entry: &v1::RegionA
             format!("region {id} is no longer served by this group"),
         );
     };
-    if entry.step.as_ref().is_some_and(|step| region.has_taken(step_from_wire(step))) {
-        return Applied::repeated();
+    let step = entry.step.as_ref().map(step_from_wire);
+    if let Some(earlier) = step.and_then(|step| region.earlier_step(step)) {
+        return Applied::outcome(earlier);
     }
     let altered = v1::RegionDescriptor {
         schema: entry.schema.clone(),
@@ -43,8 +44,7 @@ pub(super) fn apply(state: &mut GroupState, index: LogIndex, entry: &v1::RegionA
     }
     let cause = match region.take_step(index, entry.step) {
         StepResult::Taken(cause) => cause,
-        StepResult::AlreadyTaken => return Applied::repeated(),
-        StepResult::Refused(refused) => return Applied::outcome(refused),
+        StepResult::NotTaken(outcome) => return Applied::outcome(outcome),
     };
     region.descriptor = descriptor.clone();
     let obligation = Obligation::Alter {
@@ -114,12 +114,22 @@ mod tests {
         assert_eq!(region.descriptor.schema_version().get(), 2);
         assert_eq!(region.obligations.len(), 1);
         assert_eq!(region.last_sequence, at);
-        for late in [altered(2, 1), altered(3, 0)] {
-            let again = group.apply(late);
-            assert!(matches!(again.outcomes[..], [EntryOutcome::Done { repeated: true, .. }]));
-            assert!(again.effects.is_empty());
-        }
+        let again = group.apply(altered(2, 1));
+        assert_eq!((&again.outcomes[..], again.effects.len()), (&[EntryOutcome::REPEATED][..], 0));
         assert_eq!(group.state.regions[&RegionId(7)].obligations.len(), 1);
+    }
+
+    #[test]
+    fn step_is_superseded_after_a_later_procedure() {
+        let mut group = TestGroup::with_region();
+        group.apply(altered(2, 4));
+        let before = group.state.clone();
+        for late in [altered(3, 3), altered(9, 1)] {
+            let applied = group.apply(late);
+            assert_eq!(reason(&applied), Some(Reason::ProcedureSuperseded));
+            assert!(applied.effects.is_empty());
+        }
+        assert_eq!(group.state, before);
     }
 
     #[test]

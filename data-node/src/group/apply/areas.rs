@@ -120,8 +120,9 @@ fn decide_area(
         let message = "a staging area is named by a UUID of 16 bytes";
         return Applied::outcome(EntryOutcome::refused(Reason::InvalidArgument, message));
     };
-    if step.as_ref().is_some_and(|step| region.has_taken(step_from_wire(step))) {
-        return Applied::repeated();
+    let named = step.as_ref().map(step_from_wire);
+    if let Some(earlier) = named.and_then(|step| region.earlier_step(step)) {
+        return Applied::outcome(earlier);
     }
     let obligation = match decision(region, area) {
         Ok(obligation) => obligation,
@@ -133,8 +134,7 @@ fn decide_area(
     };
     let cause = match taken {
         StepResult::Taken(cause) => cause,
-        StepResult::AlreadyTaken => return Applied::repeated(),
-        StepResult::Refused(refused) => return Applied::outcome(refused),
+        StepResult::NotTaken(outcome) => return Applied::outcome(outcome),
     };
     match obligation {
         Obligation::OpenArea { .. } => drop(region.areas.insert(area)),
@@ -207,6 +207,8 @@ mod tests {
         let late = group.apply(Entry::AreaAbandoned(late));
         assert!(matches!(late.outcomes[..], [EntryOutcome::Done { repeated: true, .. }]));
         assert!(late.effects.is_empty());
+        let superseded = group.apply(opened(4, step(1, 1)));
+        assert_eq!(reason(&superseded), Some(Reason::ProcedureSuperseded));
         let region = &group.state.regions[&RegionId(7)];
         assert!(region.areas.is_empty());
         assert_eq!(region.obligations.len(), 2);

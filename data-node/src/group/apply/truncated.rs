@@ -22,8 +22,7 @@ pub(super) fn apply(
     };
     let cause = match region.take_step(index, entry.step) {
         StepResult::Taken(cause) => cause,
-        StepResult::AlreadyTaken => return Applied::repeated(),
-        StepResult::Refused(refused) => return Applied::outcome(refused),
+        StepResult::NotTaken(outcome) => return Applied::outcome(outcome),
     };
     // The producers are kept: a retry of an earlier write must not restore its rows.
     let pending = PendingObligation { cause, obligation: Obligation::Truncate };
@@ -53,7 +52,12 @@ mod tests {
         assert!(matches!(first.effects[..], [ApplyEffect::Decide(RegionId(7), _)]));
         assert!(group.apply(truncated(1)).effects.is_empty());
         assert!(!group.apply(truncated(2)).effects.is_empty());
-        assert!(group.apply(truncated(1)).effects.is_empty());
+        let late = group.apply(truncated(1));
+        assert!(matches!(
+            &late.outcomes[..],
+            [EntryOutcome::Refused { reason: Reason::ProcedureSuperseded, .. }]
+        ));
+        assert!(late.effects.is_empty());
         assert_eq!(group.state.regions[&RegionId(7)].obligations.len(), 2);
     }
 
