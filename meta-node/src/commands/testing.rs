@@ -17,6 +17,41 @@ pub(crate) fn command(kind: Kind) -> v1::MetaCommand {
     v1::MetaCommand { feature_level: 1, kind: Some(kind), ..v1::MetaCommand::default() }
 }
 
+/// Name of a command kind. No wildcard: a new kind needs a line in the golden file.
+pub(crate) fn kind_name(kind: &Kind) -> &'static str {
+    match kind {
+        Kind::Bootstrap(_) => "bootstrap",
+        Kind::RegisterNode(_) => "register_node",
+        Kind::UpdateNode(_) => "update_node",
+        Kind::SetNodeState(_) => "set_node_state",
+        Kind::CreateGroup(_) => "create_group",
+        Kind::ActivateGroup(_) => "activate_group",
+        Kind::AbandonGroup(_) => "abandon_group",
+        Kind::ReportGroup(_) => "report_group",
+        Kind::CreateTable(_) => "create_table",
+        Kind::ActivateTable(_) => "activate_table",
+        Kind::BeginDropTable(_) => "begin_drop_table",
+        Kind::FinishDropTable(_) => "finish_drop_table",
+        Kind::BeginAlterTable(_) => "begin_alter_table",
+        Kind::BeginTruncateTable(_) => "begin_truncate_table",
+        Kind::FinishTableChange(_) => "finish_table_change",
+        Kind::AdvanceTime(_) => "advance_time",
+        Kind::Bench(_) => "bench",
+        Kind::AddHook(_) => "add_hook",
+        Kind::SetHookPaused(_) => "set_hook_paused",
+        Kind::RemoveHook(_) => "remove_hook",
+        Kind::AdvanceCursors(_) => "advance_cursors",
+        Kind::CloneTable(_) => "clone_table",
+        Kind::BeginLoad(_) => "begin_load",
+        Kind::LoadOpened(_) => "load_opened",
+        Kind::ExpireLoad(_) => "expire_load",
+        Kind::EndLoad(_) => "end_load",
+        Kind::RaiseFeatureLevel(_) => "raise_feature_level",
+        Kind::RecordObservations(_) => "record_observations",
+        Kind::StepHook(_) => "step_hook",
+    }
+}
+
 /// Stored rows, maintained only by the row writes of commands.
 #[derive(Debug, PartialEq)]
 pub(crate) struct StoredRows(BTreeMap<Vec<u8>, Vec<u8>>);

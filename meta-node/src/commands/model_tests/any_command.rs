@@ -1,0 +1,178 @@
+//! Random commands of every kind, with few names and ids, so that many of them fit together.
+
+use proptest::prelude::*;
+use tidewater_proto::v1::{self, column_change, meta_command::Kind};
+
+use crate::commands::testing::{compactor, directory, drop_table, registration, report, table};
+
+pub(crate) fn any_command() -> impl Strategy<Value = Kind> {
+    prop_oneof![3 => any_single_command(), 1 => any_table_change()]
+}
+
+fn any_single_command() -> impl Strategy<Value = Kind> {
+    let name = prop_oneof![Just("t"), Just("u"), Just("v")];
+    prop_oneof![
+        (1u64..6, 0u64..5, 1u64..4, any_release()).prop_map(|(number, boot, process, release)| {
+            let start_id = if boot == 0 { String::new() } else { directory(process) };
+            let registered = registration(number);
+            Kind::RegisterNode(v1::RegisterNode { boot, start_id, release, ..registered })
+        }),
+        any_raise().prop_map(Kind::RaiseFeatureLevel),
+        (200u64..206, 1u64..3).prop_map(|(number, at)| Kind::RegisterNode(compactor(number, at))),
+        any_state().prop_map(Kind::SetNodeState),
+        proptest::collection::vec(101u64..105, 0..4)
+            .prop_map(|first_members| Kind::CreateGroup(v1::CreateGroup { first_members })),
+        (1u64..5).prop_map(|group_id| Kind::ActivateGroup(v1::ActivateGroup { group_id })),
+        (1u64..5).prop_map(|group_id| Kind::AbandonGroup(v1::AbandonGroup { group_id })),
+        any_report().prop_map(Kind::ReportGroup),
+        (hook_name(), 3u64..30, 0u64..12, 0u32..5).prop_map(
+            |(hook, generation, from_region_id, regions)| {
+                Kind::StepHook(v1::StepHook { hook, generation, from_region_id, regions })
+            }
+        ),
+        (
+            proptest::collection::vec(any_state(), 0..4),
+            proptest::collection::vec(any_report(), 0..4)
+        )
+            .prop_map(|(nodes, groups)| {
+                Kind::RecordObservations(v1::RecordObservations { nodes, groups })
+            }),
+        (10u64..30, name.clone(), 0u32..9, any::<bool>()).prop_map(|(id, name, regions, hash)| {
+            let hash_columns = if hash { vec!["b".into()] } else { vec![] };
+            Kind::CreateTable(v1::CreateTableRequest { regions, hash_columns, ..table(id, name) })
+        }),
+        (1u32..6).prop_map(|table_id| Kind::ActivateTable(v1::ActivateTable { table_id })),
+        (10u64..40, name).prop_map(|(id, name)| drop_table(id, name)),
+        (1u32..6).prop_map(|table_id| Kind::FinishDropTable(v1::FinishDropTable { table_id })),
+        (10u64..40, hook_name(), hook_table(), any::<bool>(), 0i32..3).prop_map(
+            |(id, name, table, durable, start)| {
+                let start = if durable { start } else { 0 };
+                Kind::AddHook(v1::AddHookRequest {
+                    request_id: directory(id),
+                    name,
+                    kind: "jsonl".to_owned(),
+                    config: "{}".to_owned(),
+                    table,
+                    durable,
+                    start,
+                    version: if start == 2 { 1 } else { 0 },
+                })
+            }
+        ),
+        proptest::collection::vec(any_advance(), 0..6)
+            .prop_map(|advances| Kind::AdvanceCursors(v1::AdvanceCursors { advances })),
+        (hook_name(), any::<bool>()).prop_map(|(name, paused)| {
+            Kind::SetHookPaused(v1::SetHookPausedRequest { name, paused })
+        }),
+        (10u64..40, hook_name()).prop_map(|(id, name)| {
+            Kind::RemoveHook(v1::RemoveHookRequest { request_id: directory(id), name })
+        }),
+        (0u64..100_000)
+            .prop_map(|now_ms| Kind::AdvanceTime(v1::AdvanceTime { now_ms, agreed_ms: 0 })),
+    ]
+}
+
+/// Alters, truncates, clones and loads of tables, and the commands that continue them. Few numbers, so that many
+/// are those of the change in progress.
+fn any_table_change() -> impl Strategy<Value = Kind> {
+    let name = || prop_oneof![Just("t".to_owned()), Just("u".to_owned()), Just("v".to_owned())];
+    let request = || (40u64..60).prop_map(directory);
+    let load_request = || (60u64..63).prop_map(directory);
+    let change = || (1u32..6, 0u64..4);
+    let load = || change().prop_map(|(table_id, number)| v1::AdvanceLoad { table_id, number });
+    prop_oneof![
+        (request(), name(), any_columns(), proptest::option::of(0u64..2)).prop_map(
+            |(request_id, name, columns, ttl_ms)| {
+                Kind::BeginAlterTable(v1::AlterTableRequest { request_id, name, columns, ttl_ms })
+            }
+        ),
+        (request(), name()).prop_map(|(request_id, name)| {
+            Kind::BeginTruncateTable(v1::TruncateTableRequest { request_id, name })
+        }),
+        change().prop_map(|(table_id, number)| {
+            Kind::FinishTableChange(v1::FinishTableChange { table_id, number })
+        }),
+        (request(), name(), name()).prop_map(|(request_id, name, new_name)| {
+            Kind::CloneTable(v1::CloneTableRequest { request_id, name, new_name })
+        }),
+        (load_request(), name(), 0u64..500).prop_map(|(request_id, name, timeout_ms)| {
+            Kind::BeginLoad(v1::BeginLoadRequest { request_id, name, timeout_ms })
+        }),
+        load().prop_map(Kind::LoadOpened),
+        load().prop_map(Kind::ExpireLoad),
+        (load_request(), name(), any::<bool>()).prop_map(|(request_id, name, publish)| {
+            Kind::EndLoad(v1::EndLoadRequest { request_id, name, publish })
+        }),
+    ]
+}
+
+fn any_columns() -> impl Strategy<Value = Vec<v1::ColumnChange>> {
+    let column = |name: &str| v1::NewColumn {
+        name: name.to_owned(),
+        r#type: "int64".to_owned(),
+        nullable: true,
+        default: None,
+    };
+    let change = prop_oneof![
+        Just(column_change::Change::Add(column("x"))),
+        Just(column_change::Change::Drop("x".to_owned())),
+        Just(column_change::Change::Drop("a".to_owned())),
+    ];
+    let change = change.prop_map(|change| v1::ColumnChange { change: Some(change) });
+    proptest::collection::vec(change, 0..3)
+}
+
+fn any_state() -> impl Strategy<Value = v1::SetNodeState> {
+    (100u64..106, 0i32..4).prop_map(|(node_id, state)| v1::SetNodeState { node_id, state })
+}
+
+fn any_report() -> impl Strategy<Value = v1::ReportGroup> {
+    (1u64..5, 1u64..4, 101u64..104).prop_map(|(group, term, leader)| report(group, term, leader))
+}
+
+fn any_release() -> impl Strategy<Value = Option<v1::ReleaseInfo>> {
+    proptest::option::of((1u32..3, 0u32..3).prop_map(|(lowest_level, more)| {
+        let highest_level = lowest_level + more;
+        v1::ReleaseInfo { release: String::new(), lowest_level, highest_level }
+    }))
+}
+
+/// A raise by a leader that has asked some nodes, or all that the model can have.
+fn any_raise() -> impl Strategy<Value = v1::RaiseFeatureLevel> {
+    let named = prop_oneof![
+        Just((101u64..125).map(|node| (node, 0)).collect::<Vec<_>>()),
+        proptest::collection::vec((101u64..105, 0u64..5), 0..6),
+    ];
+    (0u32..4, named).prop_map(|(level, nodes)| {
+        let nodes = nodes.into_iter().map(|(node_id, boot)| v1::SupportingNode { node_id, boot });
+        v1::RaiseFeatureLevel { level, nodes: nodes.collect() }
+    })
+}
+
+/// Few versions and generations, so that many expectations match.
+fn any_advance() -> impl Strategy<Value = v1::CursorAdvance> {
+    let state = || 1i32..7;
+    let versions = (0u64..3, 0u64..3);
+    (hook_name(), 3u64..20, 1u64..12, versions, (state(), state()), any::<bool>()).prop_map(
+        |(hook, generation, region_id, (expected_version, version), states, done)| {
+            v1::CursorAdvance {
+                hook,
+                generation,
+                region_id,
+                expected_version,
+                expected_state: states.0,
+                version,
+                state: states.1,
+                done,
+            }
+        },
+    )
+}
+
+fn hook_name() -> impl Strategy<Value = String> {
+    prop_oneof![Just("h".to_owned()), Just("i".to_owned())]
+}
+
+fn hook_table() -> impl Strategy<Value = String> {
+    prop_oneof![Just(String::new()), Just("t".to_owned())]
+}

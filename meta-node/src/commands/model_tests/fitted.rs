@@ -1,0 +1,85 @@
+//! Random commands, fitted to the state: commands that name a position, a number or nodes of the state would be
+//! accepted almost never.
+
+use std::sync::Arc;
+
+use tidewater_common::ids::TableId;
+use tidewater_proto::v1::{self, meta_command::Kind};
+
+use crate::catalog::{MetaState, Table, TableChange};
+use crate::commands::Rules;
+use crate::commands::testing::command;
+
+/// Returns the command that a leader proposes, under the rules of the state's level. About half of the commands
+/// that are fitted stay as they are.
+pub(super) fn proposed(state: &MetaState, kind: Kind) -> v1::MetaCommand {
+    let rules = Rules::at(state.header().feature_level).0;
+    v1::MetaCommand { rules, ..command(fitted(state, kind)) }
+}
+
+fn fitted(state: &MetaState, kind: Kind) -> Kind {
+    match kind {
+        Kind::StepHook(step) if step.from_region_id > 3 => Kind::StepHook(next_step(state, step)),
+        Kind::RaiseFeatureLevel(raise) if raise.nodes.len() > 2 => {
+            let nodes = state
+                .nodes()
+                .map(|node| v1::SupportingNode { node_id: node.id.get(), boot: node.boot.get() });
+            Kind::RaiseFeatureLevel(v1::RaiseFeatureLevel { nodes: nodes.collect(), ..raise })
+        }
+        Kind::AdvanceCursors(moves) => {
+            let fit = |(at, advance)| at_cursor(state, at, advance);
+            let advances = moves.advances.into_iter().enumerate().map(fit).collect();
+            Kind::AdvanceCursors(v1::AdvanceCursors { advances })
+        }
+        Kind::FinishTableChange(finish) if finish.number > 1 => {
+            let number = last_change(state, finish.table_id).unwrap_or(finish.number);
+            Kind::FinishTableChange(v1::FinishTableChange { number, ..finish })
+        }
+        Kind::LoadOpened(load) if load.number > 1 => Kind::LoadOpened(in_progress(state, load)),
+        Kind::ExpireLoad(load) if load.number > 1 => Kind::ExpireLoad(in_progress(state, load)),
+        other => other,
+    }
+}
+
+/// The next step of the hook's procedure, if it has one.
+fn next_step(state: &MetaState, step: v1::StepHook) -> v1::StepHook {
+    match state.hook_procedure(&step.hook) {
+        Some(procedure) => v1::StepHook {
+            generation: procedure.generation.get(),
+            from_region_id: procedure.next_region.get(),
+            ..step
+        },
+        None => step,
+    }
+}
+
+/// Every second move is of a cursor that exists.
+fn at_cursor(state: &MetaState, at: usize, advance: v1::CursorAdvance) -> v1::CursorAdvance {
+    let region = usize::try_from(advance.region_id).unwrap();
+    match state.cursors().iter().nth(region + at) {
+        Some(cursor) if advance.region_id.is_multiple_of(2) => v1::CursorAdvance {
+            hook: cursor.hook.clone(),
+            generation: cursor.generation.get(),
+            region_id: cursor.region.get(),
+            expected_version: cursor.version.get(),
+            expected_state: cursor.state.into(),
+            version: cursor.version.get() + advance.version,
+            ..advance
+        },
+        _ => advance,
+    }
+}
+
+/// The load that is in progress, if there is one.
+fn in_progress(state: &MetaState, load: v1::AdvanceLoad) -> v1::AdvanceLoad {
+    let is_loaded = |table: &&Arc<Table>| matches!(table.change, Some(TableChange::Load(_)));
+    match state.tables().find(is_loaded) {
+        Some(table) => v1::AdvanceLoad { table_id: table.id.get(), number: table.changes },
+        None => load,
+    }
+}
+
+/// Number of the last change of a table.
+fn last_change(state: &MetaState, table: u32) -> Option<u64> {
+    state.table(TableId(table)).map(|table| table.changes)
+}
