@@ -115,6 +115,29 @@ async fn level_is_raised_once_all_nodes_support_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn level_stays_while_a_member_is_being_added() {
+    let mut cluster = MetaCluster::bootstrapped(1).await;
+    let hosted = Arc::new(Mutex::new(FakeDataNodes { without_levels: true, ..Default::default() }));
+    let data = FakeDataNode::start(&cluster, 1, &hosted).await;
+    let node = data.node_id;
+    let held = |status: &v1::ClusterStatusResponse| is_held_by(status, &[(node, "an earlier")]);
+    wait_for_status(&cluster, "the data node holds back the level", held).await;
+    let group = cluster.nodes[&1].meta.slot().get().unwrap().group;
+    let joining = group.joining.lock().await;
+    hosted.lock().without_levels = false;
+    wait_for_status(&cluster, "the raise is due", |status| is_held_by(status, &[])).await;
+    // Longer than two decisions take.
+    sleep(Duration::from_millis(2_500)).await;
+    assert_eq!(cluster.status().await.feature_level, 1);
+    drop(joining);
+    wait_for_status(&cluster, "the level is raised", |status| status.feature_level == 2).await;
+    data.stop().await;
+    for (_, node) in std::mem::take(&mut cluster.nodes) {
+        node.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn nodes_that_cannot_run_at_the_level_are_refused() {
     let mut cluster = MetaCluster::bootstrapped(1).await;
     let hosted = Arc::new(Mutex::new(FakeDataNodes::default()));
