@@ -38,7 +38,7 @@ build_with_lints() {
     export RUSTC_WORKSPACE_WRAPPER=clippy-driver
     export CLIPPY_ARGS=-D__CLIPPY_HACKERY__warnings__CLIPPY_HACKERY__
     # The cluster tests start the binary: it must be of this source before they run.
-    cargo_with_progress build --locked --workspace --all-targets
+    cargo_with_progress build --locked --workspace --all-targets --timings
     export TIDEWATER_BIN=$CARGO_TARGET_DIR/debug/tidewater
 }
 

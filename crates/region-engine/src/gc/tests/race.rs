@@ -213,7 +213,7 @@ fn race(schedule: &[usize], grace: u64, checkpoint_every: u64) {
 
 // A single test would run too long on one core.
 proptest! {
-    #![proptest_config(histories(3_000))]
+    #![proptest_config(histories(1_500))]
 
     #[test]
     fn referenced_files_exist_after_a_race(schedule in schedules(6), grace in 0_u64..3) {

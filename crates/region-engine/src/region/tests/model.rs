@@ -314,7 +314,7 @@ fn check(steps: Vec<Step>, mode: WriteMode, hashed: bool) {
 macro_rules! tests_of_histories {
     ($($name:ident: $mode:ident, $hashed:literal, $keys:literal;)*) => {
         proptest! {
-            #![proptest_config(histories(320))]
+            #![proptest_config(histories(160))]
             $(
                 #[test]
                 fn $name(steps in steps($keys)) {

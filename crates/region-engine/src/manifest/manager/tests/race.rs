@@ -129,7 +129,7 @@ fn race(schedule: &[usize], fault_every: u64, fault: Fault) {
 
 // A single test would run too long on one core.
 proptest! {
-    #![proptest_config(histories(4_000))]
+    #![proptest_config(histories(2_000))]
 
     #[test]
     fn racing_owners_and_jobs_keep_one_order(schedule in schedules(5)) {

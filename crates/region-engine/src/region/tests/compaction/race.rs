@@ -137,7 +137,7 @@ fn race(schedule: &[usize], fault_every: u64, fault: Fault) {
 }
 
 proptest! {
-    #![proptest_config(histories(4_000))]
+    #![proptest_config(histories(2_000))]
 
     #[test]
     fn racing_owners_and_compactors_keep_each_row_once(

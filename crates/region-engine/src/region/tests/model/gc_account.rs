@@ -228,7 +228,7 @@ fn check(events: Vec<Event>, hashed: [bool; 2]) {
 }
 
 proptest! {
-    #![proptest_config(histories(50))]
+    #![proptest_config(histories(25))]
 
     #[test]
     fn gc_account_matches_listing_with_hashed_append_only_region(events in events()) {

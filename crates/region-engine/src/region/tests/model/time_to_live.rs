@@ -350,7 +350,7 @@ fn check(steps: Vec<Step>, mode: WriteMode, time_in_key: bool) {
 }
 
 proptest! {
-    #![proptest_config(histories(300))]
+    #![proptest_config(histories(150))]
 
     #[test]
     fn upsert_region_with_ttl_matches_model(steps in prop::collection::vec(step(), 1..40)) {
