@@ -75,9 +75,10 @@ has_faketime() {
         compgen -G '/usr/lib*/faketime/libfaketimeMT.so.1' >/dev/null
 }
 
-# Installs what the tests of whole clusters need in addition: libfaketime, for nodes with wrong clocks.
+# Installs what tests and checks need in addition: libfaketime, for nodes with wrong clocks, and Python.
 setup_cluster_tests() {
     has_faketime || packages faketime
+    command -v python3 >/dev/null || packages python3
 }
 
 # Clones share one build directory. Cargo compares sources by modification time only: without this, artifacts
