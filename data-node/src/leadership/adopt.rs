@@ -62,7 +62,7 @@ impl Owner {
                 Ok(count(files.len()))
             }
             AdoptionSource::Copies { source, step } => {
-                let earlier = self
+                let taken = self
                     .context
                     .shared
                     .state
@@ -70,8 +70,8 @@ impl Owner {
                     .regions
                     .get(&id)
                     .and_then(|region| region.earlier_step(step));
-                if let Some(earlier) = earlier {
-                    earlier.into_result()?;
+                if let Some(outcome) = taken {
+                    outcome.into_result()?;
                 } else {
                     let wire_step = Some(step_to_wire(step));
                     let earlier = undecided.values().find(|entry| entry.step == wire_step).cloned();

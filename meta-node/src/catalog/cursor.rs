@@ -49,7 +49,7 @@ impl HookCursor {
     fn identity_hash(&self) -> u64 {
         let (hook, ids) = self.identity();
         let mut hasher = XxHash64::with_seed(0);
-        ids.iter().for_each(|id| hasher.write_u64(*id));
+        ids.iter().for_each(|id| hasher.write(&id.to_le_bytes()));
         hasher.write(hook.as_bytes());
         hasher.finish()
     }
@@ -135,8 +135,8 @@ impl Cursors {
         let mut hasher = XxHash64::with_seed(0);
         for group in groups {
             let of_group = self.fingerprints.get(group).copied().unwrap_or(0);
-            hasher.write_u64(group.get());
-            hasher.write_u64(of_group);
+            hasher.write(&group.get().to_le_bytes());
+            hasher.write(&of_group.to_le_bytes());
         }
         hasher.finish()
     }

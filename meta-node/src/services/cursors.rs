@@ -175,7 +175,7 @@ fn page(
 }
 
 /// Returns whether the cursors of a hook are listed. Those of a removed hook are yet to be deleted. Those of a hook
-/// that is being added are listed together: otherwise every owner would list and move a few, again and again.
+/// are listed when its addition has ended: before, each step of the addition would change the lists of all owners.
 fn is_listed(state: &MetaState, hook: &str) -> bool {
     state.hook(hook).is_some() && state.hook_procedure(hook).is_none()
 }
@@ -185,10 +185,10 @@ fn fingerprint(state: &MetaState, groups: &BTreeSet<GroupId>) -> u64 {
     let mut hasher = XxHash64::with_seed(state.cursors().fingerprint(groups));
     let tables = groups.iter().flat_map(|group| state.cursors().tables_of_group(*group));
     for dropped in tables.filter(|table| state.table(*table).is_none()) {
-        hasher.write_u32(dropped.get());
+        hasher.write(&dropped.get().to_le_bytes());
     }
     for hook in state.hooks().filter(|hook| hook.durable && is_listed(state, &hook.name)) {
-        hasher.write_u64(hook.generation.get());
+        hasher.write(&hook.generation.get().to_le_bytes());
     }
     hasher.finish()
 }

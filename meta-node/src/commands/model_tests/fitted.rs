@@ -11,7 +11,7 @@ use crate::commands::Rules;
 use crate::commands::testing::command;
 
 /// Returns the command that a leader proposes, under the rules of the state's level. About half of the commands
-/// that are fitted stay as they are.
+/// of these kinds keep their random values.
 pub(super) fn proposed(state: &MetaState, kind: Kind) -> v1::MetaCommand {
     let rules = Rules::at(state.header().feature_level).0;
     v1::MetaCommand { rules, ..command(fitted(state, kind)) }

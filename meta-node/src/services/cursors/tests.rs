@@ -119,7 +119,7 @@ fn list_is_unchanged_until_it_shows_other_cursors() {
     let mut state = with_hooks(2, 4);
     raise(&mut state, 2, &[(NodeId(101), 0)]);
     let mut known = [None, None];
-    // Whether the lists of groups 1 and 2 differ from those before.
+    // Groups 1 and 2: true if the list has changed since the last call.
     let mut changed = |state: &MetaState| {
         [(1, 0), (2, 1)].map(|(group, at): (u64, usize)| {
             let before = list(state, group, known[at]);
