@@ -16,8 +16,11 @@ use crate::exit::Failure;
 
 /// Default log filter. openraft logs every step of its engine at info. Its module `raft_core` warns about
 /// each message of a vote that the node itself has replaced, which happens in healthy elections, also in
-/// the first one. The other warnings of openraft report lost messages and failed replication.
-const DEFAULT_FILTER: &str = "info,openraft=warn,openraft::core::raft_core=error";
+/// the first one. Its module `heartbeat` warns about each heartbeat without an answer in time, about ten each
+/// second for each group of a node that is down; the meta leader reports such nodes, and elections are logged
+/// by the groups. The other warnings of openraft report failed replication.
+pub(crate) const DEFAULT_FILTER: &str =
+    "info,openraft=warn,openraft::core::raft_core=error,openraft::core::heartbeat=error";
 
 /// Format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -169,11 +172,12 @@ mod tests {
     }
 
     #[test]
-    fn default_log_filter_hides_only_superseded_votes() {
+    fn default_log_filter_hides_votes_and_heartbeats_only() {
         let filtered = tracing_subscriber::registry().with(parse(DEFAULT_FILTER).unwrap());
         let _guard = tracing::subscriber::set_default(filtered);
         assert!(is_logged!("openraft::replication", WARN));
-        assert!(is_logged!("openraft::core::heartbeat::worker", WARN));
+        assert!(!is_logged!("openraft::core::heartbeat::worker", WARN));
+        assert!(is_logged!("openraft::core::heartbeat::worker", ERROR));
         assert!(!is_logged!("openraft::engine::engine_impl", INFO));
         assert!(!is_logged!("openraft::core::raft_core", WARN));
         assert!(is_logged!("openraft::core::raft_core", ERROR));

@@ -2,6 +2,7 @@ use clap::CommandFactory;
 
 use super::*;
 use crate::app::App;
+use crate::server::logs::DEFAULT_FILTER;
 
 #[test]
 fn settings_report_their_sources() {
@@ -16,8 +17,7 @@ fn settings_report_their_sources() {
     };
     assert_eq!(of("memory-limit"), (Some("1GiB"), "file"));
     assert_eq!(of("data-dir"), (Some("/e"), "option"));
-    let filter = "info,openraft=warn,openraft::core::raft_core=error";
-    assert_eq!(of("log-filter"), (Some(filter), "default"));
+    assert_eq!(of("log-filter"), (Some(DEFAULT_FILTER), "default"));
     assert_eq!(of("listen"), (None, "-"));
 }
 
