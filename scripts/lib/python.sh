@@ -18,7 +18,7 @@ if [ "$(cat "$stamp" 2>/dev/null)" != "$WANTED" ]; then
     rm -rf "$venv"
     quietly python3 -m venv "$venv"
     # shellcheck disable=SC2086  # a list of words
-    quietly "$venv/bin/python" -m pip install -q --disable-pip-version-check $WANTED
+    quietly "$venv/bin/python" -m pip install -q --disable-pip-version-check --no-compile $WANTED
     printf '%s' "$WANTED" >"$stamp"
 fi
 # Clones share the environment: the client is installed again when its sources differ.
