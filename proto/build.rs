@@ -17,6 +17,7 @@ const FILES: &[&str] = &[
     "tidewater/v1/manifest.proto",
     "tidewater/v1/meta.proto",
     "tidewater/v1/problem.proto",
+    "tidewater/v1/procedure.proto",
     "tidewater/v1/raft.proto",
     "tidewater/v1/schema.proto",
 ];

@@ -4,7 +4,7 @@
 //! [`MetaState`] and returns a [`CatalogChange`]. Only [`MetaState::absorb`] modifies a state, and it
 //! cannot fail, so a rejected command has changed nothing.
 //!
-//! - *Record*: one table, route, group, node, hook, procedure of a hook, cursor or request outcome.
+//! - *Record*: one table, route, group, node, hook, procedure, procedure of a hook, cursor or request outcome.
 //! - *State row* ([`StateRow`]): a stored record: key and framed bytes.
 //! - *Revision*: counter that grows with every change that watchers see.
 //! - *Catalog version*: counter that grows only with changes of routes.
@@ -16,8 +16,12 @@ mod error;
 mod hook;
 mod hook_procedure;
 mod keys;
+mod locks;
 mod outcome;
+mod procedure;
+mod procedures;
 mod records;
+mod region_descriptor;
 mod route;
 mod route_index;
 mod row_kind;
@@ -39,8 +43,12 @@ pub use self::keys::{
     catalog_next_route_id_key, catalog_route_key, catalog_version_key, is_catalog_route_key,
     route_id_from_key,
 };
+pub use self::locks::{LockHolder, lock_conflict, procedure_conflict};
 pub use self::outcome::{OutcomeKind, RequestOutcome};
+pub use self::procedure::{Procedure, ProcedureFailure, TableLock};
+pub use self::procedures::Procedures;
 pub use self::records::{Group, Header, Node};
+pub use self::region_descriptor::{region_descriptor, row_key};
 pub use self::route::{RouteDescriptor, RouteState};
 use self::route_index::RouteIndex;
 pub(crate) use self::row_kind::RowKind;

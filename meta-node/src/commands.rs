@@ -17,6 +17,7 @@ mod loads;
 mod new_table;
 mod nodes;
 mod observations;
+pub(crate) mod procedures;
 mod requests;
 mod tables;
 mod time;
@@ -28,7 +29,6 @@ use tidewater_proto::v1::{self, meta_command::Kind, meta_reply};
 pub(crate) use self::cursors::MAX_ADVANCES;
 pub use self::error::CommandError;
 pub(crate) use self::levels::{command_level, must_support};
-pub(crate) use self::loads::is_overdue;
 pub use self::nodes::members_change;
 pub(crate) use self::observations::MAX_OBSERVATIONS;
 use crate::catalog::{CatalogChange, ChangeEffects, MetaState};
@@ -163,6 +163,9 @@ fn decide(
         Kind::EndLoad(command) => loads::end(state, &command),
         Kind::ExpireLoad(command) => loads::expire(state, &command).map(done),
         Kind::AdvanceTime(command) => Ok(done(time::advance(state, &command))),
+        Kind::BeginProcedure(command) => procedures::begin(state, &command),
+        Kind::AdvanceProcedure(command) => procedures::advance(state, &command).map(done),
+        Kind::AbandonProcedure(command) => procedures::abandon(state, &command).map(done),
         Kind::RaiseFeatureLevel(command) => levels::raise(state, &command).map(done),
         Kind::Bootstrap(_) | Kind::Bench(_) => Ok(done(CatalogChange::default())),
     }

@@ -14,19 +14,17 @@
 //! - `rounds`: rounds of the planner.
 //! - `plan`: the next `placement_step` of each group (pure); `placement_tasks`: steps in progress; `steps`:
 //!   performs a step; `step_failures`: log level of its failures (pure).
-//! - `control`: calls to data nodes; `tables`: opens, changes and drops regions; `clones` and `loads`:
-//!   the same with the files of another table, or with staged files; `garbage`: schedule of garbage
-//!   collection.
-//! - `table_attempts`: attempts on tables, their backoff and progress (pure); `table_tasks`: attempts in
-//!   progress; `group_permits`: limit of the calls to each group.
+//! - `control`: calls to data nodes; `garbage`: schedule of garbage collection.
+//! - `procedures`: attempts on procedures; `attempts`: their backoff and progress (pure); `region_calls`: their calls to
+//!   the leaders of groups; `group_permits`: limit of the calls to each group.
 //! - `clocks`: agreement of clocks, and the next reading of replicated time (pure); `replicated_time`: ticks.
 //! - `releases`: releases of the nodes, as they report them; `levels`: the next feature level, and the nodes that
 //!   hold it back (pure); `level_raises`: raises it.
 //! - `problems`: problems of the cluster, for its status (pure), and their begin.
 //! - `leader_term`: starts, runs and stops the tasks of a term.
 
+mod attempts;
 pub(crate) mod clocks;
-mod clones;
 mod control;
 mod detector;
 pub(crate) mod garbage;
@@ -35,21 +33,19 @@ mod hook_procedures;
 mod leader_term;
 mod level_raises;
 pub(crate) mod levels;
-mod loads;
 mod observations;
 mod placement_step;
 mod placement_tasks;
 mod plan;
 pub(crate) mod problems;
+mod procedures;
 mod recording;
+mod region_calls;
 pub(crate) mod releases;
 mod replicated_time;
 mod rounds;
 mod step_failures;
 mod steps;
-mod table_attempts;
-mod table_tasks;
-mod tables;
 
 pub(crate) use self::control::Control;
 pub(crate) use self::garbage::{GarbageOptions, Retention};

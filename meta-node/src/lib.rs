@@ -9,7 +9,7 @@
 //! - [`group`]: this node's replica: proposals, linearizable reads, leadership.
 //! - `feed`: the catalog as it is sent to watchers.
 //! - `leader`: tasks of the leader: replicated time, failure detection, placement, procedures, problems.
-//! - `services`: the RPC services `Meta`, `Admin`, `HookAdmin`, `HookCursors` and
+//! - `services`: the RPC services `Meta`, `Admin`, `HookAdmin`, `HookCursors`, `Procedures` and
 //!   `MetaMembers`.
 //! - `meters`: metrics of these services.
 //! - `join`: the handshake by which a node with an empty directory joins a cluster.

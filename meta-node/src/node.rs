@@ -35,7 +35,8 @@ use self::replica::MetaReplica;
 use crate::join::{JoinRequest, Joiner};
 use crate::machine::{STATE_FAMILY, StateError};
 use crate::services::{
-    AdminService, CursorService, HookService, MemberService, MetaService, ReplicaSlot,
+    AdminService, CursorService, HookService, MemberService, MetaService, ProcedureService,
+    ReplicaSlot,
 };
 
 /// Maximum time that a stopping leader waits for its successor.
@@ -94,6 +95,7 @@ pub struct Meta {
     admin: AdminService,
     hooks: HookService,
     cursors: CursorService,
+    procedures: ProcedureService,
     members: MemberService,
     failed: watch::Receiver<Option<Arc<MetaError>>>,
     joined: watch::Receiver<Option<Identity>>,
@@ -131,6 +133,7 @@ impl Meta {
         let admin = AdminService::new(slot.clone(), options.retention());
         let hooks = HookService::new(slot.clone(), options.hook_kinds.clone());
         let cursors = CursorService::new(slot.clone());
+        let procedures = ProcedureService::new(slot.clone());
         let members = MemberService { node_id, max_level: options.max_level };
         let (failed_tx, failed) = watch::channel(None);
         let (joined_tx, joined) = watch::channel(None);
@@ -149,7 +152,20 @@ impl Meta {
             stop: stop.clone(),
         };
         let main = tokio::spawn(main_task.run(join_requests));
-        Ok(Self { node_id, slot, meta, admin, hooks, cursors, members, failed, joined, stop, main })
+        Ok(Self {
+            node_id,
+            slot,
+            meta,
+            admin,
+            hooks,
+            cursors,
+            procedures,
+            members,
+            failed,
+            joined,
+            stop,
+            main,
+        })
     }
 
     /// Id of this node.
@@ -157,12 +173,14 @@ impl Meta {
         self.node_id
     }
 
-    /// Adds the services `Meta`, `Admin`, `HookAdmin`, `HookCursors` and `MetaMembers` to a router.
+    /// Adds the services `Meta`, `Admin`, `HookAdmin`, `HookCursors`, `Procedures` and `MetaMembers` to a
+    /// router.
     pub fn add_services(&self, routes: &mut RoutesBuilder) {
         routes.add_service(self.meta.clone().into_server());
         routes.add_service(self.admin.clone().into_server());
         routes.add_service(self.hooks.clone().into_server());
         routes.add_service(self.cursors.clone().into_server());
+        routes.add_service(self.procedures.clone().into_server());
         routes.add_service(self.members.into_server());
     }
 

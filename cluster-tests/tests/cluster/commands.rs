@@ -4,6 +4,7 @@ mod compact;
 mod completion;
 mod describe;
 mod operators;
+mod procedures;
 mod refused;
 mod rows;
 pub(crate) mod standalone;

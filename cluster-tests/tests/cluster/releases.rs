@@ -67,8 +67,7 @@ async fn nodes_exit_when_their_release_is_refused() -> Result<()> {
     let serving = tokio::spawn(Server::builder().add_service(LaterCluster::new()).serve(at));
     for node in [&mut cluster.data[0], &mut cluster.compactors[0]] {
         node.spawn()?;
-        let words = ["supports feature levels up to 2", "the cluster is at level 3"];
-        expect_exit(node, CONFLICT, &words).await?;
+        expect_exit(node, CONFLICT, &refusal()).await?;
     }
     serving.abort();
     cluster.finish().await
@@ -82,9 +81,8 @@ async fn nodes_exit_when_their_heartbeats_are_refused() -> Result<()> {
     let at: SocketAddr = cluster.meta[0].spec.listen;
     cluster.meta[0].terminate().await?;
     let serving = tokio::spawn(Server::builder().add_service(LaterCluster::new()).serve(at));
-    let words = ["supports feature levels up to 2", "the cluster is at level 3"];
-    expect_exit(&mut cluster.data[0], FAILED, &words).await?;
-    expect_exit(&mut cluster.compactors[0], FAILED, &words).await?;
+    expect_exit(&mut cluster.data[0], FAILED, &refusal()).await?;
+    expect_exit(&mut cluster.compactors[0], FAILED, &refusal()).await?;
     serving.abort();
     cluster.finish().await
 }
@@ -96,11 +94,21 @@ async fn meta_node_rejects_a_directory_above_its_level() -> Result<()> {
     // The catalog is stored before a leader answers.
     cluster.run(&["table", "list"]).await?.ok()?;
     cluster.meta[0].terminate().await?;
-    raise_stored_level(&cluster.meta[0], FeatureLevel::HIGHEST.next())?;
+    let later = FeatureLevel::HIGHEST.next();
+    raise_stored_level(&cluster.meta[0], later)?;
     cluster.meta[0].spawn()?;
-    let words = ["start a release that supports level 3"];
+    let words = [format!("start a release that supports level {later}")];
     expect_exit(&mut cluster.meta[0], CONFLICT, &words).await?;
     cluster.finish().await
+}
+
+/// Words of the refusal of a node by [`LaterCluster`].
+fn refusal() -> [String; 2] {
+    let highest = FeatureLevel::HIGHEST;
+    [
+        format!("supports feature levels up to {highest}"),
+        format!("the cluster is at level {}", highest.next()),
+    ]
 }
 
 /// Writes the header row as a later release writes it.
@@ -118,7 +126,7 @@ fn raise_stored_level(node: &Node, level: FeatureLevel) -> Result<()> {
     database.put_cf(state, "row/meta/header", row).map_err(failed)
 }
 
-async fn expect_exit(node: &mut Node, status: i32, words: &[&str]) -> Result<()> {
+async fn expect_exit(node: &mut Node, status: i32, words: &[String]) -> Result<()> {
     let exit = node.wait_for_exit(EXIT_WITHIN).await?;
     let log = node.log().since_start()?;
     let is_explained = words.iter().all(|word| log.contains(word));

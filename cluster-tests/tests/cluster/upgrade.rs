@@ -63,16 +63,17 @@ async fn rolling_upgrade_and_rollback_lose_no_write() -> Result<()> {
     }
     let spec = node_of(&mut cluster, last).spec.clone();
     let last_id = cluster.node_id(&spec).await?;
+    let highest = FeatureLevel::HIGHEST.get();
     wait_for_status(&cluster, "the last node holds back the level", |status| {
         let holders = holders(status);
         let nodes = status["nodes"].as_array().cloned().unwrap_or_default();
-        let supporting = nodes.iter().filter(|node| node["highest_level"] == 2).count();
+        let supports = |node: &&Value| node["highest_level"] == highest;
+        let supporting = nodes.iter().filter(supports).count();
         let is_last = holders.len() == 1 && holders[0]["node_id"] == last_id;
         is_last && status["feature_level"] == 1 && supporting == NODES.len() - 1
     })
     .await?;
     restart(&mut cluster, &load, last, &current).await?;
-    let highest = FeatureLevel::HIGHEST.get();
     wait_for_status(&cluster, "the level is raised", |status| status["feature_level"] == highest)
         .await?;
     load.progress(WRITES).await?;

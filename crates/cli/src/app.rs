@@ -73,6 +73,9 @@ pub(crate) enum Command {
     /// Show which group serves which key range
     #[command(subcommand)]
     Route(commands::route::Route),
+    /// List, follow and cancel long operations
+    #[command(subcommand)]
+    Procedure(commands::procedure::Procedure),
     /// Inspect, flush and compact regions
     #[command(subcommand)]
     Region(commands::region::Region),
@@ -137,6 +140,7 @@ impl App {
             Command::Node(node) => node.run().await,
             Command::Group(group) => group.run().await,
             Command::Route(route) => route.run().await,
+            Command::Procedure(procedure) => procedure.run().await,
             Command::Region(region) => region.run().await,
             Command::Compaction(compaction) => compaction.run().await,
             Command::Hook(hook) => hook.run().await,

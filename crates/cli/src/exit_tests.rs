@@ -16,7 +16,7 @@ fn exit_statuses_are_stable() {
 }
 
 /// Exit statuses that scripts rely on.
-const REASONS: [(Reason, u8); 65] = [
+const REASONS: [(Reason, u8); 67] = [
     (Reason::Unspecified, 1),
     (Reason::InvalidArgument, 2),
     (Reason::SchemaMismatch, 2),
@@ -53,6 +53,8 @@ const REASONS: [(Reason, u8); 65] = [
     (Reason::CatalogBehind, 5),
     (Reason::DirectoryCopied, 4),
     (Reason::ProcedureSuperseded, 4),
+    (Reason::ProcedureNotFound, 3),
+    (Reason::ProcedureNotAbandonable, 4),
     (Reason::ReleaseUnsupported, 4),
     (Reason::ClockDiffers, 5),
     (Reason::RegionFenced, 4),

@@ -5,6 +5,7 @@ mod cluster;
 mod compactions;
 mod garbage;
 mod hooks;
+mod procedures;
 mod regions;
 mod table_regions;
 mod tables;

@@ -207,6 +207,15 @@ impl Router {
             .max_encoding_message_size(self.options.max_message_bytes)
     }
 
+    pub(crate) fn procedures(
+        &self,
+        channel: Channel,
+    ) -> v1::procedures_client::ProceduresClient<Channel> {
+        v1::procedures_client::ProceduresClient::new(channel)
+            .max_decoding_message_size(self.options.max_message_bytes)
+            .max_encoding_message_size(self.options.max_message_bytes)
+    }
+
     pub(crate) fn data(&self, channel: Channel) -> v1::data_client::DataClient<Channel> {
         v1::data_client::DataClient::new(channel)
             .max_decoding_message_size(self.options.max_message_bytes)

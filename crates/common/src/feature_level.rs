@@ -26,7 +26,8 @@ impl FeatureLevel {
     /// - 2: the level can be raised; the header row of the catalog and snapshots of data groups carry it.
     ///   Observations of many nodes and groups are recorded by one command, the cursors of a hook are
     ///   created and deleted in steps, and new deadlines of loads are not published.
-    pub const HIGHEST: Self = Self(2);
+    /// - 3: operations on tables are procedures; the state has their records.
+    pub const HIGHEST: Self = Self(3);
 
     /// Creates a level; 0 is the first one: sent or stored by a release without levels.
     #[must_use]

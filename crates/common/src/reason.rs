@@ -144,6 +144,8 @@ pub const fn facts(reason: Reason) -> Facts {
         Reason::LoadEnded => facts(NoEffect, Code::Aborted, Stop, Conflict),
         Reason::DirectoryCopied => facts(NoEffect, Code::FailedPrecondition, Stop, Conflict),
         Reason::ProcedureSuperseded => facts(NoEffect, Code::Aborted, Stop, Conflict),
+        Reason::ProcedureNotFound => facts(NoEffect, Code::NotFound, Stop, NotFound),
+        Reason::ProcedureNotAbandonable => facts(NoEffect, Code::Aborted, Stop, Conflict),
         // Releases that do not know the reason stop on the code, when they register.
         Reason::ReleaseUnsupported => facts(NoEffect, Code::InvalidArgument, Stop, Conflict),
         Reason::ClockDiffers => facts(NoEffect, Code::Unavailable, FindLeader, Unavailable),

@@ -9,9 +9,9 @@ use uuid::Uuid;
 
 use super::{
     CatalogError, DELTAS_KEPT, Group, Header, Hook, HookCursor, HookProcedure, MetaState, Node,
-    RequestOutcome, RouteDescriptor, RowKind, Table, catalog_next_route_id_key, catalog_route_key,
-    catalog_version_key, codec, encode_catalog_next_route_id, encode_catalog_route,
-    encode_catalog_version, keys,
+    Procedure, RequestOutcome, RouteDescriptor, RowKind, Table, catalog_next_route_id_key,
+    catalog_route_key, catalog_version_key, codec, encode_catalog_next_route_id,
+    encode_catalog_route, encode_catalog_version, keys,
 };
 
 /// Change of a command: complete records after the change. Created by validation and applied by
@@ -44,6 +44,10 @@ pub struct CatalogChange {
     pub hook_procedures: Vec<HookProcedure>,
     /// Hooks whose procedures have ended.
     pub hook_procedure_deletes: Vec<String>,
+    /// Procedures begun, continued or ended; not part of the watched catalog.
+    pub procedures: Vec<Procedure>,
+    /// Ended procedures to forget.
+    pub procedure_deletes: Vec<Uuid>,
     /// Cursors created or moved; not part of the watched catalog.
     pub cursors: Vec<HookCursor>,
     /// Cursors deleted, by region and hook name.
@@ -174,6 +178,11 @@ impl MetaState {
         }
         let ended = change.hook_procedure_deletes.iter();
         rows.extend(ended.map(|hook| (keys::hook_procedure(hook), None)));
+        for procedure in &change.procedures {
+            let message = v1::ProcedureRecord::from(procedure);
+            rows.push((keys::procedure(procedure.id), Some(codec::encode_message(&message))));
+        }
+        rows.extend(change.procedure_deletes.iter().map(|id| (keys::procedure(*id), None)));
         for cursor in &change.cursors {
             let message = v1::HookCursor::from(cursor);
             let key = keys::cursor(cursor.region, &cursor.hook);
@@ -231,6 +240,8 @@ impl MetaState {
         for procedure in change.hook_procedures {
             self.hook_procedures.insert_mut(procedure.hook.clone(), procedure);
         }
+        change.procedure_deletes.into_iter().for_each(|id| self.procedures.remove(id));
+        change.procedures.into_iter().for_each(|procedure| self.procedures.put(procedure));
         for (region, hook) in &change.cursor_deletes {
             self.cursors.remove(*region, hook);
         }

@@ -62,6 +62,10 @@ pub(super) fn hook_procedure(hook: &str) -> Vec<u8> {
     joined(RowKind::HookProcedure, hook.as_bytes())
 }
 
+pub(super) fn procedure(id: Uuid) -> Vec<u8> {
+    joined(RowKind::Procedure, id.as_bytes())
+}
+
 /// Key of a cursor: the region, then the hook's name.
 pub(super) fn cursor(region: RegionId, hook: &str) -> Vec<u8> {
     [RowKind::Cursor.prefix(), &region.get().to_be_bytes(), hook.as_bytes()].concat()

@@ -15,13 +15,14 @@ pub(crate) enum RowKind {
     Outcome,
     Hook,
     HookProcedure,
+    Procedure,
     Cursor,
     Delta,
 }
 
 impl RowKind {
     /// All kinds. The most frequent ones are first.
-    const ALL: [Self; 12] = [
+    const ALL: [Self; 13] = [
         Self::Header,
         Self::Delta,
         Self::Route,
@@ -34,6 +35,7 @@ impl RowKind {
         Self::Group,
         Self::Hook,
         Self::HookProcedure,
+        Self::Procedure,
     ];
 
     /// Returns the key of the kind's only row, or the prefix of the keys of its rows.
@@ -49,6 +51,7 @@ impl RowKind {
             Self::Outcome => b"meta/outcome/",
             Self::Hook => b"meta/hook/",
             Self::HookProcedure => b"meta/hook_procedure/",
+            Self::Procedure => b"meta/procedure/",
             Self::Cursor => b"meta/cursor/",
             Self::Delta => b"meta/delta/",
         }
@@ -70,6 +73,7 @@ impl RowKind {
             | Self::Cursor
             | Self::Delta => FeatureLevel::FIRST,
             Self::HookProcedure => FeatureLevel::new(2),
+            Self::Procedure => FeatureLevel::new(3),
         }
     }
 
@@ -101,7 +105,8 @@ mod tests {
                 assert!(kind.is_some_and(|kind| kind.level() <= FeatureLevel::HIGHEST), "{key:?}");
             }
         }
-        for unknown in [&b"meta/procedure/1"[..], b"", b"meta/header2", b"meta/tabl", b"catalog/"] {
+        for unknown in [&b"meta/procedures/1"[..], b"", b"meta/header2", b"meta/tabl", b"catalog/"]
+        {
             assert_eq!(RowKind::from_key(unknown), None, "{unknown:?}");
         }
     }

@@ -47,6 +47,10 @@ impl MetaState {
             let message = v1::HookProcedure::from(procedure);
             rows.push((keys::hook_procedure(&procedure.hook), codec::encode_message(&message)));
         }
+        for procedure in self.procedures.iter() {
+            let message = v1::ProcedureRecord::from(procedure.as_ref());
+            rows.push((keys::procedure(procedure.id), codec::encode_message(&message)));
+        }
         for cursor in self.cursors.iter() {
             let message = v1::HookCursor::from(cursor);
             let key = keys::cursor(cursor.region, &cursor.hook);
@@ -110,6 +114,14 @@ impl MetaState {
                 let stored = codec::decode_message::<v1::HookProcedure>("hook procedure", bytes)?;
                 let procedure: super::HookProcedure = stored.try_into()?;
                 self.hook_procedures.insert_mut(procedure.hook.clone(), procedure);
+            }
+            RowKind::Procedure => {
+                let stored = codec::decode_message::<v1::ProcedureRecord>("procedure", bytes)?;
+                let procedure = super::Procedure::try_from(stored)?;
+                if key != keys::procedure(procedure.id) {
+                    return Err(CatalogError::UnknownKey(key.len()));
+                }
+                self.procedures.put(procedure);
             }
             RowKind::Cursor => {
                 let cursor =

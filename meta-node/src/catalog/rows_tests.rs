@@ -1,8 +1,10 @@
 use tidewater_common::ids::{GroupId, NodeId, RegionId, TableId};
+use tidewater_proto::v1::meta_command::Kind;
 
 use super::*;
 use crate::catalog::CatalogError;
-use crate::commands::testing::{hex, one_of_each, unhex};
+use crate::commands::procedures::testing::{report, truncate, with_tables};
+use crate::commands::testing::{hex, one_of_each, run, unhex};
 
 #[test]
 fn stored_rows_are_frozen() {
@@ -18,9 +20,29 @@ fn stored_rows_are_frozen() {
     assert_eq!(MetaState::from_rows(stored).unwrap(), one_of_each());
 }
 
+/// A state with procedures that run, fail and have ended.
+fn with_procedures() -> MetaState {
+    let mut state = with_tables();
+    run(&mut state, truncate(10, "t")).unwrap();
+    let failure = v1::ProcedureFailure { reason: 20, message: "no leader".into(), since_ms: 0 };
+    let progress = v1::AdvanceProcedure {
+        done_regions: vec![1],
+        failure: Some(failure),
+        ..report(&state, 10)
+    };
+    run(&mut state, Kind::AdvanceProcedure(progress)).unwrap();
+    state
+}
+
 #[test]
 fn damaged_rows_fail_to_load() {
-    let rows = one_of_each().rows().unwrap();
+    for state in [one_of_each(), with_procedures()] {
+        every_damage_is_found(&state);
+    }
+}
+
+fn every_damage_is_found(state: &MetaState) {
+    let rows = state.rows().unwrap();
     for at in 0..rows.len() {
         let length = rows[at].1.len();
         for cut in 0..length {

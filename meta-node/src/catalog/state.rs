@@ -12,8 +12,8 @@ use tidewater_proto::v1::{self, GroupState};
 use uuid::Uuid;
 
 use super::{
-    CatalogError, CursorWork, Cursors, Group, Header, Hook, HookProcedure, Node, RequestOutcome,
-    RouteDescriptor, RouteIndex, Table, validate_routes,
+    CatalogError, CursorWork, Cursors, Group, Header, Hook, HookProcedure, Node, Procedures,
+    RequestOutcome, RouteDescriptor, RouteIndex, Table, validate_routes,
 };
 
 /// Number of deltas kept for watchers that reconnect.
@@ -44,6 +44,7 @@ pub struct MetaState {
     pub(super) nodes: PersistentMap<NodeId, Arc<Node>>,
     pub(super) hooks: PersistentMap<String, Arc<Hook>>,
     pub(super) hook_procedures: PersistentMap<String, HookProcedure>,
+    pub(super) procedures: Procedures,
     pub(super) cursors: Cursors,
     pub(super) outcomes: PersistentMap<Uuid, Arc<RequestOutcome>>,
     pub(super) deltas: PersistentMap<Revision, Arc<v1::CatalogDelta>>,
@@ -78,6 +79,7 @@ impl Default for MetaState {
             nodes: PersistentMap::default(),
             hooks: PersistentMap::default(),
             hook_procedures: PersistentMap::default(),
+            procedures: Procedures::default(),
             cursors: Cursors::default(),
             outcomes: PersistentMap::default(),
             deltas: PersistentMap::default(),
@@ -226,6 +228,11 @@ impl MetaState {
         self.hook_procedures.get(hook)
     }
 
+    /// The procedures that run, and those that ended within the last 24 h.
+    pub fn procedures(&self) -> &Procedures {
+        &self.procedures
+    }
+
     /// Cursors of the durable hooks, and those of removed hooks that are yet to be deleted.
     pub fn cursors(&self) -> &Cursors {
         &self.cursors
@@ -276,6 +283,10 @@ impl MetaState {
         for published in tables {
             if let Some(table) = self.tables.get(&TableId(published.table_id)) {
                 table.publish_change(published);
+                let of_table = self.procedures.of_table(table.id);
+                let of_table = of_table.filter(|procedure| procedure.table == table.id);
+                let change = of_table.filter_map(|procedure| procedure.published.clone()).next();
+                published.change = published.change.take().or(change);
             }
         }
     }
@@ -300,8 +311,8 @@ impl MetaState {
     }
 
     /// Checks the invariants between records: every key of every live table has exactly one route,
-    /// every cursor belongs to a durable hook or to one that is being removed, and the ring of deltas has no
-    /// hole.
+    /// every cursor belongs to a durable hook or to one that is being removed, the locks of all procedures are
+    /// compatible, and the ring of deltas has no hole.
     pub fn verify(&self) -> Result<(), CatalogError> {
         // Not by the index: it has one of several routes with the same start.
         let mut routes: Vec<_> = self.routes.values().map(Arc::as_ref).collect();
@@ -332,6 +343,7 @@ impl MetaState {
                 return Err(CatalogError::InvalidRecord { kind: "hook procedure", problem });
             }
         }
+        self.procedures.verify(|table| self.tables.get(&table).map(AsRef::as_ref))?;
         let mut expected = self.header.revision.get();
         for delta in self.deltas.values().rev() {
             if delta.revision != expected {

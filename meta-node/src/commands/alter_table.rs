@@ -2,11 +2,11 @@
 //! with a command. In between, the table's record is unchanged, and the table accepts no other change.
 
 use tidewater_common::ids::TableId;
-use tidewater_common::schema::{ColumnType, SchemaChange, SchemaError};
-use tidewater_proto::v1::{self, TableState, column_change};
+use tidewater_common::schema::{ColumnType, SchemaChange, SchemaError, TableOptions, TableSchema};
+use tidewater_proto::v1::{self, LockMode, TableState, column_change};
 
 use super::requests::IdentifiedRequest;
-use super::{CommandError, CommandReply, Rules, clone_table};
+use super::{CommandError, CommandReply, Rules, clone_table, procedures};
 use crate::catalog::{CatalogChange, MetaState, OutcomeKind, Table, TableChange};
 
 pub(super) fn begin_alter(
@@ -17,19 +17,28 @@ pub(super) fn begin_alter(
     let key = (request.request_id.as_str(), request.name.as_str());
     let id = IdentifiedRequest::new(rules, OutcomeKind::AlterTable, key, request)?;
     begin(state, &id, &request.name, |table| {
-        let changes =
-            request.columns.iter().map(column_change).collect::<Result<Vec<_>, CommandError>>()?;
-        let mut options = table.options.clone();
-        if let Some(ttl_ms) = request.ttl_ms {
-            options.ttl_ms = (ttl_ms != 0).then_some(ttl_ms);
-        }
-        if changes.is_empty() && options == table.options {
-            return Err(CommandError::NothingToAlter(table.name.clone()));
-        }
-        let schema = table.schema.altered(&changes)?;
-        options.validate(&schema)?;
+        let (schema, options) = altered(table, request)?;
         Ok(TableChange::Alter { schema: Box::new(schema), options })
     })
+}
+
+/// Returns schema and options of a table after an alteration.
+pub(super) fn altered(
+    table: &Table,
+    request: &v1::AlterTableRequest,
+) -> Result<(TableSchema, TableOptions), CommandError> {
+    let changes =
+        request.columns.iter().map(column_change).collect::<Result<Vec<_>, CommandError>>()?;
+    let mut options = table.options.clone();
+    if let Some(ttl_ms) = request.ttl_ms {
+        options.ttl_ms = (ttl_ms != 0).then_some(ttl_ms);
+    }
+    if changes.is_empty() && options == table.options {
+        return Err(CommandError::NothingToAlter(table.name.clone()));
+    }
+    let schema = table.schema.altered(&changes)?;
+    options.validate(&schema)?;
+    Ok((schema, options))
 }
 
 pub(super) fn begin_truncate(
@@ -61,18 +70,14 @@ pub(super) fn begin(
         return Err(CommandError::busy(table, change.verb()));
     }
     clone_table::check_not_being_cloned(state, table)?;
+    procedures::check_lock(state, table, LockMode::Exclusive)?;
     let changed = Table {
         change: Some(change(table)?),
         changes: table.changes.checked_add(1).ok_or(CommandError::IdsUsedUp("change"))?,
         ..table.as_ref().clone()
     };
-    let reply = CommandReply::Table(table.id);
-    let change = CatalogChange {
-        tables: vec![changed],
-        outcome: Some(request.outcome(state, table.id)),
-        ..CatalogChange::default()
-    };
-    Ok((reply, change))
+    let change = CatalogChange { tables: vec![changed], ..CatalogChange::default() };
+    Ok(request.begun(state, (table.id, change)))
 }
 
 /// Finishes a change that all regions have applied. A delayed command for an earlier change has no

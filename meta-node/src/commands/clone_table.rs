@@ -8,11 +8,11 @@ use std::sync::Arc;
 
 use tidewater_common::ids::TableId;
 use tidewater_common::schema::check_name;
-use tidewater_proto::v1::{self, TableState};
+use tidewater_proto::v1::{self, LockMode, TableState};
 
 use super::requests::IdentifiedRequest;
-use super::tables::{self, TableDefinition, new_id};
-use super::{CommandError, CommandReply, Rules};
+use super::tables::{self, TableCreation, TableDefinition, new_id};
+use super::{CommandError, CommandReply, Rules, procedures};
 use crate::catalog::{CatalogChange, MetaState, OutcomeKind, RouteDescriptor, Table, table_bounds};
 
 pub(super) fn begin(
@@ -25,16 +25,27 @@ pub(super) fn begin(
     if let Some(table) = identified.find_repeated(state)? {
         return Ok((CommandReply::Table(table), CatalogChange::default()));
     }
+    let (source, creation) = creation(state, request)?;
+    if let Some(change) = &source.change {
+        return Err(CommandError::busy(source, change.verb()));
+    }
+    procedures::check_lock(state, source, LockMode::Source)?;
+    Ok(identified.begun(state, creation))
+}
+
+/// Returns the source table and the change that begins its clone. The caller checks the locks of the source.
+pub(super) fn creation<'a>(
+    state: &'a MetaState,
+    request: &v1::CloneTableRequest,
+) -> Result<(&'a Table, TableCreation), CommandError> {
     check_name("table", &request.new_name)?;
     let source = state
         .table_named(&request.name)
         .ok_or_else(|| CommandError::TableNotFound(request.name.clone()))?;
     let id = new_id(state, &request.new_name)?;
     if source.state != TableState::Active {
+        procedures::check_lock(state, source, LockMode::Source)?;
         return Err(CommandError::TableState { table: source.id, state: source.state });
-    }
-    if let Some(change) = &source.change {
-        return Err(CommandError::busy(source, change.verb()));
     }
     let ranges = translate_ranges(state.routes_of(source.id), source.id, id)
         .ok_or(CommandError::IdsUsedUp("table"))?;
@@ -45,7 +56,7 @@ pub(super) fn begin(
         options: source.options.clone(),
         clone_of: Some(source.id),
     };
-    tables::begin(state, &identified, new, ranges)
+    Ok((source.as_ref(), tables::begin(state, new, ranges)?))
 }
 
 /// Translates the ranges of one table's routes to another table.

@@ -9,7 +9,8 @@ use tidewater_common::refusal::Refusal;
 use tidewater_common::schema::SchemaError;
 use tidewater_proto::v1::{GroupState, NodeRole, Reason, TableState};
 
-use crate::catalog::{CatalogError, Table};
+use super::procedures::kind_of;
+use crate::catalog::{CatalogError, LockHolder, Table};
 
 /// Error of a rejected command; the state is unchanged.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -190,6 +191,31 @@ pub enum CommandError {
         /// Past participle of the operation in progress.
         operation: &'static str,
     },
+    /// Another operation has locked the table or one of its routes.
+    #[error("table {name} {held}", name = quoted(.table), held = held_by(.holder))]
+    Locked {
+        /// Name of the table.
+        table: String,
+        /// The operation.
+        holder: LockHolder,
+    },
+    /// No procedure with this id runs or has ended in the last 24 h.
+    #[error("procedure {0} does not exist, or ended more than 24 hours ago")]
+    ProcedureNotFound(uuid::Uuid),
+    /// A procedure that cannot be abandoned any more.
+    #[error("procedure {id} cannot be abandoned: {why}")]
+    NotAbandonable {
+        /// Id of the procedure.
+        id: uuid::Uuid,
+        /// Cause.
+        why: &'static str,
+    },
+    /// Completion of a step that waits for a request.
+    #[error("procedure {0} waits for its caller")]
+    NotRequested(uuid::Uuid),
+    /// A procedure of a kind of a later release.
+    #[error("kind {0} of procedures is unknown to this release: upgrade the meta nodes")]
+    UnknownProcedureKind(u32),
     /// The table is the source of a clone in progress.
     #[error(
         "table {table_text} is being cloned: wait until table {clone_text} is ready, or drop {clone_text}", table_text = quoted(.table), clone_text = quoted(.clone))]
@@ -290,7 +316,9 @@ impl CommandError {
         match self {
             Self::NotBootstrapped => Reason::NotBootstrapped,
             Self::AlreadyBootstrapped(_) => Reason::AlreadyBootstrapped,
-            Self::FeatureLevel { .. } | Self::UnknownCommand => Reason::Unsupported,
+            Self::FeatureLevel { .. } | Self::UnknownCommand | Self::UnknownProcedureKind(_) => {
+                Reason::Unsupported
+            }
             Self::LevelNotSupported { .. } | Self::LevelAboveRelease(_) | Self::Release(_) => {
                 Reason::ReleaseUnsupported
             }
@@ -327,7 +355,11 @@ impl CommandError {
             Self::GroupNotFound(_) => Reason::GroupNotFound,
             Self::StaleReport(_) => Reason::MembershipStale,
             Self::TableExists(_) => Reason::TableExists,
-            Self::TableBusy { .. } | Self::BeingCloned { .. } => Reason::TableBusy,
+            Self::TableBusy { .. } | Self::BeingCloned { .. } | Self::Locked { .. } => {
+                Reason::TableBusy
+            }
+            Self::ProcedureNotFound(_) => Reason::ProcedureNotFound,
+            Self::NotAbandonable { .. } | Self::NotRequested(_) => Reason::ProcedureNotAbandonable,
             Self::LoadNotFound(_) | Self::LoadNotOpen(_) | Self::LoadEnded { .. } => {
                 Reason::LoadEnded
             }
@@ -339,6 +371,23 @@ impl CommandError {
             | Self::TooManyHooks(_)
             | Self::TooManyDurableHooks(_)
             | Self::Catalog(_) => Reason::Unsupported,
+        }
+    }
+}
+
+/// Describes the operation that holds a lock on a table.
+fn held_by(holder: &LockHolder) -> String {
+    match holder {
+        LockHolder::Procedure { id, kind, table } => {
+            let verb =
+                kind_of(*kind).map_or("changed by a later release", |kind| kind.facts().verb);
+            let subject = if table.is_some() { "is" } else { "has a region that is" };
+            format!("{subject} being {verb}: retry when procedure {id} has ended")
+        }
+        LockHolder::Change { verb } => format!("is being {verb}: retry when that is completed"),
+        LockHolder::Clone { target } => {
+            let target = quoted(target);
+            format!("is being cloned: wait until table {target} is ready, or drop {target}")
         }
     }
 }

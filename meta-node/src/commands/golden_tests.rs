@@ -7,7 +7,8 @@ use prost::Message;
 use tidewater_proto::v1::column_change::Change;
 use tidewater_proto::v1::{NewColumn, NodeRole, NodeState, WriteMode};
 
-use super::testing::{CLUSTER, directory, hex, kind_name, report, unhex};
+use super::procedures::testing::{begin, truncate, wire_id};
+use super::testing::{CLUSTER, directory, hex, kind_name, report, table, unhex};
 use super::*;
 use crate::catalog::digest;
 
@@ -164,7 +165,13 @@ fn commands() -> Vec<v1::MetaCommand> {
     let any_term = any_term.into_iter().map(|kind| decided(0, kind));
     let leader = leader.into_iter().map(|kind| decided(TERM.get(), kind));
     let requests = requests.into_iter().map(|kind| decided(0, kind));
-    any_term.chain(leader).chain(requests).chain(under_rules()).chain(leveled()).collect()
+    any_term
+        .chain(leader)
+        .chain(requests)
+        .chain(under_rules())
+        .chain(leveled())
+        .chain(procedures())
+        .collect()
 }
 
 /// The raise of the level, and commands with the kinds, fields and rules of the second level.
@@ -217,6 +224,105 @@ fn leveled() -> Vec<v1::MetaCommand> {
         command(1, 2, Kind::BeginLoad(v1::BeginLoadRequest { timeout_ms: 120_000, ..deadline })),
         command(1, 2, Kind::AddHook(stepped)),
         command(2, 2, Kind::StepHook(step)),
+    ]
+}
+
+/// The raise to the third level, and the commands of procedures.
+fn procedures() -> Vec<v1::MetaCommand> {
+    let command = |feature_level, kind| v1::MetaCommand {
+        feature_level,
+        rules: 2,
+        kind: Some(kind),
+        ..v1::MetaCommand::default()
+    };
+    let supporting = |node_id, boot| v1::SupportingNode { node_id, boot };
+    let nodes = [(101, 3), (102, 0), (103, 0), (104, 1)].map(|(id, boot)| supporting(id, boot));
+    let raise = v1::RaiseFeatureLevel { level: 3, nodes: nodes.to_vec() };
+    let failure =
+        v1::ProcedureFailure { reason: 20, message: "no leader ".repeat(51), since_ms: 0 };
+    let progress = v1::AdvanceProcedure {
+        id: wire_id(50),
+        number: 4,
+        step: 1,
+        completed: false,
+        done_regions: vec![4],
+        failure: Some(failure),
+        requested: false,
+    };
+    let completed = v1::AdvanceProcedure { completed: true, failure: None, ..progress.clone() };
+    let drop = v1::DropTableRequest { request_id: directory(52), name: "flights".into() };
+    let cause = v1::AbandonCause::Operator.into();
+    vec![
+        command(2, Kind::RaiseFeatureLevel(raise)),
+        command(3, truncate(50, "flights")),
+        command(3, Kind::AdvanceProcedure(progress)),
+        command(3, Kind::AdvanceProcedure(completed)),
+        command(3, truncate(51, "flights")),
+        // It ends the procedure.
+        command(1, Kind::BeginDropTable(drop)),
+        command(
+            3,
+            Kind::AbandonProcedure(v1::AbandonProcedure {
+                id: wire_id(51),
+                number: 5,
+                cause,
+                step: 1,
+            }),
+        ),
+    ]
+    .into_iter()
+    .chain(procedures_of_a_table().into_iter().map(|kind| command(3, kind)))
+    .collect()
+}
+
+/// The procedures of the table "made", from its creation to its drop.
+fn procedures_of_a_table() -> Vec<Kind> {
+    use v1::ProcedureKind as Number;
+    let completed = |number, change, step| {
+        Kind::AdvanceProcedure(v1::AdvanceProcedure {
+            id: wire_id(number),
+            number: change,
+            step,
+            completed: true,
+            requested: true,
+            ..v1::AdvanceProcedure::default()
+        })
+    };
+    let name = || "made".to_owned();
+    let column = v1::NewColumn {
+        name: "added".into(),
+        r#type: "int64".into(),
+        nullable: true,
+        default: None,
+    };
+    let change = Some(v1::column_change::Change::Add(column));
+    let alter = v1::AlterTableRequest {
+        request_id: directory(61),
+        name: name(),
+        columns: vec![v1::ColumnChange { change }],
+        ttl_ms: None,
+    };
+    let load =
+        |timeout_ms| v1::BeginLoadRequest { request_id: directory(62), name: name(), timeout_ms };
+    let new_name = "second".to_owned();
+    let clone = v1::CloneTableRequest { request_id: directory(63), name: name(), new_name };
+    let cause = v1::AbandonCause::Operator.into();
+    let drop = v1::DropTableRequest { request_id: directory(64), name: name() };
+    vec![
+        begin(Number::Create, 60, &v1::CreateTableRequest { regions: 2, ..table(60, "made") }),
+        completed(60, 1, 1),
+        begin(Number::Alter, 61, &alter),
+        completed(61, 2, 1),
+        begin(Number::Load, 62, &load(1_000)),
+        completed(62, 3, 1),
+        begin(Number::Load, 62, &load(2_000)),
+        completed(62, 3, 2),
+        completed(62, 3, 3),
+        begin(Number::Clone, 63, &clone),
+        Kind::AbandonProcedure(v1::AbandonProcedure { id: wire_id(63), number: 1, cause, step: 1 }),
+        completed(63, 1, 10),
+        begin(Number::Drop, 64, &drop),
+        completed(64, 4, 1),
     ]
 }
 
@@ -285,7 +391,7 @@ fn command_bytes_are_frozen() {
 #[test]
 fn every_command_kind_is_in_the_golden_file() {
     let names = kinds();
-    assert_eq!(names.len(), 29, "{names:?}");
+    assert_eq!(names.len(), 32, "{names:?}");
 }
 
 #[test]
@@ -302,12 +408,15 @@ fn older_log_replays_to_the_same_state() {
         if at == FIRST_WITH_LEVELS {
             assert_eq!(reached(&state), REACHED_FIRST_WITH_LEVELS, "{state:#?}");
         }
+        if at == SECOND_LEVEL {
+            assert_eq!(reached(&state), REACHED_SECOND_LEVEL, "{state:#?}");
+            assert_eq!(state.cursors().count("stepped"), 4);
+        }
         let command = v1::MetaCommand::decode(bytes.as_slice()).unwrap();
         let applied = apply(&mut state, TERM, command);
         assert!(applied.is_ok(), "{name}: {applied:?}");
     }
     assert_eq!(reached(&state), REACHED, "{state:#?}");
-    assert_eq!(state.cursors().count("stepped"), 4);
 }
 
 /// Number of golden commands of the first release.
@@ -316,8 +425,11 @@ const FIRST_RELEASE: usize = 36;
 const WITHOUT_LEVELS: usize = 39;
 /// Number of golden commands of the first state with levels.
 const FIRST_WITH_LEVELS: usize = 41;
+/// Number of golden commands of the second level.
+const SECOND_LEVEL: usize = 47;
 /// Revision and digest after these, and after all golden commands.
 const REACHED_FIRST: (u64, u32) = (30, 2_004_309_949);
 const REACHED_WITHOUT_LEVELS: (u64, u32) = (32, 3_387_268_013);
 const REACHED_FIRST_WITH_LEVELS: (u64, u32) = (33, 1_535_834_383);
-const REACHED: (u64, u32) = (37, 1_508_243_390);
+const REACHED_SECOND_LEVEL: (u64, u32) = (37, 1_508_243_390);
+const REACHED: (u64, u32) = (54, 4_031_649_270);

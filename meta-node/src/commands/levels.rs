@@ -20,6 +20,9 @@ pub(crate) fn command_level(kind: &Kind) -> FeatureLevel {
         // support the level apply it.
         Kind::RaiseFeatureLevel(raise) => FeatureLevel::new(raise.level).previous(),
         Kind::RecordObservations(_) | Kind::StepHook(_) => FeatureLevel::new(2),
+        Kind::BeginProcedure(_) | Kind::AdvanceProcedure(_) | Kind::AbandonProcedure(_) => {
+            FeatureLevel::new(3)
+        }
         Kind::Bootstrap(_)
         | Kind::RegisterNode(_)
         | Kind::UpdateNode(_)

@@ -18,7 +18,7 @@ use crate::catalog::{
 /// Default time without a call from the loader after which a load is abandoned, in milliseconds.
 const DEFAULT_TIMEOUT_MS: u64 = 5 * 60_000;
 /// Maximum duration of a load, with any number of calls from its loader, in milliseconds.
-const MAX_DURATION_MS: u64 = 24 * 3_600_000;
+pub(super) const MAX_DURATION_MS: u64 = 24 * 3_600_000;
 
 /// Begins a load. A repeated request extends the deadline of a load in progress.
 pub(super) fn begin(
@@ -28,11 +28,7 @@ pub(super) fn begin(
 ) -> Result<(CommandReply, CatalogChange), CommandError> {
     let area = request_id(&request.request_id)?;
     let now_ms = state.header().time_ms;
-    let timeout_ms = match request.timeout_ms {
-        0 => DEFAULT_TIMEOUT_MS,
-        requested => requested.min(MAX_DURATION_MS),
-    };
-    let deadline_ms = now_ms.saturating_add(timeout_ms);
+    let deadline_ms = now_ms.saturating_add(timeout_ms(request));
     if let Some((table, load)) = find_pending(state, area, &request.name) {
         let deadline_ms = deadline_ms.clamp(load.deadline_ms, load.latest_ms.max(load.deadline_ms));
         let change = CatalogChange {
@@ -57,6 +53,14 @@ pub(super) fn begin(
         let phase = LoadPhase::Opening;
         Ok(TableChange::Load(AtomicLoad { area, deadline_ms, latest_ms, phase }))
     })
+}
+
+/// Returns the time without a call from the loader after which its load is abandoned, in milliseconds.
+pub(super) fn timeout_ms(request: &v1::BeginLoadRequest) -> u64 {
+    match request.timeout_ms {
+        0 => DEFAULT_TIMEOUT_MS,
+        requested => requested.min(MAX_DURATION_MS),
+    }
 }
 
 /// Marks a load as staging: all regions have opened the staging area.
@@ -89,7 +93,7 @@ pub(super) fn expire(
 }
 
 /// Returns whether a load that is not ending yet is past its deadline.
-pub(crate) fn is_overdue(state: &MetaState, load: &AtomicLoad) -> bool {
+fn is_overdue(state: &MetaState, load: &AtomicLoad) -> bool {
     let is_pending = matches!(load.phase, LoadPhase::Opening | LoadPhase::Staging);
     is_pending && load.deadline_ms <= state.header().time_ms
 }

@@ -16,11 +16,13 @@ use super::testing::*;
 use super::*;
 use crate::catalog::{CursorWork, DELTAS_KEPT, digest};
 
-/// A cluster with data nodes 101 and 102 and one group, at the first or the second level.
+/// A cluster with data nodes 101 and 102 and one group, at the first or the highest level.
 fn start(is_raised: bool) -> MetaState {
     let mut state = with_groups(2, 1);
     if is_raised {
-        raise(&mut state, 2, &[(NodeId(101), 0), (NodeId(102), 0)]);
+        for level in 2..=FeatureLevel::HIGHEST.get() {
+            raise(&mut state, level, &[(NodeId(101), 0), (NodeId(102), 0)]);
+        }
     }
     state
 }
@@ -97,6 +99,35 @@ fn cursors_grow(before: &MetaState, after: &MetaState) -> Result<(), TestCaseErr
     Ok(())
 }
 
+/// Checks that an ended procedure stays as it is until it is forgotten, that the numbers of a table's procedures
+/// grow, and that a table that is created or dropped has an operation that continues it.
+fn procedures_fit(before: &MetaState, after: &MetaState) -> Result<(), TestCaseError> {
+    for procedure in before.procedures().iter() {
+        let Some(now) = after.procedures().get(procedure.id) else {
+            prop_assert!(!procedure.is_running(), "{procedure:?} is gone");
+            continue;
+        };
+        prop_assert!(procedure.is_running() || now == procedure, "{procedure:?} to {now:?}");
+        prop_assert_eq!((now.number, now.kind), (procedure.number, procedure.kind));
+    }
+    for procedure in after.procedures().running() {
+        let Some(table) = after.table(procedure.table) else {
+            return Err(TestCaseError::fail(format!("{procedure:?} has no table")));
+        };
+        prop_assert!(procedure.number <= table.changes, "{procedure:?} of {table:?}");
+        if before.procedures().get(procedure.id).is_none() {
+            let was = before.table(table.id).map_or(0, |table| table.changes);
+            prop_assert!(procedure.number > was, "{procedure:?} after {was}");
+        }
+    }
+    for table in after.tables().filter(|table| table.state != v1::TableState::Active) {
+        let by_procedure = after.procedures().of_table(table.id).any(|of| of.table == table.id);
+        let is_earlier = procedures::earlier::tables(after).any(|of| of.id == table.id);
+        prop_assert!(by_procedure != is_earlier, "{table:?}");
+    }
+    Ok(())
+}
+
 #[test]
 fn random_commands_of_every_kind_are_accepted() {
     let commands = proptest::collection::vec(any_command(), 80);
@@ -155,6 +186,7 @@ proptest! {
             cursors_grow(&before, &state)?;
             starts_grow(&before, &state)?;
             level_rises(&before, &kind, &state)?;
+            procedures_fit(&before, &state)?;
         }
         prop_assert_eq!(digest(&state).unwrap(), digest(&replica).unwrap());
     }

@@ -7,7 +7,7 @@ use prost::Message;
 use tidewater_common::ids::TableId;
 use uuid::Uuid;
 
-use super::{CommandError, Rules};
+use super::{CommandError, CommandReply, Rules, procedures};
 use crate::catalog::{
     CatalogChange, MAX_OUTCOMES, MetaState, OutcomeKind, RequestOutcome, TableChange,
 };
@@ -49,6 +49,9 @@ impl<'a> IdentifiedRequest<'a> {
     /// Returns the table of an earlier identical request. Returns an error when the request id was used
     /// for another request, or when no more request ids can be recorded.
     pub(super) fn find_repeated(&self, state: &MetaState) -> Result<Option<TableId>, CommandError> {
+        if let Some(table) = procedures::find_begun(state, self.id, self.kind, self.arguments)? {
+            return Ok(Some(table));
+        }
         let Some(outcome) = state.outcome(self.id) else {
             let is_full = state.outcome_count() >= MAX_OUTCOMES;
             let has_room =
@@ -67,6 +70,16 @@ impl<'a> IdentifiedRequest<'a> {
             return Err(CommandError::RequestIdReused(self.id));
         }
         Ok(Some(outcome.table_id))
+    }
+
+    /// Returns the reply of the request and its change, with the outcome to record.
+    pub(super) fn begun(
+        &self,
+        state: &MetaState,
+        (table, change): (TableId, CatalogChange),
+    ) -> (CommandReply, CatalogChange) {
+        let outcome = Some(self.outcome(state, table));
+        (CommandReply::Table(table), CatalogChange { outcome, ..change })
     }
 
     /// Returns the id with the outcome to record. `table`: 0 for hooks.

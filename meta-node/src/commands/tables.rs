@@ -5,10 +5,12 @@ use std::collections::BTreeMap;
 use tidewater_common::agreed_limits::CLONE_STEP;
 use tidewater_common::ids::{Epoch, GroupId, RegionId, TableId};
 use tidewater_common::schema::{TableOptions, TableSchema};
-use tidewater_proto::v1::{self, LoadPhase, TableState};
+use tidewater_proto::v1::{self, LoadPhase, LockMode, TableState};
 
 use super::requests::IdentifiedRequest;
-use super::{CommandError, CommandReply, Rules, clone_table, cursors, hooks, new_table};
+use super::{
+    CommandError, CommandReply, Rules, clone_table, cursors, hooks, new_table, procedures,
+};
 use crate::catalog::{
     CatalogChange, CatalogError, DroppedRegion, Header, MetaState, OutcomeKind, RouteDescriptor,
     RouteState, Table, TableChange,
@@ -24,14 +26,26 @@ pub(super) fn create(
     if let Some(table) = identified.find_repeated(state)? {
         return Ok((CommandReply::Table(table), CatalogChange::default()));
     }
+    let change = creation(state, request)?;
+    Ok(identified.begun(state, change))
+}
+
+/// Returns the change that begins the creation of a table.
+pub(super) fn creation(
+    state: &MetaState,
+    request: &v1::CreateTableRequest,
+) -> Result<TableCreation, CommandError> {
     let (schema, options) = new_table::definition(request)?;
     let id = new_id(state, &request.name)?;
     let regions =
         new_table::region_count(request.regions, &options, state.active_groups().count())?;
     let ranges = new_table::split(id, &options, regions)?;
     let new = TableDefinition { id, name: request.name.clone(), schema, options, clone_of: None };
-    begin(state, &identified, new, ranges)
+    begin(state, new, ranges)
 }
+
+/// Id of a new table, and the change that begins its creation.
+pub(super) type TableCreation = (TableId, CatalogChange);
 
 /// Definition of a new table.
 pub(super) struct TableDefinition {
@@ -54,10 +68,9 @@ pub(super) fn new_id(state: &MetaState, name: &str) -> Result<TableId, CommandEr
 /// Begins the creation of a table with one region for each range.
 pub(super) fn begin(
     state: &MetaState,
-    request: &IdentifiedRequest<'_>,
     new: TableDefinition,
     ranges: Vec<(Vec<u8>, Vec<u8>)>,
-) -> Result<(CommandReply, CatalogChange), CommandError> {
+) -> Result<TableCreation, CommandError> {
     let id = new.id;
     // The next id is the upper bound of the table's keys, so the greatest id is never assigned.
     let next = id.get().checked_add(1).ok_or(CommandError::IdsUsedUp("table"))?;
@@ -82,10 +95,9 @@ pub(super) fn begin(
         tables: vec![table],
         cursors: cursors::for_new_routes(state, id, &routes),
         routes,
-        outcome: Some(request.outcome(state, id)),
         ..CatalogChange::default()
     };
-    Ok((CommandReply::Table(id), change))
+    Ok((id, change))
 }
 
 /// Creates a route for each range, in the active group with the fewest regions, lowest id first.
@@ -126,12 +138,17 @@ pub(super) fn activate(
     match table.state {
         TableState::Active => Ok(CatalogChange::default()),
         TableState::Creating => {
-            let table =
-                Table { state: TableState::Active, clone_of: None, ..table.as_ref().clone() };
-            Ok(CatalogChange { tables: vec![table], ..CatalogChange::default() })
+            procedures::check_lock(state, table, LockMode::Exclusive)?;
+            Ok(activated(table))
         }
         state => Err(CommandError::TableState { table: id, state }),
     }
+}
+
+/// Returns the change that ends the creation of a table.
+pub(super) fn activated(table: &Table) -> CatalogChange {
+    let table = Table { state: TableState::Active, clone_of: None, ..table.clone() };
+    CatalogChange { tables: vec![table], ..CatalogChange::default() }
 }
 
 /// Begins the drop of a table: deletes its routes and frees its name. Its regions are removed later.
@@ -150,6 +167,13 @@ pub(super) fn begin_drop(
         .ok_or_else(|| CommandError::TableNotFound(request.name.clone()))?;
     clone_table::check_not_being_cloned(state, table)?;
     check_not_publishing(table)?;
+    let procedures = procedures::ended_by_drop(state, table)?;
+    let change = CatalogChange { procedures, ..dropped(state, table) };
+    Ok(identified.begun(state, (table.id, change)))
+}
+
+/// Returns the change that begins the drop of a table: its regions become regions to remove.
+pub(super) fn dropped(state: &MetaState, table: &Table) -> CatalogChange {
     let dropping: Vec<_> = state
         .routes_of(table.id)
         .map(|route| DroppedRegion { region_id: route.route_id, group_id: route.group_id })
@@ -160,20 +184,14 @@ pub(super) fn begin_drop(
         dropping,
         change: None,
         clone_of: None,
-        ..table.as_ref().clone()
+        ..table.clone()
     };
-    let change = CatalogChange {
-        tables: vec![dropped],
-        route_deletes,
-        outcome: Some(identified.outcome(state, table.id)),
-        ..CatalogChange::default()
-    };
-    Ok((CommandReply::Table(table.id), change))
+    CatalogChange { tables: vec![dropped], route_deletes, ..CatalogChange::default() }
 }
 
 /// Rejects a drop during the publication of a load: after the point of no return, all regions must
 /// publish, so that no region shows a load that others do not.
-fn check_not_publishing(table: &Table) -> Result<(), CommandError> {
+pub(super) fn check_not_publishing(table: &Table) -> Result<(), CommandError> {
     match &table.change {
         Some(change @ TableChange::Load(load)) if load.phase == LoadPhase::Publishing => {
             Err(CommandError::busy(table, change.verb()))
@@ -189,11 +207,19 @@ pub(super) fn finish_drop(
     let id = TableId(command.table_id);
     let table = state.table(id).ok_or(CommandError::TableIdNotFound(id))?;
     match table.state {
-        TableState::Dropping => Ok(CatalogChange {
-            table_deletes: vec![id],
-            hook_deletes: hooks::deleted_with_table(state, id),
-            ..CatalogChange::default()
-        }),
+        TableState::Dropping => {
+            procedures::check_lock(state, table, LockMode::Exclusive)?;
+            Ok(deleted(state, id))
+        }
         state => Err(CommandError::TableState { table: id, state }),
+    }
+}
+
+/// Returns the change that ends the drop of a table.
+pub(super) fn deleted(state: &MetaState, id: TableId) -> CatalogChange {
+    CatalogChange {
+        table_deletes: vec![id],
+        hook_deletes: hooks::deleted_with_table(state, id),
+        ..CatalogChange::default()
     }
 }

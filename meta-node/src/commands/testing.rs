@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use tidewater_common::feature_level::Release;
+use tidewater_common::feature_level::{FeatureLevel, Release};
 use tidewater_common::ids::{NodeId, Term};
 use tidewater_proto::v1::{self, meta_command::Kind};
 use uuid::Uuid;
@@ -49,6 +49,9 @@ pub(crate) fn kind_name(kind: &Kind) -> &'static str {
         Kind::RaiseFeatureLevel(_) => "raise_feature_level",
         Kind::RecordObservations(_) => "record_observations",
         Kind::StepHook(_) => "step_hook",
+        Kind::BeginProcedure(_) => "begin_procedure",
+        Kind::AdvanceProcedure(_) => "advance_procedure",
+        Kind::AbandonProcedure(_) => "abandon_procedure",
     }
 }
 
@@ -194,6 +197,14 @@ pub(crate) fn raise(state: &mut MetaState, level: u32, nodes: &[(NodeId, u64)]) 
     let nodes = nodes.map(|(node, boot)| v1::SupportingNode { node_id: node.get(), boot: *boot });
     let nodes = nodes.collect();
     run(state, Kind::RaiseFeatureLevel(v1::RaiseFeatureLevel { level, nodes })).unwrap();
+}
+
+/// Raises the feature level to that of this release. All nodes support it.
+pub(crate) fn raise_to_highest(state: &mut MetaState) {
+    let nodes: Vec<_> = state.nodes().map(|node| (node.id, node.boot.get())).collect();
+    for level in state.header().feature_level.get() + 1..=FeatureLevel::HIGHEST.get() {
+        raise(state, level, &nodes);
+    }
 }
 
 /// Addition of a durable hook on all tables, which starts with the next version.

@@ -17,7 +17,15 @@ pub(super) fn advance(state: &MetaState, command: &v1::AdvanceTime) -> CatalogCh
     let time_ms = command.now_ms.clamp(now, latest).max(command.agreed_ms);
     let forgotten =
         state.outcomes_before(time_ms.saturating_sub(OUTCOME_KEPT_MS), MAX_EXPIRED_PER_TICK);
+    let forgotten_before = time_ms.saturating_sub(OUTCOME_KEPT_MS);
+    let procedure_deletes = state.procedures().ended_before(forgotten_before, MAX_EXPIRED_PER_TICK);
     let node_deletes = nodes::expired_compactors(state, time_ms, MAX_EXPIRED_PER_TICK);
     let header = Header { time_ms, ..state.header().clone() };
-    CatalogChange { header: Some(header), node_deletes, forgotten, ..CatalogChange::default() }
+    CatalogChange {
+        header: Some(header),
+        node_deletes,
+        procedure_deletes,
+        forgotten,
+        ..CatalogChange::default()
+    }
 }

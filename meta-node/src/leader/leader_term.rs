@@ -14,22 +14,21 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
+use super::attempts::Attempts;
 use super::garbage::GarbageOptions;
 use super::group_permits::GroupPermits;
 use super::placement_tasks::TasksInProgress;
 use super::plan::PlacementOptions;
+use super::procedures::{OperationKey, ProcedurePhase, unfinished};
 use super::step_failures::StepFailures;
-use super::table_attempts::TableAttempts;
-use super::tables::unfinished;
 use super::{Control, Observations};
 use crate::group::MetaGroup;
 
 /// Maximum number of concurrent placement steps.
 const MAX_CONCURRENT_STEPS: usize = 32;
-/// Maximum number of concurrent commands of table procedures. No permit is held during a call to a data
-/// node: many tables on a node that does not answer must delay neither other tables nor the repair of
-/// groups.
-const MAX_CONCURRENT_TABLE_COMMANDS: usize = 32;
+/// Maximum number of concurrent commands of procedures. No permit is held during a call to a data node: many
+/// procedures on a node that does not answer must delay neither other ones nor the repair of groups.
+const MAX_CONCURRENT_PROCEDURE_COMMANDS: usize = 32;
 /// Interval between checks for an unfinished membership change of group 0.
 const MEMBERSHIP_CHECK_INTERVAL: Duration = Duration::from_millis(500);
 
@@ -75,8 +74,8 @@ pub(crate) struct LeaderTerm {
     pub(super) replan: Notify,
     pub(super) failures: Mutex<StepFailures>,
     pub(super) steps: Semaphore,
-    pub(super) tables: Mutex<TableAttempts>,
-    pub(super) table_commands: Semaphore,
+    pub(super) attempts: Mutex<Attempts<OperationKey, ProcedurePhase>>,
+    pub(super) procedure_commands: Semaphore,
     pub(super) group_permits: GroupPermits,
 }
 
@@ -142,8 +141,8 @@ impl LeaderTerm {
             replan: Notify::new(),
             failures: Mutex::default(),
             steps: Semaphore::new(MAX_CONCURRENT_STEPS),
-            tables: Mutex::default(),
-            table_commands: Semaphore::new(MAX_CONCURRENT_TABLE_COMMANDS),
+            attempts: Mutex::default(),
+            procedure_commands: Semaphore::new(MAX_CONCURRENT_PROCEDURE_COMMANDS),
             group_permits: GroupPermits::default(),
         }
     }
@@ -170,7 +169,7 @@ impl LeaderTerm {
                 }
                 while tasks.try_join_next().is_some() {}
                 self.replan.notify_one();
-                self.start_due_tables(&mut tasks);
+                self.start_due_procedures(&mut tasks);
             }
         };
         tokio::select! {
@@ -192,12 +191,12 @@ impl LeaderTerm {
         }
     }
 
-    /// Starts the attempts on tables that are due. Takes time only for tables with a procedure in progress.
-    fn start_due_tables(self: &Arc<Self>, tasks: &mut JoinSet<()>) {
+    /// Starts the attempts on procedures that are due. Takes time only for those in progress.
+    fn start_due_procedures(self: &Arc<Self>, tasks: &mut JoinSet<()>) {
         let state = self.group.view.read();
-        let due = self.tables.lock().begin_due(unfinished(&state), Instant::now());
-        for table in due {
-            self.start_table(table, tasks);
+        let due = self.attempts.lock().begin_due(unfinished(&state), Instant::now());
+        for operation in due {
+            self.start_operation(operation, tasks);
         }
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures::future::join_all;
 use tidewater_common::feature_level::FeatureLevel;
 use tidewater_common::ids::NodeId;
-use tidewater_proto::v1::{self, meta_command::Kind};
+use tidewater_proto::v1::{self, Reason, meta_command::Kind};
 use tidewater_rpc::{Channels, ConnectPolicy};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
@@ -42,6 +42,10 @@ impl LeaderTerm {
             let level = raise.level;
             match self.command(Kind::RaiseFeatureLevel(raise)).await {
                 Ok(()) => tracing::info!(level, "feature level of the cluster raised"),
+                // The next round asks it.
+                Err(error) if error.reason == Reason::ReleaseUnsupported => {
+                    tracing::info!(level, %error, "a node has started since it was asked for its feature level");
+                }
                 Err(error) => tracing::warn!(level, %error, "failed to raise the feature level"),
             }
         }

@@ -290,12 +290,19 @@ async fn replica_stops_at_a_level_above_its_release() {
         entry(index, Kind::RaiseFeatureLevel(raise))
     };
     let highest = FeatureLevel::HIGHEST;
-    apply(&mut machine, vec![raise(4, highest)]).await;
+    let mut index = 4;
+    let mut level = FeatureLevel::FIRST;
+    while level < highest {
+        level = level.next();
+        apply(&mut machine, vec![raise(index, level)]).await;
+        index += 1;
+    }
     let before = machine.view().read();
     assert_eq!(before.header().feature_level, highest);
-    let beyond = stream::iter([Ok((raise(5, highest.next()), None))]);
+    let beyond = stream::iter([Ok((raise(index, highest.next()), None))]);
     let error = machine.apply(beyond).await.unwrap_err();
-    assert!(error.to_string().contains("feature level 3"), "{error}");
+    let named = format!("feature level {}", highest.next());
+    assert!(error.to_string().contains(&named), "{error}");
     assert_eq!(machine.view().read(), before);
 }
 
@@ -316,5 +323,6 @@ fn state_above_the_releases_level_is_not_loaded() {
     .unwrap();
     let error = MetaMachine::open(log, dir.path().join("snapshots")).unwrap_err();
     assert!(matches!(error, StateError::Release(_)), "{error}");
-    assert!(error.to_string().contains("start a release that supports level 3"), "{error}");
+    let remedy = format!("start a release that supports level {}", FeatureLevel::HIGHEST.next());
+    assert!(error.to_string().contains(&remedy), "{error}");
 }

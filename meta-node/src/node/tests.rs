@@ -8,4 +8,5 @@ mod hanging;
 mod levels;
 mod life;
 mod members;
+mod procedures;
 mod refusals;

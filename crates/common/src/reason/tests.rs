@@ -8,7 +8,7 @@ use crate::refusal::Refusal;
 
 /// Wire form of each reason, which clients of other releases and languages read: the number of the
 /// reason, the code of the status, `maybe_applied` and the number of `retry`.
-const WIRE: [(Reason, i32, i32, bool, i32); 65] = [
+const WIRE: [(Reason, i32, i32, bool, i32); 67] = [
     (Reason::Unspecified, 0, 13, true, 3),
     (Reason::InvalidArgument, 1, 3, false, 7),
     (Reason::SchemaMismatch, 2, 3, false, 7),
@@ -52,6 +52,8 @@ const WIRE: [(Reason, i32, i32, bool, i32); 65] = [
     (Reason::CatalogBehind, 43, 14, false, 1),
     (Reason::DirectoryCopied, 44, 9, false, 7),
     (Reason::ProcedureSuperseded, 45, 10, false, 7),
+    (Reason::ProcedureNotFound, 46, 5, false, 7),
+    (Reason::ProcedureNotAbandonable, 48, 10, false, 7),
     (Reason::ReleaseUnsupported, 47, 3, false, 7),
     (Reason::ClockDiffers, 49, 14, false, 4),
     (Reason::Overloaded, 50, 8, false, 1),

@@ -121,6 +121,9 @@ fn command_above_the_level_is_rejected() {
 fn raise_above_the_release_is_an_error() {
     let mut state = raised();
     let highest = FeatureLevel::HIGHEST;
+    for level in 3..=highest.get() {
+        run(&mut state, raise_to(level, &ALL)).unwrap();
+    }
     let beyond = highest.next();
     // All replicas reject it, and none stops.
     let error = run(&mut state, raise_to(beyond.get(), &ALL[1..])).unwrap_err();

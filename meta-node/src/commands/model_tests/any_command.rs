@@ -1,12 +1,76 @@
 //! Random commands of every kind, with few names and ids, so that many of them fit together.
 
 use proptest::prelude::*;
+use prost::Message;
 use tidewater_proto::v1::{self, column_change, meta_command::Kind};
 
+use crate::commands::procedures::testing::{test, wire_id};
 use crate::commands::testing::{compactor, directory, drop_table, registration, report, table};
 
 pub(crate) fn any_command() -> impl Strategy<Value = Kind> {
-    prop_oneof![3 => any_single_command(), 1 => any_table_change()]
+    prop_oneof![5 => any_single_command(), 2 => any_table_change(), 3 => any_procedure_command()]
+}
+
+/// Begins of procedures, and the commands that continue, complete and abandon them.
+fn any_procedure_command() -> impl Strategy<Value = Kind> {
+    let id = || (70u64..80).prop_map(wire_id);
+    let begin = prop_oneof![
+        2 => prop_oneof![any_single_command(), any_table_change()].prop_map(as_procedure),
+        1 => (70u64..80, 1u8..6).prop_map(|(request, table)| test(request, table)),
+    ];
+    let cause = prop_oneof![
+        2 => Just(v1::AbandonCause::Operator),
+        2 => Just(v1::AbandonCause::Deadline),
+        1 => Just(v1::AbandonCause::Superseded),
+    ];
+    let failure = proptest::option::of((20i32..22).prop_map(|reason| v1::ProcedureFailure {
+        reason,
+        message: "no leader".to_owned(),
+        since_ms: 7,
+    }));
+    let regions = proptest::collection::vec(1u64..12, 0..3);
+    prop_oneof![
+        3 => begin,
+        4 => (id(), 1u64..5, 1u32..5, any::<bool>(), (regions, failure)).prop_map(
+            |(id, number, step, completed, (done_regions, failure))| {
+                Kind::AdvanceProcedure(v1::AdvanceProcedure {
+                    id,
+                    number,
+                    step,
+                    completed,
+                    done_regions,
+                    failure,
+                    requested: number.is_multiple_of(2),
+                })
+            }
+        ),
+        1 => (id(), 1u64..5, cause).prop_map(|(id, number, cause)| {
+            let (cause, step) = (cause.into(), 1);
+            Kind::AbandonProcedure(v1::AbandonProcedure { id, number, cause, step })
+        }),
+    ]
+}
+
+/// The same operation, begun as a procedure.
+fn as_procedure(kind: Kind) -> Kind {
+    use v1::ProcedureKind as Number;
+    let begin = |number, id: &str, request: &dyn Fn() -> Vec<u8>| {
+        let id: uuid::Uuid = id.parse().unwrap();
+        let id = bytes::Bytes::copy_from_slice(id.as_bytes());
+        let (kind, arguments) = (number as u32, request().into());
+        Kind::BeginProcedure(v1::BeginProcedure { id, kind, arguments })
+    };
+    match &kind {
+        Kind::CreateTable(of) => begin(Number::Create, &of.request_id, &|| of.encode_to_vec()),
+        Kind::BeginDropTable(of) => begin(Number::Drop, &of.request_id, &|| of.encode_to_vec()),
+        Kind::CloneTable(of) => begin(Number::Clone, &of.request_id, &|| of.encode_to_vec()),
+        Kind::BeginLoad(of) => begin(Number::Load, &of.request_id, &|| of.encode_to_vec()),
+        Kind::BeginAlterTable(of) => begin(Number::Alter, &of.request_id, &|| of.encode_to_vec()),
+        Kind::BeginTruncateTable(of) => {
+            begin(Number::Truncate, &of.request_id, &|| of.encode_to_vec())
+        }
+        _ => kind,
+    }
 }
 
 fn any_single_command() -> impl Strategy<Value = Kind> {

@@ -3,10 +3,11 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use tidewater_common::ids::TableId;
 use tidewater_proto::v1::{self, meta_command::Kind};
 
-use crate::catalog::{MetaState, Table, TableChange};
+use crate::catalog::{MetaState, Procedure, Table, TableChange};
 use crate::commands::Rules;
 use crate::commands::testing::command;
 
@@ -37,8 +38,38 @@ fn fitted(state: &MetaState, kind: Kind) -> Kind {
         }
         Kind::LoadOpened(load) if load.number > 1 => Kind::LoadOpened(in_progress(state, load)),
         Kind::ExpireLoad(load) if load.number > 1 => Kind::ExpireLoad(in_progress(state, load)),
+        Kind::AdvanceProcedure(advance) if advance.number > 1 => {
+            Kind::AdvanceProcedure(at_step(state, advance))
+        }
+        Kind::AbandonProcedure(abandon) if abandon.number > 1 => {
+            Kind::AbandonProcedure(match running(state, abandon.number) {
+                Some(of) => v1::AbandonProcedure { id: wire(of), number: of.number, ..abandon },
+                None => abandon,
+            })
+        }
         other => other,
     }
+}
+
+/// The step of a procedure that runs, if there is one.
+fn at_step(state: &MetaState, advance: v1::AdvanceProcedure) -> v1::AdvanceProcedure {
+    match running(state, u64::from(advance.step)) {
+        Some(of) => {
+            v1::AdvanceProcedure { id: wire(of), number: of.number, step: of.step, ..advance }
+        }
+        None => advance,
+    }
+}
+
+/// One of the procedures that run, by a random number.
+fn running(state: &MetaState, number: u64) -> Option<&Procedure> {
+    let all: Vec<_> = state.procedures().running().collect();
+    let at = usize::try_from(number).unwrap().checked_rem(all.len())?;
+    Some(all[at].as_ref())
+}
+
+fn wire(procedure: &Procedure) -> Bytes {
+    Bytes::copy_from_slice(procedure.id.as_bytes())
 }
 
 /// The next step of the hook's procedure, if it has one.

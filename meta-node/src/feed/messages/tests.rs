@@ -1,6 +1,7 @@
 use tidewater_proto::v1::{WatchEvent, meta_command::Kind};
 
 use super::*;
+use crate::commands::procedures::testing::{complete, truncate, with_tables};
 use crate::commands::testing::{catalog_of, directory, one_of_each, run, table, with_groups};
 
 /// Decodes a message as watchers do, also those of older releases.
@@ -70,6 +71,26 @@ fn delta_has_the_changes_of_its_topics() {
         panic!("a delta")
     };
     assert!(delta.table_upserts[0].change.is_some(), "changes in progress are published");
+}
+
+#[test]
+fn step_of_a_procedure_is_published_with_its_table() {
+    let mut state = with_tables();
+    run(&mut state, truncate(10, "t")).unwrap();
+    let published = |state: &MetaState| {
+        let snapshot = decode::<CatalogSnapshot>(&EncodedSnapshot::new(state).message());
+        let last = state.deltas_since(Revision(state.header().revision.get() - 1), 1).unwrap();
+        let Event::Delta(delta) = decode_event(&[EncodedDelta::new(&last[0], state).whole]) else {
+            panic!("a delta")
+        };
+        assert_eq!(delta.table_upserts[..], snapshot.tables[..1]);
+        snapshot.tables[0].change.clone()
+    };
+    // As releases without procedures have published a truncation.
+    let change = v1::TableChange { number: 2, ..v1::TableChange::default() };
+    assert_eq!(published(&state), Some(change));
+    complete(&mut state, 10);
+    assert_eq!(published(&state), None);
 }
 
 #[test]

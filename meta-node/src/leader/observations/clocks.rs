@@ -26,9 +26,9 @@ impl Observations {
         self.inner.lock().jumped_at = Some(now);
     }
 
-    /// Returns whether a load past its deadline has expired. After a jump of replicated time, its loader
+    /// Returns whether a procedure past its deadline is to be abandoned. After a jump of replicated time, its loader
     /// has time for the next call.
-    pub(crate) fn may_expire_loads(&self, now: Instant) -> bool {
+    pub(crate) fn may_pass_deadlines(&self, now: Instant) -> bool {
         let jumped_at = self.inner.lock().jumped_at;
         jumped_at.is_none_or(|at| now.saturating_duration_since(at) >= LOADER_RETURN)
     }

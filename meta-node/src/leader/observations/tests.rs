@@ -93,13 +93,13 @@ async fn agreement_of_clocks_is_awaited_in_each_term() {
 fn loads_outlive_a_jump_of_time() {
     let observations = Observations::default();
     let now = Instant::now();
-    assert!(observations.may_expire_loads(now));
+    assert!(observations.may_pass_deadlines(now));
     observations.record_jump(now);
     let soon = Duration::from_secs(1);
-    assert!(!observations.may_expire_loads(now + LOADER_RETURN - soon));
-    assert!(observations.may_expire_loads(now + LOADER_RETURN));
+    assert!(!observations.may_pass_deadlines(now + LOADER_RETURN - soon));
+    assert!(observations.may_pass_deadlines(now + LOADER_RETURN));
     observations.restart(now);
-    assert!(observations.may_expire_loads(now));
+    assert!(observations.may_pass_deadlines(now));
 }
 
 #[test]

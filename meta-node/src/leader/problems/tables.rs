@@ -1,7 +1,6 @@
 //! Problems of tables in intermediate states, and of garbage collection.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tidewater_common::ids::{RegionId, TableId};
@@ -10,7 +9,8 @@ use tidewater_common::quote::cut_at;
 use tidewater_proto::v1::{self, LoadPhase, ProblemKind, TableState};
 
 use super::ClusterKnowledge;
-use crate::catalog::{MetaState, Table, TableChange};
+use crate::catalog::{MetaState, Procedure, Table, TableChange};
+use crate::commands::procedures::{earlier, kind_of};
 
 /// Time in which an operation on a table usually completes.
 const OPERATION_LIMIT: Duration = Duration::from_secs(10);
@@ -19,7 +19,9 @@ const MAX_ERROR: usize = 500;
 
 pub(super) fn problems(known: &ClusterKnowledge<'_>) -> Vec<Problem> {
     let mut problems: Vec<Problem> =
-        known.state.tables().filter_map(|table| unfinished(known, table)).collect();
+        earlier::tables(known.state).filter_map(|table| unfinished(known, table)).collect();
+    let running = known.state.procedures().running();
+    problems.extend(running.filter_map(|procedure| unfinished_procedure(known.state, procedure)));
     let garbage = &known.observed.garbage;
     if let Some((age, error)) = &garbage.failing {
         let detail = format!("garbage collection fails: {}", cut_at(error, MAX_ERROR));
@@ -33,10 +35,9 @@ pub(super) fn problems(known: &ClusterKnowledge<'_>) -> Vec<Problem> {
 /// An operation on a table: the table, its state, and the number of its last change.
 pub(crate) type TableOperation = (TableId, TableState, u64);
 
-/// Returns the operations on tables that are in progress.
+/// Returns the operations on tables that earlier releases have begun and that are in progress.
 pub(super) fn operations(state: &MetaState) -> BTreeSet<TableOperation> {
-    let is_in_progress = |table: &&Arc<Table>| operation(table).is_some();
-    let tables = state.tables_in_progress().filter(is_in_progress);
+    let tables = earlier::tables(state).filter(|table| operation(table).is_some());
     tables.map(|table| (table.id, table.state, table.changes)).collect()
 }
 
@@ -72,6 +73,25 @@ fn unfinished(known: &ClusterKnowledge<'_>, table: &Table) -> Option<Problem> {
             format!("table {name:?} is being {operation} for {} s", age.as_secs())
         }
     };
+    let problem = Problem::new(ProblemKind::TableUnfinished, detail);
+    Some(problem.of_table(name).lasting(age))
+}
+
+/// Returns the problem of a procedure that takes too long.
+fn unfinished_procedure(state: &MetaState, procedure: &Procedure) -> Option<Problem> {
+    let kind = kind_of(procedure.kind);
+    let age = state.header().time_ms.saturating_sub(procedure.step_begun_ms);
+    let age = Duration::from_millis(age);
+    if age <= OPERATION_LIMIT || kind.is_some_and(|kind| kind.is_waiting(procedure)) {
+        return None;
+    }
+    let (name, id) = (&procedure.table_name, procedure.id);
+    let verb = kind.map_or("changed by a later release", |kind| kind.facts().verb);
+    let cause = match &procedure.failure {
+        Some(failure) => cut_at(&failure.message, MAX_ERROR).into_owned(),
+        None => format!("for {} s", age.as_secs()),
+    };
+    let detail = format!("table {name:?} is being {verb} (procedure {id}): {cause}");
     let problem = Problem::new(ProblemKind::TableUnfinished, detail);
     Some(problem.of_table(name).lasting(age))
 }

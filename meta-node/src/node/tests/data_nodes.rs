@@ -36,6 +36,28 @@ pub(super) struct FakeDataNodes {
     pub(super) rejects_areas: bool,
     /// Region and step of each accepted change.
     pub(super) changes: Vec<(u64, v1::ProcedureStep)>,
+    /// Regions whose steps fail, with the reason.
+    pub(super) failing: BTreeMap<u64, Reason>,
+    /// Regions of all calls that open, change or drop one.
+    pub(super) called: Vec<u64>,
+}
+
+impl FakeDataNodes {
+    /// Records a call to a region, which fails if the region is failing.
+    fn call(&mut self, region: u64) -> Result<(), Status> {
+        self.called.push(region);
+        match self.failing.get(&region) {
+            Some(reason) => Err(Refusal::new(*reason, "the region fails").into()),
+            None => Ok(()),
+        }
+    }
+
+    /// Records a step of a region.
+    fn change(&mut self, region: u64, step: Option<v1::ProcedureStep>) -> Result<(), Status> {
+        self.call(region)?;
+        self.changes.push((region, step.unwrap()));
+        Ok(())
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -112,7 +134,7 @@ impl GroupControl for FakeGroupControl {
         if self.hosted.lock().rejects_areas {
             return Err(Refusal::new(Reason::ObjectStoreUnavailable, "not now").into());
         }
-        self.hosted.lock().changes.push((request.region_id, request.step.unwrap()));
+        self.hosted.lock().change(request.region_id, request.step)?;
         Ok(Response::new(v1::OpenAreaResponse {}))
     }
 
@@ -121,7 +143,7 @@ impl GroupControl for FakeGroupControl {
         request: Request<v1::CloseAreaRequest>,
     ) -> Result<Response<v1::CloseAreaResponse>, Status> {
         let request = request.into_inner();
-        self.hosted.lock().changes.push((request.region_id, request.step.unwrap()));
+        self.hosted.lock().change(request.region_id, request.step)?;
         Ok(Response::new(v1::CloseAreaResponse {}))
     }
 
@@ -130,7 +152,7 @@ impl GroupControl for FakeGroupControl {
         request: Request<v1::CopyRegionRequest>,
     ) -> Result<Response<v1::CopyRegionResponse>, Status> {
         let request = request.into_inner();
-        self.hosted.lock().changes.push((request.region_id, request.step.unwrap()));
+        self.hosted.lock().change(request.region_id, request.step)?;
         Ok(Response::new(v1::CopyRegionResponse {}))
     }
 
@@ -146,7 +168,7 @@ impl GroupControl for FakeGroupControl {
         request: Request<v1::AlterRegionRequest>,
     ) -> Result<Response<v1::AlterRegionResponse>, Status> {
         let request = request.into_inner();
-        self.hosted.lock().changes.push((request.region_id, request.step.unwrap()));
+        self.hosted.lock().change(request.region_id, request.step)?;
         Ok(Response::new(v1::AlterRegionResponse {}))
     }
 
@@ -155,7 +177,7 @@ impl GroupControl for FakeGroupControl {
         request: Request<v1::TruncateRegionRequest>,
     ) -> Result<Response<v1::TruncateRegionResponse>, Status> {
         let request = request.into_inner();
-        self.hosted.lock().changes.push((request.region_id, request.step.unwrap()));
+        self.hosted.lock().change(request.region_id, request.step)?;
         Ok(Response::new(v1::TruncateRegionResponse {}))
     }
 
@@ -173,6 +195,7 @@ impl GroupControl for FakeGroupControl {
             return std::future::pending().await;
         }
         let mut hosted = self.hosted.lock();
+        hosted.call(request.region.as_ref().unwrap().region_id)?;
         let leader = hosted.leaders[&request.group_id];
         if leader != *self.node_id.lock() {
             let hint = tidewater_common::refusal::Leader {
@@ -192,7 +215,9 @@ impl GroupControl for FakeGroupControl {
         request: Request<v1::DropRegionRequest>,
     ) -> Result<Response<v1::DropRegionResponse>, Status> {
         let request = request.into_inner();
-        self.hosted.lock().regions.remove(&(request.group_id, request.region_id));
+        let mut hosted = self.hosted.lock();
+        hosted.call(request.region_id)?;
+        hosted.regions.remove(&(request.group_id, request.region_id));
         Ok(Response::new(v1::DropRegionResponse {}))
     }
 

@@ -4,13 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use tidewater_common::feature_level::FeatureLevel;
 use tidewater_common::ids::TableId;
 use tidewater_common::refusal::Refusal;
-use tidewater_proto::v1::{self, GroupState, Reason, TableState, meta_command::Kind};
+use tidewater_proto::v1::{self, GroupState, ProcedureKind, Reason, TableState};
 use tokio::time::{Instant, sleep};
 
 use super::cluster::{LIMIT, MetaCluster};
 use super::data_nodes::{FakeDataNode, FakeDataNodes};
+use crate::commands::procedures::testing::begin;
 use crate::commands::testing::{directory, table};
 use crate::leader::MAX_CALLS_PER_GROUP;
 
@@ -37,11 +39,14 @@ async fn tables_on_a_hanging_node_delay_nothing_else() {
     };
     cluster.wait_for("a group", |catalog| active_groups(catalog) == 1).await;
     let running = cluster.nodes[&1].meta.slot().get().unwrap();
+    until("the level of procedures", || {
+        running.group.view.read().header().feature_level == FeatureLevel::HIGHEST
+    })
+    .await;
     let create = |number: u64| {
-        Kind::CreateTable(v1::CreateTableRequest {
-            regions: 1,
-            ..table(100 + number, &format!("t{number}"))
-        })
+        let name = format!("t{number}");
+        let request = v1::CreateTableRequest { regions: 1, ..table(100 + number, &name) };
+        begin(ProcedureKind::Create, 100 + number, &request)
     };
     for number in 0..TABLES {
         running.group.propose(create(number)).await.unwrap();
@@ -74,6 +79,11 @@ async fn load_without_staging_areas_is_abandoned_at_its_deadline() {
     let hosted =
         Arc::new(Mutex::new(FakeDataNodes { rejects_areas: true, ..FakeDataNodes::default() }));
     let data = FakeDataNode::start(&cluster, 1, &hosted).await;
+    let running = cluster.nodes[&1].meta.slot().get().unwrap();
+    until("the level of procedures", || {
+        running.group.view.read().header().feature_level == FeatureLevel::HIGHEST
+    })
+    .await;
     cluster.create_table(table(1, "t")).await.unwrap();
     let begin =
         v1::BeginLoadRequest { request_id: directory(2), name: "t".to_owned(), timeout_ms: 1_000 };
@@ -81,10 +91,10 @@ async fn load_without_staging_areas_is_abandoned_at_its_deadline() {
     let refusal = Refusal::from_status(&status);
     assert_eq!(refusal.reason, Reason::LoadEnded, "{refusal}");
     // The table accepts changes again when the regions have abandoned their staging areas.
-    let running = cluster.nodes[&1].meta.slot().get().unwrap();
     until("the load has ended", || {
-        let table = running.group.view.read().table(TableId(1)).cloned();
-        table.is_some_and(|table| table.change.is_none())
+        let state = running.group.view.read();
+        let changes = state.table(TableId(1)).is_some_and(|table| table.change.is_some());
+        !changes && state.procedures().running().count() == 0
     })
     .await;
     let steps: Vec<u32> = hosted.lock().changes.iter().map(|(_, step)| step.step).collect();

@@ -95,7 +95,10 @@ async fn level_is_raised_once_all_nodes_support_it() {
     .await;
     assert_eq!(cluster.status().await.feature_level, 1);
     hosted.lock().without_levels = false;
-    wait_for_status(&cluster, "the level is raised", |status| status.feature_level == 2).await;
+    wait_for_status(&cluster, "the level is raised", |status| {
+        status.feature_level == FeatureLevel::HIGHEST.get()
+    })
+    .await;
     // On every replica.
     cluster.wait_equal().await;
 
@@ -130,7 +133,10 @@ async fn level_stays_while_a_member_is_being_added() {
     sleep(Duration::from_millis(2_500)).await;
     assert_eq!(cluster.status().await.feature_level, 1);
     drop(joining);
-    wait_for_status(&cluster, "the level is raised", |status| status.feature_level == 2).await;
+    wait_for_status(&cluster, "the level is raised", |status| {
+        status.feature_level == FeatureLevel::HIGHEST.get()
+    })
+    .await;
     data.stop().await;
     for (_, node) in std::mem::take(&mut cluster.nodes) {
         node.stop().await;
@@ -142,7 +148,11 @@ async fn nodes_that_cannot_run_at_the_level_are_refused() {
     let mut cluster = MetaCluster::bootstrapped(1).await;
     let hosted = Arc::new(Mutex::new(FakeDataNodes::default()));
     let data = FakeDataNode::start(&cluster, 1, &hosted).await;
-    wait_for_status(&cluster, "the level is raised", |status| status.feature_level == 2).await;
+    wait_for_status(&cluster, "the level is raised", |status| {
+        status.feature_level == FeatureLevel::HIGHEST.get()
+    })
+    .await;
+    let highest = FeatureLevel::HIGHEST.get();
     let info = |lowest_level, highest_level| {
         Some(v1::ReleaseInfo { release: "9".into(), lowest_level, highest_level })
     };
@@ -150,7 +160,7 @@ async fn nodes_that_cannot_run_at_the_level_are_refused() {
     for (number, release, is_refused) in [
         (2, None, true),
         (3, info(1, 1), true),
-        (4, info(3, 9), true),
+        (4, info(highest + 1, 9), true),
         (5, info(2, 9), false),
         // A node that is known, with an earlier release.
         (1, None, true),
@@ -162,7 +172,8 @@ async fn nodes_that_cannot_run_at_the_level_are_refused() {
             let refusal = Refusal::from_status(&result.unwrap_err());
             assert_eq!(refusal.reason, Reason::ReleaseUnsupported, "{number}");
             assert_eq!(refusal.retry_after, None);
-            assert!(refusal.message.contains("the cluster is at level 2"), "{refusal}");
+            let level = format!("the cluster is at level {highest}");
+            assert!(refusal.message.contains(&level), "{refusal}");
         } else {
             result.unwrap();
         }
@@ -187,7 +198,7 @@ async fn nodes_that_cannot_run_at_the_level_are_refused() {
     assert_eq!(reason(meta.heartbeat(heartbeat.clone()).await), Reason::ReleaseUnsupported);
     let supported = v1::HeartbeatRequest { release: own_release(), ..heartbeat };
     let answer = meta.heartbeat(supported).await.unwrap().into_inner();
-    assert_eq!(answer.feature_level, 2);
+    assert_eq!(answer.feature_level, highest);
     data.stop().await;
     cluster.nodes.remove(&1).unwrap().stop().await;
 }

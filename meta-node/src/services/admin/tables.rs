@@ -1,22 +1,26 @@
 //! Operations on tables: each begins a procedure with a command, and waits until it is completed.
 
+mod loads;
+
 use std::time::Duration;
 
+use bytes::Bytes;
+use prost::Message;
 use tidewater_common::ids::TableId;
 use tidewater_common::refusal::Refusal;
-use tidewater_proto::v1::{self, LoadPhase, Reason, TableState, meta_command::Kind, meta_reply};
+use tidewater_proto::v1::{
+    self, ProcedureKind, ProcedureState, Reason, TableState, meta_command::Kind, meta_reply,
+};
 use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::{AdminService, definitions};
-use crate::catalog::{MetaState, TableChange};
+use crate::catalog::MetaState;
+use crate::commands::procedures::FIRST_KINDS;
 use crate::services::RunningReplica;
 
 /// Maximum time that a call waits for a procedure on a table. The procedure continues afterwards.
 const TABLE_DEADLINE: Duration = Duration::from_secs(30);
-
-/// Maximum wait of a load for the agreement of the clocks: a few heartbeats and ticks.
-const AGREEMENT_WAIT: Duration = Duration::from_secs(5);
 
 impl AdminService {
     pub(super) async fn create(
@@ -25,7 +29,9 @@ impl AdminService {
     ) -> Result<v1::CreateTableResponse, Refusal> {
         definitions::check_create(&request)?;
         let name = request.name.clone();
-        let (table, version) = self.create_and_wait(Kind::CreateTable(request), &name).await?;
+        let begin = ProcedureRequest::new(ProcedureKind::Create, &request.request_id, &request)?;
+        let earlier = Kind::CreateTable(request);
+        let (table, version) = self.create_and_wait(begin, earlier, &name).await?;
         Ok(v1::CreateTableResponse { table: Some(table), catalog_version: version })
     }
 
@@ -35,15 +41,21 @@ impl AdminService {
     ) -> Result<v1::CloneTableResponse, Refusal> {
         definitions::check_clone(&request)?;
         let name = request.new_name.clone();
-        let (table, version) = self.create_and_wait(Kind::CloneTable(request), &name).await?;
+        let begin = ProcedureRequest::new(ProcedureKind::Clone, &request.request_id, &request)?;
+        let earlier = Kind::CloneTable(request);
+        let (table, version) = self.create_and_wait(begin, earlier, &name).await?;
         Ok(v1::CloneTableResponse { table: Some(table), catalog_version: version })
     }
 
     /// Begins the creation of a table, and waits until the table accepts writes.
-    async fn create_and_wait(&self, begin: Kind, name: &str) -> Result<(v1::Table, u64), Refusal> {
+    async fn create_and_wait(
+        &self,
+        begin: ProcedureRequest,
+        earlier: Kind,
+        name: &str,
+    ) -> Result<(v1::Table, u64), Refusal> {
         let running = self.slot.get()?;
-        let reply = running.group.propose(begin).await?;
-        let id = table_of(&reply)?;
+        let id = begin.propose(&running, earlier).await?;
         let operation = format!("table {name:?} is being created");
         wait_for(&running, &operation, |state| match state.table(id) {
             Some(table) if table.state == TableState::Creating => None,
@@ -52,61 +64,8 @@ impl AdminService {
             }
             _ => Some(Err(Refusal::new(
                 Reason::TableNotFound,
-                format!("table {name:?} was created and then dropped"),
+                format!("table {name:?} was dropped, or its creation was cancelled"),
             ))),
-        })
-        .await
-    }
-
-    pub(super) async fn begin_load_of(
-        &self,
-        request: v1::BeginLoadRequest,
-    ) -> Result<v1::BeginLoadResponse, Refusal> {
-        let running = self.slot.get()?;
-        let name = request.name.clone();
-        let area = request.request_id.parse::<Uuid>().ok();
-        running.group.check_leading()?;
-        running.observations.wait_for_agreement(AGREEMENT_WAIT).await;
-        let reply = running.group.propose(Kind::BeginLoad(request)).await?;
-        let id = table_of(&reply)?;
-        let ended = || {
-            let text = format!("the load of table {name:?} ended before all regions had begun it");
-            Some(Err(Refusal::new(Reason::LoadEnded, text)))
-        };
-        wait_for(&running, &format!("the load of table {name:?} is being begun"), |state| {
-            let Some(table) = state.table(id) else { return ended() };
-            match &table.change {
-                Some(TableChange::Load(load)) if Some(load.area) != area => ended(),
-                Some(TableChange::Load(load)) => match load.phase {
-                    LoadPhase::Opening => None,
-                    LoadPhase::Staging => {
-                        let table = Some(table.as_ref().into());
-                        Some(Ok(v1::BeginLoadResponse { table }))
-                    }
-                    _ => ended(),
-                },
-                _ => ended(),
-            }
-        })
-        .await
-    }
-
-    pub(super) async fn end_load_of(
-        &self,
-        request: v1::EndLoadRequest,
-    ) -> Result<v1::EndLoadResponse, Refusal> {
-        let running = self.slot.get()?;
-        let name = request.name.clone();
-        let area = request.request_id.parse::<Uuid>().ok();
-        let verb = if request.publish { "published" } else { "abandoned" };
-        let operation = format!("the load of table {name:?} is being {verb}");
-        let reply = running.group.propose(Kind::EndLoad(request)).await?;
-        let id = table_of(&reply)?;
-        wait_for(&running, &operation, |state| {
-            match state.table(id).and_then(|table| table.change.as_ref()) {
-                Some(TableChange::Load(load)) if Some(load.area) == area => None,
-                _ => Some(Ok(v1::EndLoadResponse {})),
-            }
         })
         .await
     }
@@ -117,8 +76,8 @@ impl AdminService {
     ) -> Result<v1::DropTableResponse, Refusal> {
         let running = self.slot.get()?;
         let operation = format!("table {:?} is being dropped", request.name);
-        let reply = running.group.propose(Kind::BeginDropTable(request)).await?;
-        let id = table_of(&reply)?;
+        let begin = ProcedureRequest::new(ProcedureKind::Drop, &request.request_id, &request)?;
+        let id = begin.propose(&running, Kind::BeginDropTable(request)).await?;
         wait_for(&running, &operation, |state| match state.table(id) {
             Some(_) => None,
             None => Some(Ok(v1::DropTableResponse {
@@ -135,7 +94,9 @@ impl AdminService {
     ) -> Result<v1::AlterTableResponse, Refusal> {
         definitions::check_alter(&request)?;
         let name = request.name.clone();
-        let table = self.change_and_wait(Kind::BeginAlterTable(request), &name, "altered").await?;
+        let begin = ProcedureRequest::new(ProcedureKind::Alter, &request.request_id, &request)?;
+        let earlier = Kind::BeginAlterTable(request);
+        let table = self.change_and_wait(begin, earlier, &name, "altered").await?;
         Ok(v1::AlterTableResponse { table: Some(table) })
     }
 
@@ -144,26 +105,37 @@ impl AdminService {
         request: v1::TruncateTableRequest,
     ) -> Result<v1::TruncateTableResponse, Refusal> {
         let name = request.name.clone();
-        let begin = Kind::BeginTruncateTable(request);
-        let table = self.change_and_wait(begin, &name, "truncated").await?;
+        let begin = ProcedureRequest::new(ProcedureKind::Truncate, &request.request_id, &request)?;
+        let earlier = Kind::BeginTruncateTable(request);
+        let table = self.change_and_wait(begin, earlier, &name, "truncated").await?;
         Ok(v1::TruncateTableResponse { table_id: table.table_id })
     }
 
     /// Begins a change of a table, and waits until all its regions have applied it.
     async fn change_and_wait(
         &self,
-        begin: Kind,
+        begin: ProcedureRequest,
+        earlier: Kind,
         name: &str,
         verb: &str,
     ) -> Result<v1::Table, Refusal> {
         let running = self.slot.get()?;
-        let reply = running.group.propose(begin).await?;
-        let id = table_of(&reply)?;
+        let procedure = begin.id;
+        let id = begin.propose(&running, earlier).await?;
         wait_for(&running, &format!("table {name:?} is being {verb}"), |state| {
-            match state.table(id) {
-                Some(table) if table.is_live() && table.change.is_some() => None,
-                Some(table) if table.is_live() => Some(Ok(table.as_ref().into())),
-                _ => Some(Err(Refusal::new(
+            let table = state.table(id).filter(|table| table.is_live());
+            let is_running = match state.procedures().get(procedure) {
+                Some(of) if of.state == ProcedureState::Superseded => {
+                    return Some(Err(superseded(name)));
+                }
+                Some(of) => of.is_running(),
+                // Begun without a procedure.
+                None => table.is_some_and(|table| table.change.is_some()),
+            };
+            match table {
+                Some(_) if is_running => None,
+                Some(table) => Some(Ok(table.as_ref().into())),
+                None => Some(Err(Refusal::new(
                     Reason::TableNotFound,
                     format!("table {name:?} was {verb} and then dropped"),
                 ))),
@@ -171,6 +143,41 @@ impl AdminService {
         })
         .await
     }
+}
+
+/// A procedure to begin.
+struct ProcedureRequest {
+    id: Uuid,
+    kind: ProcedureKind,
+    arguments: Bytes,
+}
+
+impl ProcedureRequest {
+    fn new(kind: ProcedureKind, id: &str, request: &impl Message) -> Result<Self, Refusal> {
+        Ok(Self { id: parse_id(id)?, kind, arguments: request.encode_to_vec().into() })
+    }
+
+    /// Begins the procedure, and returns its table. `earlier`: the command for a cluster below the level of
+    /// procedures.
+    async fn propose(self, running: &RunningReplica, earlier: Kind) -> Result<TableId, Refusal> {
+        let level = running.group.view.read().header().feature_level;
+        let begin = v1::BeginProcedure {
+            id: Bytes::copy_from_slice(self.id.as_bytes()),
+            kind: self.kind as u32,
+            arguments: self.arguments,
+        };
+        let begin = if level < FIRST_KINDS { earlier } else { Kind::BeginProcedure(begin) };
+        table_of(&running.group.propose(begin).await?)
+    }
+}
+
+fn superseded(name: &str) -> Refusal {
+    let text = format!("a later change of table {name:?} has superseded this one");
+    Refusal::new(Reason::ProcedureSuperseded, text)
+}
+
+fn parse_id(text: &str) -> Result<Uuid, Refusal> {
+    text.parse().map_err(|_| Refusal::new(Reason::InvalidArgument, "the request id is not a UUID"))
 }
 
 fn table_of(reply: &v1::MetaReply) -> Result<TableId, Refusal> {
@@ -203,7 +210,7 @@ async fn wait_for<T>(
         Err(Refusal::new(
             Reason::DeadlineExceeded,
             format!(
-                "{operation}, which continues: see `tidewater cluster status` for its progress"
+                "{operation}, which continues: see `tidewater procedure list` for its progress"
             ),
         ))
     })

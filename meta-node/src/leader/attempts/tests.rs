@@ -1,11 +1,15 @@
+use tidewater_common::ids::TableId;
+
 use super::*;
 
 const T: TableId = TableId(1);
 /// Random bits of the shortest waits, which are half of those without jitter.
 const NO_JITTER: u64 = 0;
 
-fn phase(number: u64) -> TablePhase {
-    TablePhase { state: TableState::Creating, number, load: None }
+type TableAttempts = Attempts<TableId, u64>;
+
+fn phase(number: u64) -> u64 {
+    number
 }
 
 fn ids(numbers: &[u32]) -> Vec<TableId> {
@@ -31,7 +35,7 @@ fn failing_table_is_retried_with_growing_waits() {
             now += Duration::from_millis(50);
         }
         waits.push((now - begun).as_millis());
-        attempts.tables.get_mut(&T).unwrap().in_progress = false;
+        attempts.procedures.get_mut(&T).unwrap().in_progress = false;
     }
     assert_eq!(waits, [250, 500, 1_000, 2_000, 4_000, 5_000, 5_000, 5_000]);
 }
@@ -43,7 +47,7 @@ fn jitter_spreads_the_attempts() {
         let mut attempts = TableAttempts::default();
         attempts.begin_due(vec![(T, phase(0))], now);
         attempts.end(T, Some(Reason::NotLeader), now, bits);
-        attempts.tables[&T].due
+        attempts.procedures[&T].due
     };
     assert_ne!(due(0), due(100_000));
     assert!(due(0) >= at(now, 250) && due(u64::MAX) <= at(now, 500));
@@ -68,7 +72,7 @@ fn completed_regions_are_not_repeated_in_their_phase() {
     assert!(!completed(&attempts, 1, 7) && !completed(&attempts, 0, 7));
     attempts.end(T, None, now, NO_JITTER);
     attempts.begin_due(Vec::new(), now);
-    assert!(attempts.tables.is_empty());
+    assert!(attempts.procedures.is_empty());
 }
 
 #[test]
@@ -94,7 +98,7 @@ fn progress_restarts_the_backoff() {
             attempts.record_completed(T, phase(0), region);
         }
         attempts.end(T, Some(Reason::DeadlineExceeded), now, NO_JITTER);
-        failures.push(attempts.tables[&T].failures);
+        failures.push(attempts.procedures[&T].failures);
     }
     assert_eq!(failures, [1, 2, 3, 1, 2]);
 }
@@ -104,16 +108,16 @@ fn only_changes_of_a_tables_condition_are_logged() {
     let now = Instant::now();
     let mut attempts = TableAttempts::default();
     let mut end = |failed| {
-        let tables = &mut attempts.tables;
+        let tables = &mut attempts.procedures;
         tables.entry(T).or_insert_with(|| PhaseAttempts::new(phase(0), now));
         attempts.end(T, failed, now, NO_JITTER)
     };
-    let failing = Some(TableNotice::Failing);
+    let failing = Some(AttemptNotice::Failing);
     assert_eq!(end(Some(Reason::NotLeader)), failing);
     assert_eq!(end(Some(Reason::NotLeader)), None);
     assert_eq!(end(Some(Reason::DeadlineExceeded)), failing);
     assert_eq!(end(Some(Reason::DeadlineExceeded)), None);
-    assert_eq!(end(None), Some(TableNotice::Recovered));
+    assert_eq!(end(None), Some(AttemptNotice::Recovered));
     assert_eq!(end(None), None);
 }
 
@@ -121,7 +125,7 @@ fn only_changes_of_a_tables_condition_are_logged() {
 fn new_tables_begin_before_failing_ones() {
     let now = Instant::now();
     let mut attempts = TableAttempts::default();
-    let all = |numbers: std::ops::RangeInclusive<u32>| -> Vec<(TableId, TablePhase)> {
+    let all = |numbers: std::ops::RangeInclusive<u32>| -> Vec<(TableId, u64)> {
         numbers.map(|number| (TableId(number), phase(0))).collect()
     };
     let limit = u32::try_from(MAX_BEGUN).unwrap();
@@ -137,5 +141,5 @@ fn new_tables_begin_before_failing_ones() {
     assert_eq!(begun.len(), MAX_BEGUN);
     // Tables without a procedure are forgotten once their attempt has ended.
     attempts.begin_due(Vec::new(), later);
-    assert_eq!(attempts.tables.len(), MAX_BEGUN);
+    assert_eq!(attempts.procedures.len(), MAX_BEGUN);
 }

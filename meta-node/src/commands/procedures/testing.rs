@@ -1,0 +1,88 @@
+//! Procedures in tests.
+
+use bytes::Bytes;
+use prost::Message;
+use tidewater_proto::v1::meta_command::Kind;
+use tidewater_proto::v1::{self, AbandonCause, ProcedureState};
+use uuid::Uuid;
+
+use super::test_kind::TEST_KIND;
+use crate::catalog::{MetaState, Procedure};
+use crate::commands::testing::{directory, raise_to_highest, run, table, with_groups};
+
+/// A state at the level of procedures, with the active tables "t" and "u" of two regions each.
+pub(crate) fn with_tables() -> MetaState {
+    let mut state = with_groups(1, 1);
+    raise_to_highest(&mut state);
+    for (number, name) in [(1, "t"), (2, "u")] {
+        let request = v1::CreateTableRequest { regions: 2, ..table(number, name) };
+        run(&mut state, begin(v1::ProcedureKind::Create, number, &request)).unwrap();
+        complete(&mut state, number);
+    }
+    state
+}
+
+/// Id of the procedure that a request has begun.
+pub(crate) fn id(number: u64) -> Uuid {
+    directory(number).parse().unwrap()
+}
+
+pub(crate) fn wire_id(number: u64) -> Bytes {
+    Bytes::copy_from_slice(id(number).as_bytes())
+}
+
+/// Begin of a procedure by a request with this number.
+pub(crate) fn begin(kind: v1::ProcedureKind, number: u64, request: &impl Message) -> Kind {
+    let arguments = request.encode_to_vec().into();
+    let kind = kind as u32;
+    Kind::BeginProcedure(v1::BeginProcedure { id: wire_id(number), kind, arguments })
+}
+
+/// Begin of a truncation.
+pub(crate) fn truncate(number: u64, name: &str) -> Kind {
+    let request = v1::TruncateTableRequest { request_id: directory(number), name: name.to_owned() };
+    begin(v1::ProcedureKind::Truncate, number, &request)
+}
+
+/// Begin of a procedure of the kind for tests.
+pub(crate) fn test(number: u64, table: u8) -> Kind {
+    let arguments = vec![table].into();
+    Kind::BeginProcedure(v1::BeginProcedure { id: wire_id(number), kind: TEST_KIND, arguments })
+}
+
+/// The procedure that a request has begun.
+pub(crate) fn of(state: &MetaState, number: u64) -> &Procedure {
+    state.procedures().get(id(number)).unwrap()
+}
+
+/// State and step of a procedure.
+pub(crate) fn state_of(state: &MetaState, number: u64) -> (ProcedureState, u32) {
+    let procedure = of(state, number);
+    (procedure.state, procedure.step)
+}
+
+/// Report on the step of a procedure as it is in this state.
+pub(crate) fn report(state: &MetaState, number: u64) -> v1::AdvanceProcedure {
+    let procedure = of(state, number);
+    v1::AdvanceProcedure {
+        id: wire_id(number),
+        number: procedure.number,
+        step: procedure.step,
+        ..v1::AdvanceProcedure::default()
+    }
+}
+
+/// Completes the step of a procedure, also one that waits for a request.
+pub(crate) fn complete(state: &mut MetaState, number: u64) {
+    let completed =
+        v1::AdvanceProcedure { completed: true, requested: true, ..report(state, number) };
+    run(state, Kind::AdvanceProcedure(completed)).unwrap();
+}
+
+/// Abandonment of a procedure as it is in this state.
+pub(crate) fn abandon(state: &MetaState, number: u64, cause: AbandonCause) -> Kind {
+    let change = state.procedures().get(id(number)).map_or(0, |procedure| procedure.number);
+    let step = state.procedures().get(id(number)).map_or(0, |procedure| procedure.step);
+    let id = wire_id(number);
+    Kind::AbandonProcedure(v1::AbandonProcedure { id, number: change, cause: cause.into(), step })
+}

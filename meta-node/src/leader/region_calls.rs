@@ -1,0 +1,105 @@
+//! Calls of procedures to the leaders of regions' groups, with a permit of the group.
+
+use std::time::Duration;
+
+use tidewater_common::ids::{GroupId, NodeId};
+use tidewater_common::refusal::Refusal;
+use tidewater_proto::v1::{self, Reason};
+
+use super::leader_term::LeaderTerm;
+use crate::commands::procedures::kind::{RegionCall, RegionClone};
+
+/// Maximum number of calls that follow leader hints.
+const MAX_HOPS: usize = 3;
+/// Distance between the source's flushed sequence and the first sequence of the clone: leaves room for
+/// 2^28 log entries that the source may write until its files are adopted.
+const SEQUENCE_GAP: u64 = 1 << 44;
+
+impl LeaderTerm {
+    /// Calls the leader of a region's group.
+    pub(super) async fn call_region(
+        &self,
+        group: GroupId,
+        call: RegionCall,
+    ) -> Result<(), Refusal> {
+        let to = &self.control;
+        match call {
+            RegionCall::Open(ask) => {
+                self.at_leader(group, |node| to.open_region(node, ask.clone())).await
+            }
+            RegionCall::Clone(clone) => self.clone_region(group, *clone).await,
+            RegionCall::Alter(ask) => {
+                self.at_leader(group, |node| to.alter_region(node, ask.clone())).await
+            }
+            RegionCall::Truncate(ask) => {
+                self.at_leader(group, |node| to.truncate_region(node, ask.clone())).await
+            }
+            RegionCall::OpenArea(ask) => {
+                self.at_leader(group, |node| to.open_area(node, ask.clone())).await
+            }
+            RegionCall::CloseArea(ask) => {
+                self.at_leader(group, |node| to.close_area(node, ask.clone())).await
+            }
+            RegionCall::Drop(ask) => {
+                let dropped = self.at_leader(group, |node| to.drop_region(node, ask.clone())).await;
+                match dropped {
+                    // Never opened, or dropped by an earlier attempt.
+                    Err(refusal) if refusal.reason == Reason::RegionNotFound => Ok(()),
+                    other => other,
+                }
+            }
+        }
+    }
+
+    /// Flushes the source region, opens this region above the source's sequences, and adopts the same files by
+    /// reference. The clone has the rows of that flush, and possibly later ones: a snapshot of each region, not of
+    /// the table.
+    async fn clone_region(&self, group: GroupId, clone: RegionClone) -> Result<(), Refusal> {
+        let RegionClone { source, open, copy } = clone;
+        let to = &self.control;
+        let flush =
+            v1::FlushRegionRequest { group_id: source.group.get(), region_id: source.region.get() };
+        let flushed = self.at_leader(source.group, |node| to.flush_region(node, flush)).await?;
+        let base = flushed.flushed_sequence.saturating_add(SEQUENCE_GAP);
+        let open = v1::OpenRegionRequest { base, ..open };
+        self.at_leader(group, |node| to.open_region(node, open.clone())).await?;
+        self.at_leader(group, |node| to.copy_region(node, copy.clone())).await
+    }
+
+    /// Calls the group's leader, with a permit of the group, and follows leader hints.
+    pub(super) async fn at_leader<F, T>(
+        &self,
+        group: GroupId,
+        mut call: impl FnMut(NodeId) -> F,
+    ) -> Result<T, Refusal>
+    where
+        F: Future<Output = Result<T, Refusal>>,
+    {
+        let _permit = self.group_permits.acquire(group).await?;
+        let mut leader = self.leader_of(group)?;
+        for _ in 0..MAX_HOPS {
+            match call(leader).await {
+                Err(refusal) if refusal.reason == Reason::NotLeader => {
+                    let hint = refusal.leader.as_ref().map(|hint| hint.node_id);
+                    match hint.filter(|node| node.get() != 0 && *node != leader) {
+                        Some(node) => leader = node,
+                        None => return Err(refusal),
+                    }
+                }
+                other => return other,
+            }
+        }
+        Err(Refusal::new(Reason::NotLeader, format!("the leader of group {group} is changing"))
+            .retry_after(Duration::from_millis(500)))
+    }
+
+    pub(super) fn leader_of(&self, group: GroupId) -> Result<NodeId, Refusal> {
+        // Heartbeats report a new leader before the catalog records it.
+        let observed = self.observations.leader_of(group);
+        let recorded = || self.group.view.read().group(group).and_then(|group| group.leader);
+        observed.or_else(recorded).ok_or_else(|| {
+            Refusal::new(Reason::NotLeader, format!("group {group} has no leader"))
+                .retry_after(Duration::from_millis(500))
+        })
+    }
+}
