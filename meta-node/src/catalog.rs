@@ -22,34 +22,31 @@ mod procedure;
 mod procedures;
 mod records;
 mod region_descriptor;
-mod route;
 mod route_index;
 mod row_kind;
 mod rows;
 mod state;
 mod table;
-mod tiling;
+
+// Routes and their records are those of the library, under the names of this module.
+pub use tidewater_catalog::{
+    RouteDescriptor, RouteError, RouteState, catalog_next_route_id_key, catalog_route_key,
+    catalog_version_key, decode_catalog_next_route_id, decode_catalog_route,
+    decode_catalog_version, encode_catalog_next_route_id, encode_catalog_route,
+    encode_catalog_version, is_catalog_route_key, route_id_from_key, table_bounds, validate_routes,
+};
 
 pub use self::change::{CatalogChange, ChangeEffects, StateRowWrite};
-pub use self::codec::{
-    decode_catalog_next_route_id, decode_catalog_route, decode_catalog_version,
-    encode_catalog_next_route_id, encode_catalog_route, encode_catalog_version,
-};
 pub use self::cursor::{Cursors, HookCursor};
 pub use self::error::CatalogError;
 pub use self::hook::Hook;
 pub use self::hook_procedure::{CursorWork, HookProcedure};
-pub use self::keys::{
-    catalog_next_route_id_key, catalog_route_key, catalog_version_key, is_catalog_route_key,
-    route_id_from_key,
-};
 pub use self::locks::{LockHolder, lock_conflict, procedure_conflict};
 pub use self::outcome::{OutcomeKind, RequestOutcome};
 pub use self::procedure::{Procedure, ProcedureFailure, TableLock};
 pub use self::procedures::Procedures;
 pub use self::records::{Group, Header, Node};
 pub use self::region_descriptor::{region_descriptor, row_key};
-pub use self::route::{RouteDescriptor, RouteState};
 use self::route_index::RouteIndex;
 pub(crate) use self::row_kind::RowKind;
 pub use self::rows::{StateRow, digest};
@@ -58,4 +55,3 @@ pub use self::state::{
     TICK_INTERVAL_MS,
 };
 pub use self::table::{AtomicLoad, DroppedRegion, Table, TableChange};
-pub use self::tiling::{table_bounds, validate_routes};

@@ -8,12 +8,12 @@ use tidewater_common::quote::quoted;
 use tidewater_common::refusal::Effect;
 use tidewater_common::schema::Column;
 use tidewater_proto::v1;
-use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::catalog::{Catalog, Published, RouteInfo, TableInfo};
-use crate::catalog_refresh::{CatalogReads, RefreshRequests};
-use crate::catalog_watch::{Watcher, fetch};
+use crate::catalog::{
+    Catalog, CatalogReads, CatalogWatcher, RefreshRequests, RouteInfo, TableInfo,
+};
+use crate::catalog_source::fetch;
 use crate::core::Core;
 use crate::error::ClientError;
 use crate::options::ClientOptions;
@@ -36,11 +36,8 @@ impl Client {
     pub async fn connect(options: ClientOptions) -> Result<Self, ClientError> {
         let router = Arc::new(Router::new(options));
         let catalog = Catalog::from_snapshot(&first_catalog(&router).await?)?;
-        let (sender, published) = watch::channel(Published::new(catalog));
         let requests = Arc::new(RefreshRequests::default());
-        requests.count_snapshot();
-        let watcher =
-            Watcher { router: router.clone(), published: sender, requests: requests.clone() };
+        let (watcher, published) = CatalogWatcher::new(router.clone(), catalog, requests.clone());
         let core = Arc::new(Core { router, published, requests });
         let task = AbortOnDropHandle::new(tokio::spawn(watcher.run()));
         Ok(Self { core, _watch: Arc::new(task) })
@@ -131,15 +128,13 @@ async fn first_catalog(router: &Router) -> Result<v1::CatalogSnapshot, ClientErr
     }
 }
 
-impl TableInfo {
-    /// Returns a column by its name.
-    ///
-    /// # Errors
-    /// [`ClientError::ColumnNotFound`].
-    pub fn column(&self, name: &str) -> Result<&Column, ClientError> {
-        let position = position(self, name)?;
-        Ok(&self.schema.columns()[position])
-    }
+/// Returns a column of a table by its name.
+///
+/// # Errors
+/// [`ClientError::ColumnNotFound`].
+pub fn column<'a>(table: &'a TableInfo, name: &str) -> Result<&'a Column, ClientError> {
+    let position = position(table, name)?;
+    Ok(&table.schema.columns()[position])
 }
 
 /// Returns the position of a column by its name.

@@ -11,8 +11,7 @@ use tokio::sync::watch;
 use tonic::transport::Channel;
 use tonic::{Response, Status};
 
-use crate::catalog::{Catalog, Published, RouteInfo, TableInfo};
-use crate::catalog_refresh::RefreshRequests;
+use crate::catalog::{Catalog, PublishedCatalog, RefreshRequests, RouteInfo, TableInfo};
 use crate::error::ClientError;
 use crate::outcome::{Attempts, FailedAttempt, RetryAction, WriteOutcome};
 use crate::router::{Limits, Router, Search};
@@ -36,7 +35,7 @@ pub(crate) enum Repeat {
 #[derive(Debug)]
 pub(crate) struct Core {
     pub(crate) router: Arc<Router>,
-    pub(crate) published: watch::Receiver<Published>,
+    pub(crate) published: watch::Receiver<PublishedCatalog>,
     pub(crate) requests: Arc<RefreshRequests>,
 }
 

@@ -5,9 +5,9 @@
 //!
 //! - [`Client`] (`client`): connection to a cluster; [`ClientOptions`] (`options`), [`ClientError`]
 //!   (`error`).
-//! - [`catalog`]: tables, routes, groups and nodes; `catalog_watch`: keeps them up to date in the
-//!   background; `catalog_refresh`: requests for changes that it has yet to receive; `stale`: waits after
-//!   answers that a route or schema is out of date.
+//! - [`catalog`]: tables, routes, groups and nodes, and the task that keeps them up to date, from the crate
+//!   `tidewater-catalog`; `catalog_source`: its calls of the meta service; `stale`: waits after answers that a route
+//!   or schema is out of date.
 //! - `router`, `leaders`: one attempt of a call, at the presumed leader of a group.
 //! - [`outcome`]: outcome of a write (*failed* or *unknown*) and reaction to an error.
 //! - `core`: calls with retries; [`admin`]: operations of an operator.
@@ -18,9 +18,7 @@
 
 pub mod admin;
 pub mod bulk;
-pub mod catalog;
-mod catalog_refresh;
-mod catalog_watch;
+mod catalog_source;
 mod client;
 mod core;
 mod error;
@@ -39,10 +37,10 @@ pub mod write;
 
 pub use self::admin::{HookFrom, NewHook, NewTable};
 pub use self::bulk::{BulkLoader, LoadedBatch};
-pub use self::catalog::{Catalog, RouteInfo, TableInfo};
-pub use self::catalog_refresh::CatalogReads;
-pub use self::client::Client;
+pub use self::client::{Client, column};
 pub use self::error::ClientError;
 pub use self::options::{ClientOptions, IdSource, WriterOptions};
 pub use self::scan::{ScanSpec, ScanStream};
 pub use self::write::{TableWriter, WriteReport};
+pub use tidewater_catalog as catalog;
+pub use tidewater_catalog::{Catalog, CatalogReads, RouteInfo, TableInfo};

@@ -17,7 +17,7 @@ use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::Reason;
 use tokio::time::Instant;
 
-use crate::catalog::{Catalog, Published, RouteInfo, TableInfo};
+use crate::catalog::{Catalog, PublishedCatalog, RouteInfo, TableInfo};
 use crate::core::Core;
 use crate::error::ClientError;
 
@@ -197,7 +197,7 @@ impl Core {
         let now = Instant::now();
         let mut since = *waits.since.get_or_insert(now);
         let mut published = self.published.clone();
-        let is_over = |now: &Published| now.other.is_some() || change.is_in(&now.catalog);
+        let is_over = |now: &PublishedCatalog| now.other.is_some() || change.is_in(&now.catalog);
         if is_over(&published.borrow()) {
             // Without a pause, a node that always refuses the call would be called in a loop.
             *waits = StaleWaits::default();

@@ -9,9 +9,9 @@ use uuid::Uuid;
 
 use super::{
     CatalogError, DELTAS_KEPT, Group, Header, Hook, HookCursor, HookProcedure, MetaState, Node,
-    Procedure, RequestOutcome, RouteDescriptor, RowKind, Table, catalog_next_route_id_key,
-    catalog_route_key, catalog_version_key, codec, encode_catalog_next_route_id,
-    encode_catalog_route, encode_catalog_version, keys,
+    Procedure, RequestOutcome, RouteDescriptor, RouteError, RowKind, Table,
+    catalog_next_route_id_key, catalog_route_key, catalog_version_key, codec,
+    encode_catalog_next_route_id, encode_catalog_route, encode_catalog_version, keys,
 };
 
 /// Change of a command: complete records after the change. Created by validation and applied by
@@ -100,14 +100,14 @@ impl MetaState {
             rows.push((catalog_route_key(route.route_id), Some(encode_catalog_route(route)?)));
         }
         if change.touches_routes() {
-            let next = version.get().checked_add(1).ok_or(CatalogError::VersionOverflow)?;
+            let next = version.get().checked_add(1).ok_or(RouteError::VersionOverflow)?;
             version = CatalogVersion(next);
             rows.push((catalog_version_key(), Some(encode_catalog_version(version))));
         }
         let mut delta = None;
         if change.is_watched() {
             let header = header.get_or_insert_with(|| self.header.clone());
-            let next = header.revision.get().checked_add(1).ok_or(CatalogError::VersionOverflow)?;
+            let next = header.revision.get().checked_add(1).ok_or(RouteError::VersionOverflow)?;
             header.revision = Revision(next);
             delta = Some(Arc::new(self.delta(&change, header.revision, version)));
         }

@@ -1,37 +1,10 @@
-//! Keys of state rows: a readable kind, then the id in big endian, so that rows sort by id.
+//! Keys of the state rows that only meta nodes have: a readable kind, then the id in big endian, so that rows sort by
+//! id.
 
 use tidewater_common::ids::{GroupId, NodeId, RegionId, Revision, TableId};
 use uuid::Uuid;
 
-use super::{CatalogError, RowKind};
-
-/// Key of the catalog version.
-pub fn catalog_version_key() -> Vec<u8> {
-    RowKind::CatalogVersion.prefix().to_vec()
-}
-
-/// Key of the next route id.
-pub fn catalog_next_route_id_key() -> Vec<u8> {
-    RowKind::NextRouteId.prefix().to_vec()
-}
-
-/// Key of a route.
-pub fn catalog_route_key(route: RegionId) -> Vec<u8> {
-    joined(RowKind::Route, &route.get().to_be_bytes())
-}
-
-/// Returns whether a key is the key of a route.
-pub fn is_catalog_route_key(key: &[u8]) -> bool {
-    route_id_from_key(key).is_ok()
-}
-
-/// Parses the route id of a route's key.
-pub fn route_id_from_key(key: &[u8]) -> Result<RegionId, CatalogError> {
-    key.strip_prefix(RowKind::Route.prefix())
-        .and_then(|id| <[u8; 8]>::try_from(id).ok())
-        .map(|id| RegionId(u64::from_be_bytes(id)))
-        .ok_or(CatalogError::InvalidRouteKey(key.len()))
-}
+use super::RowKind;
 
 /// Key of the header.
 pub(super) fn header() -> Vec<u8> {
@@ -77,29 +50,4 @@ pub(super) fn delta(revision: Revision) -> Vec<u8> {
 
 fn joined(kind: RowKind, id: &[u8]) -> Vec<u8> {
     [kind.prefix(), id].concat()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn route_key_bytes_are_frozen_and_round_trip() {
-        let key = catalog_route_key(RegionId(0x0102));
-        assert_eq!(key, b"catalog/route/\0\0\0\0\0\0\x01\x02");
-        assert_eq!(route_id_from_key(&key), Ok(RegionId(0x0102)));
-        assert!(is_catalog_route_key(&key));
-        assert_eq!(catalog_version_key(), b"catalog/version");
-        assert_eq!(catalog_next_route_id_key(), b"catalog/next_route_id");
-    }
-
-    #[test]
-    fn other_keys_are_not_route_keys() {
-        let key = catalog_route_key(RegionId(7));
-        for cut in 0..key.len() {
-            assert_eq!(route_id_from_key(&key[..cut]), Err(CatalogError::InvalidRouteKey(cut)));
-        }
-        assert!(!is_catalog_route_key(&[key.as_slice(), b"x"].concat()));
-        assert!(!is_catalog_route_key(&catalog_version_key()));
-    }
 }

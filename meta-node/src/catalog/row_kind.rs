@@ -1,5 +1,6 @@
 //! Kinds of state rows: their keys, and the feature level that each needs.
 
+use tidewater_catalog::{NEXT_ROUTE_ID_KEY, ROUTE_KEY_PREFIX, VERSION_KEY};
 use tidewater_common::feature_level::FeatureLevel;
 
 /// Kind of a state row.
@@ -42,9 +43,9 @@ impl RowKind {
     pub(super) const fn prefix(self) -> &'static [u8] {
         match self {
             Self::Header => b"meta/header",
-            Self::CatalogVersion => b"catalog/version",
-            Self::NextRouteId => b"catalog/next_route_id",
-            Self::Route => b"catalog/route/",
+            Self::CatalogVersion => VERSION_KEY,
+            Self::NextRouteId => NEXT_ROUTE_ID_KEY,
+            Self::Route => ROUTE_KEY_PREFIX,
             Self::Table => b"meta/table/",
             Self::Group => b"meta/group/",
             Self::Node => b"meta/node/",

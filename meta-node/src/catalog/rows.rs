@@ -7,7 +7,7 @@ use tidewater_proto::v1;
 use uuid::Uuid;
 
 use super::{
-    CatalogError, MetaState, RowKind, catalog_next_route_id_key, catalog_route_key,
+    CatalogError, MetaState, RouteError, RowKind, catalog_next_route_id_key, catalog_route_key,
     catalog_version_key, codec, decode_catalog_next_route_id, decode_catalog_route,
     decode_catalog_version, encode_catalog_next_route_id, encode_catalog_route,
     encode_catalog_version, keys, route_id_from_key,
@@ -85,7 +85,8 @@ impl MetaState {
                 let id = route_id_from_key(key)?;
                 let route = decode_catalog_route(bytes)?;
                 if id != route.route_id {
-                    return Err(CatalogError::RouteKeyMismatch { key: id, record: route.route_id });
+                    let mismatch = RouteError::RouteKeyMismatch { key: id, record: route.route_id };
+                    return Err(mismatch.into());
                 }
                 self.put_route(route);
             }

@@ -2,7 +2,7 @@ use tidewater_common::ids::{GroupId, NodeId, RegionId, TableId};
 use tidewater_proto::v1::meta_command::Kind;
 
 use super::*;
-use crate::catalog::CatalogError;
+use crate::catalog::{CatalogError, RouteError};
 use crate::commands::procedures::testing::{report, truncate, with_tables};
 use crate::commands::testing::{hex, one_of_each, run, unhex};
 
@@ -66,14 +66,16 @@ fn contradicting_rows_fail_to_load() {
     moved[route].0 = catalog_route_key(RegionId(77));
     assert_eq!(
         MetaState::from_rows(moved).unwrap_err(),
-        CatalogError::RouteKeyMismatch { key: RegionId(77), record: RegionId(1) }
+        RouteError::RouteKeyMismatch { key: RegionId(77), record: RegionId(1) }.into()
     );
     let mut gap = one_of_each().rows().unwrap();
     gap.remove(route);
-    assert!(matches!(MetaState::from_rows(gap).unwrap_err(), CatalogError::Gap(_)));
+    let error = MetaState::from_rows(gap).unwrap_err();
+    assert!(matches!(error, CatalogError::Route(RouteError::Gap(_))), "{error}");
     let mut orphan = one_of_each().rows().unwrap();
     orphan.remove(key_of(RowKind::Table.prefix()));
-    assert!(matches!(MetaState::from_rows(orphan).unwrap_err(), CatalogError::OutsideLiveTable(_)));
+    let error = MetaState::from_rows(orphan).unwrap_err();
+    assert!(matches!(error, CatalogError::Route(RouteError::OutsideLiveTable(_))), "{error}");
     let mut hole = one_of_each().rows().unwrap();
     hole.remove(key_of(RowKind::Delta.prefix()) + 1);
     assert!(matches!(MetaState::from_rows(hole).unwrap_err(), CatalogError::DeltaHole { .. }));
@@ -81,7 +83,7 @@ fn contradicting_rows_fail_to_load() {
     unknown.push((b"other".to_vec(), Vec::new()));
     assert_eq!(MetaState::from_rows(unknown).unwrap_err(), CatalogError::UnknownKey(5));
     let short = vec![(b"catalog/route/x".to_vec(), Vec::new())];
-    assert_eq!(MetaState::from_rows(short).unwrap_err(), CatalogError::InvalidRouteKey(15));
+    assert_eq!(MetaState::from_rows(short).unwrap_err(), RouteError::InvalidRouteKey(15).into());
 }
 
 #[test]

@@ -10,7 +10,7 @@ use tidewater_common::schema::SchemaError;
 use tidewater_proto::v1::{GroupState, NodeRole, Reason, TableState};
 
 use super::procedures::kind_of;
-use crate::catalog::{CatalogError, LockHolder, Table};
+use crate::catalog::{CatalogError, LockHolder, RouteError, Table};
 
 /// Error of a rejected command; the state is unchanged.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -389,6 +389,12 @@ fn held_by(holder: &LockHolder) -> String {
             let target = quoted(target);
             format!("is being cloned: wait until table {target} is ready, or drop {target}")
         }
+    }
+}
+
+impl From<RouteError> for CommandError {
+    fn from(error: RouteError) -> Self {
+        CatalogError::from(error).into()
     }
 }
 

@@ -12,7 +12,7 @@ use super::{
     CommandError, CommandReply, Rules, clone_table, cursors, hooks, new_table, procedures,
 };
 use crate::catalog::{
-    CatalogChange, CatalogError, DroppedRegion, Header, MetaState, OutcomeKind, RouteDescriptor,
+    CatalogChange, DroppedRegion, Header, MetaState, OutcomeKind, RouteDescriptor, RouteError,
     RouteState, Table, TableChange,
 };
 
@@ -124,7 +124,7 @@ fn assign_groups(
             epoch: Epoch(0),
             incarnation: state.header().incarnation,
         });
-        next = RegionId(next.get().checked_add(1).ok_or(CatalogError::RouteIdOverflow)?);
+        next = RegionId(next.get().checked_add(1).ok_or(RouteError::RouteIdOverflow)?);
     }
     Ok((routes, next))
 }

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::testing::*;
 use super::*;
-use crate::catalog::{COMPACTOR_KEPT_MS, CatalogError, MAX_OUTCOMES, OUTCOME_KEPT_MS};
+use crate::catalog::{COMPACTOR_KEPT_MS, MAX_OUTCOMES, OUTCOME_KEPT_MS, RouteError};
 
 fn cluster() -> ClusterId {
     CLUSTER.parse().unwrap()
@@ -604,13 +604,13 @@ fn exhausted_counters_reject_commands_without_a_change() {
     let version = crate::catalog::encode_catalog_version(CatalogVersion(u64::MAX));
     assert_eq!(
         run(&mut grown(&version_key, version), Kind::CreateTable(table(1, "t"))),
-        Err(CatalogError::VersionOverflow.into())
+        Err(RouteError::VersionOverflow.into())
     );
     let next_key = crate::catalog::catalog_next_route_id_key();
     let next = crate::catalog::encode_catalog_next_route_id(RegionId(u64::MAX));
     assert_eq!(
         run(&mut grown(&next_key, next), Kind::CreateTable(table(1, "t"))),
-        Err(CatalogError::RouteIdOverflow.into())
+        Err(RouteError::RouteIdOverflow.into())
     );
 }
 

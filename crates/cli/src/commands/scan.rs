@@ -176,7 +176,7 @@ async fn sorted_rows(
     keys: &[SortKey],
 ) -> Result<(), Failure> {
     for key in keys {
-        table.column(&key.column)?;
+        tidewater_client::column(table, &key.column)?;
     }
     // Columns that are only sorted by follow those to return.
     let returned = spec.columns.as_ref().map_or(table.schema.columns().len(), Vec::len);

@@ -105,7 +105,8 @@ impl Aggregation {
             let accumulator = match aggregate {
                 Aggregate::Rows => Accumulator::Rows(0),
                 Aggregate::Column { function, column } => {
-                    let found = table.column(column).map_err(AggregateError::Column)?;
+                    let found =
+                        tidewater_client::column(table, column).map_err(AggregateError::Column)?;
                     let position = columns.iter().position(|known| known == column);
                     let position = position.unwrap_or_else(|| {
                         columns.push(column.clone());

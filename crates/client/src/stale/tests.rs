@@ -1,3 +1,5 @@
+mod fixture;
+
 use std::time::Duration;
 
 use tidewater_common::catalog_hint::{CatalogHint, RegionPresence, ServedRegion};
@@ -8,10 +10,9 @@ use tidewater_common::schema::TableSchema;
 use tidewater_proto::v1::Reason;
 use tokio::time::Instant;
 
+use self::fixture::catalog;
 use super::{ExpectedChange, LONGEST_WAIT, StaleWaits, UsedCatalog};
-use crate::catalog::Catalog;
-use crate::catalog::tests::catalog;
-use crate::catalog_refresh::CatalogReads;
+use crate::catalog::{Catalog, CatalogReads};
 use crate::client::Client;
 use crate::core::REFRESH_TIMEOUT;
 use crate::error::ClientError;
@@ -86,7 +87,7 @@ fn expected_change_is_met_by_a_later_catalog() {
     let table = catalog.table(TableId(1)).unwrap();
     let used = UsedCatalog::new(&catalog, Some(table), catalog.route(RegionId(12)));
     let delta = |change: fn(&mut tidewater_proto::v1::CatalogDelta)| {
-        let mut delta = crate::catalog::tests::delta();
+        let mut delta = fixture::delta();
         change(&mut delta);
         catalog.with_delta(&delta).unwrap()
     };

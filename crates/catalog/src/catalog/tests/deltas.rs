@@ -9,6 +9,7 @@ use tidewater_common::keys::KeyRange;
 use tidewater_proto::v1;
 
 use super::{Catalog, CatalogError, ONE, route, table};
+use crate::RouteError;
 
 /// A change of the cluster's catalog. Numbers select an existing record modulo their count.
 #[derive(Debug, Clone)]
@@ -292,7 +293,7 @@ proptest! {
             ..v1::CatalogDelta::default()
         };
         let error = catalog.with_delta(&delta).unwrap_err();
-        prop_assert!(matches!(error, CatalogError::Overlap(..)), "{error}");
+        prop_assert!(matches!(error, CatalogError::Routes(RouteError::Overlap(..))), "{error}");
         prop_assert!(catalog.route_for(TableId(table), &inside).is_some());
     }
 }

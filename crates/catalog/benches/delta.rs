@@ -1,11 +1,11 @@
-//! Benchmark of the client's catalog: application of a delta, by the number of tables.
+//! Benchmark of a catalog: application of a delta, by the number of tables.
 #![allow(missing_docs, clippy::unwrap_used, reason = "a benchmark")]
 
 #[path = "common/shape.rs"]
 mod shape;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
-use tidewater_client::Catalog;
+use tidewater_catalog::Catalog;
 
 fn apply_delta(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("catalog_delta");

@@ -1,22 +1,35 @@
 mod deltas;
 
-use tidewater_common::ids::{GroupId, RegionId, TableId};
+use tidewater_common::ids::{ColumnId, GroupId, RegionId, SchemaVersion, TableId};
 use tidewater_common::keys::{KeyRange, global_key, table_range};
+use tidewater_common::schema::{Column, ColumnType, TableOptions, TableSchema};
 use tidewater_proto::v1;
 
 use super::{Catalog, CatalogError, CatalogStep};
-use crate::fake::table_info;
+use crate::RouteError;
 
 const ONE: &str = "018f3c1e-0000-7000-8000-000000000001";
 const TWO: &str = "018f3c1e-0000-7000-8000-000000000002";
+
+fn schema() -> TableSchema {
+    let column = |id, name: &str, data_type| Column {
+        id: ColumnId(id),
+        name: name.into(),
+        data_type,
+        nullable: id > 1,
+        default: None,
+    };
+    let columns = vec![column(1, "id", ColumnType::Int64), column(2, "v", ColumnType::Utf8)];
+    TableSchema::new(SchemaVersion(1), columns, vec![ColumnId(1)], None, ColumnId(3)).unwrap()
+}
 
 fn table(id: u32, name: &str) -> v1::Table {
     v1::Table {
         table_id: id,
         name: name.into(),
         state: v1::TableState::Active.into(),
-        schema: Some((&table_info().schema).into()),
-        options: Some((&table_info().options).into()),
+        schema: Some((&schema()).into()),
+        options: Some((&TableOptions::upsert()).into()),
         ..Default::default()
     }
 }
@@ -94,7 +107,8 @@ fn route_that_overlaps_a_later_one_is_rejected() {
             ..delta()
         };
         let applied = catalog().with_delta(&delta);
-        let rejected = matches!(applied, Err(CatalogError::Overlap(RegionId(99), RegionId(13))));
+        let overlap = RouteError::Overlap(RegionId(99), RegionId(13));
+        let rejected = matches!(&applied, Err(CatalogError::Routes(error)) if *error == overlap);
         assert_eq!((rejected, applied.is_ok()), (is_rejected, !is_rejected), "{end:?}");
     }
 }
@@ -209,18 +223,19 @@ fn nonconsecutive_delta_is_a_gap() {
 
 #[test]
 fn inconsistent_catalog_is_rejected() {
+    let is_duplicate = |error: &CatalogError, id| matches!(error, CatalogError::Routes(RouteError::DuplicateRouteId(RegionId(found))) if *found == id);
     let overlap = v1::CatalogDelta {
         catalog_version: 6,
         route_upserts: vec![route(15, 1, b"f", Some(b"h"))],
         ..delta()
     };
     let error = catalog().with_delta(&overlap).unwrap_err();
-    assert!(matches!(error, CatalogError::Overlap(..)), "{error}");
+    assert!(matches!(error, CatalogError::Routes(RouteError::Overlap(..))), "{error}");
 
     let mut twice = snapshot();
     twice.routes.push(route(11, 1, b"zz", None));
     let error = Catalog::from_snapshot(&twice).unwrap_err();
-    assert!(matches!(error, CatalogError::DuplicateRoute(RegionId(11))), "{error}");
+    assert!(is_duplicate(&error, 11), "{error}");
 
     let change = v1::CatalogDelta {
         catalog_version: 6,
@@ -229,7 +244,7 @@ fn inconsistent_catalog_is_rejected() {
         ..delta()
     };
     let error = catalog().with_delta(&change).unwrap_err();
-    assert!(matches!(error, CatalogError::DuplicateRoute(RegionId(15))), "{error}");
+    assert!(is_duplicate(&error, 15), "{error}");
 
     let mut backwards = snapshot();
     backwards.routes[0] = route(11, 1, b"g", Some(b"a"));
@@ -240,6 +255,11 @@ fn inconsistent_catalog_is_rejected() {
     short.routes[0].start = vec![1, 2].into();
     let error = Catalog::from_snapshot(&short).unwrap_err();
     assert!(matches!(error, CatalogError::BadRange(RegionId(11))), "{error}");
+
+    let mut without_id = snapshot();
+    without_id.routes[0].route_id = 0;
+    let error = Catalog::from_snapshot(&without_id).unwrap_err();
+    assert!(matches!(error, CatalogError::Routes(RouteError::RouteIdRequired)), "{error}");
 
     let mut unreadable = snapshot();
     unreadable.tables[0].schema = None;

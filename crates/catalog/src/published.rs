@@ -1,22 +1,23 @@
-//! The catalog as the background task publishes it to the parts of a client.
+//! The catalog as its watcher publishes it.
 
 use std::sync::Arc;
 
 use tidewater_common::ids::ClusterId;
 
-use super::Catalog;
+use crate::Catalog;
 
-/// State that the background task publishes.
+/// State that a [`CatalogWatcher`](crate::CatalogWatcher) publishes.
 #[derive(Debug, Clone)]
-pub(crate) struct Published {
-    pub(crate) catalog: Arc<Catalog>,
+pub struct PublishedCatalog {
+    /// The catalog as last received.
+    pub catalog: Arc<Catalog>,
     /// Number of the newest request for a refresh that was served.
-    pub(crate) served: u64,
+    pub served: u64,
     /// The expected and the actual cluster, once another cluster answers. Final.
-    pub(crate) other: Option<(ClusterId, ClusterId)>,
+    pub other: Option<(ClusterId, ClusterId)>,
 }
 
-impl Published {
+impl PublishedCatalog {
     pub(crate) fn new(catalog: Catalog) -> Self {
         Self { catalog: Arc::new(catalog), served: 0, other: None }
     }

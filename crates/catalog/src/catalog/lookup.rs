@@ -8,7 +8,8 @@ use tidewater_common::ids::{
 use tidewater_common::keys::KeyRange;
 use tidewater_proto::v1;
 
-use super::{Catalog, RouteInfo, RouteKey, TableInfo};
+use super::{Catalog, RouteInfo, TableInfo, end_in_table};
+use crate::GlobalKey;
 
 impl Catalog {
     /// Id of the cluster.
@@ -48,7 +49,7 @@ impl Catalog {
 
     /// All routes, in order of table and start key.
     pub fn routes(&self) -> impl Iterator<Item = &Arc<RouteInfo>> {
-        self.routes.values()
+        self.routes.iter()
     }
 
     /// Returns the routes of a table that overlap `range`, in key order.
@@ -57,28 +58,18 @@ impl Catalog {
         table: TableId,
         range: &'a KeyRange,
     ) -> impl Iterator<Item = &'a Arc<RouteInfo>> {
-        // The route that contains the start of the range may begin before it.
-        let first = self
-            .route_for(table, &range.start)
-            .map_or_else(|| range.start.clone(), |route| route.range.start.clone());
-        let from_first = self.routes.range::<RouteKey, _>((table, first)..);
-        from_first.map(|(_, route)| route).take_while(move |route| {
-            route.table == table && range.end.as_ref().is_none_or(|end| route.range.start < *end)
-        })
+        let start = GlobalKey::in_table(table, &range.start);
+        self.routes.intersecting(start, end_in_table(table, range))
     }
 
     /// Returns the route that contains a row key.
     pub fn route_for(&self, table: TableId, row_key: &[u8]) -> Option<&Arc<RouteInfo>> {
-        self.routes
-            .range::<RouteKey, _>(..=(table, row_key.to_vec()))
-            .next_back()
-            .map(|(_, route)| route)
-            .filter(|route| route.table == table && route.range.contains(row_key))
+        self.routes.get(GlobalKey::in_table(table, row_key))
     }
 
     /// Returns the route of the region with this id.
     pub fn route(&self, region: RegionId) -> Option<&Arc<RouteInfo>> {
-        self.regions.get(&region)
+        self.routes.with_id(region)
     }
 
     /// Returns the group with this id.

@@ -1,7 +1,15 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::commands::testing::{hex, unhex};
+use crate::frame::FRAME_BYTES;
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn unhex(text: &str) -> Vec<u8> {
+    (0..text.len()).step_by(2).map(|i| u8::from_str_radix(&text[i..i + 2], 16).unwrap()).collect()
+}
 
 fn route() -> RouteDescriptor {
     RouteDescriptor {
@@ -29,8 +37,8 @@ fn stored_bytes_are_frozen() {
     assert_eq!(hex(&encode_catalog_route(&route()).unwrap()), golden_route);
     assert_eq!(decode_catalog_route(&unhex(&golden_route)), Ok(route()));
     let later = encode_catalog_route(&later_route()).unwrap();
-    let payload = ["0000000000000004", &golden_route[2 * FRAME..]].concat();
-    assert_eq!((later[0], hex(&later[FRAME..])), (2, payload));
+    let payload = ["0000000000000004", &golden_route[2 * FRAME_BYTES..]].concat();
+    assert_eq!((later[0], hex(&later[FRAME_BYTES..])), (2, payload));
     assert_eq!(decode_catalog_route(&later), Ok(later_route()));
 
     let golden_version = hex(&encode_catalog_version(CatalogVersion(7)));
@@ -46,23 +54,23 @@ fn truncation_at_any_byte_returns_the_records_own_error() {
     let later = encode_catalog_route(&later_route()).unwrap();
     for cut in 0..later.len() {
         for damaged in
-            [later[..cut].to_vec(), frame_as(2, later[..cut].get(FRAME..).unwrap_or(&[]))]
+            [later[..cut].to_vec(), frame_as(2, later[..cut].get(FRAME_BYTES..).unwrap_or(&[]))]
         {
             let decoded = decode_catalog_route(&damaged);
-            assert!(matches!(decoded, Err(CatalogError::InvalidRouteRecord(_))), "{cut}");
+            assert!(matches!(decoded, Err(RouteError::InvalidRouteRecord(_))), "{cut}");
         }
     }
     let bytes = encode_catalog_route(&route()).unwrap();
     for cut in 0..bytes.len() {
         assert!(matches!(
             decode_catalog_route(&bytes[..cut]),
-            Err(CatalogError::InvalidRouteRecord(_))
+            Err(RouteError::InvalidRouteRecord(_))
         ));
         // Also with a valid checksum: a record that was written truncated.
-        if let Some(payload) = bytes[..cut].get(FRAME..) {
+        if let Some(payload) = bytes[..cut].get(FRAME_BYTES..) {
             assert!(matches!(
                 decode_catalog_route(&frame(payload)),
-                Err(CatalogError::InvalidRouteRecord(_))
+                Err(RouteError::InvalidRouteRecord(_))
             ));
         }
     }
@@ -71,50 +79,50 @@ fn truncation_at_any_byte_returns_the_records_own_error() {
     for cut in 0..version.len() {
         assert!(matches!(
             decode_catalog_version(&version[..cut]),
-            Err(CatalogError::InvalidVersionRecord(_))
+            Err(RouteError::InvalidVersionRecord(_))
         ));
         assert!(matches!(
             decode_catalog_next_route_id(&next[..cut]),
-            Err(CatalogError::InvalidNextRouteIdRecord(_))
+            Err(RouteError::InvalidNextRouteIdRecord(_))
         ));
     }
 }
 
 #[test]
 fn trailing_bytes_are_rejected() {
-    let payload = [&encode_catalog_route(&route()).unwrap()[FRAME..], &[0]].concat();
+    let payload = [&encode_catalog_route(&route()).unwrap()[FRAME_BYTES..], &[0]].concat();
     assert_eq!(
         decode_catalog_route(&frame(&payload)),
-        Err(CatalogError::InvalidRouteRecord("it has trailing bytes"))
+        Err(RouteError::InvalidRouteRecord("it has trailing bytes"))
     );
     assert!(matches!(
         decode_catalog_version(&frame(&[0; 9])),
-        Err(CatalogError::InvalidVersionRecord(_))
+        Err(RouteError::InvalidVersionRecord(_))
     ));
     assert_eq!(
         decode_catalog_next_route_id(&frame(&[0; 8])),
-        Err(CatalogError::InvalidNextRouteIdRecord("it is 0"))
+        Err(RouteError::InvalidNextRouteIdRecord("it is 0"))
     );
 }
 
 #[test]
 fn unknown_route_state_has_its_own_error() {
-    let mut payload = encode_catalog_route(&route()).unwrap()[FRAME..].to_vec();
+    let mut payload = encode_catalog_route(&route()).unwrap()[FRAME_BYTES..].to_vec();
     payload[16] = 4;
-    assert_eq!(decode_catalog_route(&frame(&payload)), Err(CatalogError::InvalidState(4)));
+    assert_eq!(decode_catalog_route(&frame(&payload)), Err(RouteError::InvalidState(4)));
 }
 
 #[test]
 fn invalid_route_is_not_encoded() {
     let cases = [
-        (RouteDescriptor { route_id: RegionId(0), ..route() }, CatalogError::RouteIdRequired),
+        (RouteDescriptor { route_id: RegionId(0), ..route() }, RouteError::RouteIdRequired),
         (
             RouteDescriptor { group_id: GroupId(0), ..route() },
-            CatalogError::GroupIdRequired(RegionId(3)),
+            RouteError::GroupIdRequired(RegionId(3)),
         ),
         (
             RouteDescriptor { end: Some(vec![0, 0, 0, 1]), ..route() },
-            CatalogError::InvalidRange(RegionId(3)),
+            RouteError::InvalidRange(RegionId(3)),
         ),
     ];
     for (bad, error) in cases {
@@ -137,7 +145,7 @@ fn flipped_bit_fails_to_decode() {
 proptest! {
     #[test]
     fn routes_round_trip(
-        id in 1..u64::MAX, group in 1..u64::MAX, state in 0u8..4, parent in 0..u64::MAX,
+        id in 1..u64::MAX, group in 1..u64::MAX, state in 0i32..4, parent in 0..u64::MAX,
         epoch in 0..u64::MAX, start in proptest::collection::vec(any::<u8>(), 0..40),
         bounded in any::<bool>(), incarnation in 1u64..4,
     ) {

@@ -1,7 +1,6 @@
 //! Construction of catalogs from snapshots and deltas. Each function returns a new value, so an error
 //! leaves the current catalog unchanged.
 
-use std::ops::Bound;
 use std::sync::Arc;
 
 use rpds::{HashTrieMapSync, RedBlackTreeMapSync};
@@ -12,7 +11,8 @@ use tidewater_common::keys::{KeyCodec, split_global_range};
 use tidewater_common::schema::{TableOptions, TableSchema};
 use tidewater_proto::v1::{self, TableState};
 
-use super::{Catalog, CatalogError, RouteInfo, RouteKey, TableInfo};
+use super::{Catalog, CatalogError, RouteInfo, TableInfo};
+use crate::{KeyedRoute, RouteError, RouteMap};
 
 /// Relation of a received snapshot to the current catalog.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,16 +42,12 @@ impl Catalog {
             version: CatalogVersion(snapshot.catalog_version),
             tables: RedBlackTreeMapSync::new_sync(),
             names: HashTrieMapSync::new_sync(),
-            routes: RedBlackTreeMapSync::new_sync(),
-            regions: HashTrieMapSync::new_sync(),
+            routes: sorted_routes(&snapshot.routes)?,
             groups: RedBlackTreeMapSync::new_sync(),
             nodes: RedBlackTreeMapSync::new_sync(),
         };
         for table in &snapshot.tables {
             catalog.put_table(table)?;
-        }
-        for route in &snapshot.routes {
-            catalog.put_route(route_info(route)?)?;
         }
         catalog.put_groups_and_nodes(&snapshot.groups, &snapshot.nodes);
         Ok(catalog)
@@ -76,16 +72,9 @@ impl Catalog {
         for table in &delta.table_upserts {
             next.put_table(table)?;
         }
-        for id in &delta.route_deletes {
-            next.remove_route(RegionId(*id));
-        }
-        // Remove all routes before inserting any: a route may get the start key of one that shrinks.
-        for route in &delta.route_upserts {
-            next.remove_route(RegionId(route.route_id));
-        }
-        for route in &delta.route_upserts {
-            next.put_route(route_info(route)?)?;
-        }
+        let deletes = delta.route_deletes.iter().map(|id| RegionId(*id));
+        let upserts = delta.route_upserts.iter().map(route_info).collect::<Result<_, _>>()?;
+        next.routes.apply(deletes, upserts)?;
         for node in &delta.node_deletes {
             next.nodes.remove_mut(&NodeId(*node));
         }
@@ -148,35 +137,6 @@ impl Catalog {
         }
     }
 
-    /// Adds a route, which must not overlap another one.
-    fn put_route(&mut self, route: RouteInfo) -> Result<(), CatalogError> {
-        if self.regions.contains_key(&route.region) {
-            return Err(CatalogError::DuplicateRoute(route.region));
-        }
-        let key = (route.table, route.range.start.clone());
-        // The routes do not overlap so far, so only the neighbours can overlap this one.
-        let up_to = (Bound::Unbounded, Bound::Included(&key));
-        let above = (Bound::Excluded(&key), Bound::Unbounded);
-        let before = self.routes.range::<RouteKey, _>(up_to).next_back();
-        let after = self.routes.range::<RouteKey, _>(above).next();
-        if let Some((_, before)) = before.filter(|(_, before)| reaches(before, &route)) {
-            return Err(CatalogError::Overlap(before.region, route.region));
-        }
-        if let Some((_, after)) = after.filter(|(_, after)| reaches(&route, after)) {
-            return Err(CatalogError::Overlap(route.region, after.region));
-        }
-        let route = Arc::new(route);
-        self.regions.insert_mut(route.region, route.clone());
-        self.routes.insert_mut(key, route);
-        Ok(())
-    }
-
-    fn remove_route(&mut self, region: RegionId) {
-        let Some(route) = self.regions.get(&region).cloned() else { return };
-        self.regions.remove_mut(&region);
-        self.routes.remove_mut(&(route.table, route.range.start.clone()));
-    }
-
     fn put_groups_and_nodes(&mut self, groups: &[v1::Group], nodes: &[v1::Node]) {
         for group in groups {
             self.groups.insert_mut(GroupId(group.group_id), Arc::new(group.clone()));
@@ -187,23 +147,27 @@ impl Catalog {
     }
 }
 
-/// Returns whether a route contains the start of a later one.
-fn reaches(route: &RouteInfo, later: &RouteInfo) -> bool {
-    route.table == later.table
-        && route.range.end.as_ref().is_none_or(|end| *end > later.range.start)
+/// Returns the routes of a snapshot, which may have any order.
+fn sorted_routes(routes: &[v1::Route]) -> Result<RouteMap<RouteInfo>, CatalogError> {
+    let mut routes = routes.iter().map(route_info).collect::<Result<Vec<_>, _>>()?;
+    routes.sort_by(|left, right| left.start().cmp(&right.start()));
+    Ok(RouteMap::from_sorted(routes)?)
 }
 
-fn route_info(route: &v1::Route) -> Result<RouteInfo, CatalogError> {
+fn route_info(route: &v1::Route) -> Result<Arc<RouteInfo>, CatalogError> {
     let region = RegionId(route.route_id);
+    if region == RegionId(0) {
+        return Err(RouteError::RouteIdRequired.into());
+    }
     let (table, range) = split_global_range(&route.start, route.end.as_deref())
         .filter(|(_, range)| !range.is_empty())
         .ok_or(CatalogError::BadRange(region))?;
-    Ok(RouteInfo {
+    Ok(Arc::new(RouteInfo {
         region,
         table,
         range,
         group: GroupId(route.group_id),
         state: route.state(),
         parent: RegionId(route.parent_route_id),
-    })
+    }))
 }

@@ -1,16 +1,13 @@
 //! Refresh of the catalog: the changes that the watch has yet to deliver, or the whole catalog if the meta leader no
 //! longer keeps them.
 
-use std::time::Duration;
-
 use tidewater_proto::v1::{self, Reason};
-use tidewater_rpc::timed;
+use tidewater_rpc::FailedAttempt;
 use tokio::time::Instant;
 
-use super::Watcher;
-use crate::catalog::{Catalog, Followed};
-use crate::outcome::FailedAttempt;
-use crate::router::{Router, Search};
+use super::CatalogWatcher;
+use crate::CatalogSource;
+use crate::catalog::Followed;
 
 /// Attempts of one refresh. Together with their backoff they last about as long as an election.
 const REFRESH_ATTEMPTS: u32 = 12;
@@ -18,24 +15,9 @@ const REFRESH_ATTEMPTS: u32 = 12;
 /// Pages of changes that one refresh reads before it reads the whole catalog.
 const MAX_PAGES: u32 = 16;
 
-/// Makes one attempt to fetch the whole catalog from the meta leader.
-pub(crate) async fn fetch(
-    router: &Router,
-    known: Option<&Catalog>,
-    search: &mut Search,
-    timeout: Duration,
-) -> Result<v1::CatalogSnapshot, FailedAttempt> {
-    router
-        .attempt(known, search, timeout, |channel| {
-            let mut client = router.meta(channel);
-            async move { client.get_catalog(timed(v1::GetCatalogRequest {}, timeout)).await }
-        })
-        .await
-}
-
-impl Watcher {
+impl<S: CatalogSource> CatalogWatcher<S> {
     /// Refreshes the catalog unless all requests are served.
-    pub(super) async fn serve_requests(&self, search: &mut Search) {
+    pub(super) async fn serve_requests(&self, search: &mut S::Search) {
         let served = self.published.borrow().served;
         if self.requests.newest() > served {
             self.refresh(search).await;
@@ -44,18 +26,17 @@ impl Watcher {
 
     /// Refreshes the catalog; retries for about the time of an election, because callers wait for it. Returns
     /// `false` if no valid catalog was received.
-    pub(super) async fn refresh(&self, search: &mut Search) -> bool {
+    pub(super) async fn refresh(&self, search: &mut S::Search) -> bool {
         self.refresh_within(search, REFRESH_ATTEMPTS).await
     }
 
     /// Refreshes the catalog with one attempt, because the watch could not be opened: all clients of a cluster
     /// without a leader call it at the same time.
-    pub(super) async fn refresh_between_watches(&self, search: &mut Search) {
+    pub(super) async fn refresh_between_watches(&self, search: &mut S::Search) {
         self.refresh_within(search, 1).await;
     }
 
-    async fn refresh_within(&self, search: &mut Search, attempts: u32) -> bool {
-        let router = &self.router;
+    async fn refresh_within(&self, search: &mut S::Search, attempts: u32) -> bool {
         let newest_request = self.requests.newest();
         for made in 1..=attempts {
             let started = Instant::now();
@@ -68,7 +49,7 @@ impl Watcher {
                 Ok(false) => return false,
                 Err(failure) => {
                     tracing::debug!(cause = %failure.refusal, "catalog refresh failed");
-                    let wait = router.wait(search, &failure);
+                    let wait = self.source.wait(search, &failure);
                     if made < attempts {
                         tokio::time::sleep(wait).await;
                     }
@@ -79,22 +60,19 @@ impl Watcher {
     }
 
     /// Makes one attempt; returns `false` if the received catalog is invalid.
-    async fn refresh_once(&self, search: &mut Search) -> Result<bool, FailedAttempt> {
+    async fn refresh_once(&self, search: &mut S::Search) -> Result<bool, FailedAttempt> {
         if self.read_changes(search).await? {
             return Ok(true);
         }
         let known = self.published.borrow().catalog.clone();
         self.requests.count_snapshot();
-        let timeout = self.router.options.attempt_timeout;
-        let snapshot = fetch(&self.router, Some(&known), search, timeout).await?;
+        let snapshot = self.source.read_snapshot(&known, search).await?;
         Ok(self.apply_snapshot(&snapshot))
     }
 
     /// Reads and publishes the changes since the known catalog; returns `false` if the whole catalog must be
     /// read.
-    async fn read_changes(&self, search: &mut Search) -> Result<bool, FailedAttempt> {
-        let router = &self.router;
-        let timeout = router.options.attempt_timeout;
+    async fn read_changes(&self, search: &mut S::Search) -> Result<bool, FailedAttempt> {
         for _ in 0..MAX_PAGES {
             let known = self.published.borrow().catalog.clone();
             let request = v1::GetCatalogChangesRequest {
@@ -103,12 +81,7 @@ impl Watcher {
                 revision: known.revision().get(),
             };
             self.requests.count_changes();
-            let page = router
-                .attempt(Some(&known), search, timeout, |channel| {
-                    let mut client = router.meta(channel);
-                    async move { client.get_catalog_changes(timed(request, timeout)).await }
-                })
-                .await;
+            let page = self.source.read_changes(&known, search, request).await;
             let page = match page {
                 Ok(page) => page,
                 // A meta node of an older release. The snapshot of another cluster names that cluster.

@@ -1,80 +1,61 @@
 //! Tiling rule: every key of every live table has exactly one route.
 
-use std::collections::BTreeSet;
-
-#[cfg(test)]
-use tidewater_common::ids::RegionId;
 use tidewater_common::ids::TableId;
 
-use super::{CatalogError, RouteDescriptor};
+use crate::route_map::check_routes;
+use crate::{RouteDescriptor, RouteError};
 
 /// Returns the global key range of a table: from its id to the next id, big endian. `None` for the
 /// last id, which is never assigned.
+#[must_use]
 pub fn table_bounds(table: TableId) -> Option<(Vec<u8>, Vec<u8>)> {
     let next = table.get().checked_add(1)?;
     Some((table.get().to_be_bytes().to_vec(), next.to_be_bytes().to_vec()))
 }
 
 /// Checks all routes of a catalog, sorted by start, against the live tables (ids ascending).
+///
+/// # Errors
+/// The first violation: of a single route, then a duplicate id, the order, an overlap, a gap in a live table, a route
+/// outside of the live tables.
 pub fn validate_routes(
     routes: &[&RouteDescriptor],
     live: impl IntoIterator<Item = TableId>,
-) -> Result<(), CatalogError> {
-    let mut ids = BTreeSet::new();
+) -> Result<(), RouteError> {
     for route in routes {
         route.validate()?;
-        if !ids.insert(route.route_id) {
-            return Err(CatalogError::DuplicateRouteId(route.route_id));
-        }
     }
-    check_order(routes)?;
+    check_routes(routes.iter().copied())?;
     let mut rest = routes;
     for table in live {
         rest = check_table(table, rest)?;
     }
     match rest.first() {
-        Some(route) => Err(CatalogError::OutsideLiveTable(route.route_id)),
+        Some(route) => Err(RouteError::OutsideLiveTable(route.route_id)),
         None => Ok(()),
     }
-}
-
-fn check_order(routes: &[&RouteDescriptor]) -> Result<(), CatalogError> {
-    for pair in routes.windows(2) {
-        let [left, right] = pair else { continue };
-        if left.start >= right.start {
-            return Err(CatalogError::Order(left.route_id, right.route_id));
-        }
-        match &left.end {
-            None => return Err(CatalogError::Order(left.route_id, right.route_id)),
-            Some(end) if *end > right.start => {
-                return Err(CatalogError::Overlap(left.route_id, right.route_id));
-            }
-            Some(_) => {}
-        }
-    }
-    Ok(())
 }
 
 /// Checks that the first routes tile the table's keys; returns the remaining routes.
 fn check_table<'a, 'b>(
     table: TableId,
     routes: &'a [&'b RouteDescriptor],
-) -> Result<&'a [&'b RouteDescriptor], CatalogError> {
-    let (mut next, end) = table_bounds(table).ok_or(CatalogError::Gap(table))?;
+) -> Result<&'a [&'b RouteDescriptor], RouteError> {
+    let (mut next, end) = table_bounds(table).ok_or(RouteError::Gap(table))?;
     let mut rest = routes;
     while next < end {
         let Some((route, remaining)) = rest.split_first() else {
-            return Err(CatalogError::Gap(table));
+            return Err(RouteError::Gap(table));
         };
         if route.start < next {
-            return Err(CatalogError::OutsideLiveTable(route.route_id));
+            return Err(RouteError::OutsideLiveTable(route.route_id));
         }
         if route.start > next {
-            return Err(CatalogError::Gap(table));
+            return Err(RouteError::Gap(table));
         }
         match &route.end {
             Some(route_end) if *route_end <= end => next.clone_from(route_end),
-            _ => return Err(CatalogError::OutsideLiveTable(route.route_id)),
+            _ => return Err(RouteError::OutsideLiveTable(route.route_id)),
         }
         rest = remaining;
     }
@@ -83,10 +64,10 @@ fn check_table<'a, 'b>(
 
 #[cfg(test)]
 mod tests {
-    use tidewater_common::ids::{Epoch, GroupId, Incarnation};
+    use tidewater_common::ids::{Epoch, GroupId, Incarnation, RegionId};
 
     use super::*;
-    use crate::catalog::RouteState;
+    use crate::RouteState;
 
     fn route(id: u64, start: &[u8], end: Option<&[u8]>) -> RouteDescriptor {
         RouteDescriptor {
@@ -101,7 +82,7 @@ mod tests {
         }
     }
 
-    fn check(routes: &[RouteDescriptor], live: &[u32]) -> Result<(), CatalogError> {
+    fn check(routes: &[RouteDescriptor], live: &[u32]) -> Result<(), RouteError> {
         let routes: Vec<_> = routes.iter().collect();
         validate_routes(&routes, live.iter().copied().map(TableId))
     }
@@ -123,41 +104,41 @@ mod tests {
     fn each_tiling_violation_has_its_own_error() {
         let one = RegionId(1);
         let two = RegionId(2);
-        let cases: Vec<(Vec<RouteDescriptor>, &[u32], CatalogError)> = vec![
-            (vec![route(0, T1, Some(T2))], &[1], CatalogError::RouteIdRequired),
-            (vec![route(1, T1, Some(T1))], &[1], CatalogError::InvalidRange(one)),
+        let cases: Vec<(Vec<RouteDescriptor>, &[u32], RouteError)> = vec![
+            (vec![route(0, T1, Some(T2))], &[1], RouteError::RouteIdRequired),
+            (vec![route(1, T1, Some(T1))], &[1], RouteError::InvalidRange(one)),
             (
                 vec![route(1, T1, Some(T1_MID)), route(1, T1_MID, Some(T2))],
                 &[1],
-                CatalogError::DuplicateRouteId(one),
+                RouteError::DuplicateRouteId(one),
             ),
             (
                 vec![route(1, T1, Some(T2)), route(2, T1_MID, Some(T2))],
                 &[1],
-                CatalogError::Overlap(one, two),
+                RouteError::Overlap(one, two),
             ),
             (
                 vec![route(1, T1, Some(T2)), route(2, T1, Some(T2))],
                 &[1],
-                CatalogError::Order(one, two),
+                RouteError::Order(one, two),
             ),
             (
                 vec![route(1, T2, Some(T3)), route(2, T1, Some(T2))],
                 &[1, 2],
-                CatalogError::Order(one, two),
+                RouteError::Order(one, two),
             ),
             (
                 vec![route(1, T1, None), route(2, T2, Some(T3))],
                 &[1, 2],
-                CatalogError::Order(one, two),
+                RouteError::Order(one, two),
             ),
-            (vec![], &[1], CatalogError::Gap(TableId(1))),
-            (vec![route(1, T1_MID, Some(T2))], &[1], CatalogError::Gap(TableId(1))),
-            (vec![route(1, T1, Some(T1_MID))], &[1], CatalogError::Gap(TableId(1))),
-            (vec![route(1, T1, Some(T2))], &[], CatalogError::OutsideLiveTable(one)),
-            (vec![route(1, T1, Some(T3))], &[1], CatalogError::OutsideLiveTable(one)),
-            (vec![route(1, T1, None)], &[1], CatalogError::OutsideLiveTable(one)),
-            (vec![route(1, T1, Some(T2))], &[2], CatalogError::OutsideLiveTable(one)),
+            (vec![], &[1], RouteError::Gap(TableId(1))),
+            (vec![route(1, T1_MID, Some(T2))], &[1], RouteError::Gap(TableId(1))),
+            (vec![route(1, T1, Some(T1_MID))], &[1], RouteError::Gap(TableId(1))),
+            (vec![route(1, T1, Some(T2))], &[], RouteError::OutsideLiveTable(one)),
+            (vec![route(1, T1, Some(T3))], &[1], RouteError::OutsideLiveTable(one)),
+            (vec![route(1, T1, None)], &[1], RouteError::OutsideLiveTable(one)),
+            (vec![route(1, T1, Some(T2))], &[2], RouteError::OutsideLiveTable(one)),
         ];
         for (routes, live, error) in cases {
             assert_eq!(check(&routes, live), Err(error), "{routes:?}");

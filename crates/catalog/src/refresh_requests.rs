@@ -1,4 +1,4 @@
-//! Requests to the background task to refresh the catalog. Callers that wait at the same time share one
+//! Requests to the watcher to refresh the catalog. Callers that wait at the same time share one
 //! refresh.
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,10 +7,10 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-/// Number of reads of the catalog from the meta service by a client, apart from its watch.
+/// Number of reads of the catalog from the meta service, apart from the watch.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct CatalogReads {
-    /// Reads of the whole catalog, at least the one when the client connected.
+    /// Reads of the whole catalog, at least the one with which the watcher began.
     pub snapshots: u64,
     /// Reads of the changes since the known revision.
     pub changes: u64,
@@ -20,7 +20,7 @@ pub struct CatalogReads {
 
 /// Requests for refreshes, and what is known of the catalog's age.
 #[derive(Debug, Default)]
-pub(crate) struct RefreshRequests {
+pub struct RefreshRequests {
     /// Number of the newest request; requests count from 1.
     newest: AtomicU64,
     added: Notify,
@@ -34,7 +34,7 @@ pub(crate) struct RefreshRequests {
 impl RefreshRequests {
     /// Adds a request and returns its number. A refresh serves the requests added before its start only:
     /// it may miss a change that precedes a later request.
-    pub(crate) fn add(&self) -> u64 {
+    pub fn add(&self) -> u64 {
         let number = self.newest.fetch_add(1, Ordering::SeqCst) + 1;
         self.added.notify_one();
         number
@@ -57,7 +57,7 @@ impl RefreshRequests {
     }
 
     /// Returns whether the published catalog was the newest one at `since` or later.
-    pub(crate) fn is_current_since(&self, since: Instant) -> bool {
+    pub fn is_current_since(&self, since: Instant) -> bool {
         self.current_at.lock().is_some_and(|at| at >= since)
     }
 
@@ -69,11 +69,13 @@ impl RefreshRequests {
         self.changes.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(crate) fn count_wait(&self) {
+    /// Counts a wait of a refused call.
+    pub fn count_wait(&self) {
         self.waits.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(crate) fn reads(&self) -> CatalogReads {
+    /// Returns the numbers of reads so far.
+    pub fn reads(&self) -> CatalogReads {
         CatalogReads {
             snapshots: self.snapshots.load(Ordering::Relaxed),
             changes: self.changes.load(Ordering::Relaxed),

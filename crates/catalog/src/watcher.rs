@@ -8,18 +8,14 @@ mod refresh;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidewater_common::ids::GroupId;
+use futures::StreamExt;
 use tidewater_common::refusal::{Effect, Refusal};
 use tidewater_proto::v1::{self, Reason, watch_event::Event};
+use tidewater_rpc::FailedAttempt;
 use tokio::sync::watch;
 use tokio::time::Instant;
-use tonic::Streaming;
 
-pub(crate) use self::refresh::fetch;
-use crate::catalog::{Catalog, CatalogError, CatalogStep, Published};
-use crate::catalog_refresh::RefreshRequests;
-use crate::outcome::FailedAttempt;
-use crate::router::{Router, Search};
+use crate::{Catalog, CatalogError, CatalogSource, CatalogStep, PublishedCatalog, RefreshRequests};
 
 /// Maximum time between two events. The server sends events more often than this, so a stream without
 /// events for this time is treated as broken.
@@ -28,17 +24,29 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Consecutive broken streams before the task refreshes the catalog instead.
 const BROKEN_STREAMS: u32 = 3;
 
-/// The background task. It ends when it is dropped or when another cluster answers.
-pub(crate) struct Watcher {
-    pub(crate) router: Arc<Router>,
-    pub(crate) published: watch::Sender<Published>,
-    pub(crate) requests: Arc<RefreshRequests>,
+/// The background task.
+#[derive(Debug)]
+pub struct CatalogWatcher<S> {
+    source: Arc<S>,
+    published: watch::Sender<PublishedCatalog>,
+    requests: Arc<RefreshRequests>,
 }
 
-impl Watcher {
-    pub(crate) async fn run(self) {
-        let router = &self.router;
-        let mut search = Search::new(GroupId::META);
+impl<S: CatalogSource> CatalogWatcher<S> {
+    /// Creates the watcher of a catalog that was read from the source, and the receiver of its successors.
+    pub fn new(
+        source: Arc<S>,
+        catalog: Catalog,
+        requests: Arc<RefreshRequests>,
+    ) -> (Self, watch::Receiver<PublishedCatalog>) {
+        requests.count_snapshot();
+        let (published, receiver) = watch::channel(PublishedCatalog::new(catalog));
+        (Self { source, published, requests }, receiver)
+    }
+
+    /// Publishes every change of the catalog. Ends when it is dropped or when another cluster answers.
+    pub async fn run(self) {
+        let mut search = self.source.search();
         let mut failures: u32 = 0;
         while self.published.borrow().other.is_none() {
             let broken = match self.open(&mut search).await {
@@ -52,12 +60,7 @@ impl Watcher {
             if failures == BROKEN_STREAMS {
                 tracing::warn!(cause = %broken.refusal, "catalog watch failed repeatedly; refreshing the catalog");
             }
-            let options = &router.options;
-            let wait = options.watch_backoff.wait(
-                failures,
-                broken.refusal.retry_after,
-                options.ids.bits(),
-            );
+            let wait = self.source.watch_wait(failures, &broken);
             let mut pause = std::pin::pin!(tokio::time::sleep(wait));
             loop {
                 tokio::select! {
@@ -72,8 +75,7 @@ impl Watcher {
         }
     }
 
-    async fn open(&self, search: &mut Search) -> Result<Streaming<v1::WatchEvent>, FailedAttempt> {
-        let router = &self.router;
+    async fn open(&self, search: &mut S::Search) -> Result<S::Events, FailedAttempt> {
         let known = self.published.borrow().catalog.clone();
         let request = v1::WatchRequest {
             from_revision: known.revision().get(),
@@ -81,33 +83,24 @@ impl Watcher {
             cluster_id: known.cluster_id().to_string(),
             ..v1::WatchRequest::default()
         };
-        router
-            .attempt(Some(&known), search, router.options.attempt_timeout, |channel| {
-                let mut client = router.meta(channel);
-                async move { client.watch(request).await }
-            })
-            .await
+        self.source.watch(&known, search, request).await
     }
 
     /// Applies the events of the stream until it breaks; returns the cause.
-    async fn follow(
-        &self,
-        mut stream: Streaming<v1::WatchEvent>,
-        failures: &mut u32,
-    ) -> FailedAttempt {
-        let mut search = Search::new(GroupId::META);
+    async fn follow(&self, mut stream: S::Events, failures: &mut u32) -> FailedAttempt {
+        let mut search = self.source.search();
         loop {
             let event = tokio::select! {
-                event = tokio::time::timeout(IDLE_TIMEOUT, stream.message()) => event,
+                event = tokio::time::timeout(IDLE_TIMEOUT, stream.next()) => event,
                 () = self.requests.added() => {
                     self.serve_requests(&mut search).await;
                     continue;
                 }
             };
             let event = match event {
-                Ok(Ok(Some(event))) => event,
-                Ok(Ok(None)) => return broken("the meta node ended the catalog watch"),
-                Ok(Err(status)) => return FailedAttempt::from_status(&status),
+                Ok(Some(Ok(event))) => event,
+                Ok(None) => return broken("the meta node ended the catalog watch"),
+                Ok(Some(Err(status))) => return FailedAttempt::from_status(&status),
                 Err(_) => {
                     return broken(&format!(
                         "the catalog watch sent no event for {IDLE_TIMEOUT:?}"
@@ -122,7 +115,7 @@ impl Watcher {
     }
 
     /// Applies an event; returns false if the stream must be reopened.
-    async fn apply_event(&self, event: Option<Event>, search: &mut Search) -> bool {
+    async fn apply_event(&self, event: Option<Event>, search: &mut S::Search) -> bool {
         match event {
             Some(Event::Snapshot(snapshot)) => self.apply_snapshot(&snapshot),
             Some(Event::Delta(delta)) => {
@@ -197,3 +190,6 @@ fn broken(why: &str) -> FailedAttempt {
         silent: true,
     }
 }
+
+#[cfg(test)]
+mod tests;
