@@ -18,9 +18,12 @@
 //! - [`Catalog`] (`catalog`): tables, routes, groups and nodes as a client has them, at one revision.
 //! - [`CatalogWatcher`] (`watcher`): background task that keeps a catalog up to date from a [`CatalogSource`]
 //!   (`source`), on request, too ([`RefreshRequests`]), and publishes it ([`PublishedCatalog`]).
+//! - [`RouteEngine`] (`engine`): routes of one version for concurrent lookups by global key, with counters of
+//!   accesses.
 
 mod catalog;
 mod codec;
+pub mod engine;
 pub mod frame;
 mod global_key;
 mod keys;
@@ -38,6 +41,7 @@ pub use self::codec::{
     decode_catalog_next_route_id, decode_catalog_route, decode_catalog_version,
     encode_catalog_next_route_id, encode_catalog_route, encode_catalog_version,
 };
+pub use self::engine::{EngineError, RouteDelta, RouteEngine, RouteSnapshot};
 pub use self::global_key::GlobalKey;
 pub use self::keys::{
     NEXT_ROUTE_ID_KEY, ROUTE_KEY_PREFIX, VERSION_KEY, catalog_next_route_id_key, catalog_route_key,
