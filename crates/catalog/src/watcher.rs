@@ -1,8 +1,10 @@
 //! Background task that keeps the catalog up to date.
 //!
 //! It follows a watch stream from the meta leader. A refresh reads the changes that the stream has yet to
-//! deliver, and the whole catalog only if the meta leader no longer keeps them.
+//! deliver, and the whole catalog only if the meta leader no longer keeps them. A [`RouteEngine`] may follow the same
+//! catalog (`engine_feed`).
 
+mod engine_feed;
 mod refresh;
 
 use std::sync::Arc;
@@ -15,7 +17,11 @@ use tidewater_rpc::FailedAttempt;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::{Catalog, CatalogError, CatalogSource, CatalogStep, PublishedCatalog, RefreshRequests};
+use self::engine_feed::EngineFeed;
+use crate::{
+    Catalog, CatalogError, CatalogSource, CatalogStep, PublishedCatalog, RefreshRequests,
+    RouteEngine,
+};
 
 /// Maximum time between two events. The server sends events more often than this, so a stream without
 /// events for this time is treated as broken.
@@ -30,6 +36,7 @@ pub struct CatalogWatcher<S> {
     source: Arc<S>,
     published: watch::Sender<PublishedCatalog>,
     requests: Arc<RefreshRequests>,
+    engine: Option<EngineFeed>,
 }
 
 impl<S: CatalogSource> CatalogWatcher<S> {
@@ -41,13 +48,21 @@ impl<S: CatalogSource> CatalogWatcher<S> {
     ) -> (Self, watch::Receiver<PublishedCatalog>) {
         requests.count_snapshot();
         let (published, receiver) = watch::channel(PublishedCatalog::new(catalog));
-        (Self { source, published, requests }, receiver)
+        (Self { source, published, requests, engine: None }, receiver)
+    }
+
+    /// Keeps the routes of an engine at the version of the published catalog, too. The engine has a change before it is
+    /// published. Its first routes are read from the source.
+    #[must_use]
+    pub fn with_engine(self, engine: Arc<RouteEngine>) -> Self {
+        Self { engine: Some(EngineFeed::new(engine)), ..self }
     }
 
     /// Publishes every change of the catalog. Ends when it is dropped or when another cluster answers.
     pub async fn run(self) {
         let mut search = self.source.search();
         let mut failures: u32 = 0;
+        self.catch_up_engine(&mut search).await;
         while self.published.borrow().other.is_none() {
             let broken = match self.open(&mut search).await {
                 Ok(stream) => self.follow(stream, &mut failures).await,
@@ -110,6 +125,7 @@ impl<S: CatalogSource> CatalogWatcher<S> {
             if !self.apply_event(event.event, &mut search).await {
                 return broken("the catalog watch sent an invalid event");
             }
+            self.catch_up_engine(&mut search).await;
             *failures = 0;
         }
     }
@@ -126,6 +142,7 @@ impl<S: CatalogSource> CatalogWatcher<S> {
                 }
                 match known.with_delta(&delta) {
                     Ok(next) => {
+                        self.feed_engine(|feed| feed.apply_delta(&delta));
                         self.publish(next);
                         true
                     }
@@ -157,10 +174,12 @@ impl<S: CatalogSource> CatalogWatcher<S> {
                     was = %known.incarnation(), is = %next.incarnation(),
                     "cluster was restored; replacing the known catalog"
                 );
+                self.feed_engine(|feed| feed.apply_snapshot(snapshot));
                 self.publish(next);
                 true
             }
             Ok((CatalogStep::Same | CatalogStep::Newer, next)) => {
+                self.feed_engine(|feed| feed.apply_snapshot(snapshot));
                 self.publish(next);
                 true
             }

@@ -95,15 +95,20 @@ impl<S: CatalogSource> CatalogWatcher<S> {
                 }
                 Err(failure) => return Err(failure),
             };
-            match known.follow(&page) {
-                Followed::Current(next) => {
-                    if next.revision() != known.revision() {
-                        self.publish(next);
-                    }
-                    return Ok(true);
-                }
-                Followed::Behind(next) => self.publish(next),
+            let (next, is_current) = match known.follow(&page) {
+                Followed::Current(next) => (next, true),
+                Followed::Behind(next) => (next, false),
                 Followed::SnapshotNeeded => return Ok(false),
+            };
+            if next.revision() != known.revision() {
+                let is_new = |delta: &&v1::CatalogDelta| delta.revision > known.revision().get();
+                for delta in page.deltas.iter().filter(is_new) {
+                    self.feed_engine(|feed| feed.apply_delta(delta));
+                }
+                self.publish(next);
+            }
+            if is_current {
+                return Ok(true);
             }
         }
         Ok(false)

@@ -108,6 +108,45 @@ fn watching(source: ScriptedSource) -> Watching {
     Watching { source, published, requests, task: tokio::spawn(watcher.run()) }
 }
 
+/// A watcher that feeds an engine, of a catalog at revision 10 and version 5.
+fn watching_with_engine(source: ScriptedSource) -> (Watching, Arc<RouteEngine>) {
+    let source = Arc::new(source);
+    let requests = Arc::new(RefreshRequests::default());
+    let catalog = Catalog::from_snapshot(&routed(10, 5)).unwrap();
+    let (watcher, published) = CatalogWatcher::new(source.clone(), catalog, requests.clone());
+    let engine = Arc::new(RouteEngine::new());
+    let task = tokio::spawn(watcher.with_engine(engine.clone()).run());
+    (Watching { source, published, requests, task }, engine)
+}
+
+/// A snapshot with one route, whose id is the version.
+fn routed(revision: u64, version: u64) -> v1::CatalogSnapshot {
+    let routes = vec![route(version)];
+    v1::CatalogSnapshot { catalog_version: version, routes, ..snapshot(revision) }
+}
+
+/// The change to the snapshot with this version.
+fn rerouted(revision: u64, version: u64) -> v1::CatalogDelta {
+    v1::CatalogDelta {
+        previous_catalog_version: version - 1,
+        catalog_version: version,
+        route_upserts: vec![route(version)],
+        route_deletes: vec![version - 1],
+        ..delta(revision)
+    }
+}
+
+fn route(id: u64) -> v1::Route {
+    let start = vec![0, 0, 0, 1].into();
+    v1::Route { route_id: id, start, group_id: 1, ..v1::Route::default() }
+}
+
+/// Version of an engine, and the id of its route.
+fn at(engine: &RouteEngine) -> (u64, Option<u64>) {
+    let route = engine.get_route(&[0, 0, 0, 1, 7]);
+    (engine.version().get(), route.map(|route| route.descriptor().route_id.get()))
+}
+
 fn watches(events: Vec<Vec<Result<Event, Status>>>) -> ScriptedSource {
     ScriptedSource { watches: Mutex::new(events.into()), ..ScriptedSource::default() }
 }
@@ -229,4 +268,49 @@ async fn invalid_snapshot_reopens_the_watch() {
     let mut watching = watching(source);
     watching.until_revision(12).await;
     assert_eq!(*watching.source.opened.lock(), [10, 10]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn engine_follows_the_published_catalog() {
+    let unrelated =
+        v1::CatalogDelta { previous_catalog_version: 6, catalog_version: 6, ..delta(12) };
+    let source = watches(vec![vec![
+        Ok(Event::Delta(rerouted(11, 6))),
+        Ok(Event::Delta(unrelated)),
+        // A gap: the changes are read.
+        Ok(Event::Delta(rerouted(15, 9))),
+        Ok(Event::Snapshot(routed(20, 12))),
+    ]]);
+    source.snapshots.lock().push_back(routed(10, 5));
+    let deltas = vec![rerouted(13, 7), rerouted(14, 8), rerouted(15, 9)];
+    let page = v1::GetCatalogChangesResponse { revision: 15, deltas, snapshot_needed: false };
+    source.changes.lock().push_back(Ok(page));
+    let (mut watching, engine) = watching_with_engine(source);
+    for (revision, version) in [(11, 6), (12, 6), (15, 9), (20, 12)] {
+        watching.until(|now| now.catalog.revision().get() >= revision).await;
+        let (reached, route) = at(&engine);
+        assert!(reached >= version && route == Some(reached), "{reached} at {revision}");
+    }
+    assert_eq!(at(&engine), (12, Some(12)));
+    assert_eq!(watching.requests.reads().snapshots, 2, "the first one, and that of the engine");
+}
+
+#[tokio::test(start_paused = true)]
+async fn engine_catches_up_after_a_failed_read() {
+    // The first read fails, since no snapshot is prepared, and so the delta does not fit.
+    let broken = vec![Ok(Event::Delta(rerouted(11, 6))), Err(Status::unavailable("reset"))];
+    // After 30 s without an event the next watch opens.
+    let events = vec![Ok(Event::CurrentRevision(11))];
+    let source = watches(vec![broken, events.clone(), events]);
+    let (mut watching, engine) = watching_with_engine(source);
+    watching.until(|now| now.catalog.revision().get() == 11).await;
+    assert_eq!(at(&engine), (0, None));
+    watching.source.snapshots.lock().push_back(routed(11, 6));
+    let caught_up = async {
+        while at(&engine) != (6, Some(6)) {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(600), caught_up).await.unwrap();
+    assert_eq!(watching.requests.reads().snapshots, 3);
 }
