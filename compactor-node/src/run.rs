@@ -176,7 +176,7 @@ fn refusal_of(job: &RunningJob, error: &EngineError) -> Refusal {
 fn outcome_name(reason: Reason, unknown: bool) -> &'static str {
     match reason {
         _ if unknown => "unknown",
-        Reason::InputsGone | Reason::RegionNotFound => "inputs_gone",
+        Reason::InputsGone | Reason::RegionNotFound | Reason::RouteWriteFenced => "inputs_gone",
         Reason::BelowFloor => "below_floor",
         Reason::JobCancelled | Reason::ShuttingDown => "cancelled",
         _ => "failed",

@@ -216,6 +216,7 @@ pub(crate) async fn region(
         schema,
         options: TableOptions::upsert(),
         range: KeyRange::whole(),
+        parents: Vec::new(),
     };
     let region = Region::new(env, spec, Sequence(1), Sequence(0)).unwrap();
     region.take_ownership(owner(1), GROUP).await.unwrap();

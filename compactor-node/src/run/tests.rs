@@ -187,6 +187,7 @@ async fn job_outcomes_have_their_reasons_and_names() {
         (Reason::InputsGone, false, "inputs_gone"),
         (Reason::BelowFloor, false, "below_floor"),
         (Reason::RegionNotFound, false, "inputs_gone"),
+        (Reason::RouteWriteFenced, false, "inputs_gone"),
         (Reason::Unavailable, true, "unknown"),
         (Reason::Unavailable, false, "failed"),
     ] {

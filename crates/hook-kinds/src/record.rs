@@ -72,8 +72,8 @@ impl Record {
         self.set("author", author_json(actions.author()));
         self.set("actions", actions.actions().iter().map(action_json).collect());
         self.set("time_ms", json!(actions.time_ms()));
-        if let Some(parent) = actions.by_reference() {
-            self.set("by_reference", json!(parent));
+        if !actions.by_reference().is_empty() {
+            self.set("by_reference", json!(actions.by_reference()));
         }
     }
 

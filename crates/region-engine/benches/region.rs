@@ -45,6 +45,7 @@ fn spec() -> RegionSpec {
         schema,
         options: TableOptions { write_mode: WriteMode::Upsert, hash: None, ttl_ms: None },
         range: KeyRange::whole(),
+        parents: Vec::new(),
     }
 }
 

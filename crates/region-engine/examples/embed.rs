@@ -45,6 +45,7 @@ async fn embed(dir: &str) -> Result<Vec<String>, Box<dyn Error>> {
         schema,
         options: TableOptions::upsert(),
         range: KeyRange::whole(),
+        parents: Vec::new(),
     };
     let region = Region::new(env.with_plugins(plugins), spec, Sequence(1), Sequence(0))?;
     region.take_ownership(OwnerEpoch::default(), GroupId(1)).await?;

@@ -9,6 +9,7 @@ use tidewater_common::ids::{Epoch, JobId, ManifestVersion, OwnerEpoch, RegionId}
 use crate::compaction::admission::AdmissionError;
 use crate::manifest::Void;
 use crate::read::memory::BudgetName;
+use crate::region::ParentProblem;
 use crate::storage::StorageError;
 
 /// Error of an engine operation.
@@ -101,6 +102,26 @@ pub enum EngineError {
     Loading {
         /// Id of the region.
         region: RegionId,
+    },
+
+    /// The region has no manifest yet and cannot begin with the files of a parent.
+    #[error("region {region} cannot begin with the files of region {parent}: {problem}")]
+    NotBorn {
+        /// Id of the region.
+        region: RegionId,
+        /// Id of the parent.
+        parent: RegionId,
+        /// Reason why the parent does not fit.
+        problem: ParentProblem,
+    },
+
+    /// A region is not removed while another one has yet to begin with its files.
+    #[error("region {region} is not removed: the manifest of its child {child} does not exist yet")]
+    ChildUnborn {
+        /// Id of the region.
+        region: RegionId,
+        /// Id of the child.
+        child: RegionId,
     },
 
     /// The operation requires ownership of the region, for example a flush or a removal.

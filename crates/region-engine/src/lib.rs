@@ -85,6 +85,6 @@ pub use self::read::{
     CompareOp, Predicate, RowOrder, RowStream, ScanMeter, ScanOptions, ScanStats,
 };
 pub use self::region::{
-    CompactionReport, FlushReport, IndexReport, Region, RegionSpec, RegionStats,
+    CompactionReport, FlushReport, IndexReport, Parent, Region, RegionSpec, RegionStats,
 };
 pub use self::row_versions::RowOp;

@@ -10,13 +10,17 @@
 //! - *Version*: the set of files at one manifest version. A read pins the version that is current
 //!   when it begins. Calling `load` again follows the manifest: a newer version is installed
 //!   atomically, never an older one, and runs whose rows are all in files are dropped.
+//! - *Parent*: a region with whose files another one begins: its half of them after a split, those of both
+//!   parents after a merge. Until the region's own manifest exists, its version is that of its parents.
 //! - *Obligation*: an effect of the log that the owner has yet to record in the manifest, see
 //!   [`Obligation`].
 
 mod alter;
 mod apply;
+mod birth;
 mod compact;
 mod copy;
+mod first_delta;
 mod flush;
 mod get;
 mod index;
@@ -28,6 +32,7 @@ mod planned;
 mod publication;
 mod read;
 mod remap;
+mod remove;
 mod staging_area;
 mod stats;
 
@@ -39,6 +44,7 @@ use tidewater_common::ids::{Incarnation, RegionId, Sequence, TableId};
 use tidewater_common::keys::KeyRange;
 use tidewater_common::schema::{TableOptions, TableSchema};
 
+pub use self::birth::{Parent, ParentProblem};
 pub use self::compact::CompactionDue;
 pub use self::flush::FlushReport;
 pub use self::get::{MAX_GET_KEYS, PointRows};
@@ -75,13 +81,16 @@ pub struct RegionSpec {
     pub options: TableOptions,
     /// Row keys that belong to the region.
     pub range: KeyRange,
+    /// Regions with whose files the region begins; empty for a region that begins empty.
+    pub parents: Vec<Parent>,
 }
 
 impl RegionSpec {
-    /// Returns this spec with the schema, options and range of a manifest state.
+    /// Returns this spec with the schema, options and range of a manifest state, without parents: the
+    /// manifest shows what the region begins with.
     #[must_use]
     pub(crate) fn as_of(&self, state: &ManifestState) -> Self {
-        let mut spec = self.clone();
+        let mut spec = Self { parents: Vec::new(), ..self.clone() };
         if let Some(table) = &state.table {
             spec.schema = table.schema.clone();
             spec.options = table.options.clone();

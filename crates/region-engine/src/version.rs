@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tidewater_common::ids::{Epoch, ManifestVersion, Sequence};
 
 use crate::file_meta::FileMeta;
-use crate::manifest::{ExpiryMarks, ManifestState};
+use crate::manifest::{Edit, ExpiryMarks, ManifestState};
 
 /// Files and flushed sequence of a region, always replaced together: every row at or below the sequence
 /// is in one of the files, or truncated.
@@ -55,6 +55,26 @@ impl Version {
             since: before.since.max(state.since),
             truncated,
             expired: state.expired.clone(),
+        })
+    }
+
+    /// Returns the version of a region whose manifest does not exist yet, read after `before`: it shows the
+    /// files that its first delta will adopt. `None` once a version of the region's own manifest was read.
+    pub(crate) fn of_first_edit(before: &Self, first: &Edit) -> Option<Self> {
+        if before.manifest.get() > 0 {
+            return None;
+        }
+        let truncated = before.truncated;
+        let mut expired = ExpiryMarks::default();
+        first.expired.iter().for_each(|mark| expired.add(*mark));
+        let files = first.add.iter().filter(|file| file.max_sequence() > truncated);
+        Some(Self {
+            manifest: before.manifest,
+            files: files.cloned().map(Arc::new).collect(),
+            flushed: before.flushed.max(first.flushed.unwrap_or_default()).max(truncated),
+            since: before.since.max(first.since.unwrap_or_default()),
+            truncated,
+            expired,
         })
     }
 

@@ -120,7 +120,11 @@ fn failure_outcome(failed: wire::CompactionFailed, cancelled: bool) -> AttemptOu
             AttemptOutcome::Returned(refusal)
         }
         Reason::JobCancelled if cancelled => AttemptOutcome::Cancelled(refusal),
-        Reason::InputsGone | Reason::BelowFloor | Reason::RegionNotFound
+        // The region is sealed for a split or a merge: its children plan the compaction again.
+        Reason::InputsGone
+        | Reason::BelowFloor
+        | Reason::RegionNotFound
+        | Reason::RouteWriteFenced
             if !failed.manifest_may_be_written =>
         {
             AttemptOutcome::Discarded(refusal)
@@ -149,6 +153,7 @@ mod tests {
             (Reason::InputsGone, false, false, Discarded as fn(Refusal) -> AttemptOutcome),
             (Reason::BelowFloor, false, false, Discarded),
             (Reason::RegionNotFound, false, false, Discarded),
+            (Reason::RouteWriteFenced, false, false, Discarded),
             (Reason::ShuttingDown, false, false, Returned),
             (Reason::ShuttingDown, true, false, Unknown),
             (Reason::InputsGone, true, false, Unknown),

@@ -106,6 +106,7 @@ impl Descriptor {
             schema: self.schema.clone(),
             options: self.options.clone(),
             range: self.range.clone(),
+            parents: Vec::new(),
         }
     }
 

@@ -13,6 +13,7 @@ use std::time::Duration;
 use tidewater_common::backoff::Backoff;
 use tidewater_common::ids::RegionId;
 use tidewater_common::refusal::Refusal;
+use tidewater_region_engine::manifest::Void;
 use tidewater_region_engine::{EngineError, FlushReport};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
@@ -197,9 +198,11 @@ impl FlushLoop<'_> {
                 let region = hosted.descriptor.region_id;
                 let state = self.regions.get(&region);
                 let works = [state.and_then(|state| state.running), self.queued(region)];
-                let backs_off = state.is_some_and(|state| {
-                    state.fenced || state.not_before.is_some_and(|when| when > now)
-                });
+                // A sealed region takes no flush: the split or merge ends soon, or is abandoned.
+                let backs_off = hosted.region.is_sealed()
+                    || state.is_some_and(|state| {
+                        state.fenced || state.not_before.is_some_and(|when| when > now)
+                    });
                 let age = stats.unflushed_since_ms.map_or(0, |since| now_ms.saturating_sub(since));
                 FlushCandidate {
                     region,
@@ -316,6 +319,10 @@ fn handle_failure(
         OwnerError::NotHosted
         | OwnerError::Engine(EngineError::Removed { .. } | EngineError::Closed { .. }) => {
             state.fenced = true;
+            context.shared.failing_flushes.clear(region);
+        }
+        // Expected during a split or a merge: the work waits until the range is restored.
+        OwnerError::Engine(EngineError::Refused { reason: Void::Sealed, .. }) => {
             context.shared.failing_flushes.clear(region);
         }
         OwnerError::Engine(_)

@@ -41,8 +41,8 @@ pub struct FlushCandidate {
     pub bytes: u64,
     /// Age of the oldest unflushed row in memory.
     pub age: Duration,
-    /// Not to be picked: work on it is queued or in progress, it backs off after a failure, or a later
-    /// owner has it.
+    /// Not to be picked: work on it is queued or in progress, it backs off after a failure, it is sealed for
+    /// a split or a merge, or a later owner has it.
     pub held_back: bool,
     /// A flush of it is running or queued: its bytes will be freed soon.
     pub flush_in_progress: bool,

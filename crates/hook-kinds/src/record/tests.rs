@@ -136,6 +136,7 @@ async fn region(env: &RegionEnv) -> Arc<Region> {
         schema: schema(),
         options: TableOptions::upsert(),
         range: KeyRange::whole(),
+        parents: Vec::new(),
     };
     let region = Region::new(env.clone(), spec, Sequence(1), Sequence(0)).unwrap();
     region.take_ownership(OwnerEpoch::default(), GroupId(1)).await.unwrap();

@@ -40,6 +40,7 @@ pub(crate) fn spec() -> Result<RegionSpec, SchemaError> {
         schema,
         options: TableOptions { write_mode: WriteMode::Upsert, hash: None, ttl_ms: None },
         range: KeyRange::whole(),
+        parents: Vec::new(),
     })
 }
 

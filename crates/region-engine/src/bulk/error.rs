@@ -114,9 +114,10 @@ pub enum NotShared {
         /// Base of the adopting region.
         base: Sequence,
     },
-    /// It still accepts writes, so its content may change.
-    #[error("it is not sealed")]
-    NotSealed,
+    /// It does not have all rows of the adopting region's range: it is sealed for a split or a merge, or was
+    /// divided.
+    #[error("its range does not contain that of the adopting region")]
+    OtherRange,
     /// It was never written to the store.
     #[error("its manifest is empty")]
     ManifestEmpty,

@@ -2,7 +2,7 @@
 //!
 //! The manifest's rules decide, at the tail: all inputs must be live with the same clip, so no
 //! drop, truncation or other compaction has touched them. Otherwise the outputs are garbage
-//! (`InputsGone`).
+//! (`InputsGone`). A sealed region refuses every job (`Sealed`).
 
 use tidewater_common::ids::ManifestVersion;
 
@@ -48,14 +48,20 @@ pub(crate) async fn commit(
                 unknown = Some(version);
             }
             Err(EngineError::Refused { reason, .. })
-                if matches!(reason, Void::InputsGone { .. } | Void::FileKnown { .. })
-                    && has_outputs(&manifest.state(), outputs) =>
+                if matches!(
+                    reason,
+                    Void::InputsGone { .. } | Void::FileKnown { .. } | Void::Sealed
+                ) && has_outputs(&manifest.state(), outputs) =>
             {
                 return Ok(manifest.state().version);
             }
             // Without outputs the state does not show whether the job is committed; and another
             // call may have resolved the pending delta, so that the manager no longer holds it.
-            Err(error @ EngineError::Refused { reason: Void::InputsGone { .. }, .. }) => {
+            Err(
+                error @ EngineError::Refused {
+                    reason: Void::InputsGone { .. } | Void::Sealed, ..
+                },
+            ) => {
                 return match unknown {
                     Some(version) if outputs.is_empty() => {
                         let ours =

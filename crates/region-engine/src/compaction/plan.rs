@@ -239,6 +239,7 @@ mod tests {
             schema: schema(1),
             options: TableOptions::append_only(),
             range: KeyRange::whole(),
+            parents: Vec::new(),
         }
     }
 

@@ -111,6 +111,7 @@ pub async fn open_compaction_region(
             schema: request.schema,
             options: request.options,
             range: KeyRange::whole(),
+            parents: Vec::new(),
         },
         owner: request.owner,
         since: request.since,

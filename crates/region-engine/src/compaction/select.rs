@@ -73,6 +73,10 @@ pub(crate) fn select(
     scope: Scope,
     with: SelectionContext<'_>,
 ) -> Vec<CompactionSelection> {
+    // The commit would be refused, and children begin with these files.
+    if state.is_sealed() {
+        return Vec::new();
+    }
     let files: Vec<&FileMeta> = state.files().collect();
     let expiry = Expiry::new(with.schema, with.table, with.now_ms, &state.expired);
     let pick_files: Vec<PickFile<&[u8]>> =

@@ -14,6 +14,8 @@ use crate::storage::StorageError;
 const LOADING: Duration = Duration::from_millis(200);
 /// Retry hint while the leader changes.
 const ELECTION: Duration = Duration::from_millis(300);
+/// Retry hint while a region is sealed: the typical duration of a split or a merge.
+const SEALED: Duration = Duration::from_millis(500);
 /// Retry hint while an outcome is unknown or the manifest changes too fast.
 const RESOLVING: Duration = Duration::from_millis(500);
 /// Retry hint while another node becomes the leader in place of one whose clock differs.
@@ -39,7 +41,11 @@ impl From<&EngineError> for Refusal {
             EngineError::Removed { .. } | EngineError::Closed { .. } => {
                 refusal(Reason::RegionNotFound)
             }
-            EngineError::Loading { .. } => refusal(Reason::RegionLoading).retry_after(LOADING),
+            EngineError::Loading { .. }
+            | EngineError::NotBorn { .. }
+            | EngineError::ChildUnborn { .. } => {
+                refusal(Reason::RegionLoading).retry_after(LOADING)
+            }
             EngineError::NotOwner { .. } => refusal(Reason::NotLeader).retry_after(ELECTION),
             EngineError::Overloaded { retry_after, .. }
             | EngineError::ScanMemory { retry_after, .. } => {
@@ -57,6 +63,12 @@ impl From<&EngineError> for Refusal {
             }
             EngineError::Refused { reason: Void::BelowFloor { .. }, .. } => {
                 refusal(Reason::BelowFloor)
+            }
+            EngineError::Refused { reason: Void::Sealed, .. } => {
+                refusal(Reason::RouteWriteFenced).retry_after(SEALED)
+            }
+            EngineError::Refused { reason: Void::AreaOpen { .. }, .. } => {
+                refusal(Reason::TableBusy)
             }
             EngineError::Refused { reason: Void::StaleStep { .. }, .. } => {
                 refusal(Reason::ProcedureSuperseded)
@@ -94,7 +106,9 @@ mod tests {
     use super::*;
     use crate::compaction::admission::AdmissionError;
     use crate::hooks::HookSetupError;
+    use crate::manifest::AreaId;
     use crate::read::memory::{BudgetName, BudgetScope, MemoryUse};
+    use crate::region::ParentProblem;
 
     #[test]
     fn engine_errors_map_to_reasons() {
@@ -166,7 +180,15 @@ mod tests {
             ),
             (refused(Void::InputsGone { file }), Reason::InputsGone, false),
             (refused(Void::BelowFloor { file, floor_ms: 1 }), Reason::BelowFloor, false),
-            (refused(Void::Sealed), Reason::Internal, false),
+            (refused(Void::Sealed), Reason::RouteWriteFenced, true),
+            (refused(Void::AreaOpen { area: AreaId(Uuid::nil()) }), Reason::TableBusy, false),
+            (refused(Void::NoExpiry), Reason::Internal, false),
+            (
+                EngineError::NotBorn { region, parent: region, problem: ParentProblem::NotLower },
+                Reason::RegionLoading,
+                true,
+            ),
+            (EngineError::ChildUnborn { region, child: region }, Reason::RegionLoading, true),
         ];
         for (error, reason, retry) in cases {
             let refusal = Refusal::from(&error);

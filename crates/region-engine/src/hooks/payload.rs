@@ -142,9 +142,9 @@ impl RegionMetaActionList {
         self.delta.time_ms
     }
 
-    /// Returns the region whose files are adopted by reference: they are not new.
-    pub fn by_reference(&self) -> Option<RegionId> {
-        self.delta.by_reference
+    /// Returns the regions whose files are adopted by reference: they are not new.
+    pub fn by_reference(&self) -> &[RegionId] {
+        &self.delta.by_reference
     }
 
     /// Returns the files that it adds or stages.

@@ -54,8 +54,8 @@ pub struct Delta {
     pub cause: Option<Sequence>,
     /// The causing procedure step.
     pub procedure: Option<ProcedureStep>,
-    /// The region whose files a child's first delta adopts by reference.
-    pub by_reference: Option<RegionId>,
+    /// The regions whose files a child's first delta adopts by reference.
+    pub by_reference: Vec<RegionId>,
     /// The changes, in order.
     pub actions: Vec<Action>,
 }
@@ -69,8 +69,8 @@ pub struct Change {
     pub cause: Option<Sequence>,
     /// The causing procedure step.
     pub procedure: Option<ProcedureStep>,
-    /// The region whose files a child's first delta adopts by reference.
-    pub by_reference: Option<RegionId>,
+    /// The regions whose files a child's first delta adopts by reference.
+    pub by_reference: Vec<RegionId>,
     /// The changes, in order.
     pub actions: Vec<Action>,
 }
@@ -179,7 +179,7 @@ impl Change {
             author,
             cause: None,
             procedure: None,
-            by_reference: None,
+            by_reference: Vec::new(),
             actions: actions.into_iter().map(Action::live).collect(),
         }
     }
@@ -212,7 +212,7 @@ impl Delta {
             author: self.author,
             cause: self.cause,
             procedure: self.procedure,
-            by_reference: self.by_reference,
+            by_reference: self.by_reference.clone(),
             actions: self.actions.clone(),
         }
     }

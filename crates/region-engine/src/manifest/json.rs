@@ -50,6 +50,8 @@ pub fn state_json(state: &ManifestState) -> Value {
         "schema": state.table.as_ref().map(|table| schema_json(&table.schema)),
         "options": state.table.as_ref().map(|table| options_json(&table.options)),
         "range": state.range.as_ref().map(range_json),
+        "sealed_at": state.sealed_at,
+        "parents": state.parents,
         "files": state.live.values().map(file_json).collect::<Vec<_>>(),
         "removed_files": removed,
         "flushed_sequence": state.flushed,

@@ -9,7 +9,7 @@ mod edit;
 mod effect;
 
 use super::state::{ManifestState, VersionSlot};
-use super::{ActionKind, AreaOutcome, AreaStep, Delta, Truncate, Void};
+use super::{ActionKind, AreaOutcome, AreaStep, Author, Delta, Truncate, Void};
 
 /// Time for which a checkpoint names the writer of a version, by the times in deltas.
 ///
@@ -82,6 +82,9 @@ fn run(state: &mut ManifestState, delta: &Delta) -> Result<(), Void> {
     if delta.procedure.is_some() {
         state.procedure = delta.procedure;
     }
+    if delta.author == Author::System && !delta.by_reference.is_empty() {
+        state.parents.clone_from(&delta.by_reference);
+    }
     Ok(())
 }
 
@@ -124,6 +127,9 @@ fn check_staged(
 }
 
 fn check_live(state: &ManifestState, delta: &Delta, kind: &ActionKind) -> Result<(), Void> {
+    if state.is_sealed() && changes_content(kind) {
+        return Err(Void::Sealed);
+    }
     match kind {
         ActionKind::Alter { schema, .. } => match &state.table {
             // Options change under the same schema; a schema changes only with its version.
@@ -148,11 +154,34 @@ fn check_live(state: &ManifestState, delta: &Delta, kind: &ActionKind) -> Result
                 _ => Err(Void::AreaNotOpen { area: *area }),
             }
         }
+        // The log may publish an open area at any time, and a publication cannot be refused.
+        ActionKind::PartitionExprChange { range } if range.is_empty() => {
+            match state.areas.keys().next() {
+                Some(area) => Err(Void::AreaOpen { area: *area }),
+                None => Ok(()),
+            }
+        }
         ActionKind::PartitionExprChange { .. }
         | ActionKind::Truncate(Truncate::UpTo(_))
         | ActionKind::Remove
         | ActionKind::Fence { .. }
         | ActionKind::GcFloor { .. } => Ok(()),
+    }
+}
+
+/// Returns `true` for actions that a sealed region refuses: other regions begin with its files, its schema
+/// and its options (S8).
+fn changes_content(kind: &ActionKind) -> bool {
+    match kind {
+        ActionKind::Alter { .. } | ActionKind::Edit(_) | ActionKind::Truncate(_) => true,
+        ActionKind::Area { step, .. } => match step {
+            AreaStep::Open { .. } | AreaStep::Publish => true,
+            AreaStep::Abandon | AreaStep::Merged(_) => false,
+        },
+        ActionKind::PartitionExprChange { .. }
+        | ActionKind::Remove
+        | ActionKind::Fence { .. }
+        | ActionKind::GcFloor { .. } => false,
     }
 }
 

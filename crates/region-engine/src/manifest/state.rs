@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use tidewater_common::ids::{Epoch, GroupId, ManifestVersion, OwnerEpoch, Sequence, WriterId};
+use tidewater_common::ids::{
+    Epoch, GroupId, ManifestVersion, OwnerEpoch, RegionId, Sequence, WriterId,
+};
 use tidewater_common::keys::KeyRange;
 use tidewater_common::schema::{TableOptions, TableSchema};
 
@@ -24,6 +26,11 @@ pub struct ManifestState {
     pub table: Option<TableState>,
     /// The region's key range; `None` until the first `PartitionExprChange`.
     pub range: Option<KeyRange>,
+    /// Version since which the range is empty; `None`: the region is not sealed. From then on its content
+    /// stays the same until it has a range again or is dropped.
+    pub sealed_at: Option<ManifestVersion>,
+    /// Regions whose files the first delta adopted by reference; empty for most regions.
+    pub parents: Vec<RegionId>,
     /// Files visible to reads.
     pub live: BTreeMap<FileRef, FileMeta>,
     /// Files formerly visible to reads, with the time of their removal: for garbage collection.
@@ -117,6 +124,8 @@ impl ManifestState {
             time_ms: 0,
             table: None,
             range: None,
+            sealed_at: None,
+            parents: Vec::new(),
             live: BTreeMap::new(),
             removed: BTreeMap::new(),
             flushed: Sequence(0),
@@ -150,7 +159,7 @@ impl ManifestState {
         self.removed_at_ms.is_some()
     }
 
-    /// Returns `true` if the region's range is empty: nothing can be added any more.
+    /// Returns `true` if the region's range is empty: nothing can be added or removed.
     pub fn is_sealed(&self) -> bool {
         self.range.as_ref().is_some_and(KeyRange::is_empty)
     }

@@ -24,9 +24,15 @@ pub enum Void {
     /// The region was dropped.
     #[error("the region has been removed")]
     Removed,
-    /// The region is sealed: its range is empty.
-    #[error("the region is sealed")]
+    /// The region is sealed: its range is empty, and its content does not change.
+    #[error("the region is sealed for a split or a merge")]
     Sealed,
+    /// The region is not sealed while the log may publish the area.
+    #[error("staging area {area} is open: the region cannot be sealed")]
+    AreaOpen {
+        /// Id of the area.
+        area: AreaId,
+    },
     /// The author lacks the permission.
     #[error("{author} may not {what}")]
     NotAllowed {

@@ -5,6 +5,8 @@
 //! garbage collection may have begun to delete it. The source manifest is therefore read again
 //! afterwards, and the copy restarts if a file is no longer live.
 
+use tidewater_common::keys::KeyRange;
+
 use super::Region;
 use super::staging_area::{StagedFiles, files_of, staged_files};
 use crate::EngineError;
@@ -100,6 +102,11 @@ impl Region {
         if !same {
             return Err(not_shared(source, NotShared::OtherTable));
         }
+        // A part of the rows is in other regions once the source is divided.
+        let has_range = |range: &KeyRange| range.intersection(&spec.range) == spec.range;
+        if !source_state.range.as_ref().is_some_and(has_range) {
+            return Err(not_shared(source, NotShared::OtherRange));
+        }
         let written = {
             let contents = self.contents.lock();
             !contents.runs.is_empty() || contents.version.flushed > self.base
@@ -133,13 +140,13 @@ pub(super) fn manifest_of(env: &RegionEnv, dir: RegionDir) -> ManifestContext {
     ManifestContext::new(env.clone().with_plugins(Plugins::default()), dir)
 }
 
-pub(super) fn check_not_removed(dir: RegionDir, state: &ManifestState) -> Result<(), EngineError> {
+fn check_not_removed(dir: RegionDir, state: &ManifestState) -> Result<(), EngineError> {
     if state.is_removed() {
         return Err(EngineError::Removed { region: dir.region_id });
     }
     Ok(())
 }
 
-pub(super) fn not_shared(source: RegionDir, reason: NotShared) -> AdoptError {
+fn not_shared(source: RegionDir, reason: NotShared) -> AdoptError {
     AdoptError::NotShared { from: source.region_id, reason }
 }

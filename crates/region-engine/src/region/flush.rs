@@ -9,7 +9,7 @@ use super::Region;
 use crate::EngineError;
 use crate::file_meta::FileMeta;
 use crate::flush::{FlushPlan, write_files};
-use crate::manifest::{ActionKind, Author, Change, Edit, PendingManifestHook};
+use crate::manifest::{ActionKind, Author, Change, Edit, PendingManifestHook, Void};
 use crate::memtable::Run;
 use crate::meters;
 
@@ -61,8 +61,8 @@ impl Region {
     /// Requires ownership. Flushes of a region are serialized; writes and reads continue.
     ///
     /// # Errors
-    /// [`EngineError::NotOwner`], [`EngineError::Fenced`], and errors of the store and of a commit.
-    /// After any error the rows stay in memory and the flush can be retried. If the outcome was
+    /// [`EngineError::NotOwner`], [`EngineError::Fenced`], [`EngineError::Refused`] while the region is sealed,
+    /// and errors of the store and of a commit. After any error the rows stay in memory and the flush can be retried. If the outcome was
     /// unknown, the next call resolves it first.
     pub async fn flush(&self) -> Result<FlushReport, EngineError> {
         let flushing = self.flushing.lock().await;
@@ -135,9 +135,11 @@ impl Region {
         &self,
         frozen: &FrozenRuns,
     ) -> Result<(FlushReport, PendingManifestHook), EngineError> {
+        // The commit would be refused: the rows stay in memory, and no file is written.
+        self.check_not_sealed()?;
         let committed = match self.write_and_commit(frozen).await {
             // The GC floor has passed the ids of the new files: the rewrite gets newer ids.
-            Err(EngineError::Refused { reason, .. }) => {
+            Err(EngineError::Refused { reason: reason @ Void::BelowFloor { .. }, .. }) => {
                 tracing::info!(
                     region = %self.spec.region_id, %reason,
                     "manifest rejected the flush; rewriting its files with new ids"

@@ -4,18 +4,19 @@ use std::sync::Arc;
 
 use tidewater_common::ids::{GroupId, ManifestVersion, OwnerEpoch};
 
-use super::Region;
+use super::{Contents, Region};
 use crate::EngineError;
 use crate::manifest::{ActionKind, Author, Change};
 use crate::version::Version;
 
 impl Region {
     /// Reads the manifest to its tail and installs the resulting version. Replicas call it repeatedly to
-    /// follow the owner.
+    /// follow the owner. Until a region that begins with the files of others has a manifest, the version
+    /// shows these files, and its number is 0.
     ///
     /// # Errors
-    /// [`EngineError::Removed`] if the region was dropped. Storage and damage errors leave the region
-    /// unchanged.
+    /// [`EngineError::Removed`] if the region was dropped; [`EngineError::NotBorn`] if its parents' files
+    /// cannot be used. Storage and damage errors, also of the parents' manifests, leave the region unchanged.
     pub async fn load(&self) -> Result<ManifestVersion, EngineError> {
         let result = self.read_manifest().await;
         self.notifier.deliver().await;
@@ -23,8 +24,7 @@ impl Region {
     }
 
     async fn read_manifest(&self) -> Result<ManifestVersion, EngineError> {
-        let version = self.manifest.refresh().await?;
-        self.install_version();
+        let version = self.read_version().await?;
         if self.manifest.state().is_removed() {
             return Err(EngineError::Removed { region: self.id() });
         }
@@ -32,7 +32,8 @@ impl Region {
     }
 
     /// Makes this replica the owner: reads the manifest to its tail, commits the fence, records schema
-    /// and range if the manifest is new, and installs the new version. Idempotent.
+    /// and range if the manifest is new, and installs the new version. Idempotent. The first delta of a
+    /// region that has parents precedes the fence, see [`Region::begin`].
     ///
     /// # Errors
     /// [`EngineError::Fenced`] if a later owner exists; see [`EngineError`] for others, after which the
@@ -53,6 +54,10 @@ impl Region {
         group: GroupId,
     ) -> Result<ManifestVersion, EngineError> {
         self.read_manifest().await?;
+        if !self.is_born()? {
+            // A fence at the first version would take the slot of the parents' files.
+            self.record_first_delta().await?;
+        }
         let current = self.manifest.state().owner;
         if current.map(|owner| (owner.epoch, owner.group)) != Some((own, group)) {
             self.note_fence(self.manifest.fence(own, group).await)?;
@@ -81,44 +86,18 @@ impl Region {
         Ok(version)
     }
 
-    /// Marks the region as dropped in its manifest. Irreversible. Requires ownership.
-    ///
-    /// # Errors
-    /// [`EngineError::NotOwner`], [`EngineError::Fenced`], and errors of a commit.
-    pub async fn remove(&self) -> Result<(), EngineError> {
-        let result = self.record_removal().await;
-        self.notifier.deliver().await;
-        result
-    }
-
-    async fn record_removal(&self) -> Result<(), EngineError> {
-        let _flushing = self.flushing.lock().await;
-        let own = match self.contents.lock().phase.check_owner(self.id()) {
-            Err(EngineError::Removed { .. }) => return Ok(()),
-            owner => owner?,
-        };
-        let change = Change::new(Author::Owner(own), vec![ActionKind::Remove]);
-        self.note_fence(self.manifest.record(change).await)?;
-        self.install_version();
-        Ok(())
-    }
-
     /// Installs the version of the last manifest state that was read: drops the runs that are flushed and
-    /// the obligations that are recorded, and updates the phase.
+    /// the obligations that are recorded, and updates the phase. Installs nothing while the region has no
+    /// manifest that begins with its parents' files: it would show the rows in memory only.
     pub(super) fn install_version(&self) -> ManifestVersion {
+        let is_born = matches!(self.is_born(), Ok(true));
         let state = self.manifest.state();
         let mut contents = self.contents.lock();
+        if !is_born {
+            return contents.version.manifest;
+        }
         if let Some(version) = Version::after(&contents.version, &state) {
-            contents.last_sequence = contents.last_sequence.max(version.flushed);
-            let flushed = version.flushed.get();
-            contents.version = Arc::new(version);
-            let before = contents.runs.len();
-            contents.runs.retain(|run| run.max_sequence() > flushed);
-            if contents.runs.is_empty() {
-                contents.unflushed_since_ms = None;
-            } else if contents.runs.len() < before {
-                contents.unflushed_since_ms = Some(self.env.clock.now_ms());
-            }
+            self.replace_version(&mut contents, Arc::new(version));
         }
         contents.obligations.retain(|pending| pending.cause.sequence > state.done_through);
         let owner = state.owner.map(|owner| owner.epoch);
@@ -129,6 +108,20 @@ impl Region {
         }
         self.update_usage(&contents);
         contents.version.manifest
+    }
+
+    /// Replaces the version and drops the runs that are flushed. The caller updates the usage.
+    pub(super) fn replace_version(&self, contents: &mut Contents, version: Arc<Version>) {
+        contents.last_sequence = contents.last_sequence.max(version.flushed);
+        let flushed = version.flushed.get();
+        contents.version = version;
+        let before = contents.runs.len();
+        contents.runs.retain(|run| run.max_sequence() > flushed);
+        if contents.runs.is_empty() {
+            contents.unflushed_since_ms = None;
+        } else if contents.runs.len() < before {
+            contents.unflushed_since_ms = Some(self.env.clock.now_ms());
+        }
     }
 
     /// Updates the phase if a commit found a later owner or a removed region. Passes the result through.

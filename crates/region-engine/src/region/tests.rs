@@ -1,3 +1,4 @@
+mod birth;
 mod compaction;
 mod faults;
 mod fixture;

@@ -234,7 +234,10 @@ pub(super) fn local_failure(error: OwnerError) -> JobOutcome {
     let OwnerError::Engine(engine) = &error else { return JobOutcome::Failed(error) };
     let refusal = Refusal::from(engine);
     match refusal.reason {
-        Reason::InputsGone | Reason::BelowFloor => JobOutcome::Discarded(refusal),
+        // A region is sealed for a split or a merge: its children plan the compaction again.
+        Reason::InputsGone | Reason::BelowFloor | Reason::RouteWriteFenced => {
+            JobOutcome::Discarded(refusal)
+        }
         Reason::JobCancelled => JobOutcome::Cancelled(refusal),
         _ => JobOutcome::Failed(error),
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use tidewater_common::ids::{Epoch, GroupId, ManifestVersion, Sequence, WriterId};
+use tidewater_common::ids::{Epoch, GroupId, ManifestVersion, RegionId, Sequence, WriterId};
 use tidewater_common::keys::KeyRange;
 use tidewater_proto::v1;
 
@@ -51,6 +51,8 @@ impl From<&ManifestState> for v1::ManifestCheckpoint {
             procedure: state.procedure.map(step_message),
             slots: state.slots.iter().map(slot_message).collect(),
             expired: state.expired.iter().map(mark_message).collect(),
+            sealed_at: state.sealed_at.map(ManifestVersion::get),
+            parent_ids: state.parents.iter().map(|id| id.get()).collect(),
         }
     }
 }
@@ -67,6 +69,8 @@ impl TryFrom<v1::ManifestCheckpoint> for ManifestState {
             .map(|message| table(message).map(|(schema, options)| TableState { schema, options }))
             .transpose()?;
         state.range = message.range.map(KeyRange::from_message);
+        state.sealed_at = message.sealed_at.map(ManifestVersion);
+        state.parents = message.parent_ids.into_iter().map(RegionId).collect();
         for file in message.live {
             let file = FileMeta::try_from(file)?;
             state.live.insert(file.reference(), file);

@@ -24,8 +24,9 @@ impl From<&Delta> for v1::ManifestDelta {
             time_ms: delta.time_ms,
             cause: delta.cause.map(Sequence::get),
             procedure: delta.procedure.map(step_message),
-            by_reference: delta.by_reference.map(RegionId::get),
+            by_reference: delta.by_reference.first().copied().map(RegionId::get),
             actions: delta.actions.iter().map(Into::into).collect(),
+            further_by_reference: delta.by_reference.iter().skip(1).map(|id| id.get()).collect(),
         }
     }
 }
@@ -48,7 +49,12 @@ impl TryFrom<v1::ManifestDelta> for Delta {
             time_ms: message.time_ms,
             cause: message.cause.map(Sequence),
             procedure: message.procedure.map(step),
-            by_reference: message.by_reference.map(RegionId),
+            by_reference: message
+                .by_reference
+                .into_iter()
+                .chain(message.further_by_reference)
+                .map(RegionId)
+                .collect(),
             actions: actions(message.actions)?,
         })
     }

@@ -1,4 +1,4 @@
-use tidewater_common::ids::{Epoch, JobId, RegionId, Sequence};
+use tidewater_common::ids::{Epoch, JobId, ManifestVersion, RegionId, Sequence};
 use tidewater_common::keys::KeyRange;
 use tidewater_common::schema::TableOptions;
 use uuid::Uuid;
@@ -56,7 +56,9 @@ fn deltas() -> Vec<(&'static str, Delta)> {
     let mut everything = create(1);
     everything.cause = Some(Sequence(65_536));
     everything.procedure = Some(ProcedureStep { number: 4, step: 2 });
-    everything.by_reference = Some(RegionId(11));
+    everything.by_reference = vec![RegionId(11)];
+    let merged = Change { by_reference: vec![RegionId(10), RegionId(11)], ..create(1) };
+    let merged = Change { author: Author::System, ..merged };
     let options = TableOptions { ttl_ms: None, ..TableOptions::append_only() };
     vec![
         ("change", delta(2, create(1))),
@@ -84,6 +86,7 @@ fn deltas() -> Vec<(&'static str, Delta)> {
             delta(16, Change { author: Author::Job(JobId(Uuid::from_u128(6))), ..flush(1, 1) }),
         ),
         ("edit_expiring", delta(17, by_job(expiring))),
+        ("first_of_merge", delta(1, merged)),
     ]
 }
 
@@ -139,6 +142,15 @@ fn checkpoint_expired() -> ManifestState {
     state
 }
 
+/// The state of a child, sealed to be divided again.
+fn checkpoint_sealed() -> ManifestState {
+    let mut state = checkpoint();
+    state.range = Some(KeyRange::new([1], Some(vec![1])));
+    state.sealed_at = Some(ManifestVersion(9));
+    state.parents = vec![RegionId(10), RegionId(11)];
+    state
+}
+
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -162,6 +174,7 @@ fn encoded_manifest_objects_keep_their_bytes() {
     }
     fresh += &format!("checkpoint {}\n", hex(&encode_checkpoint(&checkpoint())));
     fresh += &format!("checkpoint_expired {}\n", hex(&encode_checkpoint(&checkpoint_expired())));
+    fresh += &format!("checkpoint_sealed {}\n", hex(&encode_checkpoint(&checkpoint_sealed())));
     assert_eq!(FROZEN, fresh, "\nthe format of stored manifests has changed");
 }
 
@@ -173,6 +186,8 @@ fn stored_manifest_objects_are_decoded() {
     assert_eq!(decode_checkpoint(&unhex(frozen("checkpoint"))), Ok(checkpoint()));
     let expired = decode_checkpoint(&unhex(frozen("checkpoint_expired")));
     assert_eq!(expired, Ok(checkpoint_expired()));
+    let sealed = decode_checkpoint(&unhex(frozen("checkpoint_sealed")));
+    assert_eq!(sealed, Ok(checkpoint_sealed()));
 }
 
 #[test]

@@ -54,7 +54,7 @@ fn owner(state: &ManifestState, delta: &Delta, own: OwnerEpoch) -> Result<(), Vo
 
 fn job(delta: &Delta) -> Result<(), Void> {
     let not_allowed = |what| Err(Void::NotAllowed { author: name(delta), what });
-    if delta.cause.is_some() || delta.by_reference.is_some() {
+    if delta.cause.is_some() || !delta.by_reference.is_empty() {
         return not_allowed("act for a log entry or adopt files");
     }
     for action in &delta.actions {
@@ -69,7 +69,7 @@ fn job(delta: &Delta) -> Result<(), Void> {
 }
 
 fn system(state: &ManifestState, delta: &Delta) -> Result<(), Void> {
-    let first = state.version.get() == 0;
+    let first = state.version.get() == 0 && !delta.by_reference.is_empty();
     for action in &delta.actions {
         let allowed = match &action.kind {
             _ if action.staged.is_some() => false,

@@ -13,9 +13,6 @@ use crate::manifest::{ActionKind, AreaId, AreaStep, Author, Delta, Edit, Manifes
 
 /// Checks a live edit.
 pub(super) fn check(state: &ManifestState, delta: &Delta, edit: &Edit) -> Result<(), Void> {
-    if state.is_sealed() {
-        return Err(Void::Sealed);
-    }
     check_flushed_once(state, delta, edit)?;
     check_removals(state, edit)?;
     check_additions(state, delta, edit)?;

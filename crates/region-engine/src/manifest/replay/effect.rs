@@ -28,7 +28,12 @@ pub(super) fn apply_action(state: &mut ManifestState, delta: &Delta, kind: &Acti
             let schema = (**schema).clone();
             state.table = Some(TableState { schema, options: options.clone() });
         }
-        ActionKind::PartitionExprChange { range } => state.range = Some(range.clone()),
+        ActionKind::PartitionExprChange { range } => {
+            // A repeated seal keeps the version of the first: nothing has changed since.
+            let sealed_at = state.sealed_at.unwrap_or(delta.version);
+            state.sealed_at = range.is_empty().then_some(sealed_at);
+            state.range = Some(range.clone());
+        }
         ActionKind::Edit(edit) => apply_edit(state, at_ms, edit),
         ActionKind::Truncate(Truncate::UpTo(sequence)) => truncate(state, at_ms, *sequence),
         ActionKind::Truncate(Truncate::Files(files)) => {

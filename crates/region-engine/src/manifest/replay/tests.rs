@@ -1,5 +1,5 @@
 use proptest::prelude::*;
-use tidewater_common::ids::{GroupId, RegionId, SchemaVersion, Sequence};
+use tidewater_common::ids::{GroupId, ManifestVersion, RegionId, SchemaVersion, Sequence};
 use tidewater_common::keys::KeyRange;
 use tidewater_common::schema::TableOptions;
 use uuid::Uuid;
@@ -354,30 +354,65 @@ fn system_may_create_a_child_and_raise_the_floor() {
             ActionKind::Edit(Edit { flushed: Some(Sequence(19)), ..edit(vec![reference], &[]) }),
         ],
     );
-    child.by_reference = Some(RegionId(11));
+    let what = "do anything but raise the floor or create a child";
+    let not_allowed = Void::NotAllowed { author: "the system", what };
+    assert_void(&ManifestState::empty(DIR), child.clone(), not_allowed.clone());
+    child.by_reference = vec![RegionId(11)];
     let state = state(vec![child.clone(), fence(1)]);
     assert_eq!(state.flushed, Sequence(19));
+    assert_eq!(state.parents, [RegionId(11)]);
     assert_eq!(state.live.len(), 1);
-    let what = "do anything but raise the floor or create a child";
-    assert_void(&state, child, Void::NotAllowed { author: "the system", what });
-    assert_void(
-        &state,
-        system(ActionKind::Remove),
-        Void::NotAllowed { author: "the system", what },
-    );
+    assert_void(&state, child, not_allowed.clone());
+    assert_void(&state, system(ActionKind::Remove), not_allowed);
+}
+
+fn seal() -> Change {
+    owned(ActionKind::PartitionExprChange { range: KeyRange::new([1], Some(vec![1])) })
+}
+
+fn unseal() -> Change {
+    owned(ActionKind::PartitionExprChange { range: KeyRange::whole() })
 }
 
 #[test]
-fn sealed_region_refuses_edits() {
-    let range = KeyRange::new([1], Some(vec![1]));
-    let seal = owned(ActionKind::PartitionExprChange { range });
-    let state = with(vec![flush(1, 1), seal]);
-    assert_void(&state, flush(1, 2), Void::Sealed);
-    assert_void(&state, by_job(edit(vec![file(1)], &[&file(1)])), Void::Sealed);
-    let mut after = state;
-    let back = ActionKind::PartitionExprChange { range: KeyRange::whole() };
-    assert_eq!(push(&mut after, owned(back)), ReplayOutcome::Applied);
-    assert_eq!(push(&mut after, flush(1, 2)), ReplayOutcome::Applied);
+fn sealed_region_keeps_its_content() {
+    let alter = ActionKind::Alter { schema: Box::new(schema(2)), options: TableOptions::upsert() };
+    let add_index = Edit { add_indexes: vec![(file(1).reference(), index(1))], ..Edit::default() };
+    let changes = [
+        flush(1, 2),
+        by_job(edit(vec![file(1)], &[&file(1)])),
+        by_job(add_index),
+        owned(alter),
+        owned(ActionKind::Truncate(Truncate::UpTo(Sequence(5)))),
+        owned(ActionKind::Truncate(Truncate::Files(vec![file(1).reference()]))),
+        open_area(true),
+    ];
+    let mut state = with(vec![flush(1, 1), seal()]);
+    assert_eq!(state.sealed_at, Some(ManifestVersion(4)));
+    let live = state.live.clone();
+    for change in changes {
+        assert_void(&state, change, Void::Sealed);
+    }
+    // Bookkeeping goes on, and a repeated seal keeps the version of the first.
+    let floor = system(ActionKind::GcFloor { floor_ms: 999_999 });
+    for change in [seal(), fence(1), floor] {
+        assert_eq!(push(&mut state, change), ReplayOutcome::Applied);
+        assert_eq!((state.sealed_at, &state.live), (Some(ManifestVersion(4)), &live));
+    }
+    assert_eq!(push(&mut state, unseal()), ReplayOutcome::Applied);
+    assert_eq!(state.sealed_at, None);
+    assert_eq!(push(&mut state, flush(1, 2)), ReplayOutcome::Applied);
+    assert_eq!(push(&mut state, seal()), ReplayOutcome::Applied);
+    assert_eq!(state.sealed_at, Some(state.version));
+}
+
+#[test]
+fn region_with_open_area_is_not_sealed() {
+    let mut state = with(vec![open_area(true), stage(edit(vec![file(2)], &[]))]);
+    assert_void(&state, seal(), Void::AreaOpen { area: AREA });
+    assert_eq!(push(&mut state, owned(area(AreaStep::Abandon))), ReplayOutcome::Applied);
+    assert_eq!(push(&mut state, seal()), ReplayOutcome::Applied);
+    assert_void(&state, stage(edit(vec![file(3)], &[])), Void::AreaNotOpen { area: AREA });
 }
 
 #[test]
@@ -497,6 +532,7 @@ fn any_change() -> impl Strategy<Value = Change> {
         1 => (0..90_u64).prop_map(|s| owned(ActionKind::Truncate(Truncate::UpTo(Sequence(s))))),
         1 => (1_000_000..1_000_009_u64).prop_map(|floor_ms| system(ActionKind::GcFloor { floor_ms })),
         1 => any::<bool>().prop_map(open_area),
+        1 => prop_oneof![Just(seal()), Just(unseal()), Just(unseal())],
         1 => number.clone().prop_map(|a| stage(edit(vec![file(a)], &[]))),
         1 => Just(owned(area(AreaStep::Publish))),
         1 => Just(owned(area(AreaStep::Abandon))),

@@ -2,4 +2,3 @@
 
 mod alter;
 mod ownership;
-mod remap;

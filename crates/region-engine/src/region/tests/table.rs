@@ -81,6 +81,7 @@ pub(super) fn spec(mode: WriteMode, hashed: bool) -> RegionSpec {
         schema,
         options: TableOptions { write_mode: mode, hash, ttl_ms: None },
         range: KeyRange::whole(),
+        parents: Vec::new(),
     }
 }
 

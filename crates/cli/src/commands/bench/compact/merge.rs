@@ -64,6 +64,7 @@ fn spec() -> Result<RegionSpec, BoxError> {
         schema,
         options: TableOptions::upsert(),
         range: KeyRange::whole(),
+        parents: Vec::new(),
     })
 }
 

@@ -5,7 +5,6 @@
 use std::sync::Arc;
 
 use tidewater_common::ids::{Epoch, FileId, RegionId, Sequence};
-use tidewater_common::keys::KeyRange;
 use tidewater_common::schema::WriteMode;
 
 use crate::compaction::{Attempt, OpenCompactionRegionRequest, Scope};
@@ -17,7 +16,7 @@ use crate::index::Bloom;
 use crate::manifest::{ActionKind, AreaId, AreaStep};
 use crate::region::tests::fixture::*;
 use crate::region::tests::remote_compactor::{RemoteJob, committed_outcome, plugin, request};
-use crate::region::{Publication, PublicationContent};
+use crate::region::{Parent, Publication, PublicationContent};
 use crate::storage::Storage;
 use crate::{Region, RegionSpec, RowOp, RowsWrite};
 
@@ -141,9 +140,9 @@ impl Scenario {
     }
 
     /// Returns another region of the same store.
-    fn other(&self, id: u64, range: KeyRange) -> Arc<Region> {
+    fn other(&self, id: u64, parents: Vec<Parent>) -> Arc<Region> {
         let env = env(self.storage.clone()).with_plugins(self.plugins.clone());
-        let spec = RegionSpec { region_id: RegionId(id), range, ..self.region.spec().clone() };
+        let spec = RegionSpec { region_id: RegionId(id), parents, ..self.region.spec().clone() };
         Region::new(env, spec, Sequence(1_000), Sequence(0)).unwrap()
     }
 
@@ -234,7 +233,7 @@ impl Scenario {
             }
             Operation::Copy => {
                 self.flush().await;
-                let other = self.other(100, KeyRange::whole());
+                let other = self.other(100, Vec::new());
                 other.take_ownership(owner(1), GROUP).await.unwrap();
                 self.recorder.take();
                 let staged = other.copy_from(self.region.dir, DEADLINE).await.unwrap();
@@ -254,10 +253,11 @@ impl Scenario {
                 self.publish(&self.region, area, PublicationContent::Area { table: None }).await;
             }
             Operation::Remap => {
-                self.region.set_range(sealed_range(), None).await.unwrap();
+                let sealed_at = self.region.set_range(sealed_range(), None).await.unwrap();
                 self.recorder.take();
-                let child = self.other(101, KeyRange::whole());
-                child.begin_from(&[self.region.dir]).await.unwrap();
+                let last_sequence = self.region.last_sequence();
+                let parent = Parent { dir: self.region.dir, sealed_at, last_sequence };
+                self.other(101, vec![parent]).begin().await.unwrap();
             }
             Operation::RemoteCompaction => self.compact_remotely(vec![plugin()]).await,
         }

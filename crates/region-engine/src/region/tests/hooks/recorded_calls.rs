@@ -87,7 +87,7 @@ pub(super) struct CommonCalls {
     pub(super) files: Vec<File>,
     pub(super) updated: RegionId,
     pub(super) actions: Vec<Action>,
-    pub(super) by_reference: Option<RegionId>,
+    pub(super) by_reference: Vec<RegionId>,
     pub(super) version: ManifestVersion,
     /// Version in the action list.
     pub(super) of_version: ManifestVersion,
@@ -168,7 +168,7 @@ impl CallRecorder {
             files: files.iter().map(|file| ordinals.file(file)).collect(),
             updated: *updated,
             actions: list.actions().iter().map(|action| ordinals.action(action)).collect(),
-            by_reference: list.by_reference(),
+            by_reference: list.by_reference().to_vec(),
             version: *version,
             of_version: list.version(),
             manifest: *manifest,

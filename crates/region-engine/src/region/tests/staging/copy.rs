@@ -182,6 +182,12 @@ async fn copy_refuses_files_that_cannot_be_shared() {
     assert_eq!(refusal_reason(&empty, unborn).await, NotShared::ManifestEmpty);
     let error = empty.copy_from(source, 1).await.unwrap_err();
     assert!(matches!(error, AdoptError::Overdue { .. }), "{error}");
+    // Some rows of a region that is divided are in memory, or in its children.
+    for range in [sealed_range(), KeyRange::new([9], None)] {
+        fixture.region.set_range(range, None).await.unwrap();
+        assert_eq!(refusal_reason(&empty, source).await, NotShared::OtherRange);
+    }
+    fixture.region.set_range(KeyRange::whole(), None).await.unwrap();
     fixture.region.remove().await.unwrap();
     let error = empty.copy_from(source, DEADLINE).await.unwrap_err();
     let removed =
