@@ -87,6 +87,21 @@ impl Region {
         result
     }
 
+    /// Shows the parents' files at once, without I/O, if these replicas of the parents have read their seals.
+    /// `parents`: in the order of the spec. Returns false otherwise: the region serves reads after
+    /// [`Region::load`].
+    pub fn show_files_of(&self, parents: &[&Self]) -> bool {
+        let dirs = parents.iter().map(|parent| parent.dir);
+        if !dirs.eq(self.spec.parents.iter().map(|parent| parent.dir)) {
+            return false;
+        }
+        let states: Vec<_> = parents.iter().map(|parent| parent.manifest.state()).collect();
+        let Ok(beginning) = Beginning::of(&self.spec, &states) else { return false };
+        self.install_beginning(&beginning);
+        self.notifier.deliver_in_background();
+        true
+    }
+
     /// Commits the first delta if the manifest is empty, and installs the version.
     pub(super) async fn record_first_delta(&self) -> Result<ManifestVersion, EngineError> {
         if let Some(beginning) = self.read_beginning().await? {

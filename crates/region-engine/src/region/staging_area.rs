@@ -278,6 +278,8 @@ impl Region {
         files: &[FileId],
         present: usize,
     ) -> Result<Vec<FileMeta>, AdoptError> {
+        // Not an error of the files, whose keys are outside of the empty range.
+        self.check_not_sealed()?;
         let count = files.len() + present;
         if count > MAX_FILES {
             return Err(AdoptError::TooMany { files: count });

@@ -141,6 +141,22 @@ async fn unborn_child_reads_files_of_its_parent() {
     assert_eq!(scan(&replica, &all()).await.unwrap(), expected);
 }
 
+/// Reads go on at the leader's index of the division, where nothing waits for the store.
+#[tokio::test]
+async fn child_shows_files_of_sealed_parent_without_io() {
+    let fixture = fixture(Storage::memory()).await;
+    let follower = fixture.log_replica();
+    follower.load().await.unwrap();
+    let parent = seal(&fixture.region).await;
+    let [range, _] = halves(&fixture);
+    let replica = child(&fixture, 20, &range, &[parent]);
+    assert!(!replica.show_files_of(&[]));
+    assert!(!replica.show_files_of(&[&follower]), "it has not read the seal");
+    assert!(matches!(replica.scan(&all()), Err(EngineError::Loading { .. })));
+    assert!(replica.show_files_of(&[&fixture.region]));
+    assert_eq!(scan(&replica, &all()).await.unwrap(), rows(0..7));
+}
+
 /// An unborn child's files never replace a version of its own manifest.
 #[tokio::test]
 async fn slow_load_does_not_restore_parent_files() {
