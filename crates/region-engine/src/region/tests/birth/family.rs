@@ -14,7 +14,7 @@ use tidewater_common::schema::TableOptions;
 use uuid::Uuid;
 
 use crate::env::RegionEnv;
-use crate::file_meta::FileMeta;
+use crate::file_meta::{FileMeta, FileRef};
 use crate::layout::RegionDir;
 use crate::manifest::samples::{DIR, GROUP, env, file, file_id, owner, schema};
 use crate::manifest::{ActionKind, AreaId, Author, Change, Edit, ManifestContext, Void};
@@ -74,6 +74,8 @@ struct Log {
     /// Nothing that becomes an obligation is accepted.
     held: bool,
     parents: Option<Vec<Parent>>,
+    /// Files of the parents when they were sealed.
+    sealed: Vec<FileMeta>,
 }
 
 impl Log {
@@ -255,19 +257,21 @@ impl Family {
     }
 
     /// Replaces the parents by the children; returns false if the caller is not the leader.
-    pub(super) fn divide(&self, term: u64, sealed_at: &[ManifestVersion]) -> bool {
+    pub(super) fn divide(&self, term: u64, seals: &[(ManifestVersion, Vec<FileMeta>)]) -> bool {
         let mut log = self.log.lock();
         if log.leader != term {
             return false;
         }
         assert!(log.held, "divided without a hold");
-        let parents = self.members.parents.iter().zip(sealed_at).map(|((id, range), sealed_at)| {
-            let own = |row: &&u64| log.rows.get(*row).is_some_and(|half| clips(range, *half));
-            let last = log.writes.iter().rfind(own).copied().unwrap_or_default();
-            Parent { dir: dir(*id), sealed_at: *sealed_at, last_sequence: Sequence(last) }
-        });
+        let parents =
+            self.members.parents.iter().zip(seals).map(|((id, range), (sealed_at, _))| {
+                let own = |row: &&u64| log.rows.get(*row).is_some_and(|half| clips(range, *half));
+                let last = log.writes.iter().rfind(own).copied().unwrap_or_default();
+                Parent { dir: dir(*id), sealed_at: *sealed_at, last_sequence: Sequence(last) }
+            });
         let parents: Vec<Parent> = parents.collect();
         log.parents.get_or_insert(parents);
+        log.sealed = seals.iter().flat_map(|(_, files)| files.clone()).collect();
         true
     }
 
@@ -382,7 +386,7 @@ impl Family {
         &self,
         index: usize,
         region: &Region,
-    ) -> Result<ManifestVersion, EngineError> {
+    ) -> Result<(ManifestVersion, Vec<FileMeta>), EngineError> {
         self.settle(index, region).await?;
         if !region.is_sealed() {
             self.flush(region, u64::MAX).await?;
@@ -395,7 +399,8 @@ impl Family {
                 other => panic!("{other}"),
             })?;
         }
-        region.set_range(sealed(), None).await
+        let sealed_at = region.set_range(sealed(), None).await?;
+        Ok((sealed_at, region.files()))
     }
 
     /// Replaces a file of a region by another one, as a job that planned with `manifest` does.
@@ -427,6 +432,14 @@ impl Family {
     pub(super) fn verify(&self, child: &Region) {
         let (log, contents) = (self.log.lock(), self.contents.lock());
         let flushed = child.flushed_sequence().get();
+        if child.stats().manifest_version <= ManifestVersion(1) {
+            let references = |files: Vec<FileMeta>| -> BTreeSet<FileRef> {
+                files.iter().map(FileMeta::reference).collect()
+            };
+            let clipped = log.sealed.iter().map(|file| file.clipped(&child.spec().range));
+            let sealed = clipped.filter(|file| file.shown_keys().is_some()).collect();
+            assert_eq!(references(child.files()), references(sealed), "{}", child.id());
+        }
         let mut shown: BTreeMap<u64, usize> = BTreeMap::new();
         for file in child.files() {
             let rows = contents[&file.file_id].iter();

@@ -9,6 +9,7 @@ use tidewater_common::ids::{ManifestVersion, RegionId};
 use tokio::sync::mpsc;
 
 use super::family::{Family, Half};
+use crate::file_meta::FileMeta;
 use crate::gc::{GarbageCollector, GcRequest};
 use crate::histories::histories;
 use crate::manifest::samples::{DIR, GROUP, by_owner, owner};
@@ -81,8 +82,8 @@ async fn divide(family: &Family, term: u64, abandons: bool) -> Result<(), Engine
         }
     }
     if family.hold(term, true) {
-        let sealed_at = seal(family, &parents).await?;
-        family.divide(term, &sealed_at);
+        let seals = seal(family, &parents).await?;
+        family.divide(term, &seals);
     }
     Ok(())
 }
@@ -108,12 +109,12 @@ async fn work(family: &Family, parents: &[Arc<Region>], term: u64) -> Result<(),
 async fn seal(
     family: &Family,
     parents: &[Arc<Region>],
-) -> Result<Vec<ManifestVersion>, EngineError> {
-    let mut sealed_at = Vec::new();
+) -> Result<Vec<(ManifestVersion, Vec<FileMeta>)>, EngineError> {
+    let mut seals = Vec::new();
     for (index, parent) in parents.iter().enumerate() {
-        sealed_at.push(family.seal(index, parent).await?);
+        seals.push(family.seal(index, parent).await?);
     }
-    Ok(sealed_at)
+    Ok(seals)
 }
 
 async fn own_child(
@@ -236,7 +237,7 @@ fn race(family: &Family, schedule: &[usize], grace: u64, abandons: [bool; 3]) {
 }
 
 proptest! {
-    #![proptest_config(histories(300))]
+    #![proptest_config(histories(200))]
 
     #[test]
     fn split_loses_nothing_in_a_race(
