@@ -166,10 +166,10 @@ async fn slow_load_does_not_restore_parent_files() {
     let replica = child(&fixture, 20, &range, &[parent]);
     let beginning = replica.read_beginning().await.unwrap().unwrap();
     replica.take_ownership(owner(1), GROUP).await.unwrap();
-    replica.truncate(cause(Sequence(200))).unwrap();
-    let version = replica.record_obligations().await.unwrap();
+    write(&replica, 200, RowOp::Put, 20..25);
+    let version = replica.flush().await.unwrap().manifest_version;
     assert_eq!(replica.install_beginning(&beginning), version);
-    assert_eq!(scan(&replica, &all()).await.unwrap(), []);
+    assert_eq!(scan(&replica, &all()).await.unwrap(), rows(7..25));
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! Seals: the content of a sealed region stays the same, and what would change it waits or is refused.
 
 use object_store::path::Path;
-use tidewater_common::ids::Epoch;
+use tidewater_common::ids::{Epoch, Sequence};
 use tidewater_common::keys::KeyRange;
 use tidewater_common::refusal::Refusal;
 use tidewater_common::schema::WriteMode;
@@ -13,7 +13,8 @@ use crate::bulk::AdoptError;
 use crate::compaction::{Attempt, Scope};
 use crate::manifest::{ProcedureStep, Void};
 use crate::region::tests::fixture::*;
-use crate::storage::Storage;
+use crate::storage::testing::{Fault, FaultyStore};
+use crate::storage::{Operation, Storage};
 
 fn is_sealed_error(error: &EngineError) -> bool {
     matches!(error, EngineError::Refused { reason: Void::Sealed, .. })
@@ -92,6 +93,26 @@ async fn seal_reports_a_change_that_the_log_has_decided() {
     assert_eq!(fixture.region.obligations(), []);
     fixture.region.set_range(sealed_range(), None).await.unwrap();
     fixture.check().await;
+}
+
+#[tokio::test]
+async fn change_decided_while_the_seal_is_committed_is_reported() {
+    let store = FaultyStore::new();
+    let fixture = fixture(store.storage()).await;
+    let region = fixture.region.clone();
+    store.plan(move |call| {
+        if call.operation == Operation::PutIfAbsent {
+            region.truncate(cause(Sequence(500))).unwrap();
+        }
+        Fault::None
+    });
+    let error = fixture.region.set_range(sealed_range(), None).await.unwrap_err();
+    assert!(is_sealed_error(&error), "{error}");
+    store.plan(|_| Fault::None);
+    assert!(fixture.region.is_sealed());
+    fixture.region.set_range(KeyRange::whole(), None).await.unwrap();
+    fixture.region.record_obligations().await.unwrap();
+    assert_eq!(fixture.region.obligations(), []);
 }
 
 #[tokio::test]
