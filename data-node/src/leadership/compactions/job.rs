@@ -242,3 +242,19 @@ pub(super) fn local_failure(error: OwnerError) -> JobOutcome {
         _ => JobOutcome::Failed(error),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tidewater_region_engine::EngineError;
+    use tidewater_region_engine::manifest::Void;
+
+    use super::*;
+
+    #[test]
+    fn job_of_sealed_region_is_discarded() {
+        let region = RegionId(7);
+        let refused = |reason| OwnerError::Engine(EngineError::Refused { region, reason });
+        assert!(matches!(local_failure(refused(Void::Sealed)), JobOutcome::Discarded(_)));
+        assert!(matches!(local_failure(refused(Void::NoExpiry)), JobOutcome::Failed(_)));
+    }
+}
