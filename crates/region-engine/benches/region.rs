@@ -1,4 +1,4 @@
-//! Benchmark of apply, flush and scan, on the engine's reference table: two strings, a time, ten
+//! Benchmark of apply, flush, scan and division, on the engine's reference table: two strings, a time, ten
 //! doubles.
 #![allow(missing_docs, clippy::unwrap_used, reason = "a benchmark")]
 
@@ -20,6 +20,9 @@ use tidewater_region_engine::{MemoryBudget, Region, RegionSpec, RowOp, RowsWrite
 
 const ROWS: usize = 1_000_000;
 const WRITE_ROWS: usize = 8_192;
+/// Runs of a region that is divided, and rows of each.
+const DIVIDED_RUNS: usize = 64;
+const DIVIDED_ROWS: usize = 100_000;
 
 fn spec() -> RegionSpec {
     let column = |id: u32, name: &str, data_type| Column {
@@ -50,11 +53,11 @@ fn spec() -> RegionSpec {
 }
 
 /// Writes as a loader makes them: 400 hosts report once a second, and each write is sorted.
-fn writes(spec: &RegionSpec) -> Vec<RowsWrite> {
+fn writes(spec: &RegionSpec, all_rows: usize, write_rows: usize) -> Vec<RowsWrite> {
     let codec = KeyCodec::new(&spec.schema, &spec.options).unwrap();
-    (0..ROWS.div_ceil(WRITE_ROWS))
+    (0..all_rows.div_ceil(write_rows))
         .map(|write| {
-            let rows = write * WRITE_ROWS..((write + 1) * WRITE_ROWS).min(ROWS);
+            let rows = write * write_rows..((write + 1) * write_rows).min(all_rows);
             let host = |row: usize| format!("host_{}", row * 7 % 400);
             let mut arrays: Vec<ArrayRef> = vec![
                 Arc::new(StringArray::from_iter_values(rows.clone().map(host))),
@@ -80,15 +83,18 @@ fn writes(spec: &RegionSpec) -> Vec<RowsWrite> {
         .collect()
 }
 
-async fn region(spec: &RegionSpec) -> Arc<Region> {
-    let env = RegionEnv::new(
+fn env() -> RegionEnv {
+    RegionEnv::new(
         Storage::memory(),
         Arc::new(SystemClock),
         Arc::new(SystemIds),
         MemoryBudget::new(8 << 30),
         EngineOptions::default(),
-    );
-    let region = Region::new(env, spec.clone(), Sequence(0), Sequence(0)).unwrap();
+    )
+}
+
+async fn region(spec: &RegionSpec) -> Arc<Region> {
+    let region = Region::new(env(), spec.clone(), Sequence(0), Sequence(0)).unwrap();
     region.take_ownership(OwnerEpoch::default(), GroupId(1)).await.unwrap();
     region
 }
@@ -115,10 +121,43 @@ async fn scan(region: &Region) -> usize {
     total
 }
 
+/// Divides regions whose runs are single writes, or were merged of 16 writes.
+fn division(criterion: &mut Criterion) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let spec = spec();
+    let env = env();
+    let codec = KeyCodec::new(&spec.schema, &spec.options).unwrap();
+    let mut group = criterion.benchmark_group("64 runs of 100,000 rows of 13 columns");
+    for (name, write_rows) in
+        [("divide written runs", DIVIDED_ROWS), ("divide merged runs", DIVIDED_ROWS / 16)]
+    {
+        let writes = writes(&spec, DIVIDED_ROWS, write_rows);
+        let batch = &writes[0].batch;
+        let cut = codec.row_key(&codec.key_columns(batch), batch.num_rows() / 2).unwrap();
+        let run = runtime.block_on(filled(&spec, &writes)).unflushed();
+        assert_eq!((run.len(), run[0].rows()), (1, DIVIDED_ROWS));
+        let child = |id, range| RegionSpec { region_id: RegionId(id), range, ..spec.clone() };
+        let setup = || {
+            let parent = Region::new(env.clone(), spec.clone(), Sequence(0), Sequence(0)).unwrap();
+            parent.restore(vec![run[0].clone(); DIVIDED_RUNS]);
+            let low = child(2, KeyRange::new(Vec::new(), Some(cut.clone())));
+            (parent, vec![low, child(3, KeyRange::new(cut.clone(), None))])
+        };
+        let divide = |(parent, children): (Arc<Region>, Vec<RegionSpec>)| {
+            let children = parent.divide(Sequence(0), children).unwrap();
+            (parent, children)
+        };
+        group.bench_function(name, |bencher| {
+            bencher.iter_batched(setup, divide, BatchSize::SmallInput);
+        });
+    }
+    group.finish();
+}
+
 fn benches(criterion: &mut Criterion) {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let spec = spec();
-    let writes = writes(&spec);
+    let writes = writes(&spec, ROWS, WRITE_ROWS);
     let mut group = criterion.benchmark_group("1M rows of 13 columns");
     group.throughput(Throughput::Elements(ROWS as u64)).sample_size(10);
     group.bench_function("apply", |bencher| {
@@ -150,5 +189,5 @@ fn benches(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(region_benches, benches);
+criterion_group!(region_benches, benches, division);
 criterion_main!(region_benches);

@@ -156,6 +156,13 @@ pub enum EngineError {
         region: RegionId,
     },
 
+    /// The region was split or merged: its children hold its rows, and take its writes.
+    #[error("region {region} has been divided: its children serve its keys")]
+    Divided {
+        /// Id of the region.
+        region: RegionId,
+    },
+
     /// A scan exceeded its maximum duration: the files that it has pinned may be garbage collected. The
     /// rows that it has yielded are valid.
     #[error("region {region}: scan exceeded {} s: read smaller key ranges", life.as_secs())]

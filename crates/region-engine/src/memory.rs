@@ -60,11 +60,12 @@ impl Drop for StalledWrite<'_> {
     }
 }
 
-/// Bytes of one region's memtable within the budget; released on drop.
+/// Bytes of rows in memory, charged to the budget; released on drop.
+#[must_use = "dropping a charge releases its bytes"]
 #[derive(Debug)]
-pub(crate) struct Usage {
+pub(crate) struct RowsCharge {
     budget: Arc<MemoryBudget>,
-    bytes: AtomicU64,
+    bytes: u64,
 }
 
 impl MemoryBudget {
@@ -149,8 +150,10 @@ impl MemoryBudget {
         (before == 0 || before.saturating_add(bytes) <= self.limit / 4).then_some(write)
     }
 
-    pub(crate) fn usage(self: &Arc<Self>) -> Usage {
-        Usage { budget: self.clone(), bytes: AtomicU64::new(0) }
+    /// Charges rows that the log has accepted; never fails.
+    pub(crate) fn charge(self: &Arc<Self>, bytes: u64) -> RowsCharge {
+        self.used.fetch_add(bytes, Ordering::Relaxed);
+        RowsCharge { budget: self.clone(), bytes }
     }
 }
 
@@ -161,25 +164,10 @@ impl Drop for Admission {
     }
 }
 
-impl Usage {
-    pub(crate) fn bytes(&self) -> u64 {
-        self.bytes.load(Ordering::Relaxed)
-    }
-
-    pub(crate) fn set(&self, bytes: u64) {
-        let before = self.bytes.swap(bytes, Ordering::Relaxed);
-        if bytes >= before {
-            self.budget.used.fetch_add(bytes - before, Ordering::Relaxed);
-        } else {
-            self.budget.used.fetch_sub(before - bytes, Ordering::Relaxed);
-            self.budget.released.notify_waiters();
-        }
-    }
-}
-
-impl Drop for Usage {
+impl Drop for RowsCharge {
     fn drop(&mut self) {
-        self.set(0);
+        self.budget.used.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.budget.released.notify_waiters();
     }
 }
 
@@ -226,26 +214,24 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn writers_stall_at_limit_until_memory_is_freed() {
         let budget = MemoryBudget::new(100);
-        let usage = budget.usage();
-        usage.set(100);
+        let rows = budget.charge(100);
         let waiting = tokio::spawn({
             let budget = budget.clone();
             async move { budget.admit(1, Duration::from_secs(5)).await.map(drop) }
         });
         tokio::task::yield_now().await;
         assert!(!waiting.is_finished());
-        usage.set(99);
+        drop(rows);
         waiting.await.unwrap().unwrap();
     }
 
     #[tokio::test(start_paused = true)]
     async fn admission_is_rejected_after_timeout_and_at_twice_limit() {
         let budget = MemoryBudget::new(100);
-        let usage = budget.usage();
-        usage.set(150);
+        let _rows = budget.charge(150);
         let late = budget.admit(1, Duration::from_secs(5)).await;
         assert!(matches!(late, Err(EngineError::Overloaded { used: 150, limit: 100, .. })));
-        usage.set(200);
+        let _more = budget.charge(50);
         let start = tokio::time::Instant::now();
         assert!(budget.admit(1, Duration::from_secs(5)).await.is_err());
         assert_eq!(start.elapsed(), Duration::ZERO);
@@ -254,8 +240,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn stalled_writes_are_bounded() {
         let budget = MemoryBudget::new(100);
-        let usage = budget.usage();
-        usage.set(100);
+        let rows = budget.charge(100);
         let wait = |bytes| {
             let budget = budget.clone();
             tokio::spawn(async move { budget.admit(bytes, Duration::from_secs(5)).await.map(drop) })
@@ -265,30 +250,29 @@ mod tests {
         let start = tokio::time::Instant::now();
         assert!(wait(1).await.unwrap().is_err());
         assert_eq!(start.elapsed(), Duration::ZERO, "immediately");
-        usage.set(0);
+        drop(rows);
         for write in stalled {
             write.await.unwrap().unwrap();
         }
         // The share is free again, and a single write may exceed it.
-        usage.set(100);
+        let rows = budget.charge(100);
         let large = wait(1_000);
         tokio::task::yield_now().await;
         assert!(!large.is_finished());
-        usage.set(0);
+        drop(rows);
         large.await.unwrap().unwrap();
     }
 
     #[tokio::test(start_paused = true)]
-    async fn admission_and_usage_release_bytes_on_drop() {
+    async fn admission_and_charge_release_bytes_on_drop() {
         let budget = MemoryBudget::new(100);
         let admission = budget.admit(200, Duration::ZERO).await.unwrap();
         assert_eq!(budget.pressure(), Pressure::Reject);
         drop(admission);
         assert_eq!(budget.pressure(), Pressure::None);
-        let usage = budget.usage();
-        usage.set(100);
-        assert_eq!(budget.pressure(), Pressure::Stall);
-        drop(usage);
+        let rows = budget.charge(100);
+        assert_eq!((budget.used(), budget.pressure()), (100, Pressure::Stall));
+        drop(rows);
         assert_eq!((budget.used(), budget.pressure()), (0, Pressure::None));
     }
 }

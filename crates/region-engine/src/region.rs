@@ -20,6 +20,7 @@ mod apply;
 mod birth;
 mod compact;
 mod copy;
+mod divide;
 mod first_delta;
 mod flush;
 mod get;
@@ -46,6 +47,7 @@ use tidewater_common::schema::{TableOptions, TableSchema};
 
 pub use self::birth::{Parent, ParentProblem};
 pub use self::compact::CompactionDue;
+pub use self::divide::{DivideError, SealedParent};
 pub use self::flush::FlushReport;
 pub use self::get::{MAX_GET_KEYS, PointRows};
 pub use self::index::IndexReport;
@@ -61,8 +63,7 @@ use crate::file_meta::FileRef;
 use crate::hooks::RegionHooks;
 use crate::layout::RegionDir;
 use crate::manifest::{ManifestContext, ManifestState};
-use crate::memory::Usage;
-use crate::memtable::Run;
+use crate::memtable::HeldRun;
 use crate::read::shape::TableShape;
 use crate::version::Version;
 
@@ -118,7 +119,6 @@ pub struct Region {
     /// Held while runs are merged, and while a flush chooses its runs.
     merging: tokio::sync::Mutex<()>,
     contents: Mutex<Contents>,
-    usage: Usage,
 }
 
 /// Mutable state of a region. Its lock is held briefly and never across an await.
@@ -130,8 +130,8 @@ struct Contents {
     version: Arc<Version>,
     /// Effects of the log that are not recorded in the manifest yet, in log order.
     obligations: Vec<PendingObligation>,
-    /// In order of their first sequence, except for merged runs.
-    runs: Vec<Arc<Run>>,
+    /// In order of their first sequence, except for merged runs and those of merged regions.
+    runs: Vec<HeldRun>,
     /// Greatest sequence that was ever applied or is known to be flushed.
     last_sequence: Sequence,
     /// Greatest sequence that a flush in progress writes: runs up to it are not merged.
@@ -140,6 +140,8 @@ struct Contents {
     unflushed_since_ms: Option<u64>,
     /// Input files of compactions that this replica has planned.
     compacting: BTreeSet<FileRef>,
+    /// True if the log has replaced the region by its children, which hold the runs since then.
+    divided: bool,
 }
 
 impl Region {
@@ -160,7 +162,6 @@ impl Region {
             region_id: spec.region_id,
             incarnation: spec.incarnation,
         };
-        let usage = env.memory.usage();
         let manifest = ManifestContext::new(env.clone(), dir);
         let hooks = RegionHooks::new(&env, dir);
         let notifier = Arc::new(LifecycleNotifier::new(hooks.clone()));
@@ -174,6 +175,7 @@ impl Region {
             frozen: None,
             unflushed_since_ms: None,
             compacting: BTreeSet::new(),
+            divided: false,
         };
         Ok(Arc::new(Self {
             env,
@@ -186,7 +188,6 @@ impl Region {
             flushing: tokio::sync::Mutex::new(()),
             merging: tokio::sync::Mutex::new(()),
             contents: Mutex::new(contents),
-            usage,
         }))
     }
 
@@ -218,7 +219,6 @@ impl Region {
         let phase = contents.phase.on_closed();
         self.set_phase(&mut contents, phase);
         contents.runs.clear();
-        self.update_usage(&contents);
         drop(contents);
         self.notifier.deliver_in_background();
     }
@@ -226,9 +226,24 @@ impl Region {
     fn shape(&self) -> Arc<TableShape> {
         self.contents.lock().shape.clone()
     }
+}
 
-    fn update_usage(&self, contents: &Contents) {
-        self.usage.set(contents.runs.iter().map(|run| run.bytes() as u64).sum());
+impl Contents {
+    /// Returns an error if the region takes no more entries of the log.
+    fn check_open(&self, region: RegionId) -> Result<(), EngineError> {
+        // First: callers skip writes to regions that are closed or removed, but those to a divided region
+        // belong to its children.
+        self.check_not_divided(region)?;
+        match self.phase {
+            Phase::Closed => Err(EngineError::Closed { region }),
+            Phase::Removed => Err(EngineError::Removed { region }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Returns an error if the children of the region hold its rows.
+    fn check_not_divided(&self, region: RegionId) -> Result<(), EngineError> {
+        if self.divided { Err(EngineError::Divided { region }) } else { Ok(()) }
     }
 }
 

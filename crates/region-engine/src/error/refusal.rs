@@ -41,6 +41,7 @@ impl From<&EngineError> for Refusal {
             EngineError::Removed { .. } | EngineError::Closed { .. } => {
                 refusal(Reason::RegionNotFound)
             }
+            EngineError::Divided { .. } => refusal(Reason::RouteMoved),
             EngineError::Loading { .. }
             | EngineError::NotBorn { .. }
             | EngineError::ChildUnborn { .. } => {
@@ -124,6 +125,7 @@ mod tests {
             (EngineError::Loading { region }, Reason::RegionLoading, true),
             (EngineError::Removed { region }, Reason::RegionNotFound, false),
             (EngineError::Closed { region }, Reason::RegionNotFound, false),
+            (EngineError::Divided { region }, Reason::RouteMoved, false),
             (EngineError::NotOwner { region }, Reason::NotLeader, true),
             (EngineError::Fenced { region, own: epoch, later: epoch }, Reason::RegionFenced, false),
             (

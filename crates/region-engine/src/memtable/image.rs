@@ -52,7 +52,7 @@ impl RunImage {
     pub fn pieces(&self, bytes: usize) -> Vec<Self> {
         let mut parts = Vec::new();
         for rows in self.run.batches() {
-            split_into(rows, bytes, &mut parts);
+            split_into(&rows, bytes, &mut parts);
         }
         let mut pieces = Vec::new();
         let mut piece = Vec::new();
@@ -73,7 +73,7 @@ impl RunImage {
     /// Joins [`pieces`](Self::pieces), in their order, into one image; `None` without any.
     pub fn join(pieces: &[Self]) -> Option<Self> {
         let unique = pieces.iter().all(|piece| piece.run.unique());
-        let batches = pieces.iter().flat_map(|piece| piece.run.batches()).cloned().collect();
+        let batches = pieces.iter().flat_map(|piece| piece.run.batches()).collect();
         Self::from_batches(batches, unique)
     }
 
@@ -87,10 +87,10 @@ impl RunImage {
     /// [`ImageError::Arrow`].
     pub fn encode(&self) -> Result<Bytes, ImageError> {
         let arrow = |error: arrow::error::ArrowError| ImageError::Arrow(error.to_string());
-        let Some(first) = self.run.batches().first() else {
+        let Some(first) = self.run.batch(0) else {
             return Err(ImageError::NotARun("no rows".to_owned()));
         };
-        let schema = Arc::new(schema_of(first, self.run.unique()));
+        let schema = Arc::new(schema_of(&first, self.run.unique()));
         let mut writer = StreamWriter::try_new(Vec::new(), &schema).map_err(arrow)?;
         for rows in self.run.batches() {
             let mut arrays: Vec<ArrayRef> = rows.arrays().to_vec();

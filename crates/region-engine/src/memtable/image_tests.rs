@@ -35,7 +35,7 @@ fn run_image_round_trips() {
     assert_eq!(after.rows(), 3);
     assert_eq!((after.min_sequence(), after.max_sequence()), (9, 11));
     assert_eq!((after.deletes(), after.unique()), (1, true));
-    for (a, b) in before.batches().iter().zip(after.batches()) {
+    for (a, b) in before.batches().zip(after.batches()) {
         assert_eq!((a.ids(), a.arrays()), (b.ids(), b.arrays()));
         for row in 0..a.rows() {
             assert_eq!(a.stamps().sequences.at(row), b.stamps().sequences.at(row));
@@ -80,7 +80,7 @@ fn pieces_of_an_image_join_to_the_run() {
     let batches = vec![batch(0, 1_000), batch(1_000, 1), batch(1_001, 1), batch(1_002, 1)];
     let whole = RunImage { run: Arc::new(Run::from_batches(batches, true).unwrap()) };
     let keys = |image: &RunImage| -> Vec<i32> {
-        let arrays = image.run.batches().iter().map(|rows| rows.arrays()[0].clone());
+        let arrays = image.run.batches().map(|rows| rows.arrays()[0].clone());
         arrays.flat_map(|array| array.as_primitive::<Int32Type>().values().to_vec()).collect()
     };
     for limit in [0, 1_000, 8_000, usize::MAX] {
@@ -121,6 +121,6 @@ fn run_image_encoding_is_frozen() {
     let decoded = RunImage::decode(&golden.into()).unwrap();
     assert_eq!((decoded.rows(), decoded.run.deletes(), decoded.run.unique()), (3, 1, true));
     assert_eq!((decoded.run.min_sequence(), decoded.run.max_sequence()), (9, 11));
-    let ids: Vec<u32> = decoded.run.batches()[0].ids().iter().map(|id| id.get()).collect();
+    let ids: Vec<u32> = decoded.run.batch(0).unwrap().ids().iter().map(|id| id.get()).collect();
     assert_eq!(ids, [1, 7]);
 }

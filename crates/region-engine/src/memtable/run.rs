@@ -1,17 +1,24 @@
 //! Runs: immutable rows sorted by key.
+//!
+//! Several runs may share the rows of one: when a region is divided, each child has the part of every
+//! run whose keys are in its range. The part is fixed by positions when the run is created, and no method
+//! returns other rows. Reads, flushes, merges of runs, images and accounts cannot disregard it (S10).
 
+use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::compute::FilterBuilder;
 use arrow::datatypes::SchemaRef;
 use tidewater_common::ids::{ColumnId, Epoch, Sequence};
-use tidewater_common::keys::KeyCodec;
+use tidewater_common::keys::{KeyCodec, KeyRange};
 use tidewater_common::rows::check_storable;
 use tidewater_common::schema::{TableSchema, WriteMode};
 
 use super::duplicates::last_of_equal_keys;
+use super::stored_rows::{RowsSummary, StoredRows};
 use crate::EngineError;
+use crate::read::ranges::first_at_or_after;
 use crate::row_versions::{Numbers, Ops, RowOp, RowVersions, Stamps};
 
 /// One write to a region, as its log orders it.
@@ -28,16 +35,15 @@ pub struct RowsWrite {
     pub batch: RecordBatch,
 }
 
-/// Rows of one write, or merged rows of several runs. Batches follow each other in order: by key,
-/// and within a key newest first.
+/// Rows of one write, or merged rows of several runs, or a part of them. Batches follow each other in
+/// order: by key, and within a key newest first.
 #[derive(Debug)]
 pub struct Run {
-    batches: Vec<RowVersions>,
-    rows: usize,
-    bytes: usize,
-    deletes: usize,
-    min_sequence: u64,
-    max_sequence: u64,
+    /// Rows that this run may share with others.
+    stored: Arc<StoredRows>,
+    /// Positions of this run's rows; never empty.
+    part: Range<usize>,
+    summary: RowsSummary,
     /// True if no key occurs twice.
     unique: bool,
     key_bounds: OnceLock<(Vec<u8>, Vec<u8>)>,
@@ -98,51 +104,61 @@ impl Run {
 
     /// Creates a run of batches in order; `None` without rows. `unique`: no key occurs twice.
     pub(crate) fn from_batches(batches: Vec<RowVersions>, unique: bool) -> Option<Self> {
-        let batches: Vec<RowVersions> = batches.into_iter().filter(|b| b.rows() > 0).collect();
-        let mut rows = 0;
-        let mut bytes = 0;
-        let mut deletes = 0;
-        let mut bounds: Option<(u64, u64)> = None;
-        for batch in &batches {
-            rows += batch.rows();
-            bytes += batch.bytes();
-            deletes += batch.stamps().ops.deletes(batch.rows());
-            if let Some((min, max)) = batch.stamps().sequences.bounds(batch.rows()) {
-                bounds = Some(match bounds {
-                    None => (min, max),
-                    Some((low, high)) => (low.min(min), high.max(max)),
-                });
-            }
-        }
-        let (min_sequence, max_sequence) = bounds?;
-        Some(Self {
-            batches,
-            rows,
-            bytes,
-            deletes,
-            min_sequence,
-            max_sequence,
-            unique,
-            key_bounds: OnceLock::new(),
-        })
+        let stored = Arc::new(StoredRows::new(batches));
+        let all = 0..stored.rows();
+        Self::part_of(stored, all, unique)
     }
 
-    pub(crate) fn batches(&self) -> &[RowVersions] {
-        &self.batches
+    fn part_of(stored: Arc<StoredRows>, part: Range<usize>, unique: bool) -> Option<Self> {
+        let summary = stored.summary(&part)?;
+        Some(Self { stored, part, summary, unique, key_bounds: OnceLock::new() })
+    }
+
+    /// Returns the run of the rows with keys in `range`; `None` without any. Copies no rows, and reads
+    /// the keys that two binary searches need.
+    pub(crate) fn within(
+        self: &Arc<Self>,
+        range: &KeyRange,
+        schema: &TableSchema,
+        codec: &KeyCodec,
+    ) -> Result<Option<Arc<Self>>, EngineError> {
+        let (low, high) = self.key_bounds(schema, codec)?;
+        if range.contains(low) && range.contains(high) {
+            return Ok(Some(self.clone()));
+        }
+        if !range.intersects_inclusive(low, high) {
+            return Ok(None);
+        }
+        let key_at = |position: usize| self.stored.key_at(position, schema, codec);
+        let start = first_at_or_after(self.part.clone(), &range.start, key_at)?;
+        let end = match &range.end {
+            Some(end) => first_at_or_after(start..self.part.end, end, key_at)?,
+            None => self.part.end,
+        };
+        Ok(Self::part_of(self.stored.clone(), start..end, self.unique).map(Arc::new))
+    }
+
+    /// Returns the batch at this index, without rows of other runs; `None` after the last one.
+    pub(crate) fn batch(&self, index: usize) -> Option<RowVersions> {
+        self.stored.batch(&self.part, index)
+    }
+
+    pub(crate) fn batches(&self) -> impl Iterator<Item = RowVersions> {
+        (0..).map_while(|index| self.batch(index))
     }
 
     /// Number of row versions.
     pub fn rows(&self) -> usize {
-        self.rows
+        self.summary.rows
     }
 
-    /// Bytes of the rows.
+    /// Bytes of the rows. Those of runs that share a batch are in proportion to their rows.
     pub fn bytes(&self) -> usize {
-        self.bytes
+        self.summary.bytes
     }
 
     pub(crate) fn deletes(&self) -> usize {
-        self.deletes
+        self.summary.deletes
     }
 
     pub(crate) fn unique(&self) -> bool {
@@ -150,11 +166,23 @@ impl Run {
     }
 
     pub(crate) fn min_sequence(&self) -> u64 {
-        self.min_sequence
+        self.summary.min_sequence
     }
 
     pub(crate) fn max_sequence(&self) -> u64 {
-        self.max_sequence
+        self.summary.max_sequence
+    }
+
+    /// Returns whether a row has a sequence above `above`, and not above `through`.
+    pub(crate) fn has_rows_between(&self, above: Sequence, through: Sequence) -> bool {
+        let is_between = |sequence| sequence > above.get() && sequence <= through.get();
+        // Most runs are on one side, which their summaries show.
+        self.max_sequence() > above.get()
+            && self.min_sequence() <= through.get()
+            && self.batches().any(|rows| match &rows.stamps().sequences {
+                Numbers::All(sequence) => is_between(*sequence),
+                Numbers::Each(each) => each.values().iter().copied().any(is_between),
+            })
     }
 
     /// Returns the row keys of the first and the last row.
@@ -166,12 +194,21 @@ impl Run {
         if let Some(bounds) = self.key_bounds.get() {
             return Ok(bounds);
         }
-        let (Some(first), Some(last)) = (self.batches.first(), self.batches.last()) else {
-            return Err(EngineError::BadRows { detail: "a run without rows".to_owned() });
-        };
-        let low = codec.row_key(&key_columns(first, schema), 0)?;
-        let high = codec.row_key(&key_columns(last, schema), last.rows() - 1)?;
+        let low = self.stored.key_at(self.part.start, schema, codec)?;
+        let high = self.stored.key_at(self.part.end - 1, schema, codec)?;
         Ok(self.key_bounds.get_or_init(|| (low, high)))
+    }
+
+    /// Returns whether two runs share their rows.
+    #[cfg(test)]
+    pub(crate) fn shares_rows(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.stored, &other.stored)
+    }
+
+    /// Returns the bytes of all rows that this run shares with others.
+    #[cfg(test)]
+    pub(crate) fn shared_bytes(&self) -> usize {
+        self.stored.summary(&(0..self.stored.rows())).map_or(0, |summary| summary.bytes)
     }
 }
 
@@ -187,3 +224,7 @@ fn keys_of(ids: &[ColumnId], arrays: &[ArrayRef], schema: &TableSchema) -> Vec<A
         .filter_map(|key| ids.iter().position(|id| id == key).map(|index| arrays[index].clone()))
         .collect()
 }
+
+#[cfg(test)]
+#[path = "run_tests.rs"]
+mod tests;

@@ -101,16 +101,17 @@ impl KeyRanges {
         }
         let min = codec.row_key(keys, 0)?;
         let max = codec.row_key(keys, rows - 1)?;
+        let key_at = |row: usize| codec.row_key(keys, row).map_err(EngineError::from);
         let mut found = Vec::new();
         for range in self.between(&min, &max) {
             let start = if range.start.as_slice() <= min.as_slice() {
                 0
             } else {
-                first_at_or_after(codec, keys, rows, &range.start)?
+                first_at_or_after(0..rows, &range.start, key_at)?
             };
             let end = match &range.end {
                 Some(end) if end.as_slice() <= max.as_slice() => {
-                    first_at_or_after(codec, keys, rows, end)?
+                    first_at_or_after(0..rows, end, key_at)?
                 }
                 _ => rows,
             };
@@ -134,17 +135,18 @@ impl KeyRanges {
     }
 }
 
-fn first_at_or_after(
-    codec: &KeyCodec,
-    keys: &[ArrayRef],
-    rows: usize,
+/// Returns the first of some positions in key order whose key is at or after `bound`; their end without
+/// any. `key_at` is called for each probe of a binary search.
+pub(crate) fn first_at_or_after(
+    positions: Range<usize>,
     bound: &[u8],
+    key_at: impl Fn(usize) -> Result<Vec<u8>, EngineError>,
 ) -> Result<usize, EngineError> {
-    let mut low = 0;
-    let mut high = rows;
+    let mut low = positions.start;
+    let mut high = positions.end;
     while low < high {
         let middle = low + (high - low) / 2;
-        if codec.row_key(keys, middle)?.as_slice() < bound {
+        if key_at(middle)?.as_slice() < bound {
             low = middle + 1;
         } else {
             high = middle;

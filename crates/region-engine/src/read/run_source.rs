@@ -34,7 +34,10 @@ pub(crate) struct RunSource {
     flushed: u64,
     /// Row versions of later epochs are skipped.
     as_of: Option<Epoch>,
-    batch: usize,
+    /// The current batch.
+    batch: Option<Box<RowVersions>>,
+    /// Index of the batch after it.
+    next_batch: usize,
     /// Rows of the current batch that are not yielded yet, in reverse order.
     remaining: Vec<Range<usize>>,
     /// Maximum rows of a piece.
@@ -59,7 +62,8 @@ impl RunSource {
             ranges,
             flushed,
             as_of: None,
-            batch: 0,
+            batch: None,
+            next_batch: 0,
             remaining: Vec::new(),
             piece_rows: PIECE_ROWS,
         })
@@ -91,20 +95,20 @@ impl RunSource {
     /// Returns the next rows; `None` at the end.
     pub(crate) fn next(&mut self) -> Result<Option<Piece>, EngineError> {
         loop {
-            let Some(mut range) = self.remaining.pop() else {
-                let Some(batch) = self.run.batches().get(self.batch) else { return Ok(None) };
-                self.batch += 1;
+            let (Some(batch), Some(mut range)) = (&self.batch, self.remaining.pop()) else {
+                let Some(batch) = self.run.batch(self.next_batch) else { return Ok(None) };
+                self.next_batch += 1;
                 self.remaining = match &self.ranges {
                     None => std::iter::once(0..batch.rows()).collect(),
                     Some(ranges) => {
-                        let keys = key_columns(batch, &self.shape.schema);
+                        let keys = key_columns(&batch, &self.shape.schema);
                         ranges.rows(&self.shape.codec, &keys, batch.rows())?
                     }
                 };
                 self.remaining.reverse();
+                self.batch = Some(Box::new(batch));
                 continue;
             };
-            let batch = &self.run.batches()[self.batch - 1];
             let most = range.start..range.end.min(range.start + self.piece_rows);
             let end = range.start + rows_within(batch.arrays(), most, BATCH_BYTES);
             if end < range.end {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tidewater_common::schema::{TableOptions, TableSchema};
 
 use super::obligation::{Cause, Obligation, PendingObligation, Publication, PublicationContent};
-use super::{Contents, Phase, Region};
+use super::{Contents, Region};
 use crate::EngineError;
 use crate::manifest::AreaId;
 use crate::read::shape::TableShape;
@@ -33,7 +33,7 @@ impl Region {
     ///
     /// # Errors
     /// [`EngineError::BadRows`] if schema and options do not match,
-    /// [`EngineError::Closed`] and [`EngineError::Removed`].
+    /// [`EngineError::Closed`], [`EngineError::Removed`] and [`EngineError::Divided`].
     pub fn alter(
         &self,
         cause: Cause,
@@ -42,7 +42,7 @@ impl Region {
     ) -> Result<(), EngineError> {
         let shape = Arc::new(TableShape::new(schema.clone(), options.clone())?);
         let mut contents = self.contents.lock();
-        self.check_open(&contents)?;
+        contents.check_open(self.id())?;
         if shape.schema.version() > contents.shape.schema.version() {
             contents.shape = shape;
         }
@@ -54,17 +54,16 @@ impl Region {
     /// Removes all rows at or below the sequence of the cause. Reads in progress continue.
     ///
     /// # Errors
-    /// [`EngineError::Closed`] and [`EngineError::Removed`].
+    /// [`EngineError::Closed`], [`EngineError::Removed`] and [`EngineError::Divided`].
     pub fn truncate(&self, cause: Cause) -> Result<(), EngineError> {
         let sequence = cause.sequence;
         let mut contents = self.contents.lock();
-        self.check_open(&contents)?;
+        contents.check_open(self.id())?;
         contents.version = Arc::new(contents.version.truncated(sequence));
         contents.runs.retain(|run| run.max_sequence() > sequence.get());
         if contents.runs.is_empty() {
             contents.unflushed_since_ms = None;
         }
-        self.update_usage(&contents);
         let obligation = Obligation::Truncate;
         self.push_obligation(&mut contents, PendingObligation { cause, obligation });
         Ok(())
@@ -74,7 +73,7 @@ impl Region {
     /// obligation is recorded.
     ///
     /// # Errors
-    /// [`EngineError::Closed`] and [`EngineError::Removed`].
+    /// [`EngineError::Closed`], [`EngineError::Removed`] and [`EngineError::Divided`].
     pub fn open_area(
         &self,
         cause: Cause,
@@ -91,7 +90,7 @@ impl Region {
     ///
     /// # Errors
     /// [`EngineError::BadRows`] if schema and options do not match,
-    /// [`EngineError::Closed`] and [`EngineError::Removed`].
+    /// [`EngineError::Closed`], [`EngineError::Removed`] and [`EngineError::Divided`].
     pub fn publish(&self, cause: Cause, publication: Publication) -> Result<(), EngineError> {
         let shape = match &publication.content {
             PublicationContent::Area { table: Some(table) } => {
@@ -112,24 +111,16 @@ impl Region {
     /// Drops the content of a staging area; its files become garbage.
     ///
     /// # Errors
-    /// [`EngineError::Closed`] and [`EngineError::Removed`].
+    /// [`EngineError::Closed`], [`EngineError::Removed`] and [`EngineError::Divided`].
     pub fn abandon(&self, cause: Cause, area: AreaId) -> Result<(), EngineError> {
         self.add_obligation(cause, Obligation::Abandon { area })
     }
 
     fn add_obligation(&self, cause: Cause, obligation: Obligation) -> Result<(), EngineError> {
         let mut contents = self.contents.lock();
-        self.check_open(&contents)?;
+        contents.check_open(self.id())?;
         self.push_obligation(&mut contents, PendingObligation { cause, obligation });
         Ok(())
-    }
-
-    fn check_open(&self, contents: &Contents) -> Result<(), EngineError> {
-        match contents.phase {
-            Phase::Closed => Err(EngineError::Closed { region: self.id() }),
-            Phase::Removed => Err(EngineError::Removed { region: self.id() }),
-            _ => Ok(()),
-        }
     }
 
     fn push_obligation(&self, contents: &mut Contents, pending: PendingObligation) {

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use tidewater_common::ids::Sequence;
 
-use super::{Contents, Phase, Region};
+use super::{Contents, Region};
 use crate::EngineError;
-use crate::memtable::{FAN_IN, RowsWrite, Run, RunImage, merge_runs, pick};
+use crate::memtable::{FAN_IN, HeldRun, RowsWrite, Run, RunImage, merge_runs, pick};
 use crate::workers::on_worker;
 
 impl Region {
@@ -15,8 +15,8 @@ impl Region {
     ///
     /// # Errors
     /// [`EngineError::BadRows`] if the batch does not have the schema's columns, has values that no file
-    /// can store, or deletes from an append-only table; [`EngineError::Closed`] and
-    /// [`EngineError::Removed`].
+    /// can store, or deletes from an append-only table; [`EngineError::Closed`], [`EngineError::Removed`]
+    /// and [`EngineError::Divided`].
     pub fn apply(&self, write: RowsWrite) -> Result<(), EngineError> {
         let sequence = write.sequence;
         let shape = {
@@ -34,20 +34,20 @@ impl Region {
         }
         contents.last_sequence = sequence;
         if let Some(run) = run {
-            self.usage.set(self.usage.bytes() + run.bytes() as u64);
             contents.unflushed_since_ms.get_or_insert(now_ms);
-            contents.runs.push(Arc::new(run));
+            contents.runs.push(self.hold(Arc::new(run)));
         }
         Ok(())
     }
 
     /// Returns false if a write of this sequence is already applied or flushed.
     fn accepts(&self, contents: &Contents, sequence: Sequence) -> Result<bool, EngineError> {
-        match contents.phase {
-            Phase::Closed => Err(EngineError::Closed { region: self.id() }),
-            Phase::Removed => Err(EngineError::Removed { region: self.id() }),
-            _ => Ok(sequence > contents.last_sequence && sequence > contents.version.flushed),
-        }
+        contents.check_open(self.id())?;
+        Ok(sequence > contents.last_sequence && sequence > contents.version.flushed)
+    }
+
+    fn hold(&self, run: Arc<Run>) -> HeldRun {
+        HeldRun::new(run, &self.env.memory)
     }
 
     /// Returns true if the number of runs has reached the threshold for [`Region::merge_runs`].
@@ -80,24 +80,25 @@ impl Region {
 
     /// Replaces the inputs of a merge that are still present by the merged run.
     fn replace_runs(&self, inputs: &[Arc<Run>], merged: Option<Run>) {
+        // Charged before the inputs are released: inputs and output are in memory at this moment.
+        let merged = merged.map(|run| self.hold(Arc::new(run)));
         let mut contents = self.contents.lock();
         let before = contents.runs.len();
-        contents.runs.retain(|run| !inputs.iter().any(|input| Arc::ptr_eq(run, input)));
+        contents.runs.retain(|held| !inputs.iter().any(|input| Arc::ptr_eq(held.run(), input)));
         // Some or all of them may have been flushed since, or the region closed. Flushed rows of the
         // merged run are masked.
         if contents.runs.len() < before
             && let Some(merged) = merged
             && merged.max_sequence() > contents.version.flushed.get()
         {
-            contents.runs.push(Arc::new(merged));
+            contents.runs.push(merged);
         }
-        self.update_usage(&contents);
     }
 
     /// Unflushed runs, which a snapshot of the log must contain. Shares the runs; copies no rows.
     pub fn unflushed(&self) -> Vec<RunImage> {
         let contents = self.contents.lock();
-        contents.runs.iter().map(|run| RunImage { run: run.clone() }).collect()
+        contents.runs.iter().map(|held| RunImage { run: held.run().clone() }).collect()
     }
 
     /// Replaces all runs with those of a snapshot. Rows at or below the flushed sequence are hidden.
@@ -108,11 +109,11 @@ impl Region {
             .into_iter()
             .map(|image| image.run)
             .filter(|run| run.max_sequence() > flushed.get())
+            .map(|run| self.hold(run))
             .collect();
         let last = contents.runs.iter().map(|run| Sequence(run.max_sequence())).max();
         contents.last_sequence = contents.last_sequence.max(last.unwrap_or_default());
         contents.unflushed_since_ms = (!contents.runs.is_empty()).then(|| self.env.clock.now_ms());
-        self.update_usage(&contents);
     }
 }
 
@@ -126,12 +127,13 @@ fn pick_runs_to_merge(contents: &Contents) -> Vec<Arc<Run>> {
         .filter(|pending| pending.obligation.flushes_first())
         .map(|pending| pending.cause.sequence.get())
         .collect();
-    let side = |run: &Run| bounds.iter().filter(|bound| **bound < run.min_sequence()).count();
+    let side = |run: &Arc<Run>| bounds.iter().filter(|bound| **bound < run.min_sequence()).count();
     (0..=bounds.len())
         .map(|at| {
             let free: Vec<&Arc<Run>> = contents
                 .runs
                 .iter()
+                .map(HeldRun::run)
                 .filter(|run| run.min_sequence() > frozen && side(run) == at)
                 .collect();
             let sizes: Vec<usize> = free.iter().map(|run| run.rows()).collect();

@@ -177,7 +177,6 @@ impl Region {
             self.replace_version(&mut contents, Arc::new(version));
             let phase = contents.phase.on_loaded(None, false);
             self.set_phase(&mut contents, phase);
-            self.update_usage(&contents);
         }
         contents.version.manifest
     }

@@ -10,7 +10,7 @@ use crate::EngineError;
 use crate::file_meta::FileMeta;
 use crate::flush::{FlushPlan, write_files};
 use crate::manifest::{ActionKind, Author, Change, Edit, PendingManifestHook, Void};
-use crate::memtable::Run;
+use crate::memtable::{HeldRun, Run};
 use crate::meters;
 
 /// Result of a flush.
@@ -178,8 +178,9 @@ impl Region {
         if below.is_none() && !contents.obligations.is_empty() {
             return Ok(FreezeOutcome::ObligationsPending);
         }
-        let chosen = |run: &&Arc<Run>| below.is_none_or(|below| run.max_sequence() < below.get());
-        let runs: Vec<Arc<Run>> = contents.runs.iter().filter(chosen).cloned().collect();
+        let chosen = |run: &&HeldRun| below.is_none_or(|below| run.max_sequence() < below.get());
+        let runs = contents.runs.iter().filter(chosen);
+        let runs: Vec<Arc<Run>> = runs.map(|held| held.run().clone()).collect();
         let Some(through) = runs.iter().map(|run| run.max_sequence()).max() else {
             return Ok(FreezeOutcome::Nothing);
         };

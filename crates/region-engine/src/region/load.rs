@@ -106,7 +106,6 @@ impl Region {
         if state.is_removed() {
             contents.runs.clear();
         }
-        self.update_usage(&contents);
         contents.version.manifest
     }
 

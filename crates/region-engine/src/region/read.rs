@@ -5,10 +5,11 @@ use std::sync::Arc;
 use futures::TryStreamExt;
 use tidewater_common::ids::Epoch;
 
-use super::{Region, Run};
+use super::Region;
 use crate::EngineError;
 use crate::expiry::Expiry;
 use crate::file_meta::{FileMeta, TimeRange};
+use crate::memtable::Run;
 use crate::read::context::ReadContext;
 use crate::read::filter::Filter;
 use crate::read::independent::KeySharing;
@@ -108,11 +109,12 @@ impl Region {
             ReadDeadline::start(self.env.clock.clone(), self.id(), self.env.options.scan_lifetime);
         let pinned = {
             let contents = self.contents.lock();
+            contents.check_not_divided(self.id())?;
             contents.phase.check_read(self.id())?;
             Pinned {
                 shape: contents.shape.clone(),
                 version: contents.version.clone(),
-                runs: contents.runs.clone(),
+                runs: contents.runs.iter().map(|held| held.run().clone()).collect(),
                 life,
             }
         };
@@ -198,7 +200,7 @@ fn run_times(run: &Run, shape: &TableShape) -> Result<Option<TimeRange>, EngineE
     let mut times: Option<TimeRange> = None;
     for batch in run.batches() {
         // Every row has a time, or the rule that uses times does not apply.
-        let Some(of_batch) = time_bounds(batch, &shape.schema)? else { return Ok(None) };
+        let Some(of_batch) = time_bounds(&batch, &shape.schema)? else { return Ok(None) };
         times = Some(of_batch.and(times));
     }
     Ok(times)

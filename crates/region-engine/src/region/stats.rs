@@ -25,7 +25,7 @@ pub struct RegionStats {
     pub runs: usize,
     /// Row versions in the runs.
     pub memtable_rows: u64,
-    /// Size of the runs in bytes.
+    /// Size of the runs in bytes. Parts of divided runs count as much as their rows take.
     pub memtable_bytes: u64,
     /// Arrival time of the oldest unflushed row, milliseconds since the Unix epoch; `None` if all rows
     /// are flushed.
@@ -50,7 +50,7 @@ impl Region {
             last_sequence: contents.last_sequence,
             runs: contents.runs.len(),
             memtable_rows: contents.runs.iter().map(|run| run.rows() as u64).sum(),
-            memtable_bytes: self.usage.bytes(),
+            memtable_bytes: contents.runs.iter().map(|run| run.bytes() as u64).sum(),
             unflushed_since_ms: contents.unflushed_since_ms,
             files: files.len(),
             file_rows: files.iter().map(|file| file.rows).sum(),
@@ -77,7 +77,7 @@ impl Region {
             widen(file.time);
         }
         for batch in runs.iter().flat_map(|run| run.batches()) {
-            widen(time_bounds(batch, &shape.schema)?);
+            widen(time_bounds(&batch, &shape.schema)?);
         }
         Ok(range)
     }

@@ -1,5 +1,6 @@
 mod birth;
 mod compaction;
+mod divide;
 mod faults;
 mod fixture;
 mod format;
