@@ -1,6 +1,7 @@
 //! Service `Data`: reads, writes and bulk loads of rows. One file per call.
 
 mod callers;
+mod created;
 mod files;
 mod format;
 mod get;

@@ -13,7 +13,7 @@ use tidewater_cluster_tests::{HarnessError, Result, wait};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::support::{SETTLED_WITHIN, wait_until_replicas_agree};
+use crate::support::{SETTLED_WITHIN, wait_for_level, wait_until_replicas_agree};
 
 const CLIENTS: usize = 40;
 const WRITERS: usize = 200;
@@ -59,6 +59,7 @@ async fn wait_for_writes(progress: &Progress) -> Result<()> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn writers_follow_alters_without_reading_the_whole_catalog() -> Result<()> {
     let mut cluster = Cluster::start().await?;
+    wait_for_level(&cluster).await?;
     cluster.create_log_table_with_regions(REGIONS).await?;
     let mut clients = Vec::new();
     for _ in 0..CLIENTS {
@@ -97,8 +98,8 @@ async fn writers_follow_alters_without_reading_the_whole_catalog() -> Result<()>
     }
     let waits: u64 = clients.iter().map(|client| client.catalog_reads().waits).sum();
     println!("{} writes, {waits} waits for an alter", attempts.len());
-    // A write is refused between the alter of its region and that of the catalog.
-    assert!(waits > 0, "no write was refused");
+    // A region serves the version before, too: a write is refused only when its client lacks two alters.
+    assert!(waits <= attempts.len() as u64 / 10, "{waits} of {} writes waited", attempts.len());
     for reads in clients.iter().map(Client::catalog_reads) {
         assert_eq!(reads.snapshots, 1, "{reads:?}: a client read the whole catalog again");
     }

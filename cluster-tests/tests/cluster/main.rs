@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
+mod alters;
 mod bad_start;
 mod bad_wire;
 mod beside_duckdb;
@@ -29,6 +30,7 @@ mod growth;
 mod hanging_nodes;
 mod hooks;
 mod kill;
+mod kill_points;
 mod load_create;
 mod lost_nodes;
 mod many_runs;

@@ -9,6 +9,7 @@ use tidewater_cluster_tests::oracle::Verdict;
 use tidewater_cluster_tests::workload::Workload;
 use tidewater_cluster_tests::{HarnessError, Result, wait};
 use tidewater_common::clock::{Clock, SystemClock};
+use tidewater_common::feature_level::FeatureLevel;
 
 /// Returns a number from the environment, or that of a short test.
 pub(crate) fn setting<T: FromStr>(name: &str, short: T) -> T {
@@ -17,6 +18,17 @@ pub(crate) fn setting<T: FromStr>(name: &str, short: T) -> T {
 
 /// Limit for replicas to catch up with the leader, with a margin for a busy machine.
 pub(crate) const SETTLED_WITHIN: Duration = Duration::from_secs(60);
+
+/// Waits until the cluster has the highest feature level of this release.
+pub(crate) async fn wait_for_level(cluster: &Cluster) -> Result<()> {
+    wait::until("the highest feature level", SETTLED_WITHIN, || async {
+        let status = cluster.run(&["cluster", "status", "--output", "json"]).await;
+        let status = status.and_then(|output| output.json()).map_err(|error| error.to_string())?;
+        let level = status["feature_level"].clone();
+        if level == FeatureLevel::HIGHEST.get() { Ok(()) } else { Err(level.to_string()) }
+    })
+    .await
+}
 
 /// Stops the writers, verifies their rows, compares the replicas, and stops the nodes.
 pub(crate) async fn conclude(cluster: Cluster, load: Workload) -> Result<Verdict> {

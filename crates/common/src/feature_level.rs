@@ -27,7 +27,9 @@ impl FeatureLevel {
     ///   Observations of many nodes and groups are recorded by one command, the cursors of a hook are
     ///   created and deleted in steps, and new deadlines of loads are not published.
     /// - 3: operations on tables are procedures; the state has their records.
-    pub const HIGHEST: Self = Self(3);
+    /// - 4: an alteration is checked by all regions before the first one is altered; regions serve the schema
+    ///   version before, too, which snapshots of data groups contain.
+    pub const HIGHEST: Self = Self(4);
 
     /// Creates a level; 0 is the first one: sent or stored by a release without levels.
     #[must_use]

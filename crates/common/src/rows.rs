@@ -9,6 +9,7 @@
 //! body              the buffers of the columns
 //! ```
 
+mod convert;
 mod limits;
 mod size;
 mod storable;
@@ -27,6 +28,7 @@ use arrow::ipc::root_as_message;
 use arrow::ipc::writer::{DictionaryTracker, IpcDataGenerator, IpcWriteContext, IpcWriteOptions};
 use bytes::{BufMut, Bytes, BytesMut};
 
+pub use self::convert::convert_batch;
 pub use self::limits::{
     MAX_KEY_BYTES, MAX_WRITE_BYTES, MAX_WRITE_ROWS, RowTooLarge, oversized_rows,
 };

@@ -4,7 +4,7 @@
 mod refusal;
 
 use tidewater_common::clock::ClockDifference;
-use tidewater_common::ids::{Epoch, JobId, ManifestVersion, OwnerEpoch, RegionId};
+use tidewater_common::ids::{ColumnId, Epoch, JobId, ManifestVersion, OwnerEpoch, RegionId};
 
 use crate::compaction::admission::AdmissionError;
 use crate::manifest::Void;
@@ -171,6 +171,14 @@ pub enum EngineError {
         region: RegionId,
         /// Maximum duration of a scan.
         life: std::time::Duration,
+    },
+
+    /// A read with an earlier version of the schema names a column that has been dropped since, and rows
+    /// have no value of it any more.
+    #[error("column {column} has been dropped from the table: refresh the catalog")]
+    ColumnDropped {
+        /// Id of the column.
+        column: ColumnId,
     },
 
     /// Compaction may have dropped the versions of the requested epoch.

@@ -37,6 +37,7 @@ pub(crate) mod stats;
 pub(crate) mod stream;
 
 use std::pin::Pin;
+use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use futures::Stream;
@@ -45,6 +46,7 @@ use tidewater_common::keys::KeyRange;
 
 pub use self::filter::{CompareOp, Predicate};
 use self::memory::ScanAccount;
+pub use self::shape::TableShape;
 pub use self::stats::{ScanMeter, ScanStats};
 use crate::EngineError;
 
@@ -75,6 +77,9 @@ pub struct ScanOptions {
     pub order: RowOrder,
     /// Budgets of the scan's memory.
     pub account: ScanAccount,
+    /// Version of the schema that names and orders the columns; `None`: the current one. With an earlier one, a
+    /// column that was dropped since shows the values that are still stored, otherwise its default.
+    pub shape: Option<Arc<TableShape>>,
 }
 
 /// Order of the rows of a scan.
@@ -99,6 +104,7 @@ impl ScanOptions {
             as_of: None,
             order: RowOrder::Key,
             account: ScanAccount::default(),
+            shape: None,
         }
     }
 }

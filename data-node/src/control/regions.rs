@@ -17,8 +17,8 @@ use tidewater_region_engine::layout::RegionDir;
 
 use super::settle::{adopt_files, call_owner, decide_and_record};
 use crate::group::descriptor::Descriptor;
-use crate::group::entry;
 use crate::group::obligation::step_from_wire;
+use crate::group::{admission, apply, entry};
 use crate::groups::Groups;
 use crate::owner_request::{Adoption, AdoptionSource, OwnerRequest};
 
@@ -58,7 +58,25 @@ pub(super) async fn alter(
     };
     let group = GroupId(request.group_id);
     let region = RegionId(request.region_id);
+    if request.check_only {
+        return check_alter(groups, group, region, &altered).await;
+    }
     decide_and_record(groups, group, region, entry::altered(altered)).await?;
+    Ok(AlterRegionResponse {})
+}
+
+/// Checks that a region can be altered, and that its group has a leader with a quorum.
+async fn check_alter(
+    groups: &Groups,
+    group: GroupId,
+    region: RegionId,
+    entry: &RegionAltered,
+) -> Result<AlterRegionResponse, Refusal> {
+    let replica = groups.get(group)?;
+    replica.require_leader()?;
+    replica.confirm(groups.context().options.read_deadline).await?;
+    let descriptor = replica.region(region)?.descriptor;
+    apply::altered(&descriptor, entry).map_err(admission::refusal)?;
     Ok(AlterRegionResponse {})
 }
 

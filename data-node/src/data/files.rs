@@ -15,6 +15,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use uuid::Uuid;
 
 use super::MESSAGE_BYTES;
+use super::created::check_created;
 use crate::control::settle::adopt_files;
 use crate::group::admission::{self, WriteLimits};
 use crate::group::obligation::area_from_wire;
@@ -41,6 +42,7 @@ pub(super) async fn write(
     replica.require_leader()?;
     let _slot = acquire_slot(slots)?;
     let descriptor = replica.region(RegionId(request.region_id))?.descriptor;
+    check_created(&groups.context().catalog, &descriptor)?;
     let limits = WriteLimits { bytes: MESSAGE_BYTES, ..WriteLimits::default() };
     let rows = WriteRequest {
         schema_version: request.schema_version,
@@ -68,7 +70,9 @@ pub(super) async fn adopt(
     let region = RegionId(request.region_id);
     let replica = groups.get(group)?;
     replica.require_leader()?;
-    admission::check_schema(&replica.region(region)?.descriptor, request.schema_version)?;
+    let descriptor = replica.region(region)?.descriptor;
+    check_created(&groups.context().catalog, &descriptor)?;
+    admission::check_current_schema(&descriptor, request.schema_version)?;
     let invalid = |message: &str| Refusal::new(Reason::InvalidArgument, message);
     let area = area_from_wire(&request.area_id)
         .ok_or_else(|| invalid("a staging area id must be a UUID of 16 bytes"))?;
@@ -87,7 +91,10 @@ pub(super) async fn adopt(
     let adopted = adopt_files(groups, group, adoption).await;
     if adopted.as_ref().is_err_and(|refusal| refusal.reason == Reason::InvalidArgument) {
         // Files with the columns of an earlier schema do not fit a region that was altered since.
-        admission::check_schema(&replica.region(region)?.descriptor, request.schema_version)?;
+        admission::check_current_schema(
+            &replica.region(region)?.descriptor,
+            request.schema_version,
+        )?;
     }
     Ok(AdoptFilesResponse { files: adopted? })
 }

@@ -1,6 +1,8 @@
 //! Encodings of rows in requests and answers: compact batches, and Arrow IPC streams for clients that
 //! have only an Arrow library.
 
+use std::sync::Arc;
+
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use bytes::Bytes;
@@ -46,14 +48,14 @@ pub(super) fn decode(bytes: &Bytes, schema: &SchemaRef) -> Result<RecordBatch, R
 /// The schema version differs from the region's, or the stream does not fit the table
 /// ([`Reason::SchemaMismatch`]).
 pub(super) fn make_compact(
-    descriptor: &Descriptor,
+    descriptor: &Arc<Descriptor>,
     write: &mut WriteRequest,
 ) -> Result<(), Refusal> {
     if !is_stream(&write.rows) {
         return Ok(());
     }
     // Before the columns: a version that differs needs another reaction than wrong columns.
-    admission::check_schema(descriptor, write.schema_version)?;
+    let descriptor = admission::served(descriptor, write.schema_version)?;
     let mismatch = |error: RowsError| {
         Refusal::new(
             Reason::SchemaMismatch,

@@ -19,19 +19,20 @@ pub(super) async fn call(groups: &Groups, request: GetRequest) -> Result<GetResp
     let replica = groups.get(group)?;
     replica.require_leader()?;
     let hosted = replica.region(region)?;
-    admission::check_schema(&hosted.descriptor, request.schema_version)?;
+    let descriptor = admission::served(&hosted.descriptor, request.schema_version)?;
     check_columns(&request.projection)?;
     let rows_format = format::requested(request.rows_format)?;
-    let keys = keys(&hosted.descriptor, &request)?;
+    let keys = keys(descriptor, &request)?;
     replica.confirm(options.read_deadline).await?;
     // Looked up again: the region may have been altered, or replaced by a snapshot, during the
     // confirmation.
     let hosted = replica.region(region)?;
-    admission::check_schema(&hosted.descriptor, request.schema_version)?;
+    let descriptor = admission::served(&hosted.descriptor, request.schema_version)?;
     replica.check_published(&hosted)?;
     let projection: Vec<ColumnId> = request.projection.into_iter().map(ColumnId).collect();
     let meter = ScanMeter::default();
-    let found = hosted.region.get_charged(&keys, &projection, &meter);
+    let shape = Some(descriptor.shape().clone());
+    let found = hosted.region.get_charged(&keys, &projection, shape, &meter);
     let found = tokio::time::timeout(options.read_deadline, found)
         .await
         .map_err(|_| refusals::deadline_exceeded("a read", group))?

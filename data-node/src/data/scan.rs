@@ -47,7 +47,7 @@ pub(super) async fn call(
     let replica = groups.get(GroupId(request.group_id))?;
     replica.require_leader()?;
     let hosted = replica.region(RegionId(request.region_id))?;
-    admission::check_schema(&hosted.descriptor, request.schema_version)?;
+    admission::served(&hosted.descriptor, request.schema_version)?;
     let argument_bytes = arguments::check(&request)?;
     let open = limits.admit(peer)?;
     let arguments = match argument_bytes {
@@ -61,11 +61,12 @@ pub(super) async fn call(
     // Looked up again: the region may have been dropped, or replaced by a snapshot, during the
     // confirmation.
     let hosted = replica.region(RegionId(request.region_id))?;
-    admission::check_schema(&hosted.descriptor, request.schema_version)?;
+    let descriptor = admission::served(&hosted.descriptor, request.schema_version)?;
     replica.check_published(&hosted)?;
     let count_only = request.count_only;
     let rows_format = format::requested(request.rows_format)?;
-    let scan = scan_options(request, open.account.clone())?;
+    let shape = Some(descriptor.shape().clone());
+    let scan = ScanOptions { shape, ..scan_options(request, open.account.clone())? };
     if count_only {
         return tokio::time::timeout(options.scan_lifetime, count(&replica.shared, &hosted, scan))
             .await

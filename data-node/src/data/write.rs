@@ -4,6 +4,7 @@ use tidewater_common::ids::{GroupId, RegionId};
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::{WriteRequest, WriteResponse};
 
+use super::created::check_created;
 use super::format;
 use crate::group::{admission, refusals};
 use crate::groups::Groups;
@@ -18,6 +19,7 @@ pub(super) async fn call(
     replica.require_leader()?;
     admission::check_disk(&groups.disk())?;
     let hosted = replica.region(RegionId(write.region_id))?;
+    check_created(&groups.context().catalog, &hosted.descriptor)?;
     let checked = format::make_compact(&hosted.descriptor, &mut write)
         .and_then(|()| admission::check(&hosted.descriptor, &options.write, &write));
     if let Err(refusal) = checked {

@@ -1,6 +1,7 @@
 //! Checks of a write before it is proposed: all checks that need no agreement. An invalid write
 //! costs one node little and the log nothing.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tidewater_common::ids::{RegionId, SchemaVersion, Serial};
@@ -11,7 +12,7 @@ use tidewater_common::rows::{
 use tidewater_proto::v1::{Reason, WriteRequest};
 use tidewater_raft_store::DiskHealth;
 
-use super::apply::{check_schema_version, named_opening, producer_key, row_op};
+use super::apply::{named_opening, producer_key, row_op, served_version};
 use super::descriptor::Descriptor;
 use super::entry::EntryOutcome;
 use super::producers::OPENING;
@@ -39,7 +40,7 @@ impl Default for WriteLimits {
 /// Checks a write against the region that it names. Costs a zero-copy decoding and a comparison of
 /// neighbouring keys.
 pub fn check(
-    descriptor: &Descriptor,
+    descriptor: &Arc<Descriptor>,
     limits: &WriteLimits,
     write: &WriteRequest,
 ) -> Result<(), Refusal> {
@@ -48,7 +49,7 @@ pub fn check(
         ("origin_region_id", write.origin_region_id),
         ("serial", write.serial),
     ])?;
-    check_schema(descriptor, write.schema_version)?;
+    let descriptor = served(descriptor, write.schema_version)?;
     producer_key(write).map_err(refusal)?;
     check_opening(write)?;
     if write.rows.len() > limits.bytes {
@@ -88,11 +89,11 @@ fn check_empty(write: &WriteRequest) -> Result<(), Refusal> {
 
 /// Checks rows of a bulk load, which bypass the log and have neither a producer nor an opening.
 pub fn check_put(
-    descriptor: &Descriptor,
+    descriptor: &Arc<Descriptor>,
     limits: &WriteLimits,
     rows: &WriteRequest,
 ) -> Result<(), Refusal> {
-    check_schema(descriptor, rows.schema_version)?;
+    check_current_schema(descriptor, rows.schema_version)?;
     check_rows(descriptor, limits, rows)
 }
 
@@ -108,14 +109,26 @@ fn check_opening(write: &WriteRequest) -> Result<(), Refusal> {
     ))
 }
 
-/// Checks that the schema version named by a call is the region's.
-pub fn check_schema(descriptor: &Descriptor, named: u32) -> Result<(), Refusal> {
-    check_schema_version(descriptor, SchemaVersion(named)).map_err(refusal).map_err(|refusal| {
+/// Returns the region as a call that names this version of the schema sees it.
+pub fn served(descriptor: &Arc<Descriptor>, named: u32) -> Result<&Arc<Descriptor>, Refusal> {
+    served_version(descriptor, SchemaVersion(named)).map_err(refusal).map_err(|refusal| {
         match refusal.reason {
             Reason::SchemaVersionBehind => refusal.retry_after(Duration::from_millis(100)),
             _ => refusal,
         }
     })
+}
+
+/// Checks that files, which have one schema, have the region's current one.
+pub fn check_current_schema(descriptor: &Arc<Descriptor>, named: u32) -> Result<(), Refusal> {
+    let served = served(descriptor, named)?;
+    if Arc::ptr_eq(served, descriptor) {
+        return Ok(());
+    }
+    let (table, have) = (&descriptor.table_name, descriptor.schema_version());
+    let text =
+        format!("table {table} is at schema version {have}, not {named}: refresh the catalog");
+    Err(Refusal::new(Reason::SchemaVersionStale, text))
 }
 
 fn check_rows(
@@ -208,7 +221,8 @@ pub fn check_disk(health: &DiskHealth) -> Result<(), Refusal> {
     }
 }
 
-fn refusal(outcome: EntryOutcome) -> Refusal {
+/// Returns the error of a refused entry.
+pub(crate) fn refusal(outcome: EntryOutcome) -> Refusal {
     match outcome {
         EntryOutcome::Refused { reason, message } => Refusal::new(reason, message),
         EntryOutcome::Done { .. } => Refusal::new(Reason::Internal, "refused without a reason"),

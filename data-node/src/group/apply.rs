@@ -14,8 +14,9 @@ mod opened;
 mod truncated;
 mod writes;
 
+pub(crate) use self::altered::altered;
 pub(crate) use self::writes::{
-    check_schema_version, earlier_outcome, named_opening, producer_key, row_op,
+    earlier_outcome, named_opening, producer_key, row_op, served_version,
 };
 
 use std::io;

@@ -6,13 +6,13 @@ use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::SchemaRef;
 use bytes::Bytes;
 use tidewater_common::ids::{Incarnation, RegionId, SchemaVersion, TableId};
-use tidewater_common::keys::{KeyCodec, KeyError, KeyRange};
+use tidewater_common::keys::{KeyCodec, KeyRange};
 use tidewater_common::schema::{SchemaError, TableOptions, TableSchema};
 use tidewater_proto::v1::{self, RowOp};
-use tidewater_region_engine::RegionSpec;
+use tidewater_region_engine::{EngineError, RegionSpec, TableShape};
 
 /// A region's identity, schema and range, validated once. Immutable and cheap to share.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Descriptor {
     /// Id of the region; never 0.
     pub region_id: RegionId,
@@ -28,7 +28,9 @@ pub struct Descriptor {
     pub options: TableOptions,
     /// Row keys that the region serves.
     pub range: KeyRange,
-    codec: KeyCodec,
+    shape: Arc<TableShape>,
+    /// The region before it was altered: calls that name that version of the schema are served, too.
+    previous: Option<Arc<Self>>,
 }
 
 /// An invalid region description.
@@ -45,7 +47,7 @@ pub enum DescriptorError {
     Schema(RegionId, #[source] SchemaError),
     /// The schema and the options do not give a key encoding.
     #[error("region {0}: {1}")]
-    Key(RegionId, #[source] KeyError),
+    Shape(RegionId, #[source] EngineError),
 }
 
 impl Descriptor {
@@ -69,8 +71,8 @@ impl Descriptor {
         if range.end.as_ref().is_some_and(|end| *end <= range.start) {
             return Err(DescriptorError::EmptyRange(region_id));
         }
-        let codec = KeyCodec::new(&schema, &options)
-            .map_err(|error| DescriptorError::Key(region_id, error))?;
+        let shape = TableShape::new(schema.clone(), options.clone())
+            .map_err(|error| DescriptorError::Shape(region_id, error))?;
         Ok(Arc::new(Self {
             region_id,
             table_id: TableId(wire.table_id),
@@ -79,8 +81,28 @@ impl Descriptor {
             schema,
             options,
             range,
-            codec,
+            shape: Arc::new(shape),
+            previous: None,
         }))
+    }
+
+    /// Returns this description of a region that was altered, with the one before.
+    pub fn altered_from(self: Arc<Self>, before: &Self) -> Arc<Self> {
+        let before = Arc::new(Self { previous: None, ..before.clone() });
+        Arc::new(Self { previous: Some(before), ..self.as_ref().clone() })
+    }
+
+    /// Returns the region before it was altered, while calls that name its version are served.
+    pub fn previous(&self) -> Option<&Arc<Self>> {
+        self.previous.as_ref()
+    }
+
+    /// Returns the region as a call with this version of the schema sees it: as it is, or before it was altered.
+    pub fn at_version(self: &Arc<Self>, named: SchemaVersion) -> Option<&Arc<Self>> {
+        if named == self.schema_version() {
+            return Some(self);
+        }
+        self.previous().filter(|previous| named == previous.schema_version())
     }
 
     /// Converts to the wire form.
@@ -112,7 +134,12 @@ impl Descriptor {
 
     /// Codec of the table's row keys.
     pub fn codec(&self) -> &KeyCodec {
-        &self.codec
+        self.shape.codec()
+    }
+
+    /// Schema, options and key codec for reads.
+    pub fn shape(&self) -> &Arc<TableShape> {
+        &self.shape
     }
 
     /// Version of the region's schema.
@@ -141,6 +168,6 @@ impl Descriptor {
 
 impl PartialEq for Descriptor {
     fn eq(&self, other: &Self) -> bool {
-        self.to_wire() == other.to_wire()
+        self.to_wire() == other.to_wire() && self.previous == other.previous
     }
 }

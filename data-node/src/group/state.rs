@@ -152,14 +152,23 @@ impl RegionState {
             obligations: obligation::to_wire(self.descriptor.region_id, &self.obligations),
             step: self.step.map(obligation::step_to_wire),
             areas: self.areas.iter().map(|area| obligation::area_to_wire(*area)).collect(),
+            previous: self.descriptor.previous().map(|previous| v1::RegionShape {
+                schema: Some((&previous.schema).into()),
+                options: Some((&previous.options).into()),
+            }),
         }
     }
 
     /// Converts from the stored form.
     pub fn from_wire(wire: v1::GroupSnapshotRegion) -> Result<Self, DescriptorError> {
         let region = wire.region.as_ref().ok_or(DescriptorError::Missing("descriptor"))?;
+        let mut descriptor = Descriptor::new(region)?;
+        if let Some(v1::RegionShape { schema, options }) = wire.previous {
+            let previous = v1::RegionDescriptor { schema, options, ..region.clone() };
+            descriptor = descriptor.altered_from(&*Descriptor::new(&previous)?);
+        }
         Ok(Self {
-            descriptor: Descriptor::new(region)?,
+            descriptor,
             base: Sequence(wire.base),
             manifest_version: ManifestVersion(wire.manifest_version),
             flushed: Sequence(wire.flushed_sequence),

@@ -208,6 +208,8 @@ pub(crate) fn host(shared: &ReplicaState, id: u64) -> Arc<Region> {
 #[derive(Debug, Default)]
 pub(crate) struct RecordingSink {
     pub(crate) rows: Mutex<Vec<(RegionId, Sequence, Vec<i64>)>>,
+    /// Numbers of columns of the same rows.
+    pub(crate) columns: Mutex<Vec<usize>>,
 }
 
 impl RowSink for RecordingSink {
@@ -220,6 +222,7 @@ impl RowSink for RecordingSink {
     ) -> Result<(), SinkError> {
         let ids = batch.column(0).as_any().downcast_ref::<Int64Array>().unwrap();
         self.rows.lock().push((region, sequence, ids.values().to_vec()));
+        self.columns.lock().push(batch.num_columns());
         Ok(())
     }
 }

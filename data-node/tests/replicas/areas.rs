@@ -173,6 +173,7 @@ async fn operations_on_a_follower_are_refused_without_changes() {
         schema: Some((&schema()).into()),
         options: None,
         step,
+        check_only: false,
     };
     let header = node.header();
     let truncate = TruncateRegionRequest { header, group_id, region_id, step };

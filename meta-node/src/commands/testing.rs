@@ -201,8 +201,13 @@ pub(crate) fn raise(state: &mut MetaState, level: u32, nodes: &[(NodeId, u64)]) 
 
 /// Raises the feature level to that of this release. All nodes support it.
 pub(crate) fn raise_to_highest(state: &mut MetaState) {
+    raise_to(state, FeatureLevel::HIGHEST);
+}
+
+/// Raises the feature level to this one. All nodes support it.
+pub(crate) fn raise_to(state: &mut MetaState, highest: FeatureLevel) {
     let nodes: Vec<_> = state.nodes().map(|node| (node.id, node.boot.get())).collect();
-    for level in state.header().feature_level.get() + 1..=FeatureLevel::HIGHEST.get() {
+    for level in state.header().feature_level.get() + 1..=highest.get() {
         raise(state, level, &nodes);
     }
 }

@@ -131,7 +131,9 @@ async fn alter_region(
     request: v1::AlterRegionRequest,
 ) -> Result<v1::AlterRegionResponse, Refusal> {
     let version = request.schema.as_ref().map(|schema| schema.version);
-    apply(node, (request.group_id, request.region_id), request.step.as_ref(), version)?;
+    // Without a step, the world checks the leader and the region.
+    let step = request.step.as_ref().filter(|_| !request.check_only);
+    apply(node, (request.group_id, request.region_id), step, version)?;
     Ok(v1::AlterRegionResponse {})
 }
 

@@ -39,8 +39,11 @@ impl DataService {
     }
 }
 
-/// Refuses a write with another schema version than the region has.
+/// Refuses a write with another schema version than the region has, or had before its last alteration.
 fn check_schema(named: u32, known: u32) -> Result<(), Refusal> {
+    if named.saturating_add(1) == known {
+        return Ok(());
+    }
     match named.cmp(&known) {
         std::cmp::Ordering::Less => Err(Refusal::new(
             Reason::SchemaVersionStale,
@@ -114,7 +117,8 @@ mod tests {
     fn writes_with_other_schema_versions_are_refused() {
         let reason = |named, known| check_schema(named, known).err().map(|refusal| refusal.reason);
         assert_eq!(reason(2, 2), None);
-        assert_eq!(reason(1, 2), Some(Reason::SchemaVersionStale));
+        assert_eq!(reason(1, 2), None);
+        assert_eq!(reason(1, 3), Some(Reason::SchemaVersionStale));
         assert_eq!(reason(3, 2), Some(Reason::SchemaVersionBehind));
     }
 }

@@ -5,10 +5,9 @@ use serde_json::Value;
 use tidewater_cluster_tests::cluster::{Cluster, ClusterPlan};
 use tidewater_cluster_tests::node::Signal;
 use tidewater_cluster_tests::{HarnessError, Result, wait};
-use tidewater_common::feature_level::FeatureLevel;
 
 use super::{check, check_equal, json, list};
-use crate::support::SETTLED_WITHIN;
+use crate::support::{SETTLED_WITHIN, wait_for_level};
 
 const FIELDS: [&str; 15] = [
     "procedure_id",
@@ -62,12 +61,7 @@ async fn begin(cluster: &Cluster, args: &[&str]) -> Result<()> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn procedures_continue_after_the_meta_leader_is_killed() -> Result<()> {
     let mut cluster = ClusterPlan::default().nodes(3, 3, 0).start().await?;
-    wait::until("the level of procedures", SETTLED_WITHIN, || async {
-        let status = json(&cluster, &["cluster", "status"]).await;
-        let level = status.map_err(|error| error.to_string())?["feature_level"].clone();
-        if level == FeatureLevel::HIGHEST.get() { Ok(()) } else { Err(level.to_string()) }
-    })
-    .await?;
+    wait_for_level(&cluster).await?;
     let create = [&["table", "create", "t"], &CREATE[..], &["30s"]].concat();
     cluster.run(&create).await?.ok()?;
     let created = wait_for(&cluster, "t", "completed").await?;

@@ -278,6 +278,7 @@ impl Forger {
             schema,
             options: table.options.clone(),
             step: Some(ProcedureStep { number, step: 1 }),
+            check_only: false,
         };
         Ok(self.control().alter_region(request).await?.into_inner())
     }

@@ -4,10 +4,10 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, BinaryArray, Scalar, StringArray};
+use arrow::array::{Array, ArrayRef, BinaryArray, Scalar, StringArray, new_null_array};
 use arrow::compute::{CastOptions, cast_with_options};
 
-use super::ColumnType;
+use super::{Column, ColumnType};
 use crate::quote::quoted;
 
 /// Text that is not a value of a type.
@@ -47,6 +47,19 @@ impl ColumnType {
             return Err(wrong(String::new()));
         }
         Ok(Scalar::new(array))
+    }
+}
+
+impl Column {
+    /// Returns the value of rows that were written without the column, as an array of length 1.
+    ///
+    /// # Errors
+    /// [`ConstantError`] for a default that is not a value of the column's type: a damaged schema.
+    pub fn missing_value(&self) -> Result<ArrayRef, ConstantError> {
+        match &self.default {
+            None => Ok(new_null_array(&self.data_type.arrow(), 1)),
+            Some(text) => Ok(self.data_type.constant(text)?.into_inner()),
+        }
     }
 }
 

@@ -55,6 +55,7 @@ impl From<&EngineError> for Refusal {
             EngineError::BadRows { .. }
             | EngineError::BelowSince { .. }
             | EngineError::ScanTooLarge { .. } => refusal(Reason::InvalidArgument),
+            EngineError::ColumnDropped { .. } => refusal(Reason::SchemaVersionStale),
             EngineError::VersionExpired { .. } => refusal(Reason::DeadlineExceeded),
             EngineError::Unknown { .. }
             | EngineError::Contended { .. }
@@ -101,7 +102,7 @@ impl From<&OpenError> for Refusal {
 #[cfg(test)]
 mod tests {
     use tidewater_common::clock::ClockDifference;
-    use tidewater_common::ids::{Epoch, FileId, JobId, OwnerEpoch, RegionId};
+    use tidewater_common::ids::{ColumnId, Epoch, FileId, JobId, OwnerEpoch, RegionId};
     use uuid::Uuid;
 
     use super::*;
@@ -144,6 +145,7 @@ mod tests {
                 false,
             ),
             (EngineError::BadRows { detail: "x".into() }, Reason::InvalidArgument, false),
+            (EngineError::ColumnDropped { column: ColumnId(2) }, Reason::SchemaVersionStale, false),
             (EngineError::VersionExpired { region, life: STORE }, Reason::DeadlineExceeded, false),
             (
                 EngineError::BelowSince { region, requested: Epoch(1), since: Epoch(2) },

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{RecordBatch, RecordBatchOptions};
+use arrow::array::{Array, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{Schema, SchemaRef};
 use tidewater_common::ids::ColumnId;
 
@@ -42,8 +42,18 @@ pub(crate) fn projected_schema(
 }
 
 /// Returns the first columns of some rows as a batch of `schema`.
+///
+/// # Errors
+/// [`EngineError::ColumnDropped`] in a read with an earlier version of the schema, for a column that may not be
+/// null and of which rows have no value any more.
 pub(crate) fn to_batch(rows: &RowVersions, schema: &SchemaRef) -> Result<RecordBatch, EngineError> {
     let arrays = rows.arrays()[..schema.fields().len()].to_vec();
+    let columns = schema.fields().iter().zip(&arrays).zip(rows.ids().iter());
+    for ((field, array), column) in columns {
+        if !field.is_nullable() && array.null_count() > 0 {
+            return Err(EngineError::ColumnDropped { column: *column });
+        }
+    }
     let options = RecordBatchOptions::new().with_row_count(Some(rows.rows()));
     Ok(RecordBatch::try_new_with_options(schema.clone(), arrays, &options)?)
 }

@@ -14,9 +14,9 @@ use crate::EngineError;
 use crate::row_versions::RowVersions;
 
 /// A table's schema and options with the codec of its keys, at one version. All reads and writes of
-/// a region share it until the table is altered.
+/// a region share it until the table is altered. While it is altered, some reads name the version before.
 #[derive(Debug)]
-pub(crate) struct TableShape {
+pub struct TableShape {
     pub(crate) schema: TableSchema,
     pub(crate) options: TableOptions,
     pub(crate) codec: KeyCodec,
@@ -27,9 +27,14 @@ impl TableShape {
     ///
     /// # Errors
     /// [`EngineError::BadRows`] when the options do not fit the schema.
-    pub(crate) fn new(schema: TableSchema, options: TableOptions) -> Result<Self, EngineError> {
+    pub fn new(schema: TableSchema, options: TableOptions) -> Result<Self, EngineError> {
         let codec = KeyCodec::new(&schema, &options)?;
         Ok(Self { schema, options, codec })
+    }
+
+    /// Codec of the table's row keys.
+    pub fn codec(&self) -> &KeyCodec {
+        &self.codec
     }
 
     pub(crate) fn mode(&self) -> WriteMode {
@@ -131,15 +136,9 @@ pub(crate) fn estimated_width(schema: &TableSchema, columns: &[ColumnId], texts:
 }
 
 fn fill(column: &Column) -> Result<ArrayRef, EngineError> {
-    match &column.default {
-        None => Ok(new_null_array(&column.data_type.arrow(), 1)),
-        Some(text) => match column.data_type.constant(text) {
-            Ok(scalar) => Ok(scalar.into_inner()),
-            Err(error) => Err(EngineError::BadRows {
-                detail: format!("default of column {:?}: {error}", column.name),
-            }),
-        },
-    }
+    column.missing_value().map_err(|error| EngineError::BadRows {
+        detail: format!("default of column {:?}: {error}", column.name),
+    })
 }
 
 /// Rows that a source yields, with the carried columns, and their key columns in key order.

@@ -3,6 +3,7 @@
 //! A point read is charged before it begins, and waits for its memory while it holds none. Rows that need
 //! more than estimated are charged without a wait: point reads do not deadlock.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::array::{RecordBatch, RecordBatchOptions};
@@ -70,10 +71,11 @@ impl Region {
         projection: &[ColumnId],
         meter: &ScanMeter,
     ) -> Result<RecordBatch, EngineError> {
-        Ok(self.get_charged(keys, projection, meter).await?.rows)
+        Ok(self.get_charged(keys, projection, None, meter).await?.rows)
     }
 
-    /// Like [`Region::get_metered`]; the memory of the rows is charged until they are dropped.
+    /// Like [`Region::get_metered`]; the memory of the rows is charged until they are dropped. `shape`: as in
+    /// [`ScanOptions`].
     ///
     /// # Errors
     /// As [`Region::get`].
@@ -81,6 +83,7 @@ impl Region {
         &self,
         keys: &RecordBatch,
         projection: &[ColumnId],
+        shape: Option<Arc<TableShape>>,
         meter: &ScanMeter,
     ) -> Result<PointRows, EngineError> {
         if keys.num_rows() > MAX_GET_KEYS {
@@ -91,7 +94,7 @@ impl Region {
                 ),
             });
         }
-        let pinned = self.pin(None)?;
+        let pinned = self.pin(None, shape)?;
         let schema = projected_schema(&pinned.shape, projection)?;
         let filter = self.filter(&pinned, &[])?;
         let carried = carried_columns(&pinned.shape, projection, &filter)?;

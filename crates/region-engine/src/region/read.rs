@@ -49,7 +49,7 @@ impl Region {
         options: &ScanOptions,
         meter: &ScanMeter,
     ) -> Result<RowStream, EngineError> {
-        let pinned = self.pin(options.as_of)?;
+        let pinned = self.pin(options.as_of, options.shape.clone())?;
         let shape = &pinned.shape;
         let filter = self.filter(&pinned, &options.predicates)?;
         let schema = projected_schema(shape, &options.projection)?;
@@ -72,7 +72,7 @@ impl Region {
     pub async fn count(&self, options: &ScanOptions) -> Result<u64, EngineError> {
         let options =
             ScanOptions { projection: Vec::new(), order: RowOrder::Any, ..options.clone() };
-        let pinned = self.pin(options.as_of)?;
+        let pinned = self.pin(options.as_of, options.shape.clone())?;
         let filter = self.filter(&pinned, &options.predicates)?;
         if !filter.is_empty() || options.limit.is_some() {
             let mut rows = self.scan(&options)?;
@@ -103,8 +103,13 @@ impl Region {
         self.assemble(pinned, files, carried, ranges, options, context)
     }
 
-    /// Pins the current rows: later writes, flushes and compactions do not change them.
-    pub(super) fn pin(&self, as_of: Option<Epoch>) -> Result<Pinned, EngineError> {
+    /// Pins the current rows: later writes, flushes and compactions do not change them. `shape`: that of the
+    /// read; `None`: the current one.
+    pub(super) fn pin(
+        &self,
+        as_of: Option<Epoch>,
+        shape: Option<Arc<TableShape>>,
+    ) -> Result<Pinned, EngineError> {
         let life =
             ReadDeadline::start(self.env.clock.clone(), self.id(), self.env.options.scan_lifetime);
         let pinned = {
@@ -112,7 +117,7 @@ impl Region {
             contents.check_not_divided(self.id())?;
             contents.phase.check_read(self.id())?;
             Pinned {
-                shape: contents.shape.clone(),
+                shape: shape.unwrap_or_else(|| contents.shape.clone()),
                 version: contents.version.clone(),
                 runs: contents.runs.iter().map(|held| held.run().clone()).collect(),
                 life,

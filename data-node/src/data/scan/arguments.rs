@@ -56,6 +56,7 @@ pub(super) fn scan_options(
         as_of: None,
         order: if request.unordered { RowOrder::Any } else { RowOrder::Key },
         account,
+        shape: None,
     })
 }
 

@@ -202,8 +202,8 @@ fn damaged_rows_do_not_panic_admission() {
 #[test]
 fn refusal_for_a_region_behind_has_a_retry_delay() {
     let descriptor = Descriptor::new(&region(7, None, None)).unwrap();
-    assert!(check_schema(&descriptor, 2).unwrap_err().retry_after.is_some());
-    assert!(check_schema(&descriptor, 0).unwrap_err().retry_after.is_none());
+    assert!(served(&descriptor, 2).unwrap_err().retry_after.is_some());
+    assert!(served(&descriptor, 0).unwrap_err().retry_after.is_none());
 }
 
 #[test]

@@ -1,5 +1,8 @@
 //! `altered`: changes a region's schema and options.
 
+use std::sync::Arc;
+
+use tidewater_common::feature_level::FeatureLevel;
 use tidewater_common::ids::{LogIndex, RegionId};
 use tidewater_common::schema::TableSchema;
 use tidewater_proto::v1::{self, Reason};
@@ -11,41 +14,30 @@ use crate::group::entry::EntryOutcome;
 use crate::group::obligation::step_from_wire;
 use crate::group::state::{GroupState, StepResult};
 
+/// Level from which a region serves the schema version before the last alteration, too.
+const SERVES_PREVIOUS: FeatureLevel = FeatureLevel::new(4);
+
 pub(super) fn apply(state: &mut GroupState, index: LogIndex, entry: &v1::RegionAltered) -> Applied {
     let id = RegionId(entry.region_id);
-    let refuse = |reason, message: String| Applied::outcome(EntryOutcome::refused(reason, message));
+    let serves_previous = state.level >= SERVES_PREVIOUS;
     let Some(region) = state.regions.get_mut(&id) else {
-        return refuse(
-            Reason::RegionNotFound,
-            format!("region {id} is no longer served by this group"),
-        );
+        let text = format!("region {id} is no longer served by this group");
+        return Applied::outcome(EntryOutcome::refused(Reason::RegionNotFound, text));
     };
     let step = entry.step.as_ref().map(step_from_wire);
     if let Some(earlier) = step.and_then(|step| region.earlier_step(step)) {
         return Applied::outcome(earlier);
     }
-    let altered = v1::RegionDescriptor {
-        schema: entry.schema.clone(),
-        options: entry.options.clone(),
-        ..region.descriptor.to_wire()
-    };
-    let descriptor = match Descriptor::new(&altered) {
+    let descriptor = match altered(&region.descriptor, entry) {
         Ok(descriptor) => descriptor,
-        Err(error) => return refuse(Reason::InvalidArgument, error.to_string()),
+        Err(refused) => return Applied::outcome(refused),
     };
-    if let Err(problem) = check_identity_kept(&region.descriptor, &descriptor) {
-        return refuse(Reason::InvalidArgument, format!("region {id}: {problem}"));
-    }
-    // The manifest refuses such a schema: the obligation would never be met.
-    let (now, next) = (region.descriptor.schema_version(), descriptor.schema_version());
-    if next <= now {
-        let text = format!("region {id} has schema version {now}: version {next} is not newer");
-        return refuse(Reason::InvalidArgument, text);
-    }
     let cause = match region.take_step(index, entry.step) {
         StepResult::Taken(cause) => cause,
         StepResult::NotTaken(outcome) => return Applied::outcome(outcome),
     };
+    let descriptor =
+        if serves_previous { descriptor.altered_from(&region.descriptor) } else { descriptor };
     region.descriptor = descriptor.clone();
     let obligation = Obligation::Alter {
         schema: Box::new(descriptor.schema.clone()),
@@ -53,6 +45,30 @@ pub(super) fn apply(state: &mut GroupState, index: LogIndex, entry: &v1::RegionA
     };
     region.obligations.push(PendingObligation { cause, obligation });
     Applied::with_effect(ApplyEffect::Alter { descriptor, cause })
+}
+
+/// Returns a region's description after an alteration, if the region can be altered so.
+pub(crate) fn altered(
+    before: &Descriptor,
+    entry: &v1::RegionAltered,
+) -> Result<Arc<Descriptor>, EntryOutcome> {
+    let id = before.region_id;
+    let invalid = |text: String| EntryOutcome::refused(Reason::InvalidArgument, text);
+    let altered = v1::RegionDescriptor {
+        schema: entry.schema.clone(),
+        options: entry.options.clone(),
+        ..before.to_wire()
+    };
+    let after = Descriptor::new(&altered).map_err(|error| invalid(error.to_string()))?;
+    check_identity_kept(before, &after)
+        .map_err(|problem| invalid(format!("region {id}: {problem}")))?;
+    // The manifest refuses such a schema: the obligation would never be met.
+    let (now, next) = (before.schema_version(), after.schema_version());
+    if next <= now {
+        let text = format!("region {id} has schema version {now}: version {next} is not newer");
+        return Err(invalid(text));
+    }
+    Ok(after)
 }
 
 /// Checks that the primary key and the write mode are unchanged: existing rows could not be found
@@ -76,10 +92,13 @@ fn check_identity_kept(before: &Descriptor, after: &Descriptor) -> Result<(), St
 #[cfg(test)]
 mod tests {
     use tidewater_common::ids::Sequence;
+    use tidewater_common::rows::{convert_batch, encode_batch};
+    use tidewater_common::schema::{ColumnType, SchemaChange};
     use tidewater_proto::v1::group_entry::Entry;
 
     use super::*;
-    use crate::group::testing::{TestGroup, options, schema, write, writes};
+    use crate::group::state::RegionState;
+    use crate::group::testing::{TestGroup, batch, options, schema, write, writes};
 
     fn altered(version: u32, number: u64) -> Entry {
         Entry::Altered(v1::RegionAltered {
@@ -132,8 +151,49 @@ mod tests {
         assert_eq!(group.state, before);
     }
 
+    // R10.
     #[test]
-    fn writes_with_the_previous_schema_are_refused() {
+    fn write_of_the_version_before_is_converted() {
+        let mut group = TestGroup::with_region();
+        group.state.level = SERVES_PREVIOUS;
+        group.apply(writes(vec![write(1, 1, &[])]));
+        let first = group.apply(writes(vec![write(1, 2, &[4])]));
+        let [EntryOutcome::Done { sequence, rows: 1, .. }] = first.outcomes[..] else {
+            panic!("{first:?}")
+        };
+        let column = SchemaChange::AddColumn {
+            name: "n".to_owned(),
+            data_type: ColumnType::Int64,
+            nullable: true,
+            default: None,
+        };
+        let after = schema(1).altered(&[column]).unwrap();
+        let Entry::Altered(entry) = altered(2, 1) else { unreachable!() };
+        group.apply(Entry::Altered(v1::RegionAltered { schema: Some((&after).into()), ..entry }));
+        // A repeat finds its first outcome, with rows of either version.
+        let converted = convert_batch(&batch(&[4]), &schema(1), &after).unwrap();
+        let converted = v1::WriteRequest {
+            schema_version: 2,
+            rows: encode_batch(&converted).unwrap(),
+            ..write(1, 2, &[4])
+        };
+        for repeated in [write(1, 2, &[4]), converted] {
+            let again = group.apply(writes(vec![repeated]));
+            assert_eq!(again.outcomes, [EntryOutcome::Done { sequence, rows: 1, repeated: true }]);
+        }
+        let applied = group.apply(writes(vec![write(1, 3, &[5])]));
+        assert!(matches!(applied.outcomes[..], [EntryOutcome::Done { repeated: false, .. }]));
+        assert_eq!(group.seen.columns.lock()[..], [2, 3]);
+        let region = &group.state.regions[&RegionId(7)];
+        assert_eq!(&RegionState::from_wire(region.to_wire()).unwrap(), region);
+        // One version before is served, not two.
+        group.apply(altered(3, 2));
+        let applied = group.apply(writes(vec![write(1, 4, &[6])]));
+        assert_eq!(reason(&applied), Some(Reason::SchemaVersionStale));
+    }
+
+    #[test]
+    fn version_before_is_refused_below_level_4() {
         let mut group = TestGroup::with_region();
         group.apply(writes(vec![write(1, 1, &[])]));
         group.apply(altered(2, 1));

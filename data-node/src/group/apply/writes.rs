@@ -5,12 +5,13 @@
 //! no replica ever holds a row outside its region or one that cannot be flushed.
 
 use std::io;
+use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::compute::filter_record_batch;
 use tidewater_common::ids::{LogIndex, ProducerId, RegionId, SchemaVersion, Sequence, Serial};
 use tidewater_common::keys::KeyRange;
-use tidewater_common::rows::{check_storable, decode_batch};
+use tidewater_common::rows::{check_storable, convert_batch, decode_batch};
 use tidewater_proto::v1::{Reason, RegionWrites, RowOp, WriteRequest};
 
 use super::{Applied, RowSink, SinkError};
@@ -49,9 +50,7 @@ fn apply_one(
     eviction: Eviction,
     sink: &dyn RowSink,
 ) -> io::Result<EntryOutcome> {
-    if let Err(refused) =
-        check_schema_version(&region.descriptor, SchemaVersion(write.schema_version))
-    {
+    if let Err(refused) = served_version(&region.descriptor, SchemaVersion(write.schema_version)) {
         return Ok(earlier_outcome(region, write).unwrap_or(refused));
     }
     let key = match producer_key(write) {
@@ -75,8 +74,8 @@ fn apply_one(
     }
 }
 
-/// Outcome of a write with an older schema version that took effect before the region was altered.
-/// Its client retries because it lacks the reply: a refusal would wrongly report that nothing was
+/// Outcome of a write with a schema version that is no longer served, and that took effect before the region was
+/// altered. Its client retries because it lacks the reply: a refusal would wrongly report that nothing was
 /// done.
 ///
 /// The rows cannot be compared with the applied ones, which have the previous schema. The write
@@ -101,26 +100,25 @@ pub(crate) fn earlier_outcome(region: &RegionState, write: &WriteRequest) -> Opt
     }
 }
 
-/// Checks that the schema version `named` by a call is the region's.
-pub(crate) fn check_schema_version(
-    descriptor: &Descriptor,
+/// Returns the region as a call that names this version of the schema sees it.
+pub(crate) fn served_version(
+    descriptor: &Arc<Descriptor>,
     named: SchemaVersion,
-) -> Result<(), EntryOutcome> {
+) -> Result<&Arc<Descriptor>, EntryOutcome> {
     let have = descriptor.schema_version();
     let table = &descriptor.table_name;
-    match named.cmp(&have) {
-        std::cmp::Ordering::Equal => Ok(()),
-        std::cmp::Ordering::Less => Err(EntryOutcome::refused(
-            Reason::SchemaVersionStale,
-            format!("table {table} is at schema version {have}, not {named}: refresh the catalog"),
-        )),
-        std::cmp::Ordering::Greater => Err(EntryOutcome::refused(
-            Reason::SchemaVersionBehind,
-            format!(
-                "this replica has only reached schema version {have} of table {table}, not {named}"
-            ),
-        )),
-    }
+    descriptor.at_version(named).ok_or_else(|| {
+        if named < have {
+            let text = format!(
+                "table {table} is at schema version {have}, not {named}: refresh the catalog"
+            );
+            return EntryOutcome::refused(Reason::SchemaVersionStale, text);
+        }
+        let text = format!(
+            "this replica has only reached schema version {have} of table {table}, not {named}"
+        );
+        EntryOutcome::refused(Reason::SchemaVersionBehind, text)
+    })
 }
 
 /// Returns the producer key of a write; opening writes carry no rows.
@@ -276,14 +274,26 @@ struct DecodedRows {
 }
 
 impl DecodedRows {
-    /// Decodes the rows of a write; `None` if it has none.
-    fn decode(descriptor: &Descriptor, write: &WriteRequest) -> Result<Option<Self>, EntryOutcome> {
+    /// Decodes the rows of a write, as rows of the region's schema; `None` if it has none.
+    fn decode(
+        descriptor: &Arc<Descriptor>,
+        write: &WriteRequest,
+    ) -> Result<Option<Self>, EntryOutcome> {
         if write.rows.is_empty() {
             return Ok(None);
         }
         let op = row_op(descriptor, write)?;
-        let batch = decode_batch(&write.rows, &descriptor.row_schema(op))
+        let written = served_version(descriptor, SchemaVersion(write.schema_version))?;
+        let batch = decode_batch(&write.rows, &written.row_schema(op))
             .map_err(|error| mismatch(descriptor, error))?;
+        let batch = match op {
+            RowOp::Put if !Arc::ptr_eq(written, descriptor) => {
+                convert_batch(&batch, &written.schema, &descriptor.schema)
+                    .map_err(|error| mismatch(descriptor, error))?
+            }
+            // The key of a table is never altered.
+            _ => batch,
+        };
         if batch.num_rows() == 0 {
             return Ok(None);
         }

@@ -1,8 +1,12 @@
-//! Alteration of a table: every region takes schema and options. The table has them once all regions do.
+//! Alteration of a table. All regions check that they can be altered; then each takes schema and options, and the
+//! table has them once all regions do. Until then, clients name the version before, which regions continue to
+//! serve. The completed check is the point of no return: a region that was altered cannot return to the
+//! schema before.
 
 use bytes::Bytes;
 use prost::Message;
 use tidewater_common::agreed_limits::CHANGE_STEP;
+use tidewater_common::feature_level::FeatureLevel;
 use tidewater_common::schema::{TableOptions, TableSchema};
 use tidewater_proto::v1::{self, LockMode};
 
@@ -10,6 +14,11 @@ use super::kind::{AfterStep, KindFacts, ProcedureBegin, ProcedureKind, RegionCal
 use super::{FIRST_KINDS, active_table, decoded, regions_of};
 use crate::catalog::{CatalogChange, MetaState, OutcomeKind, Procedure, Table, TableLock};
 use crate::commands::{CommandError, alter_table};
+
+/// Level from which the regions are checked before the first one is altered.
+const CHECKED_FIRST: FeatureLevel = FeatureLevel::new(4);
+/// Step in which the regions of an alteration that were checked are altered.
+const ALTER_STEP: u32 = 2;
 
 /// Alteration of a table. Its arguments are a [`v1::AlterTableRequest`], its plan is a [`v1::AlterPlan`].
 pub(super) struct AlterTable;
@@ -30,11 +39,13 @@ impl ProcedureKind for AlterTable {
         let of = active_table(state, &request.name)?;
         let (schema, options) = alter_table::altered(of, &request)?;
         let locks = vec![TableLock { table: of.id, mode: LockMode::Exclusive }];
-        Ok(ProcedureBegin { plan: plan(&schema, &options), ..ProcedureBegin::new(of.id, locks) })
+        let checked_first = state.header().feature_level >= CHECKED_FIRST;
+        let plan = plan(&schema, &options, checked_first);
+        Ok(ProcedureBegin { plan, ..ProcedureBegin::new(of.id, locks) })
     }
 
     fn published(&self, procedure: &Procedure) -> Option<v1::TableChange> {
-        let v1::AlterPlan { schema, options } = decoded(procedure.plan.clone()).ok()?;
+        let v1::AlterPlan { schema, options, .. } = decoded(procedure.plan.clone()).ok()?;
         Some(v1::TableChange { schema, options, ..v1::TableChange::default() })
     }
 
@@ -43,7 +54,9 @@ impl ProcedureKind for AlterTable {
     }
 
     fn call(&self, _: &MetaState, procedure: &Procedure, at: StepRegion) -> Option<RegionCall> {
-        let v1::AlterPlan { schema, options } = decoded(procedure.plan.clone()).ok()?;
+        let plan: v1::AlterPlan = decoded(procedure.plan.clone()).ok()?;
+        let check_only = is_check(procedure, &plan);
+        let v1::AlterPlan { schema, options, .. } = plan;
         Some(RegionCall::Alter(v1::AlterRegionRequest {
             header: None,
             group_id: at.group.get(),
@@ -51,6 +64,7 @@ impl ProcedureKind for AlterTable {
             schema,
             options,
             step: Some(v1::ProcedureStep { number: procedure.number, step: CHANGE_STEP }),
+            check_only,
         }))
     }
 
@@ -61,14 +75,18 @@ impl ProcedureKind for AlterTable {
     ) -> Result<AfterStep, CommandError> {
         let id = procedure.table;
         let table = state.table(id).ok_or(CommandError::TableIdNotFound(id))?;
-        let (schema, options) = planned(procedure)?;
+        let plan: v1::AlterPlan = decoded(procedure.plan.clone())?;
+        let (schema, options) = planned(&plan)?;
+        if is_check(procedure, &plan) {
+            return Ok(AfterStep::Step { step: ALTER_STEP, change: CatalogChange::default() });
+        }
         let altered = Table { schema, options, ..table.as_ref().clone() };
         Ok(AfterStep::End(CatalogChange { tables: vec![altered], ..CatalogChange::default() }))
     }
 
-    // Regions that have another schema cannot return to the one before.
-    fn abandoned(&self, _: &MetaState, _: &Procedure) -> Option<AfterStep> {
-        None
+    fn abandoned(&self, _: &MetaState, procedure: &Procedure) -> Option<AfterStep> {
+        let plan: v1::AlterPlan = decoded(procedure.plan.clone()).ok()?;
+        is_check(procedure, &plan).then(|| AfterStep::End(CatalogChange::default()))
     }
 
     fn ends_with_table(&self, _: &Procedure) -> bool {
@@ -77,14 +95,19 @@ impl ProcedureKind for AlterTable {
 }
 
 /// Returns the plan of an alteration.
-pub(super) fn plan(schema: &TableSchema, options: &TableOptions) -> Bytes {
-    let plan = v1::AlterPlan { schema: Some(schema.into()), options: Some(options.into()) };
-    plan.encode_to_vec().into()
+pub(super) fn plan(schema: &TableSchema, options: &TableOptions, checked_first: bool) -> Bytes {
+    let (schema, options) = (Some(schema.into()), Some(options.into()));
+    v1::AlterPlan { schema, options, checked_first }.encode_to_vec().into()
+}
+
+/// Returns whether the regions are only checked in the procedure's step. Alterations that were begun below level 4
+/// have one step, in which they are altered.
+fn is_check(procedure: &Procedure, plan: &v1::AlterPlan) -> bool {
+    plan.checked_first && procedure.step != ALTER_STEP
 }
 
 /// Returns schema and options after the alteration.
-fn planned(procedure: &Procedure) -> Result<(TableSchema, TableOptions), CommandError> {
-    let plan: v1::AlterPlan = decoded(procedure.plan.clone())?;
+fn planned(plan: &v1::AlterPlan) -> Result<(TableSchema, TableOptions), CommandError> {
     let damaged = || CommandError::Malformed("the plan of an alteration is damaged".to_owned());
     let schema = plan.schema.as_ref().ok_or_else(damaged)?;
     let options = plan.options.as_ref().ok_or_else(damaged)?;
@@ -97,10 +120,13 @@ fn planned(procedure: &Procedure) -> Result<(TableSchema, TableOptions), Command
 mod tests {
     use tidewater_common::ids::TableId;
     use tidewater_proto::v1::column_change::Change;
+    use tidewater_proto::v1::{AbandonCause, ProcedureState};
 
     use super::*;
-    use crate::commands::procedures::testing::{begin, complete, of, with_tables};
-    use crate::commands::testing::{directory, run};
+    use crate::commands::procedures::testing::{
+        abandon, begin, complete, of, state_of, with_tables,
+    };
+    use crate::commands::testing::{directory, raise_to, run, table, with_groups};
 
     fn request(number: u64, change: Change) -> v1::AlterTableRequest {
         v1::AlterTableRequest {
@@ -125,15 +151,63 @@ mod tests {
         assert!(before.column_named("x").is_none());
         let procedure = of(&state, 10);
         let regions = AlterTable.regions(&state, procedure);
-        let Some(RegionCall::Alter(call)) = AlterTable.call(&state, procedure, regions[0]) else {
-            panic!("no alteration");
+        let call = |state: &MetaState| {
+            let Some(RegionCall::Alter(call)) = AlterTable.call(state, of(state, 10), regions[0])
+            else {
+                panic!("no alteration");
+            };
+            call
         };
+        let check = call(&state);
+        assert!(check.check_only);
         let published = procedure.published.clone().unwrap();
-        assert_eq!((published.number, published.schema), (2, call.schema));
+        assert_eq!((published.number, &published.schema), (2, &check.schema));
         complete(&mut state, 10);
+        assert_eq!(state_of(&state, 10), (ProcedureState::Running, ALTER_STEP));
+        assert!(state.table(TableId(1)).unwrap().schema == before);
+        let alter = call(&state);
+        assert_eq!(alter, v1::AlterRegionRequest { check_only: false, ..check });
+        complete(&mut state, 10);
+        assert_eq!(state_of(&state, 10).0, ProcedureState::Completed);
         let after = &state.table(TableId(1)).unwrap().schema;
         assert_eq!(after.version().get(), before.version().get() + 1);
         assert!(after.column_named("x").is_some());
+    }
+
+    #[test]
+    fn alteration_is_cancelled_until_its_check_is_completed() {
+        let mut state = with_tables();
+        let before = state.table(TableId(1)).unwrap().schema.clone();
+        run(&mut state, begin(v1::ProcedureKind::Alter, 10, &request(10, addition("x")))).unwrap();
+        let cancel = abandon(&state, 10, AbandonCause::Operator);
+        run(&mut state, cancel).unwrap();
+        assert_eq!(state_of(&state, 10).0, ProcedureState::Abandoned);
+        assert_eq!(state.table(TableId(1)).unwrap().schema, before);
+        run(&mut state, begin(v1::ProcedureKind::Alter, 11, &request(11, addition("y")))).unwrap();
+        complete(&mut state, 11);
+        let cancel = abandon(&state, 11, AbandonCause::Operator);
+        let refused = run(&mut state, cancel);
+        assert!(matches!(refused, Err(CommandError::NotAbandonable { .. })), "{refused:?}");
+        complete(&mut state, 11);
+        assert!(state.table(TableId(1)).unwrap().schema.column_named("y").is_some());
+    }
+
+    #[test]
+    fn alteration_below_level_4_has_one_step() {
+        let mut state = with_groups(1, 1);
+        raise_to(&mut state, FIRST_KINDS);
+        run(&mut state, begin(v1::ProcedureKind::Create, 1, &table(1, "t"))).unwrap();
+        complete(&mut state, 1);
+        run(&mut state, begin(v1::ProcedureKind::Alter, 10, &request(10, addition("x")))).unwrap();
+        // Its steps stay the same when the level is raised.
+        raise_to(&mut state, CHECKED_FIRST);
+        let procedure = of(&state, 10);
+        let regions = AlterTable.regions(&state, procedure);
+        let call = AlterTable.call(&state, procedure, regions[0]);
+        assert!(matches!(call, Some(RegionCall::Alter(call)) if !call.check_only));
+        assert!(AlterTable.abandoned(&state, procedure).is_none());
+        complete(&mut state, 10);
+        assert_eq!(state_of(&state, 10).0, ProcedureState::Completed);
     }
 
     #[test]

@@ -31,7 +31,7 @@ pub(crate) fn operation(table: &Table) -> Option<Procedure> {
         (TableState::Unspecified, _) | (TableState::Active, None) => None,
         (TableState::Active, Some(TableChange::Truncate)) => first(ProcedureKind::Truncate),
         (TableState::Active, Some(TableChange::Alter { schema, options })) => {
-            let plan = alter::plan(schema, options);
+            let plan = alter::plan(schema, options, false);
             Some(Procedure { plan, ..procedure(table, ProcedureKind::Alter, 1) })
         }
         (TableState::Active, Some(TableChange::Load(of))) => {

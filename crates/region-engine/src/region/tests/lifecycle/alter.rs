@@ -1,5 +1,7 @@
 //! Alter and truncate: effect in the log, record in the manifest, completion by a new owner.
 
+use std::sync::Arc;
+
 use tidewater_common::ids::Sequence;
 use tidewater_common::schema::{SchemaChange, WriteMode};
 
@@ -7,7 +9,7 @@ use crate::compaction::Scope;
 use crate::region::tests::fixture::*;
 use crate::storage::Storage;
 use crate::storage::testing::{Fault, FaultyStore};
-use crate::{EngineError, ScanOptions};
+use crate::{CompareOp, EngineError, Predicate, RegionSpec, ScanMeter, ScanOptions, TableShape};
 
 fn some_rows(fixture: &RegionFixture, from: i32) -> Vec<Row> {
     let at = fixture.log.len();
@@ -52,6 +54,56 @@ async fn readded_column_does_not_show_old_values() {
     fixture.check().await;
     let dropped = fixture.region.scan(&ScanOptions::all(vec![first]));
     assert!(matches!(dropped, Err(EngineError::BadRows { .. })));
+}
+
+// R10.
+#[tokio::test]
+async fn read_of_an_earlier_version_has_its_columns() {
+    let mut fixture = fixture().await;
+    let earlier = |fixture: &RegionFixture| {
+        let RegionSpec { schema, options, .. } = fixture.spec.clone();
+        Some(Arc::new(TableShape::new(schema, options).unwrap()))
+    };
+    let drop = |name: &str| SchemaChange::DropColumn { name: name.to_owned() };
+    let shape = earlier(&fixture);
+    let read = ScanOptions { shape: shape.clone(), ..all() };
+    let rows = scan(&fixture.region, &all()).await.unwrap();
+    fixture.alter(&[added("extra"), drop("value")]);
+    assert!(matches!(fixture.region.scan(&all()), Err(EngineError::BadRows { .. })));
+    assert_eq!(scan(&fixture.region, &read).await.unwrap(), rows);
+    let keys = key_batch(&[rows[3].0.clone()], fixture.region.spec());
+    let (projection, meter) = (all().projection, ScanMeter::default());
+    let found = fixture.region.get_charged(&keys, &projection, shape, &meter).await.unwrap();
+    assert_eq!(rows_of(&found.rows), rows[3..4]);
+    // Rewritten files have no values of it.
+    fixture.region.flush().await.unwrap();
+    fixture.compact(Scope::Whole).await.unwrap();
+    let cleared: Vec<Row> = rows.into_iter().map(|(key, _, note)| (key, None, note)).collect();
+    assert_eq!(scan(&fixture.region, &read).await.unwrap(), cleared);
+    assert_eq!(fixture.region.count(&read).await.unwrap(), cleared.len() as u64);
+    let valued = Predicate { column: VALUE, op: CompareOp::IsNotNull, values: Vec::new() };
+    let valued = ScanOptions { predicates: vec![valued], ..read };
+    assert_eq!(scan(&fixture.region, &valued).await.unwrap(), []);
+}
+
+// R10.
+#[tokio::test]
+async fn dropped_column_without_a_default_is_refused() {
+    let mut fixture = fixture().await;
+    let RegionSpec { schema, options, .. } = fixture.spec.clone();
+    let shape = Some(Arc::new(TableShape::new(schema, options).unwrap()));
+    let read = ScanOptions { shape, ..all() };
+    fixture.alter(&[SchemaChange::DropColumn { name: "note".to_owned() }]);
+    assert_eq!(scan(&fixture.region, &read).await.unwrap().len(), 15);
+    fixture.region.flush().await.unwrap();
+    fixture.compact(Scope::Whole).await.unwrap();
+    let refused = scan(&fixture.region, &read).await;
+    assert!(
+        matches!(refused, Err(EngineError::ColumnDropped { column }) if column == NOTE),
+        "{refused:?}"
+    );
+    let others = ScanOptions { projection: vec![NAME, NUMBER], ..read };
+    assert_eq!(fixture.region.count(&others).await.unwrap(), 15);
 }
 
 #[tokio::test]

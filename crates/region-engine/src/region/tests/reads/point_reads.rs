@@ -29,7 +29,9 @@ fn number(n: i32) -> Key {
 
 async fn read(region: &Region, keys: &[Key]) -> Result<PointRows, EngineError> {
     let projection: Vec<ColumnId> = region.spec().schema.columns().iter().map(|c| c.id).collect();
-    region.get_charged(&key_batch(keys, region.spec()), &projection, &ScanMeter::default()).await
+    region
+        .get_charged(&key_batch(keys, region.spec()), &projection, None, &ScanMeter::default())
+        .await
 }
 
 /// Takes all memory of point reads but `left` bytes.

@@ -1,0 +1,275 @@
+//! Kill points of procedures: in each step of each kind, the meta leader, the leader of the groups or the caller is
+//! killed. The procedure ends once, and the table has the state of its end.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use tidewater_cluster_tests::cluster::{Cluster, ClusterPlan, Store};
+use tidewater_cluster_tests::command::{self, CommandOutput};
+use tidewater_cluster_tests::node::Signal;
+use tidewater_cluster_tests::s3::{Fault, Mode};
+use tidewater_cluster_tests::{HarnessError, Result, binary, wait};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use crate::support::{SETTLED_WITHIN, setting, wait_for_level};
+
+/// Rows of a table when its procedure begins.
+const ROWS: u64 = 200;
+/// Rows that a load adds.
+const LOADED: u64 = 50;
+const REGIONS: &str = "6";
+/// Time in which a step would end that is not held.
+const HELD_FOR: Duration = Duration::from_millis(300);
+
+/// Process that is killed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Victim {
+    MetaLeader,
+    GroupLeader,
+    Caller,
+}
+
+/// Holds a procedure in its step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Hold {
+    /// Two of three data nodes are frozen: no group has a quorum.
+    Quorum,
+    /// The object store takes no manifest deltas.
+    Manifests,
+    /// The object store takes no data files.
+    Files,
+}
+
+/// A step of a kind of procedure.
+#[derive(Debug, Clone, Copy)]
+struct Step {
+    kind: &'static str,
+    step: u64,
+    hold: Hold,
+}
+
+const STEPS: [Step; 8] = [
+    Step { kind: "create", step: 1, hold: Hold::Quorum },
+    Step { kind: "truncate", step: 1, hold: Hold::Manifests },
+    Step { kind: "alter", step: 1, hold: Hold::Quorum },
+    Step { kind: "alter", step: 2, hold: Hold::Manifests },
+    Step { kind: "clone", step: 1, hold: Hold::Manifests },
+    Step { kind: "load", step: 1, hold: Hold::Manifests },
+    Step { kind: "load", step: 2, hold: Hold::Files },
+    Step { kind: "drop", step: 1, hold: Hold::Manifests },
+];
+const VICTIMS: [Victim; 3] = [Victim::MetaLeader, Victim::GroupLeader, Victim::Caller];
+
+fn args(kind: &str, table: &str) -> Vec<String> {
+    let copy = format!("{table}-copy");
+    let args: &[&str] = match kind {
+        "create" => &[
+            "table",
+            "create",
+            table,
+            "--columns",
+            "id int64, name utf8",
+            "--primary-key",
+            "id",
+            "--distribute",
+            "hash(id)",
+            "--regions",
+            REGIONS,
+        ],
+        "truncate" => &["table", "truncate", table],
+        "alter" => &["table", "alter", table, "--add-column", "n int64 not null default 7"],
+        "clone" => &["table", "clone", table, &copy],
+        "load" => &["load", table, "", "--atomic"],
+        _ => &["table", "drop", table],
+    };
+    args.iter().map(|arg| (*arg).to_owned()).collect()
+}
+
+fn csv(from: u64, rows: u64) -> String {
+    let lines: String = (from..from + rows).map(|id| format!("{id},name {id}\n")).collect();
+    format!("id,name\n{lines}")
+}
+
+/// Starts the command of a procedure.
+fn call(cluster: &Cluster, kind: &str, table: &str) -> Result<JoinHandle<Result<CommandOutput>>> {
+    let mut args = args(kind, table);
+    if kind == "load" {
+        args[2] = write_csv(cluster, &format!("{table}-more"), ROWS, LOADED)?;
+    }
+    args.extend(["--meta".to_owned(), cluster.meta_addresses().join(",")]);
+    let binary = binary::tidewater()?;
+    Ok(tokio::spawn(async move {
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        command::run(&binary, &args, &[]).await
+    }))
+}
+
+/// Writes rows to a file, and returns its path.
+fn write_csv(cluster: &Cluster, name: &str, from: u64, rows: u64) -> Result<String> {
+    let file = cluster.directory().join(format!("{name}.csv"));
+    std::fs::write(&file, csv(from, rows)).map_err(HarnessError::io("a csv file"))?;
+    Ok(file.display().to_string())
+}
+
+/// Creates a table with rows. None of them is in files.
+async fn create_filled(cluster: &Cluster, table: &str) -> Result<()> {
+    let create = args("create", table);
+    cluster.run(&create.iter().map(String::as_str).collect::<Vec<_>>()).await?.ok()?;
+    let file = write_csv(cluster, table, 0, ROWS)?;
+    cluster.run(&["load", table, &file]).await?.ok()?;
+    Ok(())
+}
+
+/// Returns the procedures of a kind, of the table or its copy.
+async fn procedures(cluster: &Cluster, kind: &str, table: &str) -> Result<Vec<Value>> {
+    let list = cluster.run(&["procedure", "list", "--output", "json"]).await?.ok()?.json()?;
+    let of = |procedure: &&Value| {
+        let name = procedure["table"].as_str().unwrap_or_default();
+        procedure["kind"] == kind && name.trim_end_matches("-copy") == table
+    };
+    Ok(list.as_array().into_iter().flatten().filter(of).cloned().collect())
+}
+
+/// Waits until the only procedure of the kind satisfies a condition.
+async fn wait_for(
+    cluster: &Cluster,
+    (kind, table): (&str, &str),
+    what: &str,
+    is_so: impl Fn(&Value) -> bool,
+) -> Result<Value> {
+    wait::until(&format!("{kind} of {table} {what}"), SETTLED_WITHIN, || async {
+        let found = procedures(cluster, kind, table).await.map_err(|error| error.to_string())?;
+        match &found[..] {
+            [procedure] if is_so(procedure) => Ok(procedure.clone()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await
+}
+
+async fn hold(cluster: &Cluster, hold: Hold, signal: Signal) -> Result<()> {
+    let s3 = cluster.s3.as_ref().ok_or_else(|| HarnessError::violated("no S3 endpoint"))?;
+    match (hold, signal) {
+        (Hold::Quorum, _) => {
+            for node in &cluster.data[..2] {
+                node.signal(signal).await?;
+            }
+            Ok(())
+        }
+        (Hold::Manifests, Signal::Stop) => {
+            s3.inject(Fault::new(Mode::Hold).on_puts().on_path(".delta")).await
+        }
+        (Hold::Files, Signal::Stop) => {
+            s3.inject(Fault::new(Mode::Hold).on_puts().on_path(".parquet")).await
+        }
+        (Hold::Manifests | Hold::Files, _) => s3.heal().await,
+    }
+}
+
+/// Kills the victim. A node is started again.
+async fn kill(
+    cluster: &mut Cluster,
+    victim: Victim,
+    caller: &JoinHandle<Result<CommandOutput>>,
+) -> Result<()> {
+    match victim {
+        Victim::MetaLeader => {
+            let (leader, _) = cluster.meta_leader().await?;
+            cluster.meta[leader].kill().await?;
+            cluster.meta[leader].start().await
+        }
+        // It leads a group of its own, as every data node does.
+        Victim::GroupLeader => {
+            cluster.data[0].kill().await?;
+            cluster.data[0].start().await
+        }
+        Victim::Caller => {
+            caller.abort();
+            Ok(())
+        }
+    }
+}
+
+/// Checks the state of the table after the end of the procedure.
+async fn check(cluster: &Cluster, step: Step, table: &str, state: &str) -> Result<()> {
+    let completed = state == "completed";
+    let name = if step.kind == "clone" { format!("{table}-copy") } else { table.to_owned() };
+    let expected = match (step.kind, completed) {
+        ("drop", true) => {
+            cluster.run(&["table", "describe", &name]).await?.status(3)?;
+            return Ok(());
+        }
+        ("create" | "truncate", true) => 0,
+        ("load", true) => ROWS + LOADED,
+        _ => ROWS,
+    };
+    let found = cluster.count(&name).await?;
+    if found != expected {
+        let text = format!("{step:?} of {name} is {state}: {found} rows, expected {expected}");
+        return Err(HarnessError::violated(text));
+    }
+    if step.kind == "alter" && cluster.count_where(&name, Some("n = 7")).await? != ROWS {
+        return Err(HarnessError::violated(format!("{step:?} of {name} has no new column")));
+    }
+    Ok(())
+}
+
+/// Begins a procedure, holds it in a step, kills the victim, and lets the procedure continue.
+async fn kill_in_step(
+    cluster: &mut Cluster,
+    step: Step,
+    victim: Victim,
+    table: &str,
+) -> Result<()> {
+    if step.kind != "create" {
+        create_filled(cluster, table).await?;
+    }
+    hold(cluster, step.hold, Signal::Stop).await?;
+    let caller = call(cluster, step.kind, table)?;
+    let at = (step.kind, table);
+    let is_held = |procedure: &Value| procedure["step"] == step.step;
+    wait_for(cluster, at, "is in its step", is_held).await?;
+    tokio::time::sleep(HELD_FOR).await;
+    let held = wait_for(cluster, at, "is held in its step", is_held).await?;
+    if held["state"] != "running" {
+        return Err(HarnessError::violated(format!("{step:?} is not held: {held}")));
+    }
+    kill(cluster, victim, &caller).await?;
+    hold(cluster, step.hold, Signal::Continue).await?;
+    // A load waits for its loader until its deadline, or is cancelled.
+    let is_cancelled = step.kind == "load" && victim == Victim::Caller;
+    if is_cancelled {
+        let id = held["procedure_id"].as_str().unwrap_or_default();
+        cluster.run(&["procedure", "cancel", id]).await?.ok()?;
+    }
+    let expected = if is_cancelled { "abandoned" } else { "completed" };
+    let ended =
+        wait_for(cluster, at, "has ended", |procedure| procedure["ended_ms"] != Value::Null)
+            .await?;
+    if ended["state"] != expected || ended["procedure_id"] != held["procedure_id"] {
+        return Err(HarnessError::violated(format!("{step:?}, {victim:?}: {ended}")));
+    }
+    if victim != Victim::Caller {
+        let output = caller.await.map_err(|error| HarnessError::violated(error.to_string()))??;
+        output.ok()?;
+    }
+    check(cluster, step, table, expected).await
+}
+
+/// CI runs each step with one victim; `TIDEWATER_KILL_POINTS=24` runs each with all of them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn procedures_end_once_when_processes_are_killed() -> Result<()> {
+    let points = setting("TIDEWATER_KILL_POINTS", STEPS.len());
+    let mut cluster = ClusterPlan::default().store(Store::S3).start().await?;
+    wait_for_level(&cluster).await?;
+    for number in 0..points {
+        let step = STEPS[number % STEPS.len()];
+        let victim = VICTIMS[(number % STEPS.len() + number / STEPS.len()) % VICTIMS.len()];
+        let begun = Instant::now();
+        kill_in_step(&mut cluster, step, victim, &format!("t{number}")).await?;
+        println!("{step:?}, {victim:?}: {:.1} s", begun.elapsed().as_secs_f64());
+    }
+    cluster.wait_until_healthy().await?;
+    cluster.finish().await
+}
