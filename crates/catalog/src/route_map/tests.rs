@@ -212,6 +212,22 @@ fn chunks_split_and_join_with_their_routes() {
     assert!(map.is_empty() && map.chunks.chunk_count() == 0);
 }
 
+#[test]
+fn route_that_absorbs_its_successor_is_found() {
+    for long in [false, true] {
+        let tiles = tiles(2 * MOST as u16, long);
+        let map = RouteMap::from_sorted(tiles.clone()).unwrap();
+        assert!(map.chunks.chunk_count() > 1, "some successors are the first of a chunk");
+        for pair in tiles.windows(2) {
+            let [left, right] = pair else { continue };
+            let joined = Range::new(left.0, &left.1, right.2.as_deref());
+            let mut after = map.clone();
+            after.apply([RegionId(right.0)], vec![joined.clone()]).unwrap();
+            assert_eq!(after.get(right.start()), Some(&joined));
+        }
+    }
+}
+
 /// Returns routes with few different bounds, so that they are often adjacent or overlap.
 fn any_range() -> impl Strategy<Value = Range> {
     let bound = || vec(0u8..4, 0..11);
