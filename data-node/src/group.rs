@@ -14,6 +14,7 @@
 //!   [`damaged_files`] of the regions; [`staging_work`] serializes the work with staging areas.
 
 pub mod admission;
+pub mod admits;
 pub mod apply;
 pub mod batch;
 pub mod batcher;

@@ -34,5 +34,7 @@ mod remote_too_large;
 mod remote_waits;
 #[path = "replicas/single.rs"]
 mod single;
+#[path = "replicas/split.rs"]
+mod split;
 #[path = "replicas/three.rs"]
 mod three;

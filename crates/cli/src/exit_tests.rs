@@ -16,7 +16,7 @@ fn exit_statuses_are_stable() {
 }
 
 /// Exit statuses that scripts rely on.
-const REASONS: [(Reason, u8); 67] = [
+const REASONS: [(Reason, u8); 68] = [
     (Reason::Unspecified, 1),
     (Reason::InvalidArgument, 2),
     (Reason::SchemaMismatch, 2),
@@ -49,6 +49,7 @@ const REASONS: [(Reason, u8); 67] = [
     (Reason::NotBootstrapped, 5),
     (Reason::RouteWriteFenced, 4),
     (Reason::RouteMoved, 4),
+    (Reason::RouteBusy, 4),
     (Reason::RegionLoading, 5),
     (Reason::CatalogBehind, 5),
     (Reason::DirectoryCopied, 4),

@@ -1,10 +1,14 @@
 //! `Get`: rows by key.
 
+use arrow::array::RecordBatch;
+use arrow::compute::{concat_batches, filter_record_batch};
+use bytes::Bytes;
 use tidewater_common::ids::{ColumnId, GroupId, RegionId};
 use tidewater_common::refusal::Refusal;
-use tidewater_proto::v1::{GetRequest, GetResponse, Reason, RowOp};
+use tidewater_proto::v1::{GetRequest, GetResponse, Reason, RowOp, RowsFormat};
 use tidewater_region_engine::ScanMeter;
-use tidewater_region_engine::region::MAX_GET_KEYS;
+use tidewater_region_engine::region::{MAX_GET_KEYS, PointRows};
+use tokio::time::Instant;
 
 use super::format;
 use super::scan::arguments::check_columns;
@@ -24,29 +28,67 @@ pub(super) async fn call(groups: &Groups, request: GetRequest) -> Result<GetResp
     let rows_format = format::requested(request.rows_format)?;
     let keys = keys(descriptor, &request)?;
     replica.confirm(options.read_deadline).await?;
-    // Looked up again: the region may have been altered, or replaced by a snapshot, during the
-    // confirmation.
-    let hosted = replica.region(region)?;
-    let descriptor = admission::served(&hosted.descriptor, request.schema_version)?;
-    replica.check_published(&hosted)?;
     let projection: Vec<ColumnId> = request.projection.into_iter().map(ColumnId).collect();
-    let meter = ScanMeter::default();
-    let shape = Some(descriptor.shape().clone());
-    let found = hosted.region.get_charged(&keys, &projection, shape, &meter);
-    let found = tokio::time::timeout(options.read_deadline, found)
-        .await
-        .map_err(|_| refusals::deadline_exceeded("a read", group))?
-        .map_err(|error| {
-            replica.shared.handle_read_error(region, &error);
-            Refusal::from(&error)
-        })?;
-    Ok(GetResponse { rows: format::encode(&found.rows, rows_format)? })
+    let deadline = Instant::now() + options.read_deadline;
+    // Looked up again: the region may have been altered, split, or replaced by a snapshot, during the
+    // confirmation.
+    let mut found = Vec::new();
+    for hosted in replica.serving(region)? {
+        let descriptor = admission::served(&hosted.descriptor, request.schema_version)?;
+        replica.check_published(&hosted)?;
+        let Some(keys) = keys.within(descriptor)? else { continue };
+        let shape = Some(descriptor.shape().clone());
+        let meter = ScanMeter::default();
+        let rows = hosted.region.get_charged(&keys, &projection, shape, &meter);
+        let rows = tokio::time::timeout_at(deadline, rows)
+            .await
+            .map_err(|_| refusals::deadline_exceeded("a read", group))?
+            .map_err(|error| {
+                replica.shared.handle_read_error(descriptor.region_id, &error);
+                Refusal::from(&error)
+            })?;
+        found.push(rows);
+    }
+    Ok(GetResponse { rows: encode(&found, rows_format)? })
 }
 
-fn keys(
-    descriptor: &Descriptor,
-    request: &GetRequest,
-) -> Result<arrow::array::RecordBatch, Refusal> {
+/// Encodes the rows of several regions in one batch.
+fn encode(found: &[PointRows], rows_format: RowsFormat) -> Result<Bytes, Refusal> {
+    let Some(first) = found.first() else {
+        return Err(Refusal::new(Reason::InvalidArgument, "a point read names no keys"));
+    };
+    if found.len() == 1 {
+        return format::encode(&first.rows, rows_format);
+    }
+    let batches = found.iter().map(|found| &found.rows);
+    let rows = concat_batches(&first.rows.schema(), batches)
+        .map_err(|error| Refusal::new(Reason::Internal, error.to_string()))?;
+    format::encode(&rows, rows_format)
+}
+
+/// Keys of a point read, and their row keys.
+struct PointKeys {
+    keys: RecordBatch,
+    row_keys: Vec<Vec<u8>>,
+}
+
+impl PointKeys {
+    /// Returns the keys in the range of a region; `None` if there are none.
+    fn within(&self, descriptor: &Descriptor) -> Result<Option<RecordBatch>, Refusal> {
+        let is_in: Vec<bool> =
+            self.row_keys.iter().map(|key| descriptor.range.contains(key)).collect();
+        if !is_in.contains(&false) {
+            return Ok(Some(self.keys.clone()));
+        }
+        if !is_in.contains(&true) {
+            return Ok(None);
+        }
+        let keys = filter_record_batch(&self.keys, &is_in.into());
+        keys.map(Some).map_err(|error| Refusal::new(Reason::Internal, error.to_string()))
+    }
+}
+
+fn keys(descriptor: &Descriptor, request: &GetRequest) -> Result<PointKeys, Refusal> {
     let keys =
         format::decode(&request.keys, &descriptor.row_schema(RowOp::Delete)).map_err(|error| {
             Refusal::new(
@@ -61,17 +103,15 @@ fn keys(
         ));
     }
     let columns = descriptor.key_columns(RowOp::Delete, &keys);
-    for key in descriptor
+    let row_keys = descriptor
         .codec()
         .row_keys(&columns)
-        .map_err(|error| Refusal::new(Reason::SchemaMismatch, error.to_string()))?
-    {
-        if !descriptor.range.contains(&key) {
-            return Err(Refusal::new(
-                Reason::KeyOutsideRegion,
-                format!("a key is outside region {}: refresh the catalog", descriptor.region_id),
-            ));
-        }
+        .map_err(|error| Refusal::new(Reason::SchemaMismatch, error.to_string()))?;
+    if row_keys.iter().any(|key| !descriptor.range.contains(key)) {
+        return Err(Refusal::new(
+            Reason::KeyOutsideRegion,
+            format!("a key is outside region {}: refresh the catalog", descriptor.region_id),
+        ));
     }
-    Ok(keys)
+    Ok(PointKeys { keys, row_keys })
 }

@@ -12,7 +12,7 @@ use tidewater_common::ids::{GroupId, RegionId};
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::{Reason, RowsFormat, ScanRequest, ScanResponse};
 use tidewater_region_engine::read::memory::{ByteLease, Excess, READER_STALLED_AFTER};
-use tidewater_region_engine::{RowStream, ScanOptions};
+use tidewater_region_engine::{RowStream, ScanOptions, TableShape};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tonic::Status;
@@ -60,20 +60,30 @@ pub(super) async fn call(
     replica.confirm(options.read_deadline).await?;
     // Looked up again: the region may have been dropped, or replaced by a snapshot, during the
     // confirmation.
-    let hosted = replica.region(RegionId(request.region_id))?;
-    let descriptor = admission::served(&hosted.descriptor, request.schema_version)?;
-    replica.check_published(&hosted)?;
     let count_only = request.count_only;
     let rows_format = format::requested(request.rows_format)?;
-    let shape = Some(descriptor.shape().clone());
-    let scan = ScanOptions { shape, ..scan_options(request, open.account.clone())? };
+    let mut serving = Vec::new();
+    for hosted in replica.serving(RegionId(request.region_id))? {
+        let descriptor = admission::served(&hosted.descriptor, request.schema_version)?;
+        let shape = descriptor.shape().clone();
+        replica.check_published(&hosted)?;
+        serving.push((hosted, shape));
+    }
+    let scan = scan_options(request, open.account.clone())?;
     if count_only {
-        return tokio::time::timeout(options.scan_lifetime, count(&replica.shared, &hosted, scan))
+        return tokio::time::timeout(options.scan_lifetime, count(&replica.shared, serving, scan))
             .await
             .map_err(|_| scan_life_exceeded("count"))?;
     }
-    let rows = hosted.region.scan(&scan).map_err(|error| Refusal::from(&error))?;
-    let rows = reload_on_missing_file(rows, &replica.shared, hosted.descriptor.region_id);
+    let limit = scan.limit;
+    let mut parts = Vec::with_capacity(serving.len());
+    // All of them pin their rows now.
+    for (hosted, shape) in serving {
+        let scan = ScanOptions { shape: Some(shape), ..scan.clone() };
+        let rows = hosted.region.scan(&scan).map_err(|error| Refusal::from(&error))?;
+        parts.push(reload_on_missing_file(rows, &replica.shared, hosted.descriptor.region_id));
+    }
+    let rows = chained(parts, limit);
     let (sender, receiver) = mpsc::channel(BUFFER);
     let deadline = Instant::now() + options.scan_lifetime;
     let open = Arc::new(open);
@@ -103,15 +113,43 @@ fn reload_on_missing_file(
     rows.inspect_err(move |error| shared.handle_read_error(region, error)).boxed()
 }
 
+/// Returns the rows of several scans, one after the other, up to the limit of all.
+fn chained(mut parts: Vec<RowStream>, limit: Option<u64>) -> RowStream {
+    match (parts.len(), limit) {
+        (1, _) => parts.remove(0),
+        (_, None) => futures::stream::iter(parts).flatten().boxed(),
+        (_, Some(limit)) => {
+            let rows = futures::stream::iter(parts).flatten();
+            let limited = rows.scan(limit, |left, batch| {
+                if *left == 0 {
+                    return std::future::ready(None);
+                }
+                let batch = batch.map(|batch| {
+                    let rows = usize::try_from(*left).unwrap_or(usize::MAX).min(batch.num_rows());
+                    *left -= rows as u64;
+                    batch.slice(0, rows)
+                });
+                std::future::ready(Some(batch))
+            });
+            limited.boxed()
+        }
+    }
+}
+
 async fn count(
     shared: &ReplicaState,
-    hosted: &HostedRegion,
+    serving: Vec<(HostedRegion, Arc<TableShape>)>,
     scan: ScanOptions,
 ) -> Result<ScanStream, Refusal> {
-    let rows = hosted.region.count(&scan).await.map_err(|error| {
-        shared.handle_read_error(hosted.descriptor.region_id, &error);
-        Refusal::from(&error)
-    })?;
+    let mut rows = 0_u64;
+    for (hosted, shape) in serving {
+        let scan = ScanOptions { shape: Some(shape), ..scan.clone() };
+        rows += hosted.region.count(&scan).await.map_err(|error| {
+            shared.handle_read_error(hosted.descriptor.region_id, &error);
+            Refusal::from(&error)
+        })?;
+    }
+    let rows = scan.limit.map_or(rows, |limit| rows.min(limit));
     let last = ScanResponse { row_count: rows, done: true, ..Default::default() };
     Ok(Box::pin(futures::stream::iter([Ok(last)])))
 }
@@ -243,6 +281,23 @@ mod tests {
         let scan = RunningScan { rows, rows_format, open, _arguments: None };
         tokio::spawn(scan.send(sender, Instant::now() + Duration::from_secs(30 * 60)));
         messages
+    }
+
+    #[tokio::test]
+    async fn scans_of_children_share_the_limit() {
+        let parts =
+            || vec![3, 0, 4].into_iter().map(|rows| stream::iter([Ok(batch(rows))]).boxed());
+        for (limit, expected) in [
+            (None, vec![3, 0, 4]),
+            (Some(9), vec![3, 0, 4]),
+            (Some(5), vec![3, 0, 2]),
+            (Some(3), vec![3]),
+            (Some(0), vec![]),
+        ] {
+            let rows = chained(parts().collect(), limit);
+            let rows: Vec<usize> = rows.map(|batch| batch.unwrap().num_rows()).collect().await;
+            assert_eq!(rows, expected, "{limit:?}");
+        }
     }
 
     #[tokio::test(start_paused = true)]

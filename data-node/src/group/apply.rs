@@ -7,10 +7,13 @@
 
 mod altered;
 mod areas;
+mod closed;
 mod dropped;
+mod held;
 mod level_raised;
 mod manifest_advanced;
 mod opened;
+mod split;
 mod truncated;
 mod writes;
 
@@ -81,6 +84,13 @@ pub enum ApplyEffect {
     },
     /// Hand another decision of the log to the region; its manifest must record it.
     Decide(RegionId, PendingObligation),
+    /// Replace a region by its children.
+    Divide {
+        /// The region.
+        parent: RegionId,
+        /// The children, in key order.
+        children: Vec<RegionId>,
+    },
     /// Close a region.
     Close(RegionId),
     /// Load at least this manifest version, then drop flushed runs.
@@ -110,9 +120,10 @@ impl Applied {
         let sequence = match &effect {
             ApplyEffect::Alter { cause, .. } => cause.sequence,
             ApplyEffect::Decide(_, pending) => pending.cause.sequence,
-            ApplyEffect::Open { .. } | ApplyEffect::Close(_) | ApplyEffect::Follow(..) => {
-                Sequence(0)
-            }
+            ApplyEffect::Open { .. }
+            | ApplyEffect::Divide { .. }
+            | ApplyEffect::Close(_)
+            | ApplyEffect::Follow(..) => Sequence(0),
         };
         let outcome = EntryOutcome::Done { sequence, rows: 0, repeated: false };
         Self { outcomes: vec![outcome], effects: vec![effect] }
@@ -138,12 +149,21 @@ pub fn apply(
         group_entry::Entry::AreaOpened(entry) => Ok(areas::open(state, index, &entry)),
         group_entry::Entry::AreaPublished(entry) => Ok(areas::publish(state, index, &entry)),
         group_entry::Entry::AreaAbandoned(entry) => Ok(areas::abandon(state, index, &entry)),
+        group_entry::Entry::Held(entry) => Ok(held::apply(state, index, &entry)),
+        group_entry::Entry::Split(entry) => Ok(split::apply(state, index, &entry)),
+        group_entry::Entry::Closed(entry) => Ok(closed::apply(state, &entry)),
         group_entry::Entry::Dropped(entry) => Ok(dropped::apply(state, RegionId(entry.region_id))),
         group_entry::Entry::Writes(entry) => writes::apply(state, index, entry, sink),
         group_entry::Entry::ManifestAdvanced(entry) => {
             Ok(manifest_advanced::apply(state, &ManifestAdvance::from(&entry)))
         }
     }
+}
+
+/// Refuses an entry of a region that the group does not serve.
+fn not_served(region: RegionId) -> EntryOutcome {
+    let text = format!("region {region} is no longer served by this group");
+    EntryOutcome::refused(Reason::RegionNotFound, text)
 }
 
 /// Refuses an entry that the group's level does not allow yet, on every replica alike.

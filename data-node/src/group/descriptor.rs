@@ -92,6 +92,27 @@ impl Descriptor {
         Arc::new(Self { previous: Some(before), ..self.as_ref().clone() })
     }
 
+    /// Returns the description of a child, which has another id and range.
+    ///
+    /// # Errors
+    /// [`DescriptorError::Missing`] for id 0, [`DescriptorError::EmptyRange`].
+    pub fn child(&self, id: RegionId, range: KeyRange) -> Result<Arc<Self>, DescriptorError> {
+        if id.get() == 0 {
+            return Err(DescriptorError::Missing("region id"));
+        }
+        if range.end.as_ref().is_some_and(|end| *end <= range.start) {
+            return Err(DescriptorError::EmptyRange(id));
+        }
+        let of = |description: &Self| Self {
+            region_id: id,
+            range: range.clone(),
+            previous: None,
+            ..description.clone()
+        };
+        let previous = self.previous().map(|previous| Arc::new(of(previous)));
+        Ok(Arc::new(Self { previous, ..of(self) }))
+    }
+
     /// Returns the region before it was altered, while calls that name its version are served.
     pub fn previous(&self) -> Option<&Arc<Self>> {
         self.previous.as_ref()

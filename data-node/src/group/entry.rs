@@ -17,7 +17,7 @@ use super::producers::Eviction;
 mod tests;
 
 /// Field numbers of the kinds of entries in `GroupEntry`.
-const KINDS: [u32; 10] = [1, 2, 3, 4, 6, 7, 8, 9, 10, 18];
+const KINDS: [u32; 13] = [1, 2, 3, 4, 6, 7, 8, 9, 10, 13, 16, 18, 19];
 /// Alignment in bytes that columns of 64-bit values need.
 const ALIGNMENT: usize = 8;
 
@@ -97,6 +97,7 @@ pub fn entry_level(entry: &group_entry::Entry) -> FeatureLevel {
         | Entry::AreaOpened(_)
         | Entry::AreaPublished(_)
         | Entry::AreaAbandoned(_) => FeatureLevel::FIRST,
+        Entry::Held(_) | Entry::Split(_) | Entry::Closed(_) => FeatureLevel::new(4),
     }
 }
 
@@ -166,6 +167,21 @@ pub fn area_published(published: v1::AreaPublished) -> EncodedEntry {
 /// Encodes the abandonment of a staging area.
 pub fn area_abandoned(abandoned: v1::AreaAbandoned) -> EncodedEntry {
     encode(group_entry::Entry::AreaAbandoned(abandoned))
+}
+
+/// Encodes that a region is held, or no longer held.
+pub fn held(held: v1::RegionHeld) -> EncodedEntry {
+    encode(group_entry::Entry::Held(held))
+}
+
+/// Encodes the replacement of a region by its children.
+pub fn split(split: v1::RegionSplit) -> EncodedEntry {
+    encode(group_entry::Entry::Split(split))
+}
+
+/// Encodes the end of a region that its children have replaced.
+pub fn closed(closed: v1::RegionClosed) -> EncodedEntry {
+    encode(group_entry::Entry::Closed(closed))
 }
 
 /// Encodes the raise of the group's feature level.

@@ -22,12 +22,39 @@ pub struct HostedRegion {
 #[derive(Debug, Default)]
 pub struct HostedRegions {
     by_id: RwLock<BTreeMap<RegionId, HostedRegion>>,
+    /// Children that have replaced a region, in key order.
+    children: RwLock<BTreeMap<RegionId, Vec<RegionId>>>,
 }
 
 impl HostedRegions {
     /// Returns a region if the group serves it.
     pub fn get(&self, region: RegionId) -> Option<HostedRegion> {
         self.by_id.read().get(&region).cloned()
+    }
+
+    /// Returns the regions that serve reads of a region: itself, or the children that have replaced it, in key
+    /// order. `None`: the group does not serve it, or not all of them yet.
+    pub fn serving(&self, region: RegionId) -> Option<Vec<HostedRegion>> {
+        let children = self.children.read();
+        let regions = self.by_id.read();
+        match children.get(&region) {
+            Some(children) => children.iter().map(|child| regions.get(child).cloned()).collect(),
+            None => Some(vec![regions.get(&region).cloned()?]),
+        }
+    }
+
+    /// Adds the children that replace a region.
+    pub fn insert_children(&self, parent: RegionId, children: Vec<HostedRegion>) {
+        let ids = children.iter().map(|child| child.descriptor.region_id).collect();
+        for child in children {
+            self.insert(child);
+        }
+        self.set_children(parent, ids);
+    }
+
+    /// Lets children serve the reads of a region.
+    pub fn set_children(&self, parent: RegionId, children: Vec<RegionId>) {
+        self.children.write().insert(parent, children);
     }
 
     /// Returns all regions, by id.
@@ -53,6 +80,7 @@ impl HostedRegions {
 
     /// Removes a region and closes it.
     pub fn remove(&self, region: RegionId) {
+        self.children.write().remove(&region);
         let old = self.by_id.write().remove(&region);
         if let Some(old) = old {
             old.region.close();
@@ -61,6 +89,7 @@ impl HostedRegions {
 
     /// Removes and closes all regions: the replica stops, or a snapshot replaces its state.
     pub fn clear(&self) {
+        self.children.write().clear();
         let old = std::mem::take(&mut *self.by_id.write());
         for hosted in old.values() {
             hosted.region.close();

@@ -224,6 +224,22 @@ impl Producers {
         by_use.pop_first().map(|(_, key)| key)
     }
 
+    /// Returns the table of a child, which covers the keys of its range only.
+    #[must_use]
+    pub fn within(&self, range: &KeyRange) -> Self {
+        let mut table = self.clone();
+        for entry in table.entries.values_mut() {
+            let covered = entry.covered.iter().map(|covered| covered.intersection(range));
+            entry.covered = covered.filter(|covered| !covered.is_empty()).collect();
+        }
+        table
+    }
+
+    /// Forgets all producers.
+    pub fn clear(&mut self) {
+        *self = Self::new(self.capacity);
+    }
+
     /// Marks a producer as used at `at`: retries keep a producer from being forgotten.
     pub fn touch(&mut self, key: &ProducerKey, at: LogPosition) {
         let Some(entry) = self.entries.get_mut(key) else { return };

@@ -119,6 +119,16 @@ impl GroupReplica {
         })
     }
 
+    /// Returns the regions that serve reads of a region, in key order: itself, or the children that have replaced it.
+    pub fn serving(&self, region: RegionId) -> Result<Vec<HostedRegion>, Refusal> {
+        if let Some(serving) = self.shared.regions.serving(region) {
+            return Ok(serving);
+        }
+        self.region(region)?;
+        let text = format!("a child of region {region} is not open yet");
+        Err(Refusal::new(Reason::RegionLoading, text).retry_after(Duration::from_millis(50)))
+    }
+
     /// Refuses a read of a region that may lack published files: no replica has them in memory, and
     /// only the owner of this term knows that no caller has received their publication's outcome.
     pub fn check_published(&self, hosted: &HostedRegion) -> Result<(), Refusal> {

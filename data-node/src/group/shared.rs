@@ -9,8 +9,8 @@ use tidewater_common::feature_level::FeatureLevel;
 use tidewater_common::ids::{GroupId, LogIndex, ManifestVersion, NodeId, RegionId, Sequence};
 use tidewater_proto::v1::WriteRequest;
 use tidewater_region_engine::env::RegionEnv;
-use tidewater_region_engine::region::{Cause, PendingObligation};
-use tidewater_region_engine::{EngineError, MemoryBudget, Region};
+use tidewater_region_engine::region::{Cause, DivideError, Parent, PendingObligation};
+use tidewater_region_engine::{EngineError, MemoryBudget, Region, RegionSpec};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -24,7 +24,7 @@ use super::hosted::{HostedRegion, HostedRegions};
 use super::loader::ManifestTargets;
 use super::log_bytes::LogBytes;
 use super::staging_work::StagingWork;
-use super::state::GroupState;
+use super::state::{GroupState, RegionState};
 
 #[cfg(test)]
 mod tests;
@@ -192,11 +192,56 @@ impl ReplicaState {
         descriptor: Arc<Descriptor>,
         base: Sequence,
         flushed: Sequence,
+        parents: Vec<Parent>,
     ) -> io::Result<Arc<Region>> {
-        let region = Region::new(self.env.clone(), descriptor.spec(), base, flushed)
-            .map_err(io::Error::other)?;
+        let spec = RegionSpec { parents, ..descriptor.spec() };
+        let region =
+            Region::new(self.env.clone(), spec, base, flushed).map_err(io::Error::other)?;
         self.regions.insert(HostedRegion { descriptor, region: region.clone() });
         Ok(region)
+    }
+
+    /// Replaces a region by its children, as the state has them. They begin with its rows in memory.
+    ///
+    /// A replica that applies the log late can find the region removed. The children have flushed its rows then,
+    /// and begin without any.
+    pub fn divide(&self, parent: RegionId, children: &[RegionId]) -> io::Result<()> {
+        let (flushed, states) = {
+            let state = self.state.read();
+            let of = |id: &RegionId| state.regions.get(id).cloned();
+            let flushed = of(&parent).map_or(Sequence(0), |parent| parent.flushed);
+            (flushed, children.iter().filter_map(of).collect::<Vec<_>>())
+        };
+        let spec = |child: &RegionState| RegionSpec {
+            parents: child.parents.clone(),
+            ..child.descriptor.spec()
+        };
+        let specs: Vec<RegionSpec> = states.iter().map(spec).collect();
+        let divided = match self.regions.get(parent) {
+            None => None,
+            Some(hosted) => {
+                // The state has no decision that the manifest does not record. This replica may not have read it.
+                hosted.region.drop_recorded_obligations(Sequence(u64::MAX));
+                match hosted.region.divide(flushed, specs) {
+                    Err(DivideError::Engine(
+                        EngineError::Removed { .. } | EngineError::Closed { .. },
+                    )) => None,
+                    divided => Some(divided.map_err(io::Error::other)?),
+                }
+            }
+        };
+        let Some(regions) = divided else {
+            for RegionState { descriptor, base, flushed, parents, .. } in states {
+                self.host(descriptor, base, flushed, parents)?;
+            }
+            self.regions.set_children(parent, children.to_vec());
+            return Ok(());
+        };
+        let hosted = states.into_iter().zip(regions);
+        let hosted =
+            hosted.map(|(state, region)| HostedRegion { descriptor: state.descriptor, region });
+        self.regions.insert_children(parent, hosted.collect());
+        Ok(())
     }
 
     /// Changes a region's schema and options.

@@ -10,11 +10,15 @@ use std::sync::Arc;
 
 use prost::Message;
 use tidewater_common::feature_level::FeatureLevel;
-use tidewater_common::ids::{LogIndex, ManifestVersion, OwnerEpoch, RegionId, Sequence, Term};
+use tidewater_common::ids::{
+    Incarnation, LogIndex, ManifestVersion, OwnerEpoch, RegionId, Sequence, TableId, Term,
+};
 use tidewater_proto::v1::{self, Reason};
+use tidewater_region_engine::layout::RegionDir;
 use tidewater_region_engine::manifest::{AreaId, ProcedureStep};
-use tidewater_region_engine::region::{Cause, PendingObligation};
+use tidewater_region_engine::region::{Cause, Parent, PendingObligation};
 
+use super::admits::{Operation, Server, ServingState, admit};
 use super::descriptor::{Descriptor, DescriptorError};
 use super::entry::EntryOutcome;
 use super::obligation;
@@ -48,6 +52,12 @@ pub struct RegionState {
     pub step: Option<ProcedureStep>,
     /// Staging areas that the log has opened and not yet closed.
     pub areas: BTreeSet<AreaId>,
+    /// Nothing is decided that the manifest must record.
+    pub held: bool,
+    /// Regions with whose files the region begins, until its own manifest is known to exist.
+    pub parents: Vec<Parent>,
+    /// Regions that have replaced it, in key order.
+    pub children: Vec<RegionId>,
 }
 
 /// Result of taking a procedure's step.
@@ -74,7 +84,27 @@ impl RegionState {
             obligations: Vec::new(),
             step: None,
             areas: BTreeSet::new(),
+            held: false,
+            parents: Vec::new(),
+            children: Vec::new(),
         }
+    }
+
+    /// Returns the state that decides which operations the region admits.
+    pub fn serving(&self) -> ServingState {
+        match (self.children.is_empty(), self.held) {
+            (false, _) => ServingState::Divided,
+            (true, true) => ServingState::Held,
+            (true, false) => ServingState::Active,
+        }
+    }
+
+    /// Returns which region carries out an operation on this one.
+    ///
+    /// # Errors
+    /// As [`admit`].
+    pub fn admit(&self, operation: Operation) -> Result<Server, EntryOutcome> {
+        admit(self.serving(), operation, self.descriptor.region_id)
     }
 
     /// Takes a procedure's step at a log index: the greatest step of a region counts.
@@ -156,12 +186,17 @@ impl RegionState {
                 schema: Some((&previous.schema).into()),
                 options: Some((&previous.options).into()),
             }),
+            held: self.held,
+            parents: self.parents.iter().map(parent_to_wire).collect(),
+            children: self.children.iter().map(|child| child.get()).collect(),
         }
     }
 
     /// Converts from the stored form.
     pub fn from_wire(wire: v1::GroupSnapshotRegion) -> Result<Self, DescriptorError> {
         let region = wire.region.as_ref().ok_or(DescriptorError::Missing("descriptor"))?;
+        let parents = wire.parents.iter().map(|parent| parent_from_wire(region, parent));
+        let parents = parents.collect();
         let mut descriptor = Descriptor::new(region)?;
         if let Some(v1::RegionShape { schema, options }) = wire.previous {
             let previous = v1::RegionDescriptor { schema, options, ..region.clone() };
@@ -185,6 +220,9 @@ impl RegionState {
                 .map(|area| obligation::area_from_wire(area))
                 .collect::<Option<_>>()
                 .ok_or(DescriptorError::Missing("staging area"))?,
+            held: wire.held,
+            parents,
+            children: wire.children.into_iter().map(RegionId).collect(),
         })
     }
 
@@ -192,6 +230,27 @@ impl RegionState {
     /// that applied the same entries have the same digest.
     pub fn digest(&self) -> String {
         format!("{:016x}", fnv1a(&self.to_wire().encode_to_vec()))
+    }
+}
+
+fn parent_to_wire(parent: &Parent) -> v1::RegionParent {
+    v1::RegionParent {
+        region_id: parent.dir.region_id.get(),
+        sealed_version: parent.sealed_at.get(),
+        last_sequence: parent.last_sequence.get(),
+    }
+}
+
+/// Converts from the stored form. Parents have the table and the incarnation of their region.
+fn parent_from_wire(region: &v1::RegionDescriptor, parent: &v1::RegionParent) -> Parent {
+    Parent {
+        dir: RegionDir {
+            table_id: TableId(region.table_id),
+            region_id: RegionId(parent.region_id),
+            incarnation: Incarnation(region.incarnation),
+        },
+        sealed_at: ManifestVersion(parent.sealed_version),
+        last_sequence: Sequence(parent.last_sequence),
     }
 }
 

@@ -125,12 +125,19 @@ impl GroupStateMachine {
         match effect {
             ApplyEffect::Open { descriptor, base } => {
                 let id = descriptor.region_id;
-                self.shared.host(descriptor, base, base)?;
+                self.shared.host(descriptor, base, base, Vec::new())?;
                 self.shared.targets.request(id, ManifestVersion(0));
                 self.shared.housekeeping.notify_one();
             }
             ApplyEffect::Alter { descriptor, cause } => self.shared.alter(descriptor, cause)?,
             ApplyEffect::Decide(region, pending) => self.shared.decide(region, pending)?,
+            ApplyEffect::Divide { parent, children } => {
+                self.shared.divide(parent, &children)?;
+                for child in children {
+                    self.shared.targets.request(child, ManifestVersion(0));
+                }
+                self.shared.housekeeping.notify_one();
+            }
             ApplyEffect::Close(region) => self.shared.close(region),
             ApplyEffect::Follow(region, version) => self.shared.targets.request(region, version),
         }

@@ -201,7 +201,7 @@ pub(crate) fn shared(storage: Storage, memory: u64) -> Arc<ReplicaState> {
 /// Hosts region `id` with all keys.
 pub(crate) fn host(shared: &ReplicaState, id: u64) -> Arc<Region> {
     let descriptor = Descriptor::new(&region(id, None, None)).unwrap();
-    shared.host(descriptor, Sequence(0), Sequence(0)).unwrap()
+    shared.host(descriptor, Sequence(0), Sequence(0), Vec::new()).unwrap()
 }
 
 /// Sink that records (region, sequence, ids) of applied rows.

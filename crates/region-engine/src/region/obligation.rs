@@ -95,6 +95,12 @@ impl Region {
         self.contents.lock().obligations.clone()
     }
 
+    /// Drops the obligations at or below a sequence: the log shows that the manifest records them, in a version that
+    /// this replica may not have read yet.
+    pub fn drop_recorded_obligations(&self, through: Sequence) {
+        self.contents.lock().obligations.retain(|pending| pending.cause.sequence > through);
+    }
+
     /// Returns true if the log has published files that the manifest, as last read by this replica,
     /// does not contain: a replica that is not the owner may then lack acknowledged rows.
     pub fn has_unrecorded_publication(&self) -> bool {

@@ -8,7 +8,8 @@ use tidewater_common::schema::TableSchema;
 use tidewater_proto::v1::{self, Reason};
 use tidewater_region_engine::region::{Obligation, PendingObligation};
 
-use super::{Applied, ApplyEffect};
+use super::{Applied, ApplyEffect, not_served};
+use crate::group::admits::Operation;
 use crate::group::descriptor::Descriptor;
 use crate::group::entry::EntryOutcome;
 use crate::group::obligation::step_from_wire;
@@ -21,12 +22,14 @@ pub(super) fn apply(state: &mut GroupState, index: LogIndex, entry: &v1::RegionA
     let id = RegionId(entry.region_id);
     let serves_previous = state.level >= SERVES_PREVIOUS;
     let Some(region) = state.regions.get_mut(&id) else {
-        let text = format!("region {id} is no longer served by this group");
-        return Applied::outcome(EntryOutcome::refused(Reason::RegionNotFound, text));
+        return Applied::outcome(not_served(id));
     };
     let step = entry.step.as_ref().map(step_from_wire);
     if let Some(earlier) = step.and_then(|step| region.earlier_step(step)) {
         return Applied::outcome(earlier);
+    }
+    if let Err(refused) = region.admit(Operation::Decide) {
+        return Applied::outcome(refused);
     }
     let descriptor = match altered(&region.descriptor, entry) {
         Ok(descriptor) => descriptor,

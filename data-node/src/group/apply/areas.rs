@@ -9,7 +9,8 @@ use tidewater_region_engine::region::{
     Obligation, PendingObligation, Publication, PublicationContent,
 };
 
-use super::{Applied, ApplyEffect};
+use super::{Applied, ApplyEffect, not_served};
+use crate::group::admits::Operation;
 use crate::group::descriptor::Descriptor;
 use crate::group::entry::EntryOutcome;
 use crate::group::obligation::{area_from_wire, content_from_wire, step_from_wire};
@@ -111,10 +112,7 @@ fn decide_area(
 ) -> Applied {
     let id = RegionId(region_id);
     let Some(region) = state.regions.get_mut(&id) else {
-        return Applied::outcome(EntryOutcome::refused(
-            Reason::RegionNotFound,
-            format!("region {id} is no longer served by this group"),
-        ));
+        return Applied::outcome(not_served(id));
     };
     let Some(area) = area_from_wire(area) else {
         let message = "a staging area is named by a UUID of 16 bytes";
@@ -123,6 +121,9 @@ fn decide_area(
     let named = step.as_ref().map(step_from_wire);
     if let Some(earlier) = named.and_then(|step| region.earlier_step(step)) {
         return Applied::outcome(earlier);
+    }
+    if let Err(refused) = region.admit(Operation::Decide) {
+        return Applied::outcome(refused);
     }
     let obligation = match decision(region, area) {
         Ok(obligation) => obligation,

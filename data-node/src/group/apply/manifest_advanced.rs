@@ -4,6 +4,7 @@ use tidewater_common::ids::Sequence;
 use tidewater_proto::v1::Reason;
 
 use super::{Applied, ApplyEffect};
+use crate::group::admits::Operation;
 use crate::group::entry::{EntryOutcome, ManifestAdvance};
 use crate::group::state::GroupState;
 
@@ -15,6 +16,9 @@ pub(super) fn apply(state: &mut GroupState, advance: &ManifestAdvance) -> Applie
             format!("region {id} is not open in this group: its manifest cannot advance"),
         ));
     };
+    if let Err(refused) = region.admit(Operation::Advance) {
+        return Applied::outcome(refused);
+    }
     if advance.owner < region.owner {
         return Applied::outcome(EntryOutcome::refused(
             Reason::RegionFenced,
@@ -32,5 +36,7 @@ pub(super) fn apply(state: &mut GroupState, advance: &ManifestAdvance) -> Applie
         });
     }
     region.manifest_version = advance.version;
+    // The region's own manifest exists.
+    region.parents.clear();
     Applied::with_effect(ApplyEffect::Follow(id, advance.version))
 }

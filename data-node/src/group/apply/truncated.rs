@@ -1,11 +1,12 @@
 //! `truncated`: deletes all rows of a region up to this entry.
 
 use tidewater_common::ids::{LogIndex, RegionId};
-use tidewater_proto::v1::{self, Reason};
+use tidewater_proto::v1;
 use tidewater_region_engine::region::{Obligation, PendingObligation};
 
-use super::{Applied, ApplyEffect};
-use crate::group::entry::EntryOutcome;
+use super::{Applied, ApplyEffect, not_served};
+use crate::group::admits::Operation;
+use crate::group::obligation::step_from_wire;
 use crate::group::state::{GroupState, StepResult};
 
 pub(super) fn apply(
@@ -15,11 +16,15 @@ pub(super) fn apply(
 ) -> Applied {
     let id = RegionId(entry.region_id);
     let Some(region) = state.regions.get_mut(&id) else {
-        return Applied::outcome(EntryOutcome::refused(
-            Reason::RegionNotFound,
-            format!("region {id} is no longer served by this group"),
-        ));
+        return Applied::outcome(not_served(id));
     };
+    let step = entry.step.as_ref().map(step_from_wire);
+    if let Some(earlier) = step.and_then(|step| region.earlier_step(step)) {
+        return Applied::outcome(earlier);
+    }
+    if let Err(refused) = region.admit(Operation::Decide) {
+        return Applied::outcome(refused);
+    }
     let cause = match region.take_step(index, entry.step) {
         StepResult::Taken(cause) => cause,
         StepResult::NotTaken(outcome) => return Applied::outcome(outcome),
@@ -33,9 +38,11 @@ pub(super) fn apply(
 #[cfg(test)]
 mod tests {
     use tidewater_common::ids::Sequence;
+    use tidewater_proto::v1::Reason;
     use tidewater_proto::v1::group_entry::Entry;
 
     use super::*;
+    use crate::group::entry::EntryOutcome;
     use crate::group::testing::{TestGroup, write, writes};
 
     fn truncated(number: u64) -> Entry {

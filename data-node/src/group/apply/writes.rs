@@ -4,17 +4,19 @@
 //! changed since, and repeats the cheap checks of the rows (first and last key, storable values):
 //! no replica ever holds a row outside its region or one that cannot be flushed.
 
+mod decoded_rows;
+mod divided;
+
 use std::io;
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
-use arrow::compute::filter_record_batch;
 use tidewater_common::ids::{LogIndex, ProducerId, RegionId, SchemaVersion, Sequence, Serial};
 use tidewater_common::keys::KeyRange;
-use tidewater_common::rows::{check_storable, convert_batch, decode_batch};
 use tidewater_proto::v1::{Reason, RegionWrites, RowOp, WriteRequest};
 
-use super::{Applied, RowSink, SinkError};
+use self::decoded_rows::{DecodedRows, mismatch};
+use super::{Applied, RowSink, SinkError, not_served};
+use crate::group::admits::{Operation, Server};
 use crate::group::descriptor::Descriptor;
 use crate::group::entry::EntryOutcome;
 use crate::group::producers::{Eviction, FirstOutcome, OPENING, ProducerKey, WriteDecision};
@@ -31,25 +33,39 @@ pub(super) fn apply(
     let mut outcomes = Vec::with_capacity(entry.writes.len());
     for (ordinal, write) in (0u32..).zip(entry.writes) {
         let id = RegionId(write.region_id);
-        let outcome = match state.regions.get_mut(&id) {
-            Some(region) => apply_one(region, (index, ordinal), &write, eviction, sink)?,
-            None => EntryOutcome::refused(
-                Reason::RegionNotFound,
-                format!("region {id} is no longer served by this group"),
-            ),
-        };
+        let attempt = Attempt { at: (index, ordinal), write: &write, eviction };
+        let outcome =
+            match state.regions.get_mut(&id).map(|region| (region.admit(Operation::Write), region))
+            {
+                None => not_served(id),
+                Some((Err(refused), _)) => refused,
+                Some((Ok(Server::Region), region)) => apply_one(region, &attempt, sink)?,
+                Some((Ok(Server::Children), _)) => divided::apply(state, id, &attempt, sink)?,
+            };
         outcomes.push(outcome);
     }
     Ok(Applied { outcomes, effects: Vec::new() })
 }
 
+/// A write at its position in the log.
+struct Attempt<'a> {
+    at: (LogIndex, u32),
+    write: &'a WriteRequest,
+    eviction: Eviction,
+}
+
+impl Attempt<'_> {
+    fn serial(&self) -> Serial {
+        Serial(self.write.serial)
+    }
+}
+
 fn apply_one(
     region: &mut RegionState,
-    at: (LogIndex, u32),
-    write: &WriteRequest,
-    eviction: Eviction,
+    attempt: &Attempt<'_>,
     sink: &dyn RowSink,
 ) -> io::Result<EntryOutcome> {
+    let write = attempt.write;
     if let Err(refused) = served_version(&region.descriptor, SchemaVersion(write.schema_version)) {
         return Ok(earlier_outcome(region, write).unwrap_or(refused));
     }
@@ -57,20 +73,45 @@ fn apply_one(
         Ok(key) => key,
         Err(refused) => return Ok(refused),
     };
-    let serial = Serial(write.serial);
-    match region.producers.judge(&key, named_opening(write), serial) {
-        WriteDecision::Apply => first_attempt(region, at, key, write, eviction, sink),
-        WriteDecision::Repeat { outcome, covered } => {
-            repeat(region, at, key, write, (outcome, covered), sink)
-        }
-        WriteDecision::Forgotten => Ok(EntryOutcome::refused(
+    let decision = region.producers.judge(&key, named_opening(write), attempt.serial());
+    if let Some(refused) = refused_by(&decision, key, attempt.serial()) {
+        return Ok(refused);
+    }
+    match DecodedRows::decode(&region.descriptor, write) {
+        Ok(rows) => carry_out(region, attempt, (key, decision), rows, sink),
+        Err(refused) => Ok(refused),
+    }
+}
+
+/// Returns the refusal of a write that is not its producer's next one, and no repeat.
+fn refused_by(decision: &WriteDecision, key: ProducerKey, serial: Serial) -> Option<EntryOutcome> {
+    match decision {
+        WriteDecision::Apply | WriteDecision::Repeat { .. } => None,
+        WriteDecision::Forgotten => Some(EntryOutcome::refused(
             Reason::ProducerForgotten,
             format!("producer {} is not known to the region: open a new one", key.producer),
         )),
-        WriteDecision::OutOfOrder { last } => Ok(EntryOutcome::refused(
+        WriteDecision::OutOfOrder { last } => Some(EntryOutcome::refused(
             Reason::SerialOutOfOrder,
             format!("serial {serial} of producer {} does not follow {last}", key.producer),
         )),
+    }
+}
+
+/// Carries out the decision about a write in a region, with the rows that belong to the region.
+fn carry_out(
+    region: &mut RegionState,
+    attempt: &Attempt<'_>,
+    (key, decision): (ProducerKey, WriteDecision),
+    rows: Option<DecodedRows>,
+    sink: &dyn RowSink,
+) -> io::Result<EntryOutcome> {
+    match decision {
+        WriteDecision::Apply => first_attempt(region, attempt, key, rows, sink),
+        WriteDecision::Repeat { outcome, covered } => {
+            repeat(region, attempt, key, rows, (outcome, covered), sink)
+        }
+        refused => Ok(refused_by(&refused, key, attempt.serial()).unwrap_or(EntryOutcome::DONE)),
     }
 }
 
@@ -162,30 +203,26 @@ pub(crate) fn row_op(descriptor: &Descriptor, write: &WriteRequest) -> Result<Ro
 
 fn first_attempt(
     region: &mut RegionState,
-    at: (LogIndex, u32),
+    attempt: &Attempt<'_>,
     key: ProducerKey,
-    write: &WriteRequest,
-    eviction: Eviction,
+    rows: Option<DecodedRows>,
     sink: &dyn RowSink,
 ) -> io::Result<EntryOutcome> {
-    let rows = match DecodedRows::decode(&region.descriptor, write) {
-        Ok(rows) => rows,
-        Err(refused) => return Ok(refused),
-    };
     let (outcome, covered) = match rows {
-        None => match sequence_at(region, at) {
+        None => match sequence_at(region, attempt.at) {
             Ok(sequence) => (FirstOutcome { sequence, rows: 0 }, Vec::new()),
             Err(refused) => return Ok(refused),
         },
         Some(rows) => {
             let covered = vec![rows.covered.clone()];
-            match put(region, at, rows, write, sink)? {
+            match put(region, attempt, rows, sink)? {
                 Ok(outcome) => (outcome, covered),
                 Err(refused) => return Ok(refused),
             }
         }
     };
-    region.producers.record(key, Serial(write.serial), outcome, covered, at, eviction);
+    let (serial, at) = (attempt.serial(), attempt.at);
+    region.producers.record(key, serial, outcome, covered, at, attempt.eviction);
     Ok(done_outcome(outcome, false))
 }
 
@@ -193,33 +230,30 @@ fn first_attempt(
 /// rows: those are applied.
 fn repeat(
     region: &mut RegionState,
-    at: (LogIndex, u32),
+    attempt: &Attempt<'_>,
     key: ProducerKey,
-    write: &WriteRequest,
+    rows: Option<DecodedRows>,
     (outcome, mut covered): (FirstOutcome, Vec<KeyRange>),
     sink: &dyn RowSink,
 ) -> io::Result<EntryOutcome> {
-    let rows = match DecodedRows::decode(&region.descriptor, write) {
-        Ok(rows) => rows,
-        Err(refused) => return Ok(refused),
-    };
     let left = match rows.map(|rows| rows.outside(&region.descriptor, &covered)).transpose() {
         Ok(left) => left.flatten(),
         Err(refused) => return Ok(refused),
     };
+    let (serial, at) = (attempt.serial(), attempt.at);
     let Some(left) = left else {
         region.producers.touch(&key, at);
         return Ok(done_outcome(outcome, true));
     };
     covered.push(left.covered.clone());
-    let now = match put(region, at, left, write, sink)? {
+    let now = match put(region, attempt, left, sink)? {
         Ok(now) => now,
         Err(refused) => return Ok(refused),
     };
     let whole =
         FirstOutcome { sequence: now.sequence, rows: outcome.rows.saturating_add(now.rows) };
     // The producer is in the table already: nothing is evicted.
-    region.producers.record(key, Serial(write.serial), whole, covered, at, Eviction::CURRENT);
+    region.producers.record(key, serial, whole, covered, at, Eviction::CURRENT);
     Ok(done_outcome(whole, true))
 }
 
@@ -243,12 +277,11 @@ fn sequence_at(
 
 fn put(
     region: &mut RegionState,
-    at: (LogIndex, u32),
+    attempt: &Attempt<'_>,
     rows: DecodedRows,
-    write: &WriteRequest,
     sink: &dyn RowSink,
 ) -> io::Result<Result<FirstOutcome, EntryOutcome>> {
-    let sequence = match sequence_at(region, at) {
+    let sequence = match sequence_at(region, attempt.at) {
         Ok(sequence) => sequence,
         Err(refused) => return Ok(Err(refused)),
     };
@@ -258,101 +291,10 @@ fn put(
         Err(SinkError::BadRows(detail)) => return Ok(Err(mismatch(&region.descriptor, detail))),
         Err(SinkError::Fault(error)) => return Err(error),
     }
-    region.record_write(sequence, &write.rows);
+    region.record_write(sequence, &attempt.write.rows);
     Ok(Ok(FirstOutcome { sequence, rows: count }))
 }
 
 fn done_outcome(outcome: FirstOutcome, repeated: bool) -> EntryOutcome {
     EntryOutcome::Done { sequence: outcome.sequence, rows: outcome.rows, repeated }
-}
-
-/// Decoded rows of one write, and the key range from the first to the last row.
-struct DecodedRows {
-    op: RowOp,
-    batch: RecordBatch,
-    covered: KeyRange,
-}
-
-impl DecodedRows {
-    /// Decodes the rows of a write, as rows of the region's schema; `None` if it has none.
-    fn decode(
-        descriptor: &Arc<Descriptor>,
-        write: &WriteRequest,
-    ) -> Result<Option<Self>, EntryOutcome> {
-        if write.rows.is_empty() {
-            return Ok(None);
-        }
-        let op = row_op(descriptor, write)?;
-        let written = served_version(descriptor, SchemaVersion(write.schema_version))?;
-        let batch = decode_batch(&write.rows, &written.row_schema(op))
-            .map_err(|error| mismatch(descriptor, error))?;
-        let batch = match op {
-            RowOp::Put if !Arc::ptr_eq(written, descriptor) => {
-                convert_batch(&batch, &written.schema, &descriptor.schema)
-                    .map_err(|error| mismatch(descriptor, error))?
-            }
-            // The key of a table is never altered.
-            _ => batch,
-        };
-        if batch.num_rows() == 0 {
-            return Ok(None);
-        }
-        // Checked before the region applies the rows: whether the region examines them depends on the
-        // files that this replica has loaded.
-        check_storable(batch.schema_ref(), batch.columns())
-            .map_err(|misfit| mismatch(descriptor, misfit))?;
-        let keys = descriptor.key_columns(op, &batch);
-        let codec = descriptor.codec();
-        let first = codec.row_key(&keys, 0).map_err(|error| mismatch(descriptor, error))?;
-        let mut last = codec
-            .row_key(&keys, batch.num_rows() - 1)
-            .map_err(|error| mismatch(descriptor, error))?;
-        if !descriptor.range.contains(&first) || !descriptor.range.contains(&last) {
-            return Err(EntryOutcome::refused(
-                Reason::KeyOutsideRegion,
-                format!("rows are outside region {}: refresh the catalog", descriptor.region_id),
-            ));
-        }
-        // The smallest key greater than the last one.
-        last.push(0);
-        Ok(Some(Self { op, batch, covered: KeyRange { start: first, end: Some(last) } }))
-    }
-
-    /// Returns the rows whose keys are in none of the `covered` ranges; `None` if there are none.
-    fn outside(
-        self,
-        descriptor: &Descriptor,
-        covered: &[KeyRange],
-    ) -> Result<Option<Self>, EntryOutcome> {
-        if covered.iter().any(|range| encloses(range, &self.covered)) {
-            return Ok(None);
-        }
-        let keys = descriptor.key_columns(self.op, &self.batch);
-        let keys =
-            descriptor.codec().row_keys(&keys).map_err(|error| mismatch(descriptor, error))?;
-        let keep: Vec<bool> =
-            keys.iter().map(|key| !covered.iter().any(|range| range.contains(key))).collect();
-        if !keep.contains(&true) {
-            return Ok(None);
-        }
-        let batch = filter_record_batch(&self.batch, &keep.into())
-            .map_err(|error| mismatch(descriptor, error))?;
-        Ok(Some(Self { batch, ..self }))
-    }
-}
-
-fn mismatch(descriptor: &Descriptor, error: impl std::fmt::Display) -> EntryOutcome {
-    EntryOutcome::refused(
-        Reason::SchemaMismatch,
-        format!("rows do not fit table {}: {error}", descriptor.table_name),
-    )
-}
-
-fn encloses(outer: &KeyRange, inner: &KeyRange) -> bool {
-    outer.start <= inner.start
-        && match (&outer.end, &inner.end) {
-            (None, _) => true,
-            (Some(_), None) => false,
-            (Some(outer), Some(inner)) => inner <= outer,
-        }
 }

@@ -29,15 +29,23 @@ pub(super) fn install(shared: &ReplicaState, view: SnapshotView) -> io::Result<(
     }
     shared.targets.clear();
     shared.regions.clear();
+    let mut divided = Vec::new();
     for (id, state) in &view.state.regions {
-        let region = shared.host(state.descriptor.clone(), state.base, state.flushed)?;
+        let parents = state.parents.clone();
+        let region = shared.host(state.descriptor.clone(), state.base, state.flushed, parents)?;
         if let Some(images) = runs.remove(id) {
             region.restore(images);
+        }
+        if !state.children.is_empty() {
+            divided.push((*id, state.children.clone()));
         }
         for pending in &state.obligations {
             decide(&region, pending)?;
         }
         shared.targets.request(*id, state.manifest_version);
+    }
+    for (parent, children) in divided {
+        shared.regions.set_children(parent, children);
     }
     shared.set_level(view.state.level);
     *shared.state.write() = view.state;

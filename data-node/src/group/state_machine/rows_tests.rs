@@ -188,7 +188,7 @@ async fn refusals_do_not_depend_on_the_loaded_manifest() {
 
     let owner_node = shared(storage, 1 << 30);
     let descriptor = Descriptor::new(&ledger(REGION.get())).unwrap();
-    let owner = owner_node.host(descriptor, Sequence(0), Sequence(0)).unwrap();
+    let owner = owner_node.host(descriptor, Sequence(0), Sequence(0), Vec::new()).unwrap();
     owner
         .take_ownership(OwnerEpoch { move_epoch: 0, term: Term(1) }, owner_node.group)
         .await

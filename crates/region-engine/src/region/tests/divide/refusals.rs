@@ -115,6 +115,17 @@ async fn division_is_refused_with_pending_obligation() {
 }
 
 #[tokio::test]
+async fn obligation_that_the_owner_recorded_permits_division() {
+    let mut fixture = fixture().await;
+    let children = children(&fixture.spec);
+    fixture.alter(&[added("more")]);
+    fixture.region.drop_recorded_obligations(Sequence(19));
+    refused(&fixture, children.clone()).await;
+    fixture.region.drop_recorded_obligations(Sequence(20));
+    fixture.region.divide(Sequence(0), children).unwrap();
+}
+
+#[tokio::test]
 async fn division_is_refused_for_child_of_other_table() {
     let fixture = fixture().await;
     let spec = &fixture.spec;
