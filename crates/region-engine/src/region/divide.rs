@@ -71,7 +71,8 @@ impl Region {
     }
 
     /// Replaces at least two parents, which adjoin each other, by one child, as [`Region::divide`] does. The
-    /// child has the greatest base of its parents.
+    /// child has the greatest base of its parents. The owner has flushed the parents before: otherwise one replica
+    /// may refuse what another one permits, since run merges drop overwritten rows on each by itself.
     ///
     /// # Errors
     /// [`DivideError`]; the parents are unchanged.

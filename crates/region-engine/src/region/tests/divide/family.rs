@@ -144,6 +144,11 @@ impl Family {
     pub(super) async fn merge(&mut self, at: usize) -> Result<[Replicas; 2], DivideError> {
         let parents = [self.regions[at].clone(), self.regions[at + 1].clone()];
         let mut seals = Vec::new();
+        // Otherwise replicas may differ: one of them has merged runs, and with them dropped an overwritten row that
+        // would count as flushed.
+        for parent in &parents {
+            parent.owner.flush().await.unwrap();
+        }
         for parent in &parents {
             seals.push(seal(parent).await);
         }
