@@ -60,7 +60,7 @@ impl Version {
 
     /// Returns the version of a region whose manifest does not exist yet, read after `before`: it shows the
     /// files that its first delta will adopt. `None` once a version of the region's own manifest was read.
-    pub(crate) fn of_first_edit(before: &Self, first: &Edit) -> Option<Self> {
+    pub(crate) fn from_first_edit(before: &Self, first: &Edit) -> Option<Self> {
         if before.manifest.get() > 0 {
             return None;
         }

@@ -49,9 +49,11 @@ impl KeyRange {
         !self.intersection(other).is_empty()
     }
 
-    /// Returns whether some key from `min` to `max`, both inclusive, is in the range.
+    /// Returns whether some key from `min` to `max`, both inclusive, is in the range. An empty range, also one
+    /// between these keys, has none.
     pub fn intersects_inclusive(&self, min: &[u8], max: &[u8]) -> bool {
-        max >= self.start.as_slice() && self.end.as_deref().is_none_or(|end| min < end)
+        let reaches = max >= self.start.as_slice();
+        reaches && self.end.as_deref().is_none_or(|end| min < end) && !self.is_empty()
     }
 }
 

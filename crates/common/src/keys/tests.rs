@@ -202,6 +202,8 @@ fn key_ranges_are_half_open() {
     assert!(!range.contains(b"d"));
     assert!(range.intersects_inclusive(b"a", b"b") && !range.intersects_inclusive(b"d", b"e"));
     assert!(!range.intersects(&KeyRange::new(b"d".to_vec(), None)));
+    let empty = KeyRange::new(b"c".to_vec(), Some(b"c".to_vec()));
+    assert!(!empty.intersects_inclusive(b"a", b"e"));
     assert!(KeyRange::whole().intersects(&range));
     assert!(KeyRange::new(b"b".to_vec(), Some(b"b".to_vec())).is_empty());
     assert_eq!(successor(&[1, 255]), Some(vec![2]));

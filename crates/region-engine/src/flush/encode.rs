@@ -46,7 +46,7 @@ pub(crate) fn encode(
     let mut files = FileSeries::new(file, plan.target_bytes, sender, slot);
     if plan.shape.mode() == WriteMode::AppendOnly {
         let carried = Carried::all(&plan.shape.schema)?;
-        let units = StoredUnits::of_rows(&carried, runs.iter().flat_map(|run| run.batches()));
+        let units = StoredUnits::from_rows(&carried, runs.iter().flat_map(|run| run.batches()));
         files = files.with_units(units.union(&StoredUnits::of_defaults(&carried)?));
     }
     let rules =

@@ -173,7 +173,7 @@ impl Region {
     /// Installs the parents' files, unless a version of the region's own manifest is installed.
     pub(super) fn install_beginning(&self, beginning: &Beginning) -> ManifestVersion {
         let mut contents = self.contents.lock();
-        if let Some(version) = Version::of_first_edit(&contents.version, &beginning.edit) {
+        if let Some(version) = Version::from_first_edit(&contents.version, &beginning.edit) {
             self.replace_version(&mut contents, Arc::new(version));
             let phase = contents.phase.on_loaded(None, false);
             self.set_phase(&mut contents, phase);

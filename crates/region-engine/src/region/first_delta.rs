@@ -2,10 +2,10 @@
 //!
 //! It depends on the parents' seals alone, so that all callers make the same one. A region inherits the part
 //! of the manifest that its files need: schema and options; the files and their indexes, clipped to its range;
-//! the flushed sequence; the epoch below which reads are refused; the time window of compactions; the expiry
-//! that is permanent. Owner, floor, procedure, removed files, staging areas and the last recorded operation
-//! are the parent's own: later operations on the region have greater sequences, and every file at or below the
-//! parent's truncation has left it.
+//! the flushed sequence; the epoch below which reads are refused; the time window of compactions; the rows that
+//! are expired for good. Owner, the floor of garbage collection, the procedure step, removed files, staging
+//! areas and the last recorded operation stay the parent's own: later operations on the region have greater
+//! sequences, and every file at or below the parent's truncation has left it.
 
 use std::sync::Arc;
 
@@ -49,6 +49,7 @@ impl Beginning {
             edit.expired.extend(state.expired.iter().copied());
         }
         edit.add.sort_by_cached_key(FileMeta::reference);
+        edit.add.dedup_by(|next, file| joins(file, next));
         edit.flushed = Some(flushed(&spec.parents, states)?);
         let of_spec = || TableState { schema: spec.schema.clone(), options: spec.options.clone() };
         Ok(Self { table: table.cloned().unwrap_or_else(of_spec), edit })
@@ -97,6 +98,17 @@ fn check_parent<'a>(
         return Err(ParentProblem::OtherTable);
     }
     Ok(table)
+}
+
+/// Extends the clip of a reference by that of the next one if both show adjoining parts of one file, as the
+/// parents of a merge do that a split has separated. Otherwise references to a file would grow with splits.
+fn joins(file: &mut FileMeta, next: &FileMeta) -> bool {
+    let adjoins = file.clip.end.as_ref() == Some(&next.clip.start);
+    if !adjoins || *next != (FileMeta { clip: next.clip.clone(), ..file.clone() }) {
+        return false;
+    }
+    file.clip.end.clone_from(&next.clip.end);
+    true
 }
 
 /// Returns the flushed sequence: the greatest of the parents. A row at or below it that is in no file would be
@@ -221,6 +233,31 @@ mod tests {
         let marks = (found.edit.flushed, found.edit.since, found.edit.window_ms);
         assert_eq!(marks, (Some(Sequence(29)), Some(Epoch(3)), Some(5)));
         assert_eq!(found.into_change(&spec).by_reference, [RegionId(12), RegionId(13)]);
+    }
+
+    #[test]
+    fn adjoining_parts_of_a_file_are_joined() {
+        let part = |start: u8, end: Option<u8>| FileMeta {
+            clip: KeyRange::new([start], end.map(|end| vec![end])),
+            min_key: vec![2],
+            max_key: vec![8],
+            ..file(1)
+        };
+        let beginning_of = |low: &FileMeta, high: &FileMeta| {
+            let spec = spec(vec![parent(DIR), parent(SECOND)], KeyRange::whole());
+            let states = [sealed(DIR, vec![low.clone()]), sealed(SECOND, vec![high.clone()])];
+            beginning(&spec, &[&states[0], &states[1]]).unwrap().edit.add
+        };
+        let [low, high] = [part(0, Some(5)), part(5, None)];
+        assert_eq!(beginning_of(&low, &high), [part(0, None)]);
+        // A compaction has replaced the rows between.
+        let above = part(6, None);
+        assert_eq!(beginning_of(&low, &above), [low.clone(), above]);
+        // Only one of them has the index.
+        let indexed = FileMeta { indexes: vec![index(1)], ..high };
+        assert_eq!(beginning_of(&low, &indexed), [low, indexed]);
+        // An empty part between these keys shows nothing.
+        assert_eq!(beginning_of(&part(5, Some(5)), &part(5, None)), [part(5, None)]);
     }
 
     #[test]

@@ -62,8 +62,8 @@ impl Region {
     ///
     /// # Errors
     /// [`EngineError::NotOwner`], [`EngineError::Fenced`], [`EngineError::Refused`] while the region is sealed,
-    /// and errors of the store and of a commit. After any error the rows stay in memory and the flush can be retried. If the outcome was
-    /// unknown, the next call resolves it first.
+    /// and errors of the store and of a commit. After any error the rows stay in memory and the flush can be
+    /// retried. If the outcome was unknown, the next call resolves it first.
     pub async fn flush(&self) -> Result<FlushReport, EngineError> {
         let flushing = self.flushing.lock().await;
         let thaw = ThawGuard(self);

@@ -109,7 +109,7 @@ impl Region {
         contents.version.manifest
     }
 
-    /// Replaces the version and drops the runs that are flushed. The caller updates the usage.
+    /// Replaces the version and drops the runs that are flushed.
     pub(super) fn replace_version(&self, contents: &mut Contents, version: Arc<Version>) {
         contents.last_sequence = contents.last_sequence.max(version.flushed);
         let flushed = version.flushed.get();

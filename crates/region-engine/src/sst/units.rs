@@ -37,7 +37,7 @@ impl StoredUnits {
     }
 
     /// Returns the units that hold all values of these rows.
-    pub(crate) fn of_rows(carried: &Carried, rows: impl Iterator<Item = RowVersions>) -> Self {
+    pub(crate) fn from_rows(carried: &Carried, rows: impl Iterator<Item = RowVersions>) -> Self {
         let mut units = Self::micros(carried.ids.len());
         for rows in rows {
             for (unit, id) in units.0.iter_mut().zip(carried.ids.iter()) {

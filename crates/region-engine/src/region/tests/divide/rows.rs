@@ -237,3 +237,20 @@ async fn time_range_of_child_covers_its_rows() {
 fn spec_of_numbers() -> RegionSpec {
     spec(WriteMode::AppendOnly, false)
 }
+
+#[tokio::test]
+async fn regions_are_split_and_merged_at_one_key() {
+    let mut family = Family::new(WriteMode::Upsert, false).await;
+    family.put(&rows(0..10));
+    family.regions[0].owner.flush().await.unwrap();
+    let cut = row_key(&family.spec, &("k".to_owned(), 5));
+    for _ in 0..3 {
+        let parent = family.split(0, std::slice::from_ref(&cut)).await;
+        family.bear(&[parent]).await;
+        let parents = family.merge(0).await.unwrap();
+        family.bear(&parents).await;
+        family.check().await;
+        assert_eq!(family.regions[0].owner.stats().files, 1);
+    }
+    family.finish().await;
+}
