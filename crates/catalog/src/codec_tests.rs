@@ -2,6 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::frame::FRAME_BYTES;
+use crate::testing::unusual_route as route;
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
@@ -9,19 +10,6 @@ fn hex(bytes: &[u8]) -> String {
 
 fn unhex(text: &str) -> Vec<u8> {
     (0..text.len()).step_by(2).map(|i| u8::from_str_radix(&text[i..i + 2], 16).unwrap()).collect()
-}
-
-fn route() -> RouteDescriptor {
-    RouteDescriptor {
-        route_id: RegionId(3),
-        start: vec![0, 0, 0, 1],
-        end: Some(vec![0, 0, 0, 2]),
-        group_id: GroupId(2),
-        state: RouteState::WriteFenced,
-        parent_route_id: Some(RegionId(1)),
-        epoch: Epoch(9),
-        incarnation: Incarnation::FIRST,
-    }
 }
 
 /// A route that was made after the cluster was restored.

@@ -33,6 +33,8 @@ mod route;
 mod route_error;
 mod route_map;
 mod source;
+#[cfg(test)]
+mod testing;
 mod tiling;
 mod watcher;
 

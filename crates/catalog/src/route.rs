@@ -168,19 +168,7 @@ impl TryFrom<&v1::Route> for RouteDescriptor {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn route() -> RouteDescriptor {
-        RouteDescriptor {
-            route_id: RegionId(3),
-            start: vec![0, 0, 0, 1],
-            end: Some(vec![0, 0, 0, 2]),
-            group_id: GroupId(2),
-            state: RouteState::MigratingSource,
-            parent_route_id: Some(RegionId(1)),
-            epoch: Epoch(9),
-            incarnation: Incarnation::FIRST,
-        }
-    }
+    use crate::testing::unusual_route as route;
 
     #[test]
     fn route_on_the_wire_round_trips() {

@@ -64,23 +64,10 @@ fn check_table<'a, 'b>(
 
 #[cfg(test)]
 mod tests {
-    use tidewater_common::ids::{Epoch, GroupId, Incarnation, RegionId};
+    use tidewater_common::ids::RegionId;
 
     use super::*;
-    use crate::RouteState;
-
-    fn route(id: u64, start: &[u8], end: Option<&[u8]>) -> RouteDescriptor {
-        RouteDescriptor {
-            route_id: RegionId(id),
-            start: start.to_vec(),
-            end: end.map(<[u8]>::to_vec),
-            group_id: GroupId(1),
-            state: RouteState::Active,
-            parent_route_id: None,
-            epoch: Epoch(0),
-            incarnation: Incarnation::FIRST,
-        }
-    }
+    use crate::testing::route;
 
     fn check(routes: &[RouteDescriptor], live: &[u32]) -> Result<(), RouteError> {
         let routes: Vec<_> = routes.iter().collect();

@@ -5,19 +5,7 @@ use proptest::prelude::*;
 use tidewater_proto::v1;
 
 use super::*;
-
-fn route(id: u64, start: &[u8], end: Option<&[u8]>) -> RouteDescriptor {
-    RouteDescriptor {
-        route_id: RegionId(id),
-        start: start.to_vec(),
-        end: end.map(<[u8]>::to_vec),
-        group_id: GroupId(1),
-        state: RouteState::Active,
-        parent_route_id: None,
-        epoch: Epoch(0),
-        incarnation: Incarnation::FIRST,
-    }
-}
+use crate::testing::route;
 
 fn snapshot(version: u64, routes: Vec<RouteDescriptor>) -> RouteSnapshot {
     RouteSnapshot { incarnation: Incarnation(1), version: CatalogVersion(version), routes }
