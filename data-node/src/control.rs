@@ -6,6 +6,7 @@ mod checks;
 mod regions;
 mod request_flush;
 pub(crate) mod settle;
+mod splits;
 mod start_group;
 mod stop_replica;
 mod transfer_leader;
@@ -81,8 +82,15 @@ impl ControlService {
 
 /// Logs a call that has removed rows, columns or replicas, or changed members, with its sender.
 fn note_success(call: &'static str, group: u64, from: Option<SocketAddr>) {
-    let changes =
-        ["drop_region", "truncate_region", "alter_region", "change_membership", "stop_replica"];
+    let changes = [
+        "drop_region",
+        "truncate_region",
+        "alter_region",
+        "split_region",
+        "close_region",
+        "change_membership",
+        "stop_replica",
+    ];
     if changes.contains(&call) {
         info!(call, group, from = %address(from), "call of another node completed");
     }
@@ -160,6 +168,9 @@ calls! {
     open_area: OpenAreaRequest => OpenAreaResponse, regions::open_area, Some(checks::open_area);
     close_area: CloseAreaRequest => CloseAreaResponse, regions::close_area, Some(checks::close_area);
     copy_region: CopyRegionRequest => CopyRegionResponse, regions::copy, Some(checks::copy);
+    hold_region: HoldRegionRequest => HoldRegionResponse, splits::hold, Some(checks::hold);
+    split_region: SplitRegionRequest => SplitRegionResponse, splits::split, Some(checks::split);
+    close_region: CloseRegionRequest => CloseRegionResponse, splits::close, Some(checks::close);
     drop_region: DropRegionRequest => DropRegionResponse, regions::drop, Some(checks::drop);
     request_flush: RequestFlushRequest => RequestFlushResponse, request_flush::call, None;
 }

@@ -14,7 +14,7 @@
 //!
 //! - [`flush_loop`]: the owner's loop; [`flush_policy`]: regions to flush now (pure).
 //! - [`owner`]: the commits of one region; [`adopt`]: adoption of existing files; [`indexes`]: index
-//!   builds.
+//!   builds; `splits`: seal, birth and removal of regions that are split.
 //! - [`compactions`]: regions to compact, and the loop that runs the jobs.
 //! - `level_raises`: raises of the group's feature level.
 //! - [`housekeeping`]: work of every replica, leader or follower; [`file_check`]: missing and damaged files.
@@ -28,6 +28,7 @@ pub mod housekeeping;
 pub mod indexes;
 mod level_raises;
 pub mod owner;
+mod splits;
 
 use std::sync::Arc;
 use std::time::Duration;

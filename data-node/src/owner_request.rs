@@ -4,7 +4,7 @@
 //! leader's tasks take them. A replica that does not lead drops them: the dropped reply channel shows
 //! the caller that it has to find the leader.
 
-use tidewater_common::ids::{FileId, NodeId, RegionId};
+use tidewater_common::ids::{FileId, ManifestVersion, NodeId, RegionId};
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::CompactionPlace;
 use tidewater_region_engine::compaction::{Attempt, Scope};
@@ -27,10 +27,25 @@ pub enum OwnerRequest {
     FreeMemory(u64),
     /// Record in the region's manifest what the log has decided.
     Settle(RegionId, oneshot::Sender<Result<(), Refusal>>),
+    /// Work of a region's split.
+    Split(RegionId, SplitWork, oneshot::Sender<Result<ManifestVersion, Refusal>>),
     /// Commit `Remove` to the region's manifest.
     Remove(RegionId, oneshot::Sender<Result<(), Refusal>>),
     /// Adopt existing files; the reply is their number.
     Adopt(Adoption, oneshot::Sender<Result<u32, Refusal>>),
+}
+
+/// Work of the owner in a split. Each is idempotent; the reply is the manifest version that has it.
+#[derive(Debug, Clone)]
+pub enum SplitWork {
+    /// Seal the manifest of a held region.
+    Seal(ProcedureStep),
+    /// Restore the key range of a region that is no longer held.
+    Unseal(ProcedureStep),
+    /// Commit the first delta of a child.
+    Begin,
+    /// Flush the children that have replaced the region, and remove it.
+    Remove(Vec<RegionId>),
 }
 
 /// Existing files to be adopted by a region.

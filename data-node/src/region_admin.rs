@@ -75,7 +75,7 @@ impl RegionAdminService {
             if !leads && !request.include_followers {
                 continue;
             }
-            for hosted in replica.shared.regions.all() {
+            for hosted in replica.shared.regions.undivided() {
                 let descriptor = &hosted.descriptor;
                 let matches =
                     request.table.as_ref().is_none_or(|name| *name == descriptor.table_name)

@@ -1,8 +1,6 @@
 //! Kill points of procedures: in each step of each kind, the meta leader, the leader of the groups or the caller is
 //! killed. The procedure ends once, and the table has the state of its end.
 
-use std::time::Duration;
-
 use serde_json::Value;
 use tidewater_cluster_tests::cluster::{Cluster, ClusterPlan, Store};
 use tidewater_cluster_tests::command::{self, CommandOutput};
@@ -19,8 +17,6 @@ const ROWS: u64 = 200;
 /// Rows that a load adds.
 const LOADED: u64 = 50;
 const REGIONS: &str = "6";
-/// Time in which a step would end that is not held.
-const HELD_FOR: Duration = Duration::from_millis(300);
 
 /// Process that is killed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -167,6 +163,16 @@ async fn hold(cluster: &Cluster, hold: Hold, signal: Signal) -> Result<()> {
     }
 }
 
+/// Waits until a request is held. Nodes that are frozen answer none.
+async fn wait_until_held(cluster: &Cluster, hold: Hold) -> Result<()> {
+    let Some(s3) = cluster.s3.as_ref().filter(|_| hold != Hold::Quorum) else { return Ok(()) };
+    wait::until("the store holds a put", SETTLED_WITHIN, || async {
+        let hits = s3.hits().await.map_err(|error| error.to_string())?;
+        if hits > 0 { Ok(()) } else { Err("no put was held".to_owned()) }
+    })
+    .await
+}
+
 /// Kills the victim. A node is started again.
 async fn kill(
     cluster: &mut Cluster,
@@ -230,7 +236,7 @@ async fn kill_in_step(
     let at = (step.kind, table);
     let is_held = |procedure: &Value| procedure["step"] == step.step;
     wait_for(cluster, at, "is in its step", is_held).await?;
-    tokio::time::sleep(HELD_FOR).await;
+    wait_until_held(cluster, step.hold).await?;
     let held = wait_for(cluster, at, "is held in its step", is_held).await?;
     if held["state"] != "running" {
         return Err(HarnessError::violated(format!("{step:?} is not held: {held}")));

@@ -16,3 +16,11 @@ pub const CLONE_STEP: (u64, u32) = (1, 1);
 pub const LOAD_OPEN_STEP: u32 = 1;
 /// Step that publishes or abandons it.
 pub const LOAD_CLOSE_STEP: u32 = 2;
+/// Step that holds and seals a region before its split.
+pub const SPLIT_HOLD_STEP: u32 = 1;
+/// Step that replaces a region by its children.
+pub const SPLIT_STEP: u32 = 2;
+/// Step that abandons a split. Above the others: one of them that is delayed has no effect any more.
+pub const SPLIT_ABANDON_STEP: u32 = 3;
+/// Step that closes a region that its children have replaced.
+pub const SPLIT_CLOSE_STEP: u32 = 4;

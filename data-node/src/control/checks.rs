@@ -3,14 +3,18 @@
 //! The calls are not authenticated. A call that contradicts the catalog is forged, or was decided
 //! before a later change: the meta leader decides again.
 
-use tidewater_common::agreed_limits::{CHANGE_STEP, CLONE_STEP, LOAD_CLOSE_STEP, LOAD_OPEN_STEP};
+use tidewater_common::agreed_limits::{
+    CHANGE_STEP, CLONE_STEP, LOAD_CLOSE_STEP, LOAD_OPEN_STEP, SPLIT_ABANDON_STEP, SPLIT_HOLD_STEP,
+    SPLIT_STEP,
+};
 use tidewater_common::ids::Sequence;
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::change_membership_request::Change;
 use tidewater_proto::v1::{
-    self, AlterRegionRequest, ChangeMembershipRequest, CloseAreaRequest, CopyRegionRequest,
-    DropRegionRequest, GroupState, NodeRole, NodeState, OpenAreaRequest, OpenRegionRequest,
-    ProcedureStep, Reason, StartGroupRequest, TableState, TruncateRegionRequest,
+    self, AlterRegionRequest, ChangeMembershipRequest, CloseAreaRequest, CloseRegionRequest,
+    CopyRegionRequest, DropRegionRequest, GroupState, HoldRegionRequest, NodeRole, NodeState,
+    OpenAreaRequest, OpenRegionRequest, ProcedureStep, Reason, SplitRegionRequest,
+    StartGroupRequest, TableState, TruncateRegionRequest,
 };
 
 use crate::catalog::CatalogRecords;
@@ -109,14 +113,47 @@ pub(super) fn copy(catalog: &CatalogRecords, request: &CopyRegionRequest) -> Che
     if is_clone && is_source && step == Some(CLONE_STEP) { Ok(()) } else { no_change(table) }
 }
 
+/// Checks the preparation of a split, or its abandonment.
+pub(super) fn hold(catalog: &CatalogRecords, request: &HoldRegionRequest) -> Checked {
+    let (group, region) = (request.group_id, request.region_id);
+    let step = if request.held { SPLIT_HOLD_STEP } else { SPLIT_ABANDON_STEP };
+    let change = route_change(catalog, group, region, request.step.as_ref(), step)?;
+    if change.abandoning == request.held {
+        return refuse(format!("the catalog has no such change of region {region}"));
+    }
+    Ok(())
+}
+
+/// Checks the replacement of a region by its children.
+pub(super) fn split(catalog: &CatalogRecords, request: &SplitRegionRequest) -> Checked {
+    let (group, region) = (request.group_id, request.region_id);
+    let change = route_change(catalog, group, region, request.step.as_ref(), SPLIT_STEP)?;
+    let ids = request.children.iter().map(|child| child.region_id);
+    let keys = request.children.iter().skip(1).map(|child| &child.start);
+    let is_decided = ids.eq(change.child_ids.iter().copied()) && keys.eq(&change.split_keys);
+    if change.abandoning || !is_decided {
+        return refuse(format!("the catalog divides region {region} in another way"));
+    }
+    Ok(())
+}
+
+/// Checks the end of a region that its children have replaced.
+pub(super) fn close(catalog: &CatalogRecords, request: &CloseRegionRequest) -> Checked {
+    removed_region(catalog, request.region_id)
+}
+
 /// Checks the removal of a region.
 pub(super) fn drop(catalog: &CatalogRecords, request: &DropRegionRequest) -> Checked {
-    if catalog.regions.contains_key(&request.region_id) {
-        return refuse(format!("the catalog still has region {}", request.region_id));
+    removed_region(catalog, request.region_id)
+}
+
+fn removed_region(catalog: &CatalogRecords, region: u64) -> Checked {
+    if catalog.regions.contains_key(&region) {
+        return refuse(format!("the catalog still has region {region}"));
     }
     // A group never opens a region that it has dropped.
-    if catalog.next_region_id != 0 && request.region_id >= catalog.next_region_id {
-        return refuse(format!("the catalog never had region {}", request.region_id));
+    if catalog.next_region_id != 0 && region >= catalog.next_region_id {
+        return refuse(format!("the catalog never had region {region}"));
     }
     Ok(())
 }
@@ -219,6 +256,22 @@ fn change_of<'a>(
         Some(change) if Some(change.number) == number => Ok(change),
         _ => Err(contradiction(format!("the catalog has no such change of table {}", table.name))),
     }
+}
+
+/// Returns the change of a route in progress whose step a call names.
+fn route_change<'a>(
+    catalog: &'a CatalogRecords,
+    group: u64,
+    region: u64,
+    step: Option<&ProcedureStep>,
+    expected: u32,
+) -> Result<&'a v1::RouteChange, Refusal> {
+    let table = changing_table(catalog, group, region)?;
+    let number = step.filter(|step| step.step == expected).map(|step| step.number);
+    let mut changes = table.route_changes.iter();
+    let change = changes.find(|change| change.route_id == region && Some(change.number) == number);
+    change
+        .ok_or_else(|| contradiction(format!("the catalog has no such change of region {region}")))
 }
 
 fn no_change(table: &v1::Table) -> Checked {

@@ -59,7 +59,7 @@ pub(super) async fn alter(
     let group = GroupId(request.group_id);
     let region = RegionId(request.region_id);
     if request.check_only {
-        return check_alter(groups, group, region, &altered).await;
+        return check_alter(groups, group, &altered).await;
     }
     decide_and_record(groups, group, region, entry::altered(altered)).await?;
     Ok(AlterRegionResponse {})
@@ -69,14 +69,13 @@ pub(super) async fn alter(
 async fn check_alter(
     groups: &Groups,
     group: GroupId,
-    region: RegionId,
     entry: &RegionAltered,
 ) -> Result<AlterRegionResponse, Refusal> {
     let replica = groups.get(group)?;
     replica.require_leader()?;
     replica.confirm(groups.context().options.read_deadline).await?;
-    let descriptor = replica.region(region)?.descriptor;
-    apply::altered(&descriptor, entry).map_err(admission::refusal)?;
+    let checked = apply::check_altered(&replica.shared.state.read(), entry);
+    checked.map_err(admission::refusal)?;
     Ok(AlterRegionResponse {})
 }
 

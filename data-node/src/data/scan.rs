@@ -1,6 +1,7 @@
 //! `Scan`: one confirmation by the quorum, then a bounded stream over a pinned version.
 
 pub(super) mod arguments;
+mod chained;
 mod messages;
 
 use std::net::SocketAddr;
@@ -18,6 +19,7 @@ use tokio::time::Instant;
 use tonic::Status;
 
 use self::arguments::scan_options;
+use self::chained::chained;
 use self::messages::{BatchParts, LeasedMessage, MessageStream};
 use super::callers::{OpenScan, ScanLimits};
 use super::{ScanStream, format};
@@ -111,29 +113,6 @@ fn reload_on_missing_file(
 ) -> RowStream {
     let shared = shared.clone();
     rows.inspect_err(move |error| shared.handle_read_error(region, error)).boxed()
-}
-
-/// Returns the rows of several scans, one after the other, up to the limit of all.
-fn chained(mut parts: Vec<RowStream>, limit: Option<u64>) -> RowStream {
-    match (parts.len(), limit) {
-        (1, _) => parts.remove(0),
-        (_, None) => futures::stream::iter(parts).flatten().boxed(),
-        (_, Some(limit)) => {
-            let rows = futures::stream::iter(parts).flatten();
-            let limited = rows.scan(limit, |left, batch| {
-                if *left == 0 {
-                    return std::future::ready(None);
-                }
-                let batch = batch.map(|batch| {
-                    let rows = usize::try_from(*left).unwrap_or(usize::MAX).min(batch.num_rows());
-                    *left -= rows as u64;
-                    batch.slice(0, rows)
-                });
-                std::future::ready(Some(batch))
-            });
-            limited.boxed()
-        }
-    }
 }
 
 async fn count(
@@ -281,23 +260,6 @@ mod tests {
         let scan = RunningScan { rows, rows_format, open, _arguments: None };
         tokio::spawn(scan.send(sender, Instant::now() + Duration::from_secs(30 * 60)));
         messages
-    }
-
-    #[tokio::test]
-    async fn scans_of_children_share_the_limit() {
-        let parts =
-            || vec![3, 0, 4].into_iter().map(|rows| stream::iter([Ok(batch(rows))]).boxed());
-        for (limit, expected) in [
-            (None, vec![3, 0, 4]),
-            (Some(9), vec![3, 0, 4]),
-            (Some(5), vec![3, 0, 2]),
-            (Some(3), vec![3]),
-            (Some(0), vec![]),
-        ] {
-            let rows = chained(parts().collect(), limit);
-            let rows: Vec<usize> = rows.map(|batch| batch.unwrap().num_rows()).collect().await;
-            assert_eq!(rows, expected, "{limit:?}");
-        }
     }
 
     #[tokio::test(start_paused = true)]

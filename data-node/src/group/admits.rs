@@ -35,7 +35,7 @@ pub enum Operation {
     Close,
 }
 
-/// Who carries out an operation that a state admits.
+/// Regions that carry out an operation that a state admits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Server {
     /// The region.

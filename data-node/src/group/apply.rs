@@ -17,7 +17,7 @@ mod split;
 mod truncated;
 mod writes;
 
-pub(crate) use self::altered::altered;
+pub(crate) use self::altered::check_altered;
 pub(crate) use self::writes::{
     earlier_outcome, named_opening, producer_key, row_op, served_version,
 };
@@ -28,12 +28,13 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use tidewater_common::feature_level::FeatureLevel;
 use tidewater_common::ids::{LogIndex, ManifestVersion, RegionId, Sequence};
-use tidewater_proto::v1::{Reason, RowOp, group_entry};
+use tidewater_proto::v1::{self, Reason, RowOp, group_entry};
 use tidewater_region_engine::region::{Cause, PendingObligation};
 
+use super::admits::Operation;
 use super::descriptor::Descriptor;
 use super::entry::{EntryOutcome, ManifestAdvance, entry_level};
-use super::state::GroupState;
+use super::state::{GroupState, RegionState};
 
 #[cfg(test)]
 pub(crate) mod tests;
@@ -141,23 +142,39 @@ pub fn apply(
     if needed > state.level {
         return Ok(above_level(&entry, needed, state.level));
     }
-    match entry {
+    let applied = match entry {
+        group_entry::Entry::Writes(entry) => return writes::apply(state, index, entry, sink),
         group_entry::Entry::LevelRaised(entry) => Ok(level_raised::apply(state, &entry)),
         group_entry::Entry::Opened(entry) => Ok(opened::apply(state, &entry)),
-        group_entry::Entry::Altered(entry) => Ok(altered::apply(state, index, &entry)),
-        group_entry::Entry::Truncated(entry) => Ok(truncated::apply(state, index, &entry)),
-        group_entry::Entry::AreaOpened(entry) => Ok(areas::open(state, index, &entry)),
-        group_entry::Entry::AreaPublished(entry) => Ok(areas::publish(state, index, &entry)),
-        group_entry::Entry::AreaAbandoned(entry) => Ok(areas::abandon(state, index, &entry)),
-        group_entry::Entry::Held(entry) => Ok(held::apply(state, index, &entry)),
-        group_entry::Entry::Split(entry) => Ok(split::apply(state, index, &entry)),
-        group_entry::Entry::Closed(entry) => Ok(closed::apply(state, &entry)),
+        group_entry::Entry::Altered(entry) => altered::apply(state, index, &entry),
+        group_entry::Entry::Truncated(entry) => truncated::apply(state, index, &entry),
+        group_entry::Entry::AreaOpened(entry) => areas::open(state, index, &entry),
+        group_entry::Entry::AreaPublished(entry) => areas::publish(state, index, &entry),
+        group_entry::Entry::AreaAbandoned(entry) => areas::abandon(state, index, &entry),
+        group_entry::Entry::Held(entry) => held::apply(state, index, &entry),
+        group_entry::Entry::Split(entry) => split::apply(state, index, &entry),
+        group_entry::Entry::Closed(entry) => closed::apply(state, &entry),
         group_entry::Entry::Dropped(entry) => Ok(dropped::apply(state, RegionId(entry.region_id))),
-        group_entry::Entry::Writes(entry) => writes::apply(state, index, entry, sink),
         group_entry::Entry::ManifestAdvanced(entry) => {
             Ok(manifest_advanced::apply(state, &ManifestAdvance::from(&entry)))
         }
-    }
+    };
+    Ok(applied.unwrap_or_else(Applied::outcome))
+}
+
+/// Returns the region that an entry changes.
+///
+/// # Errors
+/// The outcome of an entry that changes nothing: see [`RegionState::check_step`].
+fn admitted<'a>(
+    state: &'a mut GroupState,
+    id: RegionId,
+    step: Option<&v1::ProcedureStep>,
+    operation: Operation,
+) -> Result<&'a mut RegionState, EntryOutcome> {
+    let region = state.regions.get_mut(&id).ok_or_else(|| not_served(id))?;
+    region.check_step(step, operation)?;
+    Ok(region)
 }
 
 /// Refuses an entry of a region that the group does not serve.

@@ -57,6 +57,14 @@ impl HostedRegions {
         self.children.write().insert(parent, children);
     }
 
+    /// Returns the regions that no children have replaced, by id.
+    pub fn undivided(&self) -> Vec<HostedRegion> {
+        let children = self.children.read();
+        let regions = self.by_id.read();
+        let undivided = regions.iter().filter(|(id, _)| !children.contains_key(id));
+        undivided.map(|(_, hosted)| hosted.clone()).collect()
+    }
+
     /// Returns all regions, by id.
     pub fn all(&self) -> Vec<HostedRegion> {
         self.by_id.read().values().cloned().collect()

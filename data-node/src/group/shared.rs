@@ -201,10 +201,11 @@ impl ReplicaState {
         Ok(region)
     }
 
-    /// Replaces a region by its children, as the state has them. They begin with its rows in memory.
+    /// Replaces a region by its children, as the state has them. They begin with its rows in memory, and with its
+    /// files if this replica has read the seal; otherwise they load them in the background.
     ///
-    /// A replica that applies the log late can find the region removed. The children have flushed its rows then,
-    /// and begin without any.
+    /// A replica that applies the log late can find the region removed. Its rows are in files of the children then,
+    /// which begin without any in memory.
     pub fn divide(&self, parent: RegionId, children: &[RegionId]) -> io::Result<()> {
         let (flushed, states) = {
             let state = self.state.read();
@@ -226,7 +227,13 @@ impl ReplicaState {
                     Err(DivideError::Engine(
                         EngineError::Removed { .. } | EngineError::Closed { .. },
                     )) => None,
-                    divided => Some(divided.map_err(io::Error::other)?),
+                    divided => {
+                        let children = divided.map_err(io::Error::other)?;
+                        for child in &children {
+                            child.show_files_of(&[&hosted.region]);
+                        }
+                        Some(children)
+                    }
                 }
             }
         };

@@ -60,15 +60,6 @@ pub struct RegionState {
     pub children: Vec<RegionId>,
 }
 
-/// Result of taking a procedure's step.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum StepResult {
-    /// This entry takes the step.
-    Taken(Cause),
-    /// This entry changes nothing: an earlier one took the step or a later one, or it cannot be taken.
-    NotTaken(EntryOutcome),
-}
-
 impl RegionState {
     /// Creates the state of a newly opened region.
     pub fn new(descriptor: Arc<Descriptor>, base: Sequence) -> Self {
@@ -107,27 +98,42 @@ impl RegionState {
         admit(self.serving(), operation, self.descriptor.region_id)
     }
 
+    /// Checks that an entry with this step, if it names one, and of this kind has an effect on the region.
+    ///
+    /// # Errors
+    /// The outcome of an entry that changes nothing: an earlier one took the step or a later one, or the state of
+    /// the region does not admit the operation.
+    pub fn check_step(
+        &self,
+        step: Option<&v1::ProcedureStep>,
+        operation: Operation,
+    ) -> Result<(), EntryOutcome> {
+        let step = step.map(obligation::step_from_wire);
+        if let Some(earlier) = step.and_then(|step| self.earlier_step(step)) {
+            return Err(earlier);
+        }
+        self.admit(operation).map(drop)
+    }
+
     /// Takes a procedure's step at a log index: the greatest step of a region counts.
-    pub fn take_step(&mut self, index: LogIndex, step: Option<v1::ProcedureStep>) -> StepResult {
-        let refused =
-            |reason, message: &str| StepResult::NotTaken(EntryOutcome::refused(reason, message));
-        let Some(step) = step.map(|wire| ProcedureStep { number: wire.number, step: wire.step })
-        else {
-            return refused(
-                Reason::InvalidArgument,
-                "a change must name the procedure step that causes it",
-            );
+    ///
+    /// # Errors
+    /// The outcome of an entry that changes nothing: an earlier one took the step or a later one, or it names none.
+    pub fn take_step(
+        &mut self,
+        index: LogIndex,
+        step: Option<&v1::ProcedureStep>,
+    ) -> Result<Cause, EntryOutcome> {
+        let Some(step) = step.map(obligation::step_from_wire) else {
+            let text = "a change must name the procedure step that causes it";
+            return Err(EntryOutcome::refused(Reason::InvalidArgument, text));
         };
         if let Some(earlier) = self.earlier_step(step) {
-            return StepResult::NotTaken(earlier);
+            return Err(earlier);
         }
-        match self.take_sequence(index) {
-            StepResult::Taken(cause) => {
-                self.step = Some(step);
-                StepResult::Taken(Cause { procedure: Some(step), ..cause })
-            }
-            other => other,
-        }
+        let cause = self.take_sequence(index)?;
+        self.step = Some(step);
+        Ok(Cause { procedure: Some(step), ..cause })
     }
 
     /// Returns the outcome of an entry with a step that an earlier entry has taken, or below such a step; `None`:
@@ -136,7 +142,7 @@ impl RegionState {
     /// A step below the last one may never have been taken: its outcome is not a success.
     pub fn earlier_step(&self, step: ProcedureStep) -> Option<EntryOutcome> {
         let last = self.step?;
-        match (last.number, last.step).cmp(&(step.number, step.step)) {
+        match last.cmp(&step) {
             Ordering::Less => None,
             Ordering::Equal => Some(EntryOutcome::REPEATED),
             Ordering::Greater => Some(EntryOutcome::refused(
@@ -151,13 +157,16 @@ impl RegionState {
     }
 
     /// Takes the sequence of a log index for a decision without a procedure.
-    pub fn take_sequence(&mut self, index: LogIndex) -> StepResult {
+    ///
+    /// # Errors
+    /// The outcome of an entry at an index beyond the last sequence.
+    pub fn take_sequence(&mut self, index: LogIndex) -> Result<Cause, EntryOutcome> {
         let Some(sequence) = Sequence::at(self.base, index, 0) else {
             let reason = "the region has no sequences left";
-            return StepResult::NotTaken(EntryOutcome::refused(Reason::Internal, reason));
+            return Err(EntryOutcome::refused(Reason::Internal, reason));
         };
         self.last_sequence = self.last_sequence.max(sequence);
-        StepResult::Taken(Cause { sequence, procedure: None })
+        Ok(Cause { sequence, procedure: None })
     }
 
     /// Records rows that were applied at `sequence`.

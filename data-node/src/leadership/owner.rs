@@ -252,7 +252,12 @@ impl Owner {
 
     /// Records a manifest version that the log has to advance to. Commits of a region run concurrently: the
     /// greater values win.
-    fn record_committed(&self, id: RegionId, region: &Arc<Region>, version: ManifestVersion) {
+    pub(super) fn record_committed(
+        &self,
+        id: RegionId,
+        region: &Arc<Region>,
+        version: ManifestVersion,
+    ) {
         self.context.shared.record_loaded(id, region, version);
         let mut pending = self.pending_advances.lock();
         let latest = ManifestAdvance {
@@ -298,7 +303,7 @@ impl Owner {
 
     /// Proposes the region's pending advance to the log. Until the log has it, followers keep rows that
     /// files hold: wasteful, not wrong.
-    async fn propose_pending_advance(&self, id: RegionId) -> Result<(), OwnerError> {
+    pub(super) async fn propose_pending_advance(&self, id: RegionId) -> Result<(), OwnerError> {
         let Some(advance) = self.pending_advances.lock().get(&id).copied() else {
             return Ok(());
         };

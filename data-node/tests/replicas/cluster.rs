@@ -100,16 +100,20 @@ impl GroupRecords for TestRecords {
     }
 }
 
-/// The catalog of the tests, of a meta node that does not publish changes of tables: the region, a
-/// second one that may be a copy of it, and data nodes.
-fn catalog(nodes: &[GroupMember]) -> Event {
-    let table = |table_id| Table {
+/// Returns the record of an active table.
+fn table(table_id: u32) -> Table {
+    Table {
         table_id,
         state: TableState::Active.into(),
         schema: region().schema,
         options: region().options,
         ..Table::default()
-    };
+    }
+}
+
+/// The catalog of the tests, of a meta node that does not publish changes of tables: the region, a
+/// second one that may be a copy of it, and data nodes.
+fn catalog(nodes: &[GroupMember]) -> Event {
     let route = |route_id, table: u32| Route {
         route_id,
         start: global_key(TableId(table), &[]).into(),
@@ -234,6 +238,14 @@ impl Node {
     /// Lets the node's catalog have these data nodes.
     pub(crate) fn know(&self, nodes: &[GroupMember]) {
         self.catalog.follow(&catalog(nodes));
+    }
+
+    /// Lets the node's catalog have these changes of the table's routes in progress.
+    pub(crate) fn know_changes(&self, route_changes: Vec<RouteChange>) {
+        let table = Table { route_changes, ..table(3) };
+        let delta =
+            CatalogDelta { revision: 2, table_upserts: vec![table], ..CatalogDelta::default() };
+        self.catalog.follow(&Event::Delta(delta));
     }
 
     /// Removes the region's route from the node's catalog.
@@ -386,10 +398,14 @@ impl Node {
 
     /// Information of this node about the region.
     pub(crate) async fn info(&self) -> Option<RegionInfo> {
+        self.info_of(REGION).await
+    }
+
+    pub(crate) async fn info_of(&self, region: u64) -> Option<RegionInfo> {
         let request =
             ListRegionsRequest { include_followers: true, with_digest: true, ..Default::default() };
         let reply = self.admin.list_regions(Request::new(request)).await.unwrap();
-        reply.into_inner().regions.into_iter().find(|region| region.region_id == REGION)
+        reply.into_inner().regions.into_iter().find(|info| info.region_id == region)
     }
 
     pub(crate) fn leads(&self) -> bool {

@@ -92,6 +92,11 @@ async fn replica_joins_from_a_snapshot_is_promoted_and_removed() {
     .await;
     // A learner that has never answered is not promoted.
     change(&first, Change::AddLearner(silent), None).await.unwrap();
+    until("the leader shows the new learner", async || {
+        let membership = replica.membership();
+        membership.membership().get_node(&9).is_some()
+    })
+    .await;
     let early = change(&first, Change::Promote(9), None).await.unwrap_err();
     assert_eq!(early.reason, Reason::MembershipBusy);
     change(&first, Change::Remove(9), None).await.unwrap();

@@ -1,12 +1,15 @@
-//! A region that the log replaces by its children: reads and writes by both routes, failover, flushes, end.
+//! Splits of a region: reads and writes by both routes, failover, repeats, end, abandonment.
 
 use tidewater_common::feature_level::FeatureLevel;
 use tidewater_common::ids::{GroupId, RegionId};
-use tidewater_common::keys::{KeyCodec, KeyRange};
+use tidewater_common::keys::KeyCodec;
+use tidewater_common::refusal::Refusal;
 use tidewater_common::schema::TableOptions;
-use tidewater_data_node::group::entry::{self, EncodedEntry, EntryOutcome};
+use tidewater_data_node::group::entry;
 use tidewater_data_node::options::GroupOptions;
+use tidewater_proto::v1::group_control_server::GroupControl;
 use tidewater_proto::v1::{self, Reason, WriteRequest};
+use tonic::Request;
 
 use super::cluster::*;
 use super::three::ThreeNodes;
@@ -23,42 +26,69 @@ fn key(id: i64) -> bytes::Bytes {
     codec.row_key(&[id], 0).unwrap().into()
 }
 
+/// A step of the split, procedure 2.
 fn step(step: u32) -> Option<v1::ProcedureStep> {
     Some(v1::ProcedureStep { number: 2, step })
 }
 
-async fn propose(node: &Node, entry: EncodedEntry) -> EntryOutcome {
-    let replica = node.groups.get(GroupId(GROUP)).unwrap();
-    replica.propose(entry, LIMIT).await.unwrap()
-}
-
-fn region_of(node: &Node, id: u64) -> std::sync::Arc<tidewater_region_engine::Region> {
-    let replica = node.groups.get(GroupId(GROUP)).unwrap();
-    replica.region(RegionId(id)).unwrap().region
-}
-
-/// Holds and seals the region, and replaces it by two children.
-async fn split(node: &Node) {
-    for level in 2..=FeatureLevel::HIGHEST.get() {
-        propose(node, entry::level_raised(FeatureLevel::new(level))).await;
+/// Lets all nodes know that the catalog splits the region.
+fn know_split(three: &ThreeNodes, abandoning: bool) {
+    let change = v1::RouteChange {
+        number: 2,
+        route_id: REGION,
+        child_ids: vec![LEFT, RIGHT],
+        split_keys: vec![key(SPLIT_AT)],
+        abandoning,
+    };
+    for node in three.running() {
+        node.know_changes(vec![change.clone()]);
     }
-    let held = v1::RegionHeld { region_id: REGION, held: true, step: step(1) };
-    let outcome = propose(node, entry::held(held)).await;
-    assert!(matches!(outcome, EntryOutcome::Done { .. }), "{outcome:?}");
-    let sealed = KeyRange { start: Vec::new(), end: Some(Vec::new()) };
-    let sealed = region_of(node, REGION).set_range(sealed, None).await.unwrap();
+}
+
+async fn raise_level(node: &Node) {
+    let replica = node.groups.get(GroupId(GROUP)).unwrap();
+    for level in 2..=FeatureLevel::HIGHEST.get() {
+        replica.propose(entry::level_raised(FeatureLevel::new(level)), LIMIT).await.unwrap();
+    }
+}
+
+async fn hold(node: &Node, held: bool) -> Result<(), Refusal> {
+    let request = v1::HoldRegionRequest {
+        header: node.header(),
+        group_id: GROUP,
+        region_id: REGION,
+        held,
+        step: step(if held { 1 } else { 3 }),
+    };
+    node.control.hold_region(Request::new(request)).await?;
+    Ok(())
+}
+
+async fn split(node: &Node) -> Result<(), Refusal> {
     let children = vec![
         v1::SplitChild { region_id: LEFT, start: bytes::Bytes::new(), end: Some(key(SPLIT_AT)) },
         v1::SplitChild { region_id: RIGHT, start: key(SPLIT_AT), end: None },
     ];
-    let split = v1::RegionSplit {
+    let request = v1::SplitRegionRequest {
+        header: node.header(),
+        group_id: GROUP,
         region_id: REGION,
-        sealed_version: sealed.get(),
         children,
         step: step(2),
     };
-    let outcome = propose(node, entry::split(split)).await;
-    assert!(matches!(outcome, EntryOutcome::Done { .. }), "{outcome:?}");
+    node.control.split_region(Request::new(request)).await?;
+    Ok(())
+}
+
+async fn close(node: &Node) -> Result<(), Refusal> {
+    let request = v1::CloseRegionRequest {
+        header: node.header(),
+        group_id: GROUP,
+        region_id: REGION,
+        step: step(4),
+    };
+    node.control.close_region(Request::new(request)).await?;
+    Ok(())
 }
 
 /// A write that names a child, of a producer that has written to the region.
@@ -79,25 +109,20 @@ async fn expect_rows(node: &Node, expected: &[i64]) {
     assert_eq!(node.count(RIGHT).await, Some(expected.len() as u64 - left));
 }
 
-/// Truncates the region, by a procedure before that of the split.
-async fn truncate(node: &Node) {
-    use tidewater_proto::v1::group_control_server::GroupControl;
+/// Truncates the region, by a procedure with this number.
+async fn truncate(node: &Node, number: u64) -> Result<(), Refusal> {
     let request = v1::TruncateRegionRequest {
         header: node.header(),
         group_id: GROUP,
         region_id: REGION,
-        step: Some(v1::ProcedureStep { number: 1, step: 1 }),
+        step: Some(v1::ProcedureStep { number, step: 1 }),
     };
-    node.control.truncate_region(tonic::Request::new(request)).await.unwrap();
+    node.control.truncate_region(Request::new(request)).await?;
+    Ok(())
 }
 
-async fn flush(node: &Node, region_id: u64) {
-    use tidewater_proto::v1::region_admin_server::RegionAdmin;
-    until("the child is flushed", async || {
-        let request = v1::FlushRegionRequest { group_id: GROUP, region_id };
-        node.admin.flush_region(tonic::Request::new(request)).await.is_ok()
-    })
-    .await;
+fn reason(answer: Result<(), Refusal>) -> Option<Reason> {
+    answer.err().map(|refusal| refusal.reason)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -106,34 +131,89 @@ async fn children_serve_the_rows_of_a_split_region() {
     let leader = three.leader().await;
     let node = three.node(leader);
     node.write(write(1, 1, &[])).await.unwrap();
-    truncate(node).await;
+    truncate(node, 1).await.unwrap();
+    raise_level(node).await;
     node.write(write(1, 2, &[1, 2, 11])).await.unwrap();
     node.flush().await.unwrap();
     node.write(write(1, 3, &[3, 12])).await.unwrap();
-    split(node).await;
-    expect_rows(node, &[1, 2, 3, 11, 12]).await;
+    // The catalog decides: without it, nothing is held or split.
+    assert_eq!(reason(hold(node, true).await), Some(Reason::InvalidArgument));
+    know_split(&three, false);
+    assert_eq!(reason(hold(node, false).await), Some(Reason::InvalidArgument));
+    assert_eq!(reason(split(node).await), Some(Reason::RouteBusy));
+    hold(node, true).await.unwrap();
+    node.write(write(1, 4, &[13])).await.unwrap();
+    hold(node, true).await.unwrap();
+    split(node).await.unwrap();
+    expect_rows(node, &[1, 2, 3, 11, 12, 13]).await;
+    // The children wait for the swap: the catalog has the region's route.
+    assert_eq!(reason(close(node).await), Some(Reason::InvalidArgument));
 
     // By the old route, to both children; a repeat is recognized by both routes.
-    node.write(write(1, 4, &[4, 13])).await.unwrap();
-    assert!(node.write(write(1, 4, &[4, 13])).await.unwrap().repeated);
-    assert!(node.write(to_child(RIGHT, write(1, 4, &[13]))).await.unwrap().repeated);
-    node.write(to_child(LEFT, write(1, 5, &[5]))).await.unwrap();
-    expect_rows(node, &[1, 2, 3, 4, 5, 11, 12, 13]).await;
-    three.agree().await;
+    node.write(write(1, 5, &[4, 14])).await.unwrap();
+    assert!(node.write(write(1, 5, &[4, 14])).await.unwrap().repeated);
+    assert!(node.write(to_child(RIGHT, write(1, 5, &[14]))).await.unwrap().repeated);
+    node.write(to_child(LEFT, write(1, 6, &[5]))).await.unwrap();
+    expect_rows(node, &[1, 2, 3, 4, 5, 11, 12, 13, 14]).await;
+    for child in [LEFT, RIGHT] {
+        three.agree_on(child).await;
+    }
+    assert!(node.info().await.is_none(), "a region that was split is not listed");
 
-    // The next leader has the children with their rows, and one of them with its manifest.
-    flush(three.node(leader), RIGHT).await;
     three.nodes[leader].take().unwrap().stop().await;
     let next = three.leader().await;
-    expect_rows(three.node(next), &[1, 2, 3, 4, 5, 11, 12, 13]).await;
-    flush(three.node(next), LEFT).await;
-    flush(three.node(next), RIGHT).await;
-    expect_rows(three.node(next), &[1, 2, 3, 4, 5, 11, 12, 13]).await;
-
-    let closed = v1::RegionClosed { region_id: REGION, step: step(3) };
-    propose(three.node(next), entry::closed(closed)).await;
     let node = three.node(next);
+    let all = [1, 2, 3, 4, 5, 11, 12, 13, 14];
+    expect_rows(node, &all).await;
+
+    // Every step can be repeated on the next leader, which closes the region.
+    assert_eq!(reason(hold(node, true).await), Some(Reason::ProcedureSuperseded));
+    split(node).await.unwrap();
+    for node in three.running() {
+        node.forget_region();
+    }
+    close(node).await.unwrap();
+    close(node).await.unwrap();
     assert_eq!(node.scan().await.unwrap_err().reason, Reason::RegionNotFound);
-    assert_eq!((node.count(LEFT).await, node.count(RIGHT).await), (Some(5), Some(3)));
+    assert_eq!((node.count(LEFT).await, node.count(RIGHT).await), (Some(5), Some(4)));
+    // The rows in memory were flushed before: a replica that begins with the files alone has all of them.
+    for child in [LEFT, RIGHT] {
+        let stats = node.groups.get(GroupId(GROUP)).unwrap().region(RegionId(child)).unwrap();
+        assert_eq!(stats.region.stats().memtable_rows, 0);
+    }
+    three.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn abandoned_split_leaves_the_region_as_it_was() {
+    let mut three = ThreeNodes::start(GroupOptions::default()).await;
+    let leader = three.leader().await;
+    let node = three.node(leader);
+    raise_level(node).await;
+    node.write(write(1, 1, &[])).await.unwrap();
+    node.write(write(1, 2, &[1, 11])).await.unwrap();
+    know_split(&three, false);
+    hold(node, true).await.unwrap();
+    node.write(write(1, 3, &[2])).await.unwrap();
+    assert_eq!(reason(truncate(node, 3).await), Some(Reason::RouteBusy));
+
+    // The next leader abandons it.
+    three.nodes[leader].take().unwrap().stop().await;
+    let next = three.leader().await;
+    let node = three.node(next);
+    know_split(&three, true);
+    assert_eq!(reason(split(node).await), Some(Reason::InvalidArgument));
+    hold(node, false).await.unwrap();
+    hold(node, false).await.unwrap();
+    // Calls of the time before are delayed.
+    know_split(&three, false);
+    assert_eq!(reason(hold(node, true).await), Some(Reason::ProcedureSuperseded));
+    assert_eq!(reason(split(node).await), Some(Reason::ProcedureSuperseded));
+
+    node.write(write(1, 4, &[12])).await.unwrap();
+    node.flush().await.unwrap();
+    assert_eq!(node.scan().await.unwrap(), [1, 2, 11, 12]);
+    truncate(node, 3).await.unwrap();
+    assert_eq!(node.scan().await.unwrap(), Vec::<i64>::new());
     three.stop().await;
 }

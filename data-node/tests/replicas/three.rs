@@ -74,10 +74,15 @@ impl ThreeNodes {
     }
 
     pub(crate) async fn agree(&self) {
+        self.agree_on(REGION).await;
+    }
+
+    pub(crate) async fn agree_on(&self, region: u64) {
         until("all replicas have one digest", async || {
             let mut digests = Vec::new();
             for node in self.running() {
-                digests.push(node.info().await.map(|info| (info.digest, info.last_sequence)));
+                digests
+                    .push(node.info_of(region).await.map(|info| (info.digest, info.last_sequence)));
             }
             digests.iter().all(|digest| digest.is_some() && *digest == digests[0])
         })

@@ -121,6 +121,7 @@ impl From<&Table> for v1::Table {
             // Not in stored deltas: see `Table::publish_change`.
             change: None,
             clone_of: 0,
+            route_changes: Vec::new(),
         }
     }
 }

@@ -47,6 +47,9 @@ calls! {
     open_area: OpenAreaRequest => OpenAreaResponse, open_area;
     close_area: CloseAreaRequest => CloseAreaResponse, close_area;
     copy_region: CopyRegionRequest => CopyRegionResponse, copy_region;
+    hold_region: HoldRegionRequest => HoldRegionResponse, hold_region;
+    split_region: SplitRegionRequest => SplitRegionResponse, split_region;
+    close_region: CloseRegionRequest => CloseRegionResponse, close_region;
     drop_region: DropRegionRequest => DropRegionResponse, drop_region;
     request_flush: RequestFlushRequest => RequestFlushResponse, request_flush;
 }
@@ -167,6 +170,36 @@ async fn copy_region(
 ) -> Result<v1::CopyRegionResponse, Refusal> {
     apply(node, (request.group_id, request.region_id), request.step.as_ref(), None)?;
     Ok(v1::CopyRegionResponse {})
+}
+
+async fn hold_region(
+    node: &NodeCore,
+    request: v1::HoldRegionRequest,
+) -> Result<v1::HoldRegionResponse, Refusal> {
+    apply(node, (request.group_id, request.region_id), request.step.as_ref(), None)?;
+    Ok(v1::HoldRegionResponse {})
+}
+
+async fn split_region(
+    node: &NodeCore,
+    request: v1::SplitRegionRequest,
+) -> Result<v1::SplitRegionResponse, Refusal> {
+    let (group, region) = (GroupId(request.group_id), RegionId(request.region_id));
+    apply(node, (request.group_id, request.region_id), request.step.as_ref(), None)?;
+    let (_, parent) = node.world.write(node.node, group, region)?;
+    for child in request.children {
+        node.world.open(node.node, group, RegionId(child.region_id), parent)?;
+    }
+    Ok(v1::SplitRegionResponse {})
+}
+
+async fn close_region(
+    node: &NodeCore,
+    request: v1::CloseRegionRequest,
+) -> Result<v1::CloseRegionResponse, Refusal> {
+    let region = RegionId(request.region_id);
+    node.world.drop_region(node.node, GroupId(request.group_id), region)?;
+    Ok(v1::CloseRegionResponse {})
 }
 
 async fn drop_region(

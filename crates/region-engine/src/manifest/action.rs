@@ -24,8 +24,8 @@ pub enum Author {
     System,
 }
 
-/// A step of a procedure of the meta group.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// A step of a procedure of the meta group. Later ones are greater.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ProcedureStep {
     /// The procedure's number on this route; grows.
     pub number: u64,

@@ -96,7 +96,7 @@ fn check_repeats(state: &ManifestState, delta: &Delta) -> Result<(), Void> {
         return Err(Void::AlreadyDone { cause });
     }
     if let (Some(step), Some(last)) = (delta.procedure, state.procedure)
-        && (step.number, step.step) <= (last.number, last.step)
+        && step <= last
     {
         return Err(Void::StaleStep { number: step.number, step: step.step });
     }

@@ -34,8 +34,13 @@ impl Region {
         }
         let own = self.contents.lock().phase.check_owner(self.id())?;
         let state = self.manifest.state();
-        let is_recorded =
-            if seals { state.is_sealed() } else { state.range.as_ref() == Some(&range) };
+        // A restoration is recorded also without a seal: one that is delayed, of an earlier step, is void then.
+        let is_current = step <= state.procedure;
+        let is_recorded = if seals {
+            state.is_sealed()
+        } else {
+            state.range.as_ref() == Some(&range) && is_current
+        };
         if !is_recorded {
             let kind = ActionKind::PartitionExprChange { range };
             let mut change = Change::new(Author::Owner(own), vec![kind]);

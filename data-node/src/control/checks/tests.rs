@@ -24,6 +24,7 @@ fn records(state: TableState, change: Option<TableChange>) -> CatalogRecords {
         options: Some((&options()).into()),
         change,
         clone_of: 0,
+        route_changes: Vec::new(),
     };
     let place =
         RegionPlace { table_id: 3, group_id: 5, incarnation: 1, start: Vec::new(), end: None };
@@ -303,4 +304,80 @@ fn meta_node_of_an_older_release_limits_schema_versions() {
         alter(&catalog, &request)
     };
     assert_only_first_passes(&[alter_to(2), alter_to(3), alter_to(u32::MAX)], "alter");
+}
+
+#[test]
+fn region_is_split_only_as_the_catalog_decides() {
+    let key = bytes::Bytes::from_static(b"k");
+    let change = |abandoning| v1::RouteChange {
+        number: 4,
+        route_id: 7,
+        child_ids: vec![8, 9],
+        split_keys: vec![key.clone()],
+        abandoning,
+    };
+    let with = |changes: Vec<v1::RouteChange>| {
+        let mut records = records(TableState::Active, None);
+        records.tables.get_mut(&3).unwrap().route_changes = changes;
+        records
+    };
+    let other = v1::RouteChange { number: 5, route_id: 6, ..change(false) };
+    let catalog = with(vec![other, change(false)]);
+    let held = |held, step| HoldRegionRequest {
+        group_id: 5,
+        region_id: 7,
+        held,
+        step,
+        ..Default::default()
+    };
+    let good = || held(true, step_of(4, SPLIT_HOLD_STEP));
+    let cases = [
+        good(),
+        HoldRegionRequest { group_id: 6, ..good() },
+        HoldRegionRequest { region_id: 8, ..good() },
+        held(true, step_of(5, SPLIT_HOLD_STEP)),
+        held(true, step_of(4, SPLIT_ABANDON_STEP)),
+        held(true, None),
+        held(false, step_of(4, SPLIT_ABANDON_STEP)),
+    ];
+    assert_only_first_passes(&cases.map(|case| hold(&catalog, &case)), "hold");
+    let abandoned = with(vec![change(true)]);
+    let cases = [held(false, step_of(4, SPLIT_ABANDON_STEP)), good()];
+    assert_only_first_passes(&cases.map(|case| hold(&abandoned, &case)), "abandon");
+
+    let child = |region_id, start: &[u8]| v1::SplitChild {
+        region_id,
+        start: bytes::Bytes::copy_from_slice(start),
+        end: None,
+    };
+    let children = |children| SplitRegionRequest {
+        group_id: 5,
+        region_id: 7,
+        children,
+        step: step_of(4, SPLIT_STEP),
+        ..Default::default()
+    };
+    let good = || children(vec![child(8, b""), child(9, b"k")]);
+    let cases = [
+        good(),
+        SplitRegionRequest { region_id: 8, ..good() },
+        SplitRegionRequest { step: step_of(4, SPLIT_HOLD_STEP), ..good() },
+        children(vec![child(8, b""), child(9, b"l")]),
+        children(vec![child(9, b""), child(8, b"k")]),
+        children(vec![child(8, b"")]),
+        children(vec![child(8, b""), child(9, b"k"), child(10, b"m")]),
+    ];
+    assert_only_first_passes(&cases.map(|case| split(&catalog, &case)), "split");
+    assert_only_first_passes(&[Ok(()), split(&abandoned, &good())], "abandoned split");
+
+    let closed = |region_id| CloseRegionRequest { region_id, ..Default::default() };
+    let swapped = {
+        let mut records = with(Vec::new());
+        records.regions.clear();
+        records
+    };
+    assert_only_first_passes(
+        &[close(&swapped, &closed(7)), close(&catalog, &closed(7)), close(&swapped, &closed(10))],
+        "close",
+    );
 }

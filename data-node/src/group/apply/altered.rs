@@ -8,37 +8,26 @@ use tidewater_common::schema::TableSchema;
 use tidewater_proto::v1::{self, Reason};
 use tidewater_region_engine::region::{Obligation, PendingObligation};
 
-use super::{Applied, ApplyEffect, not_served};
+use super::{Applied, ApplyEffect, admitted, not_served};
 use crate::group::admits::Operation;
 use crate::group::descriptor::Descriptor;
 use crate::group::entry::EntryOutcome;
-use crate::group::obligation::step_from_wire;
-use crate::group::state::{GroupState, StepResult};
+use crate::group::state::GroupState;
 
 /// Level from which a region serves the schema version before the last alteration, too.
 const SERVES_PREVIOUS: FeatureLevel = FeatureLevel::new(4);
 
-pub(super) fn apply(state: &mut GroupState, index: LogIndex, entry: &v1::RegionAltered) -> Applied {
+pub(super) fn apply(
+    state: &mut GroupState,
+    index: LogIndex,
+    entry: &v1::RegionAltered,
+) -> Result<Applied, EntryOutcome> {
     let id = RegionId(entry.region_id);
     let serves_previous = state.level >= SERVES_PREVIOUS;
-    let Some(region) = state.regions.get_mut(&id) else {
-        return Applied::outcome(not_served(id));
-    };
-    let step = entry.step.as_ref().map(step_from_wire);
-    if let Some(earlier) = step.and_then(|step| region.earlier_step(step)) {
-        return Applied::outcome(earlier);
-    }
-    if let Err(refused) = region.admit(Operation::Decide) {
-        return Applied::outcome(refused);
-    }
-    let descriptor = match altered(&region.descriptor, entry) {
-        Ok(descriptor) => descriptor,
-        Err(refused) => return Applied::outcome(refused),
-    };
-    let cause = match region.take_step(index, entry.step) {
-        StepResult::Taken(cause) => cause,
-        StepResult::NotTaken(outcome) => return Applied::outcome(outcome),
-    };
+    let step = entry.step.as_ref();
+    let region = admitted(state, id, step, Operation::Decide)?;
+    let descriptor = altered(&region.descriptor, entry)?;
+    let cause = region.take_step(index, step)?;
     let descriptor =
         if serves_previous { descriptor.altered_from(&region.descriptor) } else { descriptor };
     region.descriptor = descriptor.clone();
@@ -47,11 +36,28 @@ pub(super) fn apply(state: &mut GroupState, index: LogIndex, entry: &v1::RegionA
         options: descriptor.options.clone(),
     };
     region.obligations.push(PendingObligation { cause, obligation });
-    Applied::with_effect(ApplyEffect::Alter { descriptor, cause })
+    Ok(Applied::with_effect(ApplyEffect::Alter { descriptor, cause }))
+}
+
+/// Checks that an alteration would have an effect, or has had it: as [`apply`], without a change.
+///
+/// # Errors
+/// The outcome that the entry would have.
+pub(crate) fn check_altered(
+    state: &GroupState,
+    entry: &v1::RegionAltered,
+) -> Result<(), EntryOutcome> {
+    let id = RegionId(entry.region_id);
+    let region = state.regions.get(&id).ok_or_else(|| not_served(id))?;
+    match region.check_step(entry.step.as_ref(), Operation::Decide) {
+        Ok(()) => altered(&region.descriptor, entry).map(drop),
+        Err(EntryOutcome::Done { .. }) => Ok(()),
+        Err(refused) => Err(refused),
+    }
 }
 
 /// Returns a region's description after an alteration, if the region can be altered so.
-pub(crate) fn altered(
+fn altered(
     before: &Descriptor,
     entry: &v1::RegionAltered,
 ) -> Result<Arc<Descriptor>, EntryOutcome> {
@@ -139,6 +145,32 @@ mod tests {
         let again = group.apply(altered(2, 1));
         assert_eq!((&again.outcomes[..], again.effects.len()), (&[EntryOutcome::REPEATED][..], 0));
         assert_eq!(group.state.regions[&RegionId(7)].obligations.len(), 1);
+    }
+
+    #[test]
+    fn check_of_an_alter_predicts_its_outcome() {
+        let mut group = TestGroup::with_region();
+        let check = |group: &TestGroup, entry: Entry| {
+            let Entry::Altered(entry) = entry else { unreachable!() };
+            let before = group.state.clone();
+            let checked = check_altered(&group.state, &entry);
+            assert_eq!(group.state, before);
+            checked.map_err(|outcome| match outcome {
+                EntryOutcome::Refused { reason, .. } => Some(reason),
+                EntryOutcome::Done { .. } => None,
+            })
+        };
+        assert_eq!(check(&group, altered(2, 4)), Ok(()));
+        assert_eq!(check(&group, altered(1, 4)), Err(Some(Reason::InvalidArgument)));
+        let unknown = v1::RegionAltered { region_id: 8, ..Default::default() };
+        assert_eq!(check(&group, Entry::Altered(unknown)), Err(Some(Reason::RegionNotFound)));
+        group.apply(altered(2, 4));
+        // The step was taken: a check that is repeated late succeeds.
+        assert_eq!(check(&group, altered(2, 4)), Ok(()));
+        assert_eq!(check(&group, altered(3, 3)), Err(Some(Reason::ProcedureSuperseded)));
+        let region = group.state.regions.get_mut(&RegionId(7)).unwrap();
+        region.held = true;
+        assert_eq!(check(&group, altered(3, 5)), Err(Some(Reason::RouteBusy)));
     }
 
     #[test]

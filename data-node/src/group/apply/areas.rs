@@ -9,14 +9,18 @@ use tidewater_region_engine::region::{
     Obligation, PendingObligation, Publication, PublicationContent,
 };
 
-use super::{Applied, ApplyEffect, not_served};
+use super::{Applied, ApplyEffect, admitted};
 use crate::group::admits::Operation;
 use crate::group::descriptor::Descriptor;
 use crate::group::entry::EntryOutcome;
-use crate::group::obligation::{area_from_wire, content_from_wire, step_from_wire};
-use crate::group::state::{GroupState, RegionState, StepResult};
+use crate::group::obligation::{area_from_wire, content_from_wire};
+use crate::group::state::{GroupState, RegionState};
 
-pub(super) fn open(state: &mut GroupState, index: LogIndex, entry: &v1::AreaOpened) -> Applied {
+pub(super) fn open(
+    state: &mut GroupState,
+    index: LogIndex,
+    entry: &v1::AreaOpened,
+) -> Result<Applied, EntryOutcome> {
     let deadline_ms = entry.deadline_ms;
     decide_area(state, index, entry.region_id, &entry.area_id, entry.step, |_, area| {
         Ok(Obligation::OpenArea { area, deadline_ms })
@@ -27,7 +31,7 @@ pub(super) fn abandon(
     state: &mut GroupState,
     index: LogIndex,
     entry: &v1::AreaAbandoned,
-) -> Applied {
+) -> Result<Applied, EntryOutcome> {
     decide_area(state, index, entry.region_id, &entry.area_id, entry.step, |_, area| {
         Ok(Obligation::Abandon { area })
     })
@@ -37,10 +41,10 @@ pub(super) fn publish(
     state: &mut GroupState,
     index: LogIndex,
     entry: &v1::AreaPublished,
-) -> Applied {
+) -> Result<Applied, EntryOutcome> {
     let Some(content) = content_from_wire(entry.content()) else {
         let message = "the publication of a staging area names no known content";
-        return Applied::outcome(EntryOutcome::refused(Reason::InvalidArgument, message));
+        return Err(EntryOutcome::refused(Reason::InvalidArgument, message));
     };
     decide_area(state, index, entry.region_id, &entry.area_id, entry.step, |region, area| {
         let staged = matches!(content, PublicationContent::Area { .. });
@@ -109,33 +113,18 @@ fn decide_area(
     area: &[u8],
     step: Option<v1::ProcedureStep>,
     decision: impl FnOnce(&RegionState, AreaId) -> Result<Obligation, EntryOutcome>,
-) -> Applied {
+) -> Result<Applied, EntryOutcome> {
     let id = RegionId(region_id);
-    let Some(region) = state.regions.get_mut(&id) else {
-        return Applied::outcome(not_served(id));
-    };
     let Some(area) = area_from_wire(area) else {
         let message = "a staging area is named by a UUID of 16 bytes";
-        return Applied::outcome(EntryOutcome::refused(Reason::InvalidArgument, message));
+        return Err(EntryOutcome::refused(Reason::InvalidArgument, message));
     };
-    let named = step.as_ref().map(step_from_wire);
-    if let Some(earlier) = named.and_then(|step| region.earlier_step(step)) {
-        return Applied::outcome(earlier);
-    }
-    if let Err(refused) = region.admit(Operation::Decide) {
-        return Applied::outcome(refused);
-    }
-    let obligation = match decision(region, area) {
-        Ok(obligation) => obligation,
-        Err(refused) => return Applied::outcome(refused),
-    };
-    let taken = match step {
-        Some(_) => region.take_step(index, step),
-        None => region.take_sequence(index),
-    };
-    let cause = match taken {
-        StepResult::Taken(cause) => cause,
-        StepResult::NotTaken(outcome) => return Applied::outcome(outcome),
+    let step = step.as_ref();
+    let region = admitted(state, id, step, Operation::Decide)?;
+    let obligation = decision(region, area)?;
+    let cause = match step {
+        Some(_) => region.take_step(index, step)?,
+        None => region.take_sequence(index)?,
     };
     match obligation {
         Obligation::OpenArea { .. } => drop(region.areas.insert(area)),
@@ -143,7 +132,7 @@ fn decide_area(
     }
     let pending = PendingObligation { cause, obligation };
     region.obligations.push(pending.clone());
-    Applied::with_effect(ApplyEffect::Decide(id, pending))
+    Ok(Applied::with_effect(ApplyEffect::Decide(id, pending)))
 }
 
 #[cfg(test)]

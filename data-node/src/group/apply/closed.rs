@@ -9,14 +9,13 @@ use crate::group::admits::Operation;
 use crate::group::entry::EntryOutcome;
 use crate::group::state::GroupState;
 
-pub(super) fn apply(state: &mut GroupState, entry: &v1::RegionClosed) -> Applied {
+pub(super) fn apply(
+    state: &mut GroupState,
+    entry: &v1::RegionClosed,
+) -> Result<Applied, EntryOutcome> {
     let id = RegionId(entry.region_id);
-    let Some(region) = state.regions.get(&id) else {
-        return Applied::outcome(EntryOutcome::REPEATED);
-    };
-    if let Err(refused) = region.admit(Operation::Close) {
-        return Applied::outcome(refused);
-    }
+    let Some(region) = state.regions.get(&id) else { return Ok(Applied::repeated()) };
+    region.admit(Operation::Close)?;
     state.drop_region(id);
-    Applied::with_effect(ApplyEffect::Close(id))
+    Ok(Applied::with_effect(ApplyEffect::Close(id)))
 }

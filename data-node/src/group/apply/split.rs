@@ -1,6 +1,9 @@
 //! `split`: children replace a held region. From this entry on they take its writes, and begin with its rows,
 //! its producers and its files as of the seal.
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 
 use tidewater_common::ids::{LogIndex, ManifestVersion, OwnerEpoch, RegionId};
@@ -9,35 +12,26 @@ use tidewater_proto::v1::{self, Reason};
 use tidewater_region_engine::layout::RegionDir;
 use tidewater_region_engine::region::Parent;
 
-use super::{Applied, ApplyEffect, not_served};
+use super::{Applied, ApplyEffect, admitted};
 use crate::group::admits::Operation;
 use crate::group::descriptor::Descriptor;
 use crate::group::entry::EntryOutcome;
-use crate::group::obligation::step_from_wire;
-use crate::group::state::{GroupState, RegionState, StepResult};
+use crate::group::state::{GroupState, RegionState};
 
 /// Children of a split, at least.
 const MIN_CHILDREN: usize = 2;
 
-pub(super) fn apply(state: &mut GroupState, index: LogIndex, entry: &v1::RegionSplit) -> Applied {
+pub(super) fn apply(
+    state: &mut GroupState,
+    index: LogIndex,
+    entry: &v1::RegionSplit,
+) -> Result<Applied, EntryOutcome> {
     let id = RegionId(entry.region_id);
-    let Some(parent) = state.regions.get(&id) else {
-        return Applied::outcome(not_served(id));
-    };
-    let step = entry.step.as_ref().map(step_from_wire);
-    if let Some(earlier) = step.and_then(|step| parent.earlier_step(step)) {
-        return Applied::outcome(earlier);
-    }
-    let children = match check(state, parent, entry) {
-        Ok(children) => children,
-        Err(refused) => return Applied::outcome(refused),
-    };
-    let Some(parent) = state.regions.get_mut(&id) else {
-        return Applied::outcome(not_served(id));
-    };
-    if let StepResult::NotTaken(outcome) = parent.take_step(index, entry.step) {
-        return Applied::outcome(outcome);
-    }
+    let step = entry.step.as_ref();
+    let parent = admitted(state, id, step, Operation::Split)?.clone();
+    let children = check(state, &parent, entry)?;
+    let parent = admitted(state, id, step, Operation::Split)?;
+    parent.take_step(index, step)?;
     let begins: Vec<(RegionId, RegionState)> = children
         .into_iter()
         .map(|descriptor| (descriptor.region_id, child(parent, descriptor, entry.sealed_version)))
@@ -47,7 +41,7 @@ pub(super) fn apply(state: &mut GroupState, index: LogIndex, entry: &v1::RegionS
     parent.producers.clear();
     let divided = ApplyEffect::Divide { parent: id, children: parent.children.clone() };
     state.regions.extend(begins);
-    Applied::with_effect(divided)
+    Ok(Applied::with_effect(divided))
 }
 
 /// Returns the descriptions of the children.
@@ -58,7 +52,6 @@ fn check(
 ) -> Result<Vec<Arc<Descriptor>>, EntryOutcome> {
     let id = parent.descriptor.region_id;
     let invalid = |text: String| EntryOutcome::refused(Reason::InvalidArgument, text);
-    parent.admit(Operation::Split)?;
     // None has been decided since it was held, and the seal has recorded all.
     if !parent.obligations.is_empty() || !parent.areas.is_empty() {
         let text = format!("the manifest of region {id} has yet to record a decision");
@@ -107,254 +100,5 @@ fn child(parent: &RegionState, descriptor: Arc<Descriptor>, sealed_version: u64)
         held: false,
         parents: vec![begun],
         ..parent.clone()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use bytes::Bytes;
-    use tidewater_common::feature_level::FeatureLevel;
-    use tidewater_proto::v1::group_entry::Entry;
-
-    use super::*;
-    use crate::group::admits::ServingState;
-    use crate::group::testing::{TestGroup, key, options, schema, write, writes};
-
-    const LEFT: RegionId = RegionId(8);
-    const RIGHT: RegionId = RegionId(9);
-
-    fn step(number: u64, step: u32) -> Option<v1::ProcedureStep> {
-        Some(v1::ProcedureStep { number, step })
-    }
-
-    fn held(held: bool, at: Option<v1::ProcedureStep>) -> Entry {
-        Entry::Held(v1::RegionHeld { region_id: 7, held, step: at })
-    }
-
-    fn child(id: RegionId, start: Option<i64>, end: Option<i64>) -> v1::SplitChild {
-        let key = |id: i64| Bytes::from(key(id));
-        let start = start.map(key).unwrap_or_default();
-        v1::SplitChild { region_id: id.get(), start, end: end.map(key) }
-    }
-
-    /// Split of region 7 at the id 10.
-    fn split() -> v1::RegionSplit {
-        v1::RegionSplit {
-            region_id: 7,
-            sealed_version: 5,
-            children: vec![child(LEFT, None, Some(10)), child(RIGHT, Some(10), None)],
-            step: step(1, 2),
-        }
-    }
-
-    fn truncated(number: u64) -> Entry {
-        Entry::Truncated(v1::RegionTruncated { region_id: 7, step: step(number, 1) })
-    }
-
-    fn reason(applied: &Applied) -> Option<Reason> {
-        match &applied.outcomes[0] {
-            EntryOutcome::Refused { reason, .. } => Some(*reason),
-            EntryOutcome::Done { .. } => None,
-        }
-    }
-
-    /// A group whose region 7 is held, with a producer that has written the rows 5 and 15.
-    fn with_held_region() -> TestGroup {
-        let mut group = TestGroup::with_region();
-        group.state.level = FeatureLevel::new(4);
-        group.apply(writes(vec![write(1, 1, &[])]));
-        group.apply(writes(vec![write(1, 2, &[5, 15])]));
-        assert_eq!(reason(&group.apply(held(true, step(1, 1)))), None);
-        group
-    }
-
-    fn with_split_region() -> TestGroup {
-        let mut group = with_held_region();
-        let applied = group.apply(Entry::Split(split()));
-        assert_eq!(applied.effects.len(), 1, "{applied:?}");
-        group
-    }
-
-    #[test]
-    fn held_region_takes_writes_and_no_decisions() {
-        let mut group = with_held_region();
-        assert_eq!(group.state.regions[&RegionId(7)].serving(), ServingState::Held);
-        let altered = v1::RegionAltered {
-            region_id: 7,
-            schema: Some((&schema(2)).into()),
-            options: Some((&options()).into()),
-            step: step(2, 1),
-        };
-        let area_id = Bytes::copy_from_slice(uuid::Uuid::from_u128(1).as_bytes());
-        let area = v1::AreaOpened { region_id: 7, area_id, deadline_ms: 9, step: step(2, 1) };
-        let before = group.state.clone();
-        for decision in [truncated(2), Entry::Altered(altered), Entry::AreaOpened(area)] {
-            assert_eq!(reason(&group.apply(decision)), Some(Reason::RouteBusy));
-        }
-        assert_eq!(group.state, before);
-        assert_eq!(reason(&group.apply(writes(vec![write(1, 3, &[6])]))), None);
-        // Abandoned: a delayed hold or split has no effect.
-        assert_eq!(reason(&group.apply(held(false, step(1, 9)))), None);
-        for late in [held(true, step(1, 1)), Entry::Split(split())] {
-            assert_eq!(reason(&group.apply(late)), Some(Reason::ProcedureSuperseded));
-        }
-        assert_eq!(reason(&group.apply(truncated(2))), None);
-    }
-
-    #[test]
-    fn children_take_the_writes_of_the_region() {
-        let mut group = with_split_region();
-        let applied = group.apply(writes(vec![write(1, 3, &[6, 16, 17])]));
-        assert!(
-            matches!(applied.outcomes[..], [EntryOutcome::Done { rows: 3, repeated: false, .. }]),
-            "{applied:?}"
-        );
-        let seen = group.seen.rows.lock().clone();
-        let last: Vec<_> =
-            seen.iter().rev().take(2).map(|(id, _, rows)| (*id, rows.clone())).collect();
-        assert_eq!(last, [(RIGHT, vec![16, 17]), (LEFT, vec![6])]);
-        // A write with rows of one child is recorded in the other, too.
-        group.apply(writes(vec![write(1, 4, &[7])]));
-        let applied = group.apply(writes(vec![write(1, 5, &[18])]));
-        assert_eq!(reason(&applied), None);
-        let before = group.state.clone();
-        let applied = group.apply(writes(vec![write(1, 5, &[18])]));
-        assert!(matches!(
-            applied.outcomes[..],
-            [EntryOutcome::Done { repeated: true, rows: 1, .. }]
-        ));
-        let applied = group.apply(writes(vec![write(1, 3, &[6, 16, 17])]));
-        assert_eq!(reason(&applied), Some(Reason::SerialOutOfOrder));
-        assert_eq!(group.seen.rows.lock().len(), seen.len() + 2);
-        let contents = |state: &GroupState| {
-            [LEFT, RIGHT]
-                .map(|child| (state.regions[&child].contents, state.regions[&child].last_sequence))
-        };
-        assert_eq!(contents(&group.state), contents(&before));
-    }
-
-    #[test]
-    fn earlier_write_is_repeated_by_both_routes() {
-        let mut group = with_split_region();
-        let rows = group.seen.rows.lock().len();
-        let by_parent = write(1, 2, &[5, 15]);
-        let by_child = |id: RegionId, ids: &[i64]| v1::WriteRequest {
-            region_id: id.get(),
-            ..write(1, 2, ids)
-        };
-        for repeated in [by_parent, by_child(LEFT, &[5]), by_child(RIGHT, &[15])] {
-            let applied = group.apply(writes(vec![repeated]));
-            assert!(
-                matches!(applied.outcomes[..], [EntryOutcome::Done { repeated: true, .. }]),
-                "{applied:?}"
-            );
-        }
-        assert_eq!(group.seen.rows.lock().len(), rows);
-        // The next write, cut along the routes.
-        for next in [by_child(LEFT, &[6]), by_child(RIGHT, &[16])] {
-            let applied = group.apply(writes(vec![v1::WriteRequest { serial: 3, ..next }]));
-            assert!(matches!(applied.outcomes[..], [EntryOutcome::Done { repeated: false, .. }]));
-        }
-    }
-
-    #[test]
-    fn children_begin_with_the_state_of_the_region() {
-        let mut group = with_held_region();
-        let parent = group.state.regions[&RegionId(7)].clone();
-        group.apply(Entry::Split(split()));
-        for id in [LEFT, RIGHT] {
-            let child = &group.state.regions[&id];
-            assert_eq!((child.base, child.flushed), (parent.base, parent.flushed));
-            assert_eq!(child.parents[0].sealed_at, ManifestVersion(5));
-            assert!(child.last_sequence >= parent.last_sequence && !child.held);
-            assert_eq!(child.step, group.state.regions[&RegionId(7)].step);
-            assert_eq!(&RegionState::from_wire(child.to_wire()).unwrap(), child);
-        }
-        let parent = &group.state.regions[&RegionId(7)];
-        assert_eq!((parent.serving(), parent.producers.len()), (ServingState::Divided, 0));
-        assert_eq!(&RegionState::from_wire(parent.to_wire()).unwrap(), parent);
-        // Everything else of the region is refused, and the split is not repeated.
-        let advance = v1::ManifestAdvanced { region_id: 7, version: 6, ..Default::default() };
-        for entry in [truncated(2), Entry::ManifestAdvanced(advance), held(false, step(1, 9))] {
-            assert_eq!(reason(&group.apply(entry)), Some(Reason::RouteBusy));
-        }
-        let again = group.apply(Entry::Split(split()));
-        assert_eq!((&again.outcomes[..], again.effects.len()), (&[EntryOutcome::REPEATED][..], 0));
-    }
-
-    #[test]
-    fn child_needs_its_parents_until_it_is_born() {
-        let mut group = with_split_region();
-        group.apply(Entry::ManifestAdvanced(v1::ManifestAdvanced {
-            region_id: LEFT.get(),
-            version: 1,
-            ..Default::default()
-        }));
-        assert_eq!(group.state.regions[&LEFT].parents.len(), 0);
-        assert_eq!(group.state.regions[&RIGHT].parents.len(), 1);
-    }
-
-    #[test]
-    fn region_is_closed_after_its_split_only() {
-        let closed = || Entry::Closed(v1::RegionClosed { region_id: 7, step: step(1, 3) });
-        let mut group = with_held_region();
-        assert_eq!(reason(&group.apply(closed())), Some(Reason::RouteBusy));
-        group.apply(Entry::Split(split()));
-        assert_eq!(group.apply(closed()).effects, [ApplyEffect::Close(RegionId(7))]);
-        assert_eq!(group.apply(closed()).outcomes, [EntryOutcome::REPEATED]);
-        let applied = group.apply(writes(vec![write(1, 3, &[6])]));
-        assert_eq!(reason(&applied), Some(Reason::RegionNotFound));
-        assert_eq!(group.state.regions.keys().copied().collect::<Vec<_>>(), [LEFT, RIGHT]);
-    }
-
-    #[test]
-    fn invalid_split_changes_nothing() {
-        let with = |children: Vec<v1::SplitChild>| v1::RegionSplit { children, ..split() };
-        let right = || child(RIGHT, Some(10), None);
-        let cases = [
-            v1::RegionSplit { sealed_version: 0, ..split() },
-            with(vec![child(LEFT, None, None)]),
-            with(vec![child(LEFT, None, Some(10)), child(RIGHT, Some(11), None)]),
-            with(vec![child(LEFT, None, Some(10)), child(RIGHT, Some(9), None)]),
-            with(vec![child(LEFT, None, Some(10)), child(RIGHT, Some(10), Some(20))]),
-            with(vec![child(LEFT, Some(1), Some(10)), right()]),
-            with(vec![child(LEFT, None, None), right()]),
-            with(vec![child(RegionId(6), None, Some(10)), right()]),
-            with(vec![child(RIGHT, None, Some(10)), right()]),
-            with(vec![child(RegionId(0), None, Some(10)), right()]),
-            v1::RegionSplit { step: None, ..split() },
-        ];
-        for case in cases {
-            let mut group = with_held_region();
-            let before = group.state.clone();
-            let applied = group.apply(Entry::Split(case.clone()));
-            assert_eq!(reason(&applied), Some(Reason::InvalidArgument), "{case:?}");
-            assert_eq!(group.state, before);
-        }
-        let mut group = TestGroup::with_region();
-        let early = group.apply(Entry::Split(split()));
-        assert_eq!(reason(&early), Some(Reason::Unsupported), "below level 4");
-        group.state.level = FeatureLevel::new(4);
-        assert_eq!(reason(&group.apply(Entry::Split(split()))), Some(Reason::RouteBusy));
-        let unknown = Entry::Split(v1::RegionSplit { region_id: 6, ..split() });
-        assert_eq!(reason(&group.apply(unknown)), Some(Reason::RegionNotFound));
-    }
-
-    #[test]
-    fn split_waits_for_decisions_that_no_manifest_records() {
-        let mut group = TestGroup::with_region();
-        group.state.level = FeatureLevel::new(4);
-        group.apply(truncated(1));
-        group.apply(held(true, step(2, 1)));
-        let split = || Entry::Split(v1::RegionSplit { step: step(2, 2), ..split() });
-        assert_eq!(reason(&group.apply(split())), Some(Reason::RouteBusy));
-        let done = group.state.regions[&RegionId(7)].last_sequence;
-        group.apply(Entry::ManifestAdvanced(v1::ManifestAdvanced {
-            region_id: 7,
-            version: 3,
-            done_sequence: done.get(),
-            ..Default::default()
-        }));
-        assert_eq!(reason(&group.apply(split())), None);
     }
 }

@@ -4,35 +4,23 @@ use tidewater_common::ids::{LogIndex, RegionId};
 use tidewater_proto::v1;
 use tidewater_region_engine::region::{Obligation, PendingObligation};
 
-use super::{Applied, ApplyEffect, not_served};
+use super::{Applied, ApplyEffect, admitted};
 use crate::group::admits::Operation;
-use crate::group::obligation::step_from_wire;
-use crate::group::state::{GroupState, StepResult};
+use crate::group::entry::EntryOutcome;
+use crate::group::state::GroupState;
 
 pub(super) fn apply(
     state: &mut GroupState,
     index: LogIndex,
     entry: &v1::RegionTruncated,
-) -> Applied {
+) -> Result<Applied, EntryOutcome> {
     let id = RegionId(entry.region_id);
-    let Some(region) = state.regions.get_mut(&id) else {
-        return Applied::outcome(not_served(id));
-    };
-    let step = entry.step.as_ref().map(step_from_wire);
-    if let Some(earlier) = step.and_then(|step| region.earlier_step(step)) {
-        return Applied::outcome(earlier);
-    }
-    if let Err(refused) = region.admit(Operation::Decide) {
-        return Applied::outcome(refused);
-    }
-    let cause = match region.take_step(index, entry.step) {
-        StepResult::Taken(cause) => cause,
-        StepResult::NotTaken(outcome) => return Applied::outcome(outcome),
-    };
+    let region = admitted(state, id, entry.step.as_ref(), Operation::Decide)?;
+    let cause = region.take_step(index, entry.step.as_ref())?;
     // The producers are kept: a retry of an earlier write must not restore its rows.
     let pending = PendingObligation { cause, obligation: Obligation::Truncate };
     region.obligations.push(pending.clone());
-    Applied::with_effect(ApplyEffect::Decide(id, pending))
+    Ok(Applied::with_effect(ApplyEffect::Decide(id, pending)))
 }
 
 #[cfg(test)]

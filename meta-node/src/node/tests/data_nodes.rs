@@ -210,6 +210,38 @@ impl GroupControl for FakeGroupControl {
         Ok(Response::new(v1::OpenRegionResponse {}))
     }
 
+    async fn hold_region(
+        &self,
+        request: Request<v1::HoldRegionRequest>,
+    ) -> Result<Response<v1::HoldRegionResponse>, Status> {
+        let request = request.into_inner();
+        self.hosted.lock().change(request.region_id, request.step)?;
+        Ok(Response::new(v1::HoldRegionResponse {}))
+    }
+
+    async fn split_region(
+        &self,
+        request: Request<v1::SplitRegionRequest>,
+    ) -> Result<Response<v1::SplitRegionResponse>, Status> {
+        let request = request.into_inner();
+        let mut hosted = self.hosted.lock();
+        hosted.change(request.region_id, request.step)?;
+        let children = request.children.iter().map(|child| (request.group_id, child.region_id));
+        hosted.regions.extend(children);
+        Ok(Response::new(v1::SplitRegionResponse {}))
+    }
+
+    async fn close_region(
+        &self,
+        request: Request<v1::CloseRegionRequest>,
+    ) -> Result<Response<v1::CloseRegionResponse>, Status> {
+        let request = request.into_inner();
+        let mut hosted = self.hosted.lock();
+        hosted.call(request.region_id)?;
+        hosted.regions.remove(&(request.group_id, request.region_id));
+        Ok(Response::new(v1::CloseRegionResponse {}))
+    }
+
     async fn drop_region(
         &self,
         request: Request<v1::DropRegionRequest>,

@@ -60,6 +60,23 @@ async fn sealed_region_refuses_flushes_until_range_is_restored() {
 }
 
 #[tokio::test]
+async fn delayed_seal_is_void_after_a_restoration() {
+    let mut fixture = fixture(Storage::memory()).await;
+    let step = |step| Some(ProcedureStep { number: 3, step });
+    // The split was abandoned before it sealed the region.
+    fixture.region.set_range(KeyRange::whole(), step(3)).await.unwrap();
+    let late = fixture.region.set_range(sealed_range(), step(1)).await.unwrap_err();
+    let stale = matches!(late, EngineError::Refused { reason: Void::StaleStep { .. }, .. });
+    assert!(stale, "{late}");
+    // Idempotent.
+    let version = fixture.region.set_range(KeyRange::whole(), step(3)).await.unwrap();
+    assert_eq!(fixture.region.set_range(KeyRange::whole(), step(3)).await.unwrap(), version);
+    fixture.put(&rows(5..8));
+    assert_eq!(fixture.region.flush().await.unwrap().rows, 3);
+    fixture.check().await;
+}
+
+#[tokio::test]
 async fn sealed_region_is_not_compacted() {
     let mut fixture = fixture(Storage::memory()).await;
     fixture.put(&rows(10..30));
