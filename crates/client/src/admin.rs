@@ -5,14 +5,15 @@ mod cluster;
 mod compactions;
 mod garbage;
 mod hooks;
+mod meta_members;
 mod procedures;
 mod regions;
 mod table_regions;
 mod tables;
 
-pub use self::cluster::MetaChange;
 pub use self::compactions::Compactions;
 pub use self::hooks::{HookFrom, NewHook};
+pub use self::meta_members::MetaChange;
 pub use self::regions::{RegionFilter, TableFlush};
 pub use self::table_regions::{TableRegion, TableRegions};
 pub use self::tables::{AlterTable, ColumnChange, NewColumn, NewTable};

@@ -115,7 +115,7 @@ impl MetaGroup {
                     "the membership change timed out: list the members to see its outcome",
                 )
             })?
-            .map_err(|error| self.write_refusal(error))?;
+            .map_err(|error| change_refusal(self.write_refusal(error)))?;
         Ok(self.members())
     }
 
@@ -176,6 +176,19 @@ impl MetaGroup {
         // A release without levels has not checked the level of the request.
         Ok(release.check(level).map_err(CommandError::from)?)
     }
+}
+
+/// Maps the error of a membership change. Raft answers "not the leader" also when the leader changes
+/// after the first of the two entries: the change may take effect.
+fn change_refusal(refusal: Refusal) -> Refusal {
+    if refusal.reason != Reason::NotLeader {
+        return refusal;
+    }
+    Refusal::new(
+        Reason::LeadershipLost,
+        "the leader of the meta group changed during the membership change: list the members to see its outcome",
+    )
+    .leader(refusal.leader)
 }
 
 /// Maps the error of a join call. After a transient error, the members are unchanged: the caller may
@@ -273,6 +286,8 @@ fn check_change(
 
 #[cfg(test)]
 mod tests {
+    use tidewater_common::refusal::Effect;
+
     use super::*;
 
     fn member(node_id: u64, voter: bool, matched: u64) -> v1::MetaMember {
@@ -337,6 +352,14 @@ mod tests {
         assert_eq!(reason(Some(Change::Remove(1))), Err(Reason::InvalidArgument));
         assert_eq!(reason(Some(Change::Remove(2))), Ok(ChangeMembers::RemoveVoters(one(2))));
         assert_eq!(reason(Some(Change::Remove(3))), Ok(ChangeMembers::RemoveNodes(one(3))));
+    }
+
+    #[test]
+    fn change_without_a_leader_has_unknown_effect() {
+        let refusal = change_refusal(Refusal::new(Reason::NotLeader, "no leader"));
+        assert_eq!((refusal.reason, refusal.effect()), (Reason::LeadershipLost, Effect::Unknown));
+        let refusal = change_refusal(Refusal::new(Reason::MembershipBusy, "in progress"));
+        assert_eq!((refusal.reason, refusal.effect()), (Reason::MembershipBusy, Effect::None));
     }
 
     #[test]

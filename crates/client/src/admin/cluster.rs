@@ -1,35 +1,16 @@
-//! Calls for the cluster as a whole: status, meta members, leadership, log filters.
+//! Calls for the cluster as a whole: status, leadership, log filters.
 
 use std::time::Duration;
 
 use bytes::Bytes;
 use tidewater_common::ids::{GroupId, LogIndex, NodeId};
-use tidewater_proto::v1::{self, change_meta_member_request::Change};
+use tidewater_proto::v1;
 use tidewater_rpc::{attempt, timed};
 
 use crate::client::Client;
 use crate::core::Repeat;
 use crate::error::ClientError;
 use crate::outcome::FailedAttempt;
-
-/// Timeout of an attempt to change the membership, which waits for a learner to catch up.
-const CHANGE_TIMEOUT: Duration = Duration::from_secs(60);
-
-/// A single step of a membership change of the meta group.
-#[derive(Debug, Clone)]
-pub enum MetaChange {
-    /// Adds a node as a member without a vote.
-    AddLearner {
-        /// Id of the node.
-        node_id: NodeId,
-        /// Address of the node, as `host:port`.
-        address: String,
-    },
-    /// Gives a learner a vote.
-    Promote(NodeId),
-    /// Removes a member.
-    Remove(NodeId),
-}
 
 impl Client {
     /// Returns the status of nodes, groups and tables in summary.
@@ -47,66 +28,6 @@ impl Client {
                 }
             })
             .await
-    }
-
-    /// Returns the members of the meta group, with the log id of that membership.
-    ///
-    /// # Errors
-    /// The meta service cannot be reached or has no leader.
-    pub async fn meta_members(&self) -> Result<v1::ListMetaMembersResponse, ClientError> {
-        let router = &self.core.router;
-        let longest = self.options().attempt_timeout;
-        self.core
-            .call(GroupId::META, "meta members", Repeat::Read, longest, |channel, timeout| {
-                let mut client = router.admin(channel);
-                async move {
-                    client.list_meta_members(timed(v1::ListMetaMembersRequest {}, timeout)).await
-                }
-            })
-            .await
-    }
-
-    /// Changes the meta group by one step, on condition that its current membership does not change in between.
-    ///
-    /// # Errors
-    /// [`ClientError::Refused`] with `MembershipStale`, `MemberExists`, `MemberNotFound` and
-    /// others; [`ClientError::OutcomeUnknown`] when the response was lost.
-    pub async fn change_meta_member(
-        &self,
-        change: MetaChange,
-    ) -> Result<Vec<v1::MetaMember>, ClientError> {
-        let current = self.meta_members().await?;
-        let what = format!("meta member change {change:?}");
-        let change = match change {
-            MetaChange::AddLearner { node_id, address } => Change::AddLearner(v1::MetaMember {
-                node_id: node_id.get(),
-                address,
-                ..Default::default()
-            }),
-            MetaChange::Promote(node) => Change::Promote(node.get()),
-            MetaChange::Remove(node) => Change::Remove(node.get()),
-        };
-        let request = v1::ChangeMetaMemberRequest {
-            membership_term: current.membership_term,
-            membership_index: current.membership_index,
-            change: Some(change),
-        };
-        let router = &self.core.router;
-        let response = self
-            .core
-            .call(
-                GroupId::META,
-                &what,
-                Repeat::UnlessUnknown,
-                CHANGE_TIMEOUT,
-                |channel, timeout| {
-                    let mut client = router.admin(channel);
-                    let request = request.clone();
-                    async move { client.change_meta_member(timed(request, timeout)).await }
-                },
-            )
-            .await?;
-        Ok(response.members)
     }
 
     /// Transfers the leadership of a group (0: the meta group) to a node.

@@ -98,14 +98,22 @@ impl Admin for AdminNode {
         &self,
         _request: Request<v1::ListMetaMembersRequest>,
     ) -> Result<Response<v1::ListMetaMembersResponse>, Status> {
-        self.respond()
+        let members = self.state.lock().members.clone();
+        Ok(Response::new(v1::ListMetaMembersResponse { members, ..Default::default() }))
     }
 
     async fn change_meta_member(
         &self,
         _request: Request<v1::ChangeMetaMemberRequest>,
     ) -> Result<Response<v1::ChangeMetaMemberResponse>, Status> {
-        self.respond()
+        let mut state = self.state.lock();
+        match state.member_refusals.pop_front() {
+            Some(refusal) => Err(refusal.into()),
+            None => {
+                let members = state.members.clone();
+                Ok(Response::new(v1::ChangeMetaMemberResponse { members }))
+            }
+        }
     }
 
     async fn transfer_group_leader(

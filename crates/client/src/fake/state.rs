@@ -117,6 +117,10 @@ pub(crate) struct State {
     pub(crate) changes_read: Vec<v1::GetCatalogChangesRequest>,
     /// Errors of the next administrative calls; later calls succeed.
     pub(crate) admin_refusals: VecDeque<Refusal>,
+    /// Members of the meta group.
+    pub(crate) members: Vec<v1::MetaMember>,
+    /// Errors of the next changes of the members; later ones succeed without an effect.
+    pub(crate) member_refusals: VecDeque<Refusal>,
     /// All received writes.
     pub(crate) writes: Vec<WriteRequest>,
     pub(crate) scans: Vec<v1::ScanRequest>,
@@ -249,6 +253,8 @@ impl State {
             snapshots_read: 0,
             changes_read: Vec::new(),
             admin_refusals: VecDeque::new(),
+            members: Vec::new(),
+            member_refusals: VecDeque::new(),
             writes: Vec::new(),
             scans: Vec::new(),
             files: BTreeMap::new(),
