@@ -34,7 +34,7 @@ impl Region {
         }
         let own = self.contents.lock().phase.check_owner(self.id())?;
         let state = self.manifest.state();
-        // A restoration is recorded also without a seal: one that is delayed, of an earlier step, is void then.
+        // A restoration is recorded also without a seal, so that a delayed seal of an earlier step is void.
         let is_current = step <= state.procedure;
         let is_recorded = if seals {
             state.is_sealed()

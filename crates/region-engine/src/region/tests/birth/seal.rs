@@ -59,6 +59,7 @@ async fn sealed_region_refuses_flushes_until_range_is_restored() {
     assert!(matches!(error, EngineError::NotOwner { .. }), "{error}");
 }
 
+// R11.
 #[tokio::test]
 async fn delayed_seal_is_void_after_a_restoration() {
     let mut fixture = fixture(Storage::memory()).await;
