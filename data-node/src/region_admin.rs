@@ -75,7 +75,7 @@ impl RegionAdminService {
             if !leads && !request.include_followers {
                 continue;
             }
-            for hosted in replica.shared.regions.undivided() {
+            for hosted in replica.shared.regions.all() {
                 let descriptor = &hosted.descriptor;
                 let matches =
                     request.table.as_ref().is_none_or(|name| *name == descriptor.table_name)
@@ -209,6 +209,7 @@ fn info(
 ) -> RegionInfo {
     let stats = hosted.region.stats();
     let id = hosted.descriptor.region_id;
+    let is_divided = replica.shared.regions.is_divided(id);
     // The digest and its index are read under one lock.
     let (applied, digest, last_sequence, logged) = {
         let state = replica.shared.state.read();
@@ -235,7 +236,7 @@ fn info(
         flushed_sequence: stats.flushed_sequence.get(),
         last_sequence,
         schema_version: hosted.descriptor.schema_version().get(),
-        state: phase_name(stats.phase).to_owned(),
+        state: if is_divided { "divided" } else { phase_name(stats.phase) }.to_owned(),
         applied_index: applied.get(),
         digest,
         logged_version: logged,

@@ -155,6 +155,11 @@ fn removed_region(catalog: &CatalogRecords, region: u64) -> Checked {
     if catalog.next_region_id != 0 && region >= catalog.next_region_id {
         return refuse(format!("the catalog never had region {region}"));
     }
+    // A child exists in its group before the catalog has its route.
+    let mut changes = catalog.tables.values().flat_map(|table| &table.route_changes);
+    if changes.any(|change| change.route_id == region || change.child_ids.contains(&region)) {
+        return refuse(format!("region {region} takes part in a split"));
+    }
     Ok(())
 }
 

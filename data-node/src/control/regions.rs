@@ -17,8 +17,9 @@ use tidewater_region_engine::layout::RegionDir;
 
 use super::settle::{adopt_files, call_owner, decide_and_record};
 use crate::group::descriptor::Descriptor;
+use crate::group::entry::EntryOutcome;
 use crate::group::obligation::step_from_wire;
-use crate::group::{admission, apply, entry};
+use crate::group::{apply, entry};
 use crate::groups::Groups;
 use crate::owner_request::{Adoption, AdoptionSource, OwnerRequest};
 
@@ -75,7 +76,7 @@ async fn check_alter(
     replica.require_leader()?;
     replica.confirm(groups.context().options.read_deadline).await?;
     let checked = apply::check_altered(&replica.shared.state.read(), entry);
-    checked.map_err(admission::refusal)?;
+    checked.map_err(EntryOutcome::into_refusal)?;
     Ok(AlterRegionResponse {})
 }
 

@@ -1,5 +1,5 @@
 //! Calls of a split: hold and seal a region, replace it by its children, close it. Each can be repeated, also on
-//! the next leader, which finds in log and manifest how far the last one came.
+//! the next leader: log and manifest record which of their parts are done.
 
 use std::time::Duration;
 
@@ -13,7 +13,6 @@ use tidewater_proto::v1::{
 use tidewater_region_engine::manifest::ProcedureStep;
 
 use super::settle::call_owner;
-use crate::group::admission;
 use crate::group::admits::Operation;
 use crate::group::entry::{self, EncodedEntry, EntryOutcome};
 use crate::group::obligation::step_from_wire;
@@ -39,7 +38,8 @@ pub(super) async fn hold(
     let step = named_step(request.step.as_ref())?;
     let is_taken = is_taken(&replica, region, request.step.as_ref(), Operation::Hold).await?;
     if request.held && !is_taken {
-        // Before the hold, so that the children begin with few rows in memory, and decisions wait for a short time.
+        // Before the hold, so that the children begin with few rows in memory, and decisions wait for a short time. A
+        // region that is held has flushed the rows with which it began: its own parent can be removed.
         let flush = |reply| OwnerRequest::Flush(region, reply);
         call_owner(&replica, FLUSH_TIMEOUT, "a flush", flush).await?;
     }
@@ -117,7 +117,7 @@ async fn is_taken(
     let state = replica.shared.state.read();
     let checked = state.regions.get(&region).map(|region| region.check_step(step, operation));
     match checked {
-        Some(Err(refused @ EntryOutcome::Refused { .. })) => Err(admission::refusal(refused)),
+        Some(Err(refused @ EntryOutcome::Refused { .. })) => Err(refused.into_refusal()),
         Some(Err(EntryOutcome::Done { .. })) => Ok(true),
         Some(Ok(())) | None => Ok(false),
     }

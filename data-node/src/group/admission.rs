@@ -50,7 +50,7 @@ pub fn check(
         ("serial", write.serial),
     ])?;
     let descriptor = served(descriptor, write.schema_version)?;
-    producer_key(write).map_err(refusal)?;
+    producer_key(write).map_err(EntryOutcome::into_refusal)?;
     check_opening(write)?;
     if write.rows.len() > limits.bytes {
         return Err(Refusal::new(
@@ -111,12 +111,12 @@ fn check_opening(write: &WriteRequest) -> Result<(), Refusal> {
 
 /// Returns the region as a call that names this version of the schema sees it.
 pub fn served(descriptor: &Arc<Descriptor>, named: u32) -> Result<&Arc<Descriptor>, Refusal> {
-    served_version(descriptor, SchemaVersion(named)).map_err(refusal).map_err(|refusal| {
-        match refusal.reason {
+    served_version(descriptor, SchemaVersion(named)).map_err(EntryOutcome::into_refusal).map_err(
+        |refusal| match refusal.reason {
             Reason::SchemaVersionBehind => refusal.retry_after(Duration::from_millis(100)),
             _ => refusal,
-        }
-    })
+        },
+    )
 }
 
 /// Checks that files, which have one schema, have the region's current one.
@@ -140,7 +140,7 @@ fn check_rows(
     let mismatch = |detail: String| {
         Refusal::new(Reason::SchemaMismatch, format!("rows do not fit table {table}: {detail}"))
     };
-    let op = row_op(descriptor, write).map_err(refusal)?;
+    let op = row_op(descriptor, write).map_err(EntryOutcome::into_refusal)?;
     let rows = decode_batch(&write.rows, &descriptor.row_schema(op))
         .map_err(|error| mismatch(error.to_string()))?;
     let count = rows.num_rows();
@@ -218,13 +218,5 @@ pub fn check_disk(health: &DiskHealth) -> Result<(), Refusal> {
             Reason::ShuttingDown,
             format!("this node's disk has failed, the node is shutting down: {detail}"),
         )),
-    }
-}
-
-/// Returns the error of a refused entry.
-pub(crate) fn refusal(outcome: EntryOutcome) -> Refusal {
-    match outcome {
-        EntryOutcome::Refused { reason, message } => Refusal::new(reason, message),
-        EntryOutcome::Done { .. } => Refusal::new(Reason::Internal, "refused without a reason"),
     }
 }

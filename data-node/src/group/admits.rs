@@ -47,7 +47,7 @@ pub enum Server {
 /// Returns which region carries out an operation.
 ///
 /// # Errors
-/// [`Reason::RouteBusy`]: the state does not admit it.
+/// [`Reason::RouteBusy`]: the state does not admit it. [`Reason::RouteMoved`]: its children do.
 pub fn admit(
     state: ServingState,
     operation: Operation,
@@ -68,9 +68,11 @@ pub fn admit(
         (ServingState::Held, Decide) => refused("is being split: repeat the operation after that"),
         (ServingState::Divided, Read | Write) => Ok(Server::Children),
         (ServingState::Divided, Close) => Ok(Server::Region),
-        (ServingState::Divided, Decide | Advance | Hold | Split) => {
-            refused("has been split: refresh the catalog")
+        (ServingState::Divided, Decide) => {
+            let text = format!("region {region} has been split: refresh the catalog");
+            Err(EntryOutcome::refused(Reason::RouteMoved, text))
         }
+        (ServingState::Divided, Advance | Hold | Split) => refused("has been split"),
     }
 }
 
@@ -82,17 +84,18 @@ mod tests {
     fn states_admit_operations_cell_by_cell() {
         use Operation::{Advance, Close, Decide, Hold, Read, Split, Write};
         let operations = [Read, Write, Decide, Advance, Hold, Split, Close];
-        // R: the region, C: its children, -: refused.
+        // R: the region, C: its children, -: refused, M: refused, since it has moved to the children.
         for (state, cells) in [
             (ServingState::Active, "RRRRR--"),
             (ServingState::Held, "RR-RRR-"),
-            (ServingState::Divided, "CC----R"),
+            (ServingState::Divided, "CCM---R"),
         ] {
             for (operation, cell) in operations.into_iter().zip(cells.chars()) {
                 let found = match admit(state, operation, RegionId(7)) {
                     Ok(Server::Region) => 'R',
                     Ok(Server::Children) => 'C',
                     Err(EntryOutcome::Refused { reason: Reason::RouteBusy, .. }) => '-',
+                    Err(EntryOutcome::Refused { reason: Reason::RouteMoved, .. }) => 'M',
                     Err(other) => panic!("{other:?}"),
                 };
                 assert_eq!(found, cell, "{state:?}, {operation:?}");

@@ -2,6 +2,7 @@
 //! bytes.
 
 use std::ops::Deref;
+use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use prost::Message;
@@ -20,6 +21,8 @@ mod tests;
 const KINDS: [u32; 13] = [1, 2, 3, 4, 6, 7, 8, 9, 10, 13, 16, 18, 19];
 /// Alignment in bytes that columns of 64-bit values need.
 const ALIGNMENT: usize = 8;
+/// Time after which a caller repeats what the split of a region has delayed.
+const SPLIT_TIME: Duration = Duration::from_millis(500);
 
 /// Bytes that are not an entry of a data group.
 #[derive(Debug, thiserror::Error)]
@@ -329,7 +332,18 @@ impl EntryOutcome {
             Self::Done { sequence, rows, repeated } => {
                 Ok(v1::WriteResponse { sequence: sequence.get(), rows_applied: rows, repeated })
             }
-            Self::Refused { reason, message } => Err(Refusal::new(reason, message)),
+            refused @ Self::Refused { .. } => Err(refused.into_refusal()),
+        }
+    }
+
+    /// Returns the error for the caller of an entry that was refused.
+    pub fn into_refusal(self) -> Refusal {
+        match self {
+            Self::Refused { reason, message } => {
+                let refusal = Refusal::new(reason, message);
+                if reason == Reason::RouteBusy { refusal.retry_after(SPLIT_TIME) } else { refusal }
+            }
+            Self::Done { .. } => Refusal::new(Reason::Internal, "refused without a reason"),
         }
     }
 }

@@ -57,6 +57,11 @@ impl HostedRegions {
         self.children.write().insert(parent, children);
     }
 
+    /// Returns whether children have replaced a region.
+    pub fn is_divided(&self, region: RegionId) -> bool {
+        self.children.read().contains_key(&region)
+    }
+
     /// Returns the regions that no children have replaced, by id.
     pub fn undivided(&self) -> Vec<HostedRegion> {
         let children = self.children.read();
@@ -88,8 +93,10 @@ impl HostedRegions {
 
     /// Removes a region and closes it.
     pub fn remove(&self, region: RegionId) {
-        self.children.write().remove(&region);
+        let mut children = self.children.write();
         let old = self.by_id.write().remove(&region);
+        children.remove(&region);
+        drop(children);
         if let Some(old) = old {
             old.region.close();
         }

@@ -61,26 +61,35 @@ impl Owner {
         region: &Arc<Region>,
         children: &[RegionId],
     ) -> Result<ManifestVersion, OwnerError> {
-        let mut dirs = Vec::with_capacity(children.len());
-        for child in children {
-            self.flush(*child).await?;
-            let spec = self.region(*child)?.spec().clone();
-            dirs.push(RegionDir {
-                table_id: spec.table_id,
-                region_id: spec.region_id,
-                incarnation: spec.incarnation,
-            });
-        }
-        let removed = async {
-            // Without an advance of the log, which takes none of a region that was replaced.
-            region.take_ownership(self.epoch(), self.group()).await?;
-            region.remove_parent(&dirs).await
+        let version = || region.stats().manifest_version;
+        // Without an advance of the log, which takes none of a region that was replaced.
+        match region.take_ownership(self.epoch(), self.group()).await {
+            Err(EngineError::Removed { .. }) => return Ok(version()),
+            owned => owned?,
         };
-        match removed.await {
-            Ok(()) | Err(EngineError::Removed { .. }) => {}
-            Err(error) => return Err(error.into()),
+        for child in children {
+            // A child that was itself replaced has flushed these rows: it was flushed before it was held.
+            if !self.context.shared.regions.is_divided(*child) {
+                match self.flush(*child).await {
+                    // Dropped since.
+                    Err(
+                        OwnerError::NotHosted | OwnerError::Engine(EngineError::Removed { .. }),
+                    ) => {}
+                    flushed => {
+                        flushed?;
+                    }
+                }
+            }
         }
+        let spec = region.spec();
+        let dir = |child: &RegionId| RegionDir {
+            table_id: spec.table_id,
+            region_id: *child,
+            incarnation: spec.incarnation,
+        };
+        let dirs: Vec<RegionDir> = children.iter().map(dir).collect();
+        region.remove_parent(&dirs).await?;
         info!(group = %self.group(), region = %id, "split region removed");
-        Ok(region.stats().manifest_version)
+        Ok(version())
     }
 }

@@ -42,6 +42,7 @@ use tidewater_region_engine::hooks::HookKinds;
 use tidewater_region_engine::storage::Storage;
 use tidewater_region_engine::{MemoryBudget, Plugins};
 use tidewater_rpc::AddressBook;
+use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
 use tonic::Request;
@@ -151,8 +152,35 @@ pub(crate) struct Node {
     pub(crate) catalog: Arc<WatchedCatalog>,
     pub(crate) records: Arc<TestRecords>,
     directory: Arc<DataDirectory>,
-    stop: CancellationToken,
-    serving: tokio::task::JoinHandle<()>,
+    server: Server,
+}
+
+/// The gRPC server of a node, with the tasks of its connections: they hold the directory of the node,
+/// and other nodes keep their connections open.
+struct Server(Option<tokio::runtime::Runtime>);
+
+impl Server {
+    fn start(router: tonic::transport::server::Router, listener: TcpListener) -> Self {
+        let mut runtime = tokio::runtime::Builder::new_multi_thread();
+        let runtime = runtime.worker_threads(1).enable_all().build().unwrap();
+        runtime.spawn(router.serve_with_incoming(TcpListenerStream::new(listener)));
+        Self(Some(runtime))
+    }
+
+    /// Closes the connections, and waits until nothing of the server is left.
+    async fn stop(mut self) {
+        let runtime = self.0.take().unwrap();
+        let stopped = tokio::task::spawn_blocking(move || runtime.shutdown_timeout(LIMIT));
+        stopped.await.unwrap();
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
 }
 
 impl Node {
@@ -198,30 +226,22 @@ impl Node {
         });
         let data = DataService::new(groups.clone(), CancellationToken::new());
         let control = ControlService::new(groups.clone());
-        let listener = tokio::net::TcpListener::bind(&config.listen).await.unwrap();
+        let listener = TcpListener::bind(&config.listen).await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
-        let stop = CancellationToken::new();
-        let server = tonic::transport::Server::builder()
+        let router = tonic::transport::Server::builder()
             .add_service(raft_service.into_server())
-            .add_service(control.clone().into_server())
-            .serve_with_incoming_shutdown(
-                TcpListenerStream::new(listener),
-                stop.clone().cancelled_owned(),
-            );
-        let serving = tokio::spawn(async move {
-            let _ = server.await;
-        });
+            .add_service(control.clone().into_server());
+        let server = Server::start(router, listener);
         groups.start_local().await.unwrap();
         let admin = RegionAdminService::new(groups.clone());
         let catalog = watched;
-        Self { groups, data, control, admin, address, catalog, records, directory, stop, serving }
+        Self { groups, data, control, admin, address, catalog, records, directory, server }
     }
 
-    /// Stops serving immediately, then stops everything: for other nodes, a crash.
+    /// Stops everything: for other nodes, a crash. The directory may be opened again.
     pub(crate) async fn stop(self) {
-        self.serving.abort();
-        self.stop.cancel();
         self.groups.stop_all().await;
+        self.server.stop().await;
         let store = self.directory.log_store().clone();
         tokio::task::spawn_blocking(move || store.shutdown()).await.unwrap();
     }
@@ -248,10 +268,14 @@ impl Node {
         self.catalog.follow(&Event::Delta(delta));
     }
 
-    /// Removes the region's route from the node's catalog.
+    /// Removes the region's route from the node's catalog, as the swap of a split does, and the change of its route.
     pub(crate) fn forget_region(&self) {
-        let delta =
-            CatalogDelta { revision: 2, route_deletes: vec![REGION], ..CatalogDelta::default() };
+        let delta = CatalogDelta {
+            revision: 2,
+            table_upserts: vec![table(3)],
+            route_deletes: vec![REGION],
+            ..CatalogDelta::default()
+        };
         self.catalog.follow(&Event::Delta(delta));
     }
 

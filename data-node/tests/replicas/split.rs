@@ -158,7 +158,7 @@ async fn children_serve_the_rows_of_a_split_region() {
     for child in [LEFT, RIGHT] {
         three.agree_on(child).await;
     }
-    assert!(node.info().await.is_none(), "a region that was split is not listed");
+    assert_eq!(node.info().await.unwrap().state, "divided");
 
     three.nodes[leader].take().unwrap().stop().await;
     let next = three.leader().await;
@@ -184,6 +184,44 @@ async fn children_serve_the_rows_of_a_split_region() {
     three.stop().await;
 }
 
+// Its log has the split, and it applies it when the region has been removed.
+#[tokio::test(flavor = "multi_thread")]
+async fn late_replica_has_the_rows_of_the_children() {
+    let mut three = ThreeNodes::start(GroupOptions::default()).await;
+    let leader = three.leader().await;
+    let late = (leader + 1) % 3;
+    let node = three.node(leader);
+    raise_level(node).await;
+    node.write(write(1, 1, &[])).await.unwrap();
+    three.agree().await;
+    let address = three.node(late).address.clone();
+    three.nodes[late].take().unwrap().stop().await;
+    let node = three.node(leader);
+    node.write(write(1, 2, &[1, 2, 11])).await.unwrap();
+    know_split(&three, false);
+    hold(node, true).await.unwrap();
+    node.write(write(1, 3, &[3, 12])).await.unwrap();
+    split(node).await.unwrap();
+    node.write(write(1, 4, &[13])).await.unwrap();
+    for node in three.running() {
+        node.forget_region();
+    }
+    close(node).await.unwrap();
+    assert_eq!((node.count(LEFT).await, node.count(RIGHT).await), (Some(3), Some(3)));
+    three.restart(late, &address).await;
+    for child in [LEFT, RIGHT] {
+        three.agree_on(child).await;
+        until("the late replica has all rows", async || {
+            let [of_late, of_leader] = [late, leader].map(|at| three.node(at).info_of(child));
+            let (of_late, of_leader) = (of_late.await, of_leader.await);
+            of_late.is_some_and(|of_late| of_leader.is_some_and(|of| of.rows == of_late.rows))
+        })
+        .await;
+    }
+    three.stop().await;
+}
+
+// R11.
 #[tokio::test(flavor = "multi_thread")]
 async fn abandoned_split_leaves_the_region_as_it_was() {
     let mut three = ThreeNodes::start(GroupOptions::default()).await;

@@ -89,6 +89,12 @@ impl ThreeNodes {
         .await;
     }
 
+    /// Starts a node again that was stopped.
+    pub(crate) async fn restart(&mut self, at: usize, address: &str) {
+        let config = self.node_config(at as u64 + 1, address);
+        self.nodes[at] = Some(Node::start(&config).await);
+    }
+
     pub(crate) async fn stop(self) {
         for node in self.nodes.into_iter().flatten() {
             node.stop().await;
@@ -126,8 +132,7 @@ async fn rows_survive_a_failover() {
     assert_eq!(flushed.rows, 4);
 
     // The old leader rejoins as a follower and drops flushed rows.
-    let config = three.node_config(leader as u64 + 1, &address);
-    three.nodes[leader] = Some(Node::start(&config).await);
+    three.restart(leader, &address).await;
     three.agree().await;
     until("followers drop what is flushed", async || {
         for node in three.running() {

@@ -370,6 +370,16 @@ fn region_is_split_only_as_the_catalog_decides() {
     assert_only_first_passes(&cases.map(|case| split(&catalog, &case)), "split");
     assert_only_first_passes(&[Ok(()), split(&abandoned, &good())], "abandoned split");
 
+    // Children that the catalog does not have yet are not dropped.
+    let dropped = |region_id| DropRegionRequest { region_id, ..Default::default() };
+    let without_routes = || {
+        let mut records = with(vec![change(false)]);
+        records.regions.clear();
+        records
+    };
+    let cases = [6, 7, 8, 9].map(|region| drop(&without_routes(), &dropped(region)));
+    assert_only_first_passes(&cases, "drop of a child");
+
     let closed = |region_id| CloseRegionRequest { region_id, ..Default::default() };
     let swapped = {
         let mut records = with(Vec::new());

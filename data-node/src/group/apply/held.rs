@@ -2,7 +2,7 @@
 //! before it is sealed: a sealed manifest takes no obligation, and one that is open would be lost with the region.
 
 use tidewater_common::ids::{LogIndex, RegionId};
-use tidewater_proto::v1;
+use tidewater_proto::v1::{self, Reason};
 
 use super::{Applied, admitted};
 use crate::group::admits::Operation;
@@ -16,6 +16,12 @@ pub(super) fn apply(
 ) -> Result<Applied, EntryOutcome> {
     let step = entry.step.as_ref();
     let region = admitted(state, RegionId(entry.region_id), step, Operation::Hold)?;
+    // It could neither be published nor abandoned while the region is held, and no manifest with an open staging
+    // area is sealed.
+    if entry.held && !region.areas.is_empty() {
+        let text = format!("region {} has an open staging area", entry.region_id);
+        return Err(EntryOutcome::refused(Reason::RouteBusy, text));
+    }
     region.take_step(index, step)?;
     region.held = entry.held;
     Ok(Applied::outcome(EntryOutcome::DONE))

@@ -155,7 +155,8 @@ fn children_begin_with_the_state_of_the_region() {
     assert_eq!(&RegionState::from_wire(parent.to_wire()).unwrap(), parent);
     // Everything else of the region is refused, and the split is not repeated.
     let advance = v1::ManifestAdvanced { region_id: 7, version: 6, ..Default::default() };
-    for entry in [truncated(2), Entry::ManifestAdvanced(advance), held(false, step(1, 9))] {
+    assert_eq!(reason(&group.apply(truncated(2))), Some(Reason::RouteMoved));
+    for entry in [Entry::ManifestAdvanced(advance), held(false, step(1, 9))] {
         assert_eq!(reason(&group.apply(entry)), Some(Reason::RouteBusy));
     }
     let again = group.apply(Entry::Split(split()));
@@ -236,4 +237,20 @@ fn split_waits_for_decisions_that_no_manifest_records() {
         ..Default::default()
     }));
     assert_eq!(reason(&group.apply(split())), None);
+}
+
+#[test]
+fn region_with_open_staging_area_is_not_held() {
+    let mut group = TestGroup::with_region();
+    group.state.level = FeatureLevel::new(4);
+    let area_id = Bytes::copy_from_slice(uuid::Uuid::from_u128(1).as_bytes());
+    let area =
+        v1::AreaOpened { region_id: 7, area_id: area_id.clone(), deadline_ms: 9, step: step(1, 1) };
+    assert_eq!(reason(&group.apply(Entry::AreaOpened(area))), None);
+    let before = group.state.clone();
+    assert_eq!(reason(&group.apply(held(true, step(2, 1)))), Some(Reason::RouteBusy));
+    assert_eq!(group.state, before);
+    let abandoned = v1::AreaAbandoned { region_id: 7, area_id, step: step(1, 2) };
+    assert_eq!(reason(&group.apply(Entry::AreaAbandoned(abandoned))), None);
+    assert_eq!(reason(&group.apply(held(true, step(2, 1)))), None);
 }
