@@ -1,66 +1,19 @@
 //! Alters of a table under load, while one of its groups has no leader: no write and no read fails.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use tidewater_client::{Client, ScanSpec};
 use tidewater_cluster_tests::cluster::{Cluster, ClusterPlan, LOG_TABLE};
 use tidewater_cluster_tests::node::Signal;
-use tidewater_cluster_tests::workload::{LoadOptions, Workload, options};
+use tidewater_cluster_tests::workload::{LoadOptions, Workload};
 use tidewater_cluster_tests::{HarnessError, Result, wait};
-use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
+use crate::reader::Reader;
 use crate::support::{SETTLED_WITHIN, conclude, wait_for_level};
 
 const REGIONS: u32 = 64;
 /// Time for which one group has no leader.
 const WITHOUT_LEADER: Duration = Duration::from_secs(10);
-
-/// Scans of all columns, until the test stops them.
-struct Reader {
-    stop: Arc<AtomicBool>,
-    scans: Arc<AtomicU64>,
-    task: JoinHandle<Result<()>>,
-}
-
-impl Reader {
-    async fn start(cluster: &Cluster) -> Result<Self> {
-        let client = Client::connect(options(cluster)).await;
-        let client = client.map_err(|error| HarnessError::violated(error.to_string()))?;
-        let (stop, scans) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
-        let task = tokio::spawn(scan_until(client, stop.clone(), scans.clone()));
-        Ok(Self { stop, scans, task })
-    }
-
-    /// Returns the number of scans. Fails if one has failed.
-    async fn stop(self) -> Result<u64> {
-        self.stop.store(true, Ordering::SeqCst);
-        self.task.await.map_err(|error| HarnessError::violated(error.to_string()))??;
-        Ok(self.scans.load(Ordering::SeqCst))
-    }
-}
-
-/// Scans all rows again and again: none disappears.
-async fn scan_until(client: Client, stop: Arc<AtomicBool>, scans: Arc<AtomicU64>) -> Result<()> {
-    let failed = |error: tidewater_client::ClientError| {
-        HarnessError::violated(format!("a scan failed during an alter: {error}"))
-    };
-    let mut least = 0;
-    while !stop.load(Ordering::SeqCst) {
-        let stream = client.scan(ScanSpec::all(LOG_TABLE)).await.map_err(failed)?;
-        let batches = stream.collect().await.map_err(failed)?;
-        let rows: usize = batches.iter().map(|batch| batch.num_rows()).sum();
-        if rows < least {
-            return Err(HarnessError::violated(format!("{rows} rows after {least}")));
-        }
-        least = rows;
-        scans.fetch_add(1, Ordering::SeqCst);
-        sleep(Duration::from_millis(20)).await;
-    }
-    Ok(())
-}
 
 /// Starts a cluster with three groups on the first three data nodes, and one on the fourth and two others. Returns the
 /// two nodes that are a majority of that group, and of no other.

@@ -16,7 +16,7 @@ fn exit_statuses_are_stable() {
 }
 
 /// Exit statuses that scripts rely on.
-const REASONS: [(Reason, u8); 68] = [
+const REASONS: [(Reason, u8); 70] = [
     (Reason::Unspecified, 1),
     (Reason::InvalidArgument, 2),
     (Reason::SchemaMismatch, 2),
@@ -24,6 +24,7 @@ const REASONS: [(Reason, u8); 68] = [
     (Reason::SchemaVersionStale, 4),
     (Reason::MessageTooLarge, 2),
     (Reason::KeyOutsideRegion, 2),
+    (Reason::KeyOnBoundary, 2),
     (Reason::TableNotFound, 3),
     (Reason::TableExists, 4),
     (Reason::TableBusy, 4),
@@ -54,6 +55,7 @@ const REASONS: [(Reason, u8); 68] = [
     (Reason::CatalogBehind, 5),
     (Reason::DirectoryCopied, 4),
     (Reason::ProcedureSuperseded, 4),
+    (Reason::ProcedureCancelled, 4),
     (Reason::ProcedureNotFound, 3),
     (Reason::ProcedureNotAbandonable, 4),
     (Reason::ReleaseUnsupported, 4),

@@ -94,6 +94,22 @@ pub(crate) fn table(headings: &[&str], rows: impl IntoIterator<Item = Vec<String
     text.lines().map(str::trim_end).collect::<Vec<_>>().join("\n")
 }
 
+/// Parses bytes in hexadecimal.
+///
+/// # Errors
+/// A text that is not pairs of hexadecimal digits.
+pub(crate) fn unhex(text: &str) -> Result<bytes::Bytes, String> {
+    let problem = || format!("{text:?} is no key: use pairs of hexadecimal digits, e.g. 8000ff");
+    if text.is_empty()
+        || !text.len().is_multiple_of(2)
+        || !text.bytes().all(|byte| byte.is_ascii_hexdigit())
+    {
+        return Err(problem());
+    }
+    let pairs = (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16));
+    pairs.collect::<Result<Vec<u8>, _>>().map(Into::into).map_err(|_| problem())
+}
+
 /// Formats bytes in hexadecimal, as for keys.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write as _;

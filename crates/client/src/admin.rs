@@ -8,6 +8,7 @@ mod hooks;
 mod meta_members;
 mod procedures;
 mod regions;
+mod routes;
 mod table_regions;
 mod tables;
 

@@ -20,7 +20,7 @@ pub const LOAD_CLOSE_STEP: u32 = 2;
 pub const SPLIT_HOLD_STEP: u32 = 1;
 /// Step that replaces a region by its children.
 pub const SPLIT_STEP: u32 = 2;
-/// Step that abandons a split. Above the others: one of them that is delayed has no effect any more.
+/// Step that abandons a split. Above the two before: one of them that is delayed has no effect any more.
 pub const SPLIT_ABANDON_STEP: u32 = 3;
 /// Step that closes a region that its children have replaced.
 pub const SPLIT_CLOSE_STEP: u32 = 4;

@@ -100,6 +100,7 @@ pub const fn facts(reason: Reason) -> Facts {
         Reason::KeyOutsideRegion => {
             facts(NoEffect, Code::InvalidArgument, RefreshCatalog, BadRequest)
         }
+        Reason::KeyOnBoundary => facts(NoEffect, Code::InvalidArgument, Stop, BadRequest),
         // Existence.
         Reason::TableNotFound => facts(NoEffect, Code::NotFound, Stop, NotFound),
         Reason::TableExists => facts(NoEffect, Code::AlreadyExists, Stop, Conflict),
@@ -145,6 +146,7 @@ pub const fn facts(reason: Reason) -> Facts {
         Reason::LoadEnded => facts(NoEffect, Code::Aborted, Stop, Conflict),
         Reason::DirectoryCopied => facts(NoEffect, Code::FailedPrecondition, Stop, Conflict),
         Reason::ProcedureSuperseded => facts(NoEffect, Code::Aborted, Stop, Conflict),
+        Reason::ProcedureCancelled => facts(NoEffect, Code::Aborted, Stop, Conflict),
         Reason::ProcedureNotFound => facts(NoEffect, Code::NotFound, Stop, NotFound),
         Reason::ProcedureNotAbandonable => facts(NoEffect, Code::Aborted, Stop, Conflict),
         // Releases that do not know the reason stop on the code, when they register.

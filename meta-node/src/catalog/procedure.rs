@@ -49,6 +49,8 @@ pub struct Procedure {
     pub plan: Bytes,
     /// Change of its table that data nodes see: they carry out the calls of a step only then.
     pub published: Option<v1::TableChange>,
+    /// Change of a route that data nodes see at its step.
+    pub published_route: Option<v1::RouteChange>,
     /// Its table.
     pub table: TableId,
     /// Name of its table at its begin.
@@ -94,6 +96,7 @@ impl Procedure {
             done: BTreeSet::new(),
             failure,
             published: None,
+            published_route: None,
             ..self.clone()
         }
     }
@@ -127,6 +130,7 @@ impl From<&Procedure> for v1::ProcedureRecord {
             ended_ms: procedure.ended_ms.unwrap_or(0),
             plan: procedure.plan.clone(),
             published: procedure.published.clone(),
+            published_route: procedure.published_route.clone(),
             table_id: procedure.table.get(),
             table_name: procedure.table_name.clone(),
         }
@@ -175,6 +179,7 @@ impl TryFrom<v1::ProcedureRecord> for Procedure {
             ended_ms: some(stored.ended_ms),
             plan: stored.plan,
             published: stored.published,
+            published_route: stored.published_route,
             table: TableId(stored.table_id),
             table_name: stored.table_name,
         };
@@ -215,6 +220,7 @@ mod tests {
             ended_ms: None,
             plan: Bytes::from_static(b"plan"),
             published: Some(v1::TableChange { number: 4, ..v1::TableChange::default() }),
+            published_route: Some(v1::RouteChange { number: 4, ..v1::RouteChange::default() }),
             table: TableId(3),
             table_name: "t".to_owned(),
         }
@@ -236,7 +242,7 @@ mod tests {
         }
     }
 
-    const RUNNING: &str = "01c14112fd0a100000000000000000000000000000000710631a056c6174657225040302012a04080310023202ac02380440024801520205065a10081412096e6f206c656164657218e80760840768a8467a04706c616e8001038a01017492010208049801b607";
+    const RUNNING: &str = "01be82fb8f0a100000000000000000000000000000000710631a056c6174657225040302012a04080310023202ac02380440024801520205065a10081412096e6f206c656164657218e80760840768a8467a04706c616e8001038a01017492010208049801b607aa01020804";
     const ENDED: &str = "01f88531250a1000000000000000000000000000000007106325040302012a04080310023202ac0238044002480360840768a84670d00f8001038a0101749801b607";
 
     #[test]

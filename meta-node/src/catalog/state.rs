@@ -283,9 +283,11 @@ impl MetaState {
         for published in tables {
             if let Some(table) = self.tables.get(&TableId(published.table_id)) {
                 table.publish_change(published);
-                let of_table = self.procedures.of_table(table.id);
-                let of_table = of_table.filter(|procedure| procedure.table == table.id);
-                let change = of_table.filter_map(|procedure| procedure.published.clone()).next();
+                let running = self.procedures.of_table(table.id);
+                let of_table: Vec<_> = running.filter(|of| of.table == table.id).collect();
+                let routes = of_table.iter().filter_map(|of| of.published_route.clone());
+                published.route_changes = routes.collect();
+                let change = of_table.iter().find_map(|of| of.published.clone());
                 published.change = published.change.take().or(change);
             }
         }

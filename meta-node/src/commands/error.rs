@@ -3,14 +3,16 @@
 use std::time::Duration;
 
 use tidewater_common::feature_level::{FeatureLevel, UnsupportedRelease};
-use tidewater_common::ids::{BootNumber, ClusterId, GroupId, NodeId, TableId, Term};
+use tidewater_common::ids::{
+    BootNumber, CatalogVersion, ClusterId, GroupId, NodeId, RegionId, TableId, Term,
+};
 use tidewater_common::quote::quoted;
 use tidewater_common::refusal::Refusal;
 use tidewater_common::schema::SchemaError;
 use tidewater_proto::v1::{GroupState, NodeRole, Reason, TableState};
 
 use super::procedures::kind_of;
-use crate::catalog::{CatalogError, LockHolder, RouteError, Table};
+use crate::catalog::{CatalogError, LockHolder, RouteError, RouteState, Table};
 
 /// Error of a rejected command; the state is unchanged.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -172,6 +174,31 @@ pub enum CommandError {
     /// No live table has this name.
     #[error("table {name} does not exist", name = quoted(.0))]
     TableNotFound(String),
+    /// No route has this id.
+    #[error("route {0} does not exist: `tidewater route list` shows the routes of a table")]
+    RouteNotFound(RegionId),
+    /// The state of the route does not permit the command.
+    #[error("route {route} is {state:?}: retry when it is active")]
+    RouteNotActive {
+        /// Id of the route.
+        route: RegionId,
+        /// Current state of the route.
+        state: RouteState,
+    },
+    /// A key that no row of the route can have.
+    #[error("the split key is not in the range of route {0}")]
+    KeyOutsideRoute(RegionId),
+    /// A split that would leave one child without keys.
+    #[error("the split key is the first key of route {0}: choose a later one")]
+    KeyOnBoundary(RegionId),
+    /// The caller has decided on another version of the routes.
+    #[error("the catalog has version {version}, not {expected}: list the routes again")]
+    VersionMismatch {
+        /// Version of the caller.
+        expected: u64,
+        /// Current version.
+        version: CatalogVersion,
+    },
     /// No table has this id.
     #[error("table id {0} does not exist")]
     TableIdNotFound(TableId),
@@ -364,6 +391,11 @@ impl CommandError {
                 Reason::LoadEnded
             }
             Self::TableNotFound(_) | Self::TableIdNotFound(_) => Reason::TableNotFound,
+            Self::RouteNotFound(_) => Reason::RegionNotFound,
+            Self::RouteNotActive { .. } => Reason::RouteBusy,
+            Self::KeyOutsideRoute(_) => Reason::KeyOutsideRegion,
+            Self::KeyOnBoundary(_) => Reason::KeyOnBoundary,
+            Self::VersionMismatch { .. } => Reason::CatalogVersionMismatch,
             Self::NoGroups | Self::ObjectStoreUnknown => Reason::NoDataNodes,
             Self::OutcomesFull(_) => Reason::Overloaded,
             // Definite failures that a retry does not help.

@@ -19,6 +19,7 @@ pub(crate) mod earlier;
 pub(crate) mod kind;
 mod kinds;
 pub(crate) mod load;
+mod split;
 #[cfg(test)]
 mod test_kind;
 #[cfg(test)]
@@ -53,6 +54,12 @@ const MAX_MESSAGE: usize = 500;
 fn published(kind: &dyn ProcedureKind, procedure: &Procedure) -> Option<v1::TableChange> {
     let number = procedure.number;
     kind.published(procedure).map(|change| v1::TableChange { number, ..change })
+}
+
+/// Returns the change of a route that data nodes see at the procedure's step.
+fn published_route(kind: &dyn ProcedureKind, procedure: &Procedure) -> Option<v1::RouteChange> {
+    let number = procedure.number;
+    kind.published_route(procedure).map(|change| v1::RouteChange { number, ..change })
 }
 
 /// Records progress, or the completion of a step. Without effect unless the procedure is at the step.
@@ -219,6 +226,7 @@ fn follow(
     };
     if next.is_running() {
         next.published = published(kind, &next);
+        next.published_route = published_route(kind, &next);
     }
     with_table(state, change, next)
 }

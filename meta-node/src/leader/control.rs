@@ -142,6 +142,33 @@ impl Control {
         Ok(attempt(target(node), CALL_DEADLINE, client.flush_region(request)).await?)
     }
 
+    pub(crate) async fn hold_region(
+        &self,
+        node: NodeId,
+        request: v1::HoldRegionRequest,
+    ) -> Result<(), Refusal> {
+        let request = v1::HoldRegionRequest { header: self.header(node), ..request };
+        self.call(node, request, async |mut to, ask| to.hold_region(ask).await).await.map(drop)
+    }
+
+    pub(crate) async fn split_region(
+        &self,
+        node: NodeId,
+        request: v1::SplitRegionRequest,
+    ) -> Result<(), Refusal> {
+        let request = v1::SplitRegionRequest { header: self.header(node), ..request };
+        self.call(node, request, async |mut to, ask| to.split_region(ask).await).await.map(drop)
+    }
+
+    pub(crate) async fn close_region(
+        &self,
+        node: NodeId,
+        request: v1::CloseRegionRequest,
+    ) -> Result<(), Refusal> {
+        let request = v1::CloseRegionRequest { header: self.header(node), ..request };
+        self.call(node, request, async |mut to, ask| to.close_region(ask).await).await.map(drop)
+    }
+
     pub(crate) async fn drop_region(
         &self,
         node: NodeId,

@@ -40,6 +40,15 @@ impl LeaderTerm {
             RegionCall::CloseArea(ask) => {
                 self.at_leader(group, |node| to.close_area(node, ask.clone())).await
             }
+            RegionCall::Hold(ask) => {
+                self.at_leader(group, |node| to.hold_region(node, ask.clone())).await
+            }
+            RegionCall::Split(ask) => {
+                self.at_leader(group, |node| to.split_region(node, ask.clone())).await
+            }
+            RegionCall::Close(ask) => {
+                self.at_leader(group, |node| to.close_region(node, ask.clone())).await
+            }
             RegionCall::Drop(ask) => {
                 let dropped = self.at_leader(group, |node| to.drop_region(node, ask.clone())).await;
                 match dropped {

@@ -1,6 +1,7 @@
 //! Implementation of the proto service `Admin`.
 
 mod definitions;
+mod routes;
 mod tables;
 
 use std::collections::BTreeSet;
@@ -220,6 +221,13 @@ impl Admin for AdminService {
         request: Request<v1::TruncateTableRequest>,
     ) -> Result<Response<v1::TruncateTableResponse>, Status> {
         Ok(Response::new(self.truncate(request.into_inner()).await?))
+    }
+
+    async fn split_route(
+        &self,
+        request: Request<v1::SplitRouteRequest>,
+    ) -> Result<Response<v1::SplitRouteResponse>, Status> {
+        Ok(Response::new(self.split(request.into_inner()).await?))
     }
 
     async fn clone_table(

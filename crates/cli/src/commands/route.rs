@@ -1,6 +1,7 @@
 //! `route`
 
 mod list;
+mod split;
 
 use clap::Subcommand;
 
@@ -8,16 +9,21 @@ use crate::exit::Failure;
 
 /// Subcommands of `route`.
 #[derive(Debug, Subcommand)]
-#[command(after_help = "Example:\n  tidewater route list --table flights")]
+#[command(
+    after_help = "Example:\n  tidewater route list --table flights\n  tidewater route split 7 --at 8000000000000400"
+)]
 pub(crate) enum Route {
     /// List routes: the group that serves each key range
     List(list::Options),
+    /// Split a route: two new routes replace it, while reads and writes continue
+    Split(split::Options),
 }
 
 impl Route {
     pub(crate) async fn run(self) -> Result<(), Failure> {
         match self {
             Self::List(options) => list::run(options).await,
+            Self::Split(options) => split::run(options).await,
         }
     }
 }

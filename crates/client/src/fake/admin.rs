@@ -76,6 +76,13 @@ impl Admin for AdminNode {
         self.respond()
     }
 
+    async fn split_route(
+        &self,
+        _request: Request<v1::SplitRouteRequest>,
+    ) -> Result<Response<v1::SplitRouteResponse>, Status> {
+        self.respond()
+    }
+
     type CollectGarbageStream = Iter<std::vec::IntoIter<Result<v1::GarbageEvent, Status>>>;
 
     async fn collect_garbage(

@@ -8,7 +8,7 @@ use crate::refusal::Refusal;
 
 /// Wire form of each reason, which clients of other releases and languages read: the number of the
 /// reason, the code of the status, `maybe_applied` and the number of `retry`.
-const WIRE: [(Reason, i32, i32, bool, i32); 68] = [
+const WIRE: [(Reason, i32, i32, bool, i32); 70] = [
     (Reason::Unspecified, 0, 13, true, 3),
     (Reason::InvalidArgument, 1, 3, false, 7),
     (Reason::SchemaMismatch, 2, 3, false, 7),
@@ -16,6 +16,7 @@ const WIRE: [(Reason, i32, i32, bool, i32); 68] = [
     (Reason::SchemaVersionStale, 4, 10, false, 5),
     (Reason::MessageTooLarge, 5, 3, false, 7),
     (Reason::KeyOutsideRegion, 6, 3, false, 5),
+    (Reason::KeyOnBoundary, 7, 3, false, 7),
     (Reason::TableNotFound, 10, 5, false, 7),
     (Reason::TableExists, 11, 6, false, 7),
     (Reason::GroupNotHosted, 12, 5, false, 4),
@@ -53,6 +54,7 @@ const WIRE: [(Reason, i32, i32, bool, i32); 68] = [
     (Reason::CatalogBehind, 43, 14, false, 1),
     (Reason::DirectoryCopied, 44, 9, false, 7),
     (Reason::ProcedureSuperseded, 45, 10, false, 7),
+    (Reason::ProcedureCancelled, 81, 10, false, 7),
     (Reason::ProcedureNotFound, 46, 5, false, 7),
     (Reason::ProcedureNotAbandonable, 48, 10, false, 7),
     (Reason::ReleaseUnsupported, 47, 3, false, 7),

@@ -8,7 +8,7 @@ use tidewater_proto::v1::{self, AbandonCause, ProcedureState};
 use uuid::Uuid;
 
 use super::kind::{ProcedureBegin, ProcedureKind};
-use super::{kind_of, known_kind, parse_id, published};
+use super::{kind_of, known_kind, parse_id, published, published_route};
 use crate::catalog::{
     CatalogChange, MAX_OUTCOMES, MetaState, OutcomeKind, Procedure, Table, lock_conflict,
 };
@@ -86,10 +86,12 @@ pub(in crate::commands) fn begin(
         ended_ms: None,
         plan,
         published: None,
+        published_route: None,
         table,
         table_name: of_table.name.clone(),
     };
     procedure.published = published(kind, &procedure);
+    procedure.published_route = published_route(kind, &procedure);
     change.procedures.extend(ended);
     change.procedures.push(procedure);
     change.procedure_deletes = forgotten;

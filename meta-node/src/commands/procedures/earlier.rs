@@ -94,6 +94,7 @@ fn procedure(table: &Table, kind: ProcedureKind, step: u32) -> Procedure {
         ended_ms: None,
         plan: Bytes::new(),
         published: None,
+        published_route: None,
         table: table.id,
         table_name: table.name.clone(),
     }

@@ -61,6 +61,11 @@ pub(crate) trait ProcedureKind: Sync {
         None
     }
 
+    /// Returns the change of a route that data nodes see at this step, as [`ProcedureKind::published`].
+    fn published_route(&self, _procedure: &Procedure) -> Option<v1::RouteChange> {
+        None
+    }
+
     /// Returns the regions that have a part in the procedure's step, each once.
     fn regions(&self, state: &MetaState, procedure: &Procedure) -> Vec<StepRegion>;
 
@@ -148,6 +153,12 @@ pub(crate) enum RegionCall {
     OpenArea(v1::OpenAreaRequest),
     /// Publishes or abandons the region's staging area.
     CloseArea(v1::CloseAreaRequest),
+    /// Prepares the region for its split, or abandons the split.
+    Hold(v1::HoldRegionRequest),
+    /// Replaces the region by its children.
+    Split(v1::SplitRegionRequest),
+    /// Ends the region that its children have replaced.
+    Close(v1::CloseRegionRequest),
     /// Removes the region; one that does not exist is removed.
     Drop(v1::DropRegionRequest),
 }

@@ -6,6 +6,7 @@ use super::create::CreateTable;
 use super::drop::DropTable;
 use super::kind::ProcedureKind;
 use super::load::LoadTable;
+use super::split::SplitRoute;
 #[cfg(test)]
 use super::test_kind::TestKind;
 use super::truncate::TruncateTable;
@@ -17,6 +18,7 @@ const KINDS: &[&dyn ProcedureKind] = &[
     &CloneTable,
     &LoadTable,
     &AlterTable,
+    &SplitRoute,
     #[cfg(test)]
     &TestKind,
 ];

@@ -16,7 +16,8 @@ use uuid::Uuid;
 
 use super::{AdminService, definitions};
 use crate::catalog::MetaState;
-use crate::commands::procedures::FIRST_KINDS;
+use crate::commands::CommandError;
+use crate::commands::procedures::{FIRST_KINDS, kind_of};
 use crate::services::RunningReplica;
 
 /// Maximum time that a call waits for a procedure on a table. The procedure continues afterwards.
@@ -128,6 +129,9 @@ impl AdminService {
                 Some(of) if of.state == ProcedureState::Superseded => {
                     return Some(Err(superseded(name)));
                 }
+                Some(of) if of.state == ProcedureState::Abandoned && table.is_some() => {
+                    return Some(Err(cancelled(&format!("the change of table {name:?}"))));
+                }
                 Some(of) => of.is_running(),
                 // Begun without a procedure.
                 None => table.is_some_and(|table| table.change.is_some()),
@@ -146,14 +150,18 @@ impl AdminService {
 }
 
 /// A procedure to begin.
-struct ProcedureRequest {
-    id: Uuid,
+pub(super) struct ProcedureRequest {
+    pub(super) id: Uuid,
     kind: ProcedureKind,
     arguments: Bytes,
 }
 
 impl ProcedureRequest {
-    fn new(kind: ProcedureKind, id: &str, request: &impl Message) -> Result<Self, Refusal> {
+    pub(super) fn new(
+        kind: ProcedureKind,
+        id: &str,
+        request: &impl Message,
+    ) -> Result<Self, Refusal> {
         Ok(Self { id: parse_id(id)?, kind, arguments: request.encode_to_vec().into() })
     }
 
@@ -161,14 +169,31 @@ impl ProcedureRequest {
     /// procedures.
     async fn propose(self, running: &RunningReplica, earlier: Kind) -> Result<TableId, Refusal> {
         let level = running.group.view.read().header().feature_level;
+        if level < FIRST_KINDS {
+            return table_of(&running.group.propose(earlier).await?);
+        }
+        self.begin(running).await
+    }
+
+    /// Begins the procedure of a kind that clusters below its level do not have, and returns its table.
+    pub(super) async fn begin(self, running: &RunningReplica) -> Result<TableId, Refusal> {
+        let level = running.group.view.read().header().feature_level;
+        let needed = kind_of(self.kind as u32).map_or(FIRST_KINDS, |kind| kind.facts().level);
+        if level < needed {
+            return Err(CommandError::FeatureLevel { needed, level }.into());
+        }
         let begin = v1::BeginProcedure {
             id: Bytes::copy_from_slice(self.id.as_bytes()),
             kind: self.kind as u32,
             arguments: self.arguments,
         };
-        let begin = if level < FIRST_KINDS { earlier } else { Kind::BeginProcedure(begin) };
-        table_of(&running.group.propose(begin).await?)
+        table_of(&running.group.propose(Kind::BeginProcedure(begin)).await?)
     }
+}
+
+/// Returns the error of a caller whose operation was cancelled.
+pub(super) fn cancelled(operation: &str) -> Refusal {
+    Refusal::new(Reason::ProcedureCancelled, format!("{operation} was cancelled: it has no effect"))
 }
 
 fn superseded(name: &str) -> Refusal {
@@ -188,7 +213,7 @@ fn table_of(reply: &v1::MetaReply) -> Result<TableId, Refusal> {
 }
 
 /// Waits until `result` returns a value for the current state. After a timeout, the procedure continues.
-async fn wait_for<T>(
+pub(super) async fn wait_for<T>(
     running: &RunningReplica,
     operation: &str,
     mut result: impl FnMut(&MetaState) -> Option<Result<T, Refusal>>,
