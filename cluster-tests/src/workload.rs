@@ -67,6 +67,8 @@ struct WorkloadState {
     mark: AtomicU64,
     /// Microseconds from `origin` to the first acknowledgement by the cluster after the mark.
     resumed: AtomicU64,
+    /// Microseconds of the slowest acknowledged write since the mark, from its begin.
+    slowest: AtomicU64,
 }
 
 impl WorkloadState {
@@ -78,6 +80,7 @@ impl WorkloadState {
         self.acknowledged.fetch_add(1, Ordering::SeqCst);
         let mark = self.mark.load(Ordering::SeqCst);
         let now = self.now();
+        self.slowest.fetch_max(now.saturating_sub(begun), Ordering::SeqCst);
         if is_after_recovery(mark, begun, now) {
             let _ = self.resumed.compare_exchange(0, now, Ordering::SeqCst, Ordering::SeqCst);
         }
@@ -110,6 +113,7 @@ impl Workload {
             origin: Instant::now(),
             mark: AtomicU64::new(0),
             resumed: AtomicU64::new(0),
+            slowest: AtomicU64::new(0),
         });
         let mut tasks = Vec::new();
         for number in load.first_writer..load.first_writer + load.writers {
@@ -145,10 +149,17 @@ impl Workload {
         }
     }
 
-    /// Records the time of a fault.
+    /// Records the time of a fault, or of an operation.
     pub fn mark(&self) {
         self.shared.mark.store(self.shared.now(), Ordering::SeqCst);
         self.shared.resumed.store(0, Ordering::SeqCst);
+        self.shared.slowest.store(0, Ordering::SeqCst);
+    }
+
+    /// Time of the slowest write acknowledged since the mark, from its begin with all retries: at least the
+    /// longest time in which one of its keys could not be written.
+    pub fn slowest_write(&self) -> Duration {
+        Duration::from_micros(self.shared.slowest.load(Ordering::SeqCst))
     }
 
     /// Waits for the first write acknowledged after the mark; returns the time between them.

@@ -57,6 +57,46 @@ pub struct RegionAdminService {
     sweeper: Sweeper,
 }
 
+async fn flush_region(
+    replica: &GroupReplica,
+    region: RegionId,
+) -> Result<FlushRegionResponse, Refusal> {
+    let group = replica.group();
+    let (reply, outcome) = oneshot::channel();
+    replica
+        .owner_requests
+        .send(OwnerRequest::Flush(region, reply))
+        .await
+        .map_err(|_| refusals::replica_stopping(group))?;
+    let report = tokio::time::timeout(FLUSH_TIMEOUT, outcome)
+        .await
+        .map_err(|_| refusals::deadline_exceeded("a flush", group))?
+        .unwrap_or_else(|_| {
+            Err(Refusal::new(
+                Reason::NotLeader,
+                format!("this node stopped leading group {group} before the flush was done"),
+            ))
+        })?;
+    Ok(FlushRegionResponse {
+        manifest_version: report.manifest_version.get(),
+        flushed_sequence: report.flushed_sequence.get(),
+        rows: report.rows,
+        bytes: report.bytes,
+        files: u32::try_from(report.files).unwrap_or(u32::MAX),
+    })
+}
+
+/// Returns the result of flushes of two regions: sums, and what both have reached.
+fn flushed_together(one: &FlushRegionResponse, other: &FlushRegionResponse) -> FlushRegionResponse {
+    FlushRegionResponse {
+        manifest_version: one.manifest_version.min(other.manifest_version),
+        flushed_sequence: one.flushed_sequence.min(other.flushed_sequence),
+        rows: one.rows.saturating_add(other.rows),
+        bytes: one.bytes.saturating_add(other.bytes),
+        files: one.files.saturating_add(other.files),
+    }
+}
+
 impl RegionAdminService {
     /// Creates the service for a node's groups.
     pub fn new(groups: Arc<Groups>) -> Self {
@@ -94,29 +134,16 @@ impl RegionAdminService {
         let replica = self.groups.get(group)?;
         // A replica that no longer leads may have nothing to flush and lack later writes.
         replica.confirm(CONFIRM_TIMEOUT).await?;
-        replica.region(region)?;
-        let (reply, outcome) = oneshot::channel();
-        replica
-            .owner_requests
-            .send(OwnerRequest::Flush(region, reply))
-            .await
-            .map_err(|_| refusals::replica_stopping(group))?;
-        let report = tokio::time::timeout(FLUSH_TIMEOUT, outcome)
-            .await
-            .map_err(|_| refusals::deadline_exceeded("a flush", group))?
-            .unwrap_or_else(|_| {
-                Err(Refusal::new(
-                    Reason::NotLeader,
-                    format!("this node stopped leading group {group} before the flush was done"),
-                ))
-            })?;
-        Ok(FlushRegionResponse {
-            manifest_version: report.manifest_version.get(),
-            flushed_sequence: report.flushed_sequence.get(),
-            rows: report.rows,
-            bytes: report.bytes,
-            files: u32::try_from(report.files).unwrap_or(u32::MAX),
-        })
+        // Children have the rows of a region that they have replaced.
+        let mut flushed: Option<FlushRegionResponse> = None;
+        for hosted in replica.serving(region)? {
+            let part = flush_region(&replica, hosted.descriptor.region_id).await?;
+            flushed = Some(match flushed {
+                None => part,
+                Some(before) => flushed_together(&before, &part),
+            });
+        }
+        Ok(flushed.unwrap_or_default())
     }
 
     async fn compact(&self, request: CompactRegionRequest) -> Result<CompactionStream, Refusal> {

@@ -26,7 +26,7 @@ pub enum Mode {
 pub struct Fault {
     mode: Mode,
     method: Option<&'static str>,
-    contains: Option<&'static str>,
+    contains: Option<String>,
     node: Option<String>,
     times: Option<u32>,
 }
@@ -46,8 +46,8 @@ impl Fault {
 
     /// Affects only requests whose path and query contain `text`, which must not need escaping.
     #[must_use]
-    pub fn on_path(mut self, text: &'static str) -> Self {
-        self.contains = Some(text);
+    pub fn on_path(mut self, text: impl Into<String>) -> Self {
+        self.contains = Some(text.into());
         self
     }
 
@@ -81,7 +81,7 @@ impl Fault {
         if let Some(method) = self.method {
             path.push_str(&format!("&method={method}"));
         }
-        if let Some(text) = self.contains {
+        if let Some(text) = &self.contains {
             path.push_str(&format!("&contains={text}"));
         }
         if let Some(node) = &self.node {

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
@@ -11,6 +12,7 @@ use tidewater_cluster_tests::cluster::{Cluster, ClusterPlan};
 use tidewater_cluster_tests::direct::{NodeClient, expect_refusal};
 use tidewater_cluster_tests::metrics::Metrics;
 use tidewater_cluster_tests::{HarnessError, Result, wait};
+use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::{self, Reason};
 use uuid::Uuid;
 
@@ -218,6 +220,25 @@ async fn atomic_load_is_visible_completely_or_not_at_all() -> Result<()> {
     cluster.finish().await
 }
 
+/// Begins a load whose loader never continues. On a slow machine, one with a short deadline ends before it has begun.
+async fn begin_abandoned_load(cluster: &Cluster) -> Result<(NodeClient, String)> {
+    let timeout_ms = AtomicU64::new(2_000);
+    wait::until("a load is begun", SETTLED_WITHIN, || async {
+        let (meta, _) = cluster.meta_leader().await.map_err(|error| error.to_string())?;
+        let direct = NodeClient::new(cluster.meta[meta].spec.listen, Duration::from_secs(10));
+        let direct = direct.map_err(|error| error.to_string())?;
+        let request_id = Uuid::new_v4().to_string();
+        let begin = v1::BeginLoadRequest {
+            request_id: request_id.clone(),
+            name: TABLE.to_owned(),
+            timeout_ms: timeout_ms.fetch_add(1_000, Ordering::Relaxed),
+        };
+        direct.begin_load(begin).await.map_err(|status| status.to_string())?;
+        Ok((direct, request_id))
+    })
+    .await
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn region_publishes_load_atomically_and_abandons_expired_load() -> Result<()> {
     let cluster = Cluster::start().await?;
@@ -238,12 +259,7 @@ async fn region_publishes_load_atomically_and_abandons_expired_load() -> Result<
     }
     publishing.await.map_err(failed)?.map_err(failed)?;
     // A load whose loader never continues.
-    let (meta, _) = cluster.meta_leader().await?;
-    let direct = NodeClient::new(cluster.meta[meta].spec.listen, Duration::from_secs(10))?;
-    let request_id = Uuid::new_v4().to_string();
-    let name = TABLE.to_owned();
-    let begin = v1::BeginLoadRequest { request_id: request_id.clone(), name, timeout_ms: 2_000 };
-    direct.begin_load(begin).await.map_err(failed)?;
+    let (direct, request_id) = begin_abandoned_load(&cluster).await?;
     cluster
         .run(&["table", "truncate", TABLE])
         .await?
@@ -279,6 +295,20 @@ async fn bulk_load_flushes_older_rows_and_counts_them() -> Result<()> {
     cluster.finish().await
 }
 
+/// Returns the refusal of the region's owner: its group may have another leader than a moment ago.
+async fn refused_by_owner(cluster: &Cluster, request: &v1::AdoptFilesRequest) -> Result<Refusal> {
+    wait::until("the owner has answered", SETTLED_WITHIN, || async {
+        let owner = cluster.owner(TABLE).await.map_err(|error| error.to_string())?;
+        let direct = NodeClient::new(cluster.data[owner].spec.listen, Duration::from_secs(20));
+        let direct = direct.map_err(|error| error.to_string())?;
+        match expect_refusal(direct.adopt_files(request.clone()).await) {
+            Ok(refused) if refused.reason == Reason::NotLeader => Err(refused.to_string()),
+            answer => Ok(answer),
+        }
+    })
+    .await?
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn invalid_bulk_loads_clones_and_adoptions_change_nothing() -> Result<()> {
     let cluster = Cluster::start().await?;
@@ -307,8 +337,6 @@ async fn invalid_bulk_loads_clones_and_adoptions_change_nothing() -> Result<()> 
     cluster.run(&["table", "clone", "nowhere", "copy"]).await?.status(3)?;
 
     let region = cluster.region(TABLE).await?;
-    let owner = cluster.owner(TABLE).await?;
-    let direct = NodeClient::new(cluster.data[owner].spec.listen, Duration::from_secs(20))?;
     let adopt = |area: Uuid, files: Vec<Vec<u8>>, stage| v1::AdoptFilesRequest {
         group_id: region.group_id,
         region_id: region.region_id,
@@ -351,12 +379,12 @@ async fn invalid_bulk_loads_clones_and_adoptions_change_nothing() -> Result<()> 
             "schema",
         ),
     ] {
-        let refused = expect_refusal(direct.adopt_files(request.clone()).await)?;
+        let refused = refused_by_owner(&cluster, &request).await?;
         if refused.reason != reason || !refused.message.contains(words) {
             return Err(HarnessError::violated(format!("{request:?}: {refused:?}")));
         }
     }
-    let follower = (owner + 1) % cluster.data.len();
+    let follower = (cluster.owner(TABLE).await? + 1) % cluster.data.len();
     let other = NodeClient::new(cluster.data[follower].spec.listen, Duration::from_secs(20))?;
     let refused = expect_refusal(other.adopt_files(adopt(fresh(), vec![unknown], false)).await)?;
     if refused.reason != Reason::NotLeader {

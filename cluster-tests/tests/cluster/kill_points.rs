@@ -35,6 +35,10 @@ enum Hold {
     Manifests,
     /// The object store takes no data files.
     Files,
+    /// The object store takes nothing of the first region that the procedure creates.
+    Child,
+    /// The object store has taken the beginning of that region, and takes nothing of the first region any more.
+    Parent,
 }
 
 /// A step of a kind of procedure.
@@ -45,7 +49,7 @@ struct Step {
     hold: Hold,
 }
 
-const STEPS: [Step; 8] = [
+const STEPS: [Step; 11] = [
     Step { kind: "create", step: 1, hold: Hold::Quorum },
     Step { kind: "truncate", step: 1, hold: Hold::Manifests },
     Step { kind: "alter", step: 1, hold: Hold::Quorum },
@@ -53,6 +57,9 @@ const STEPS: [Step; 8] = [
     Step { kind: "clone", step: 1, hold: Hold::Manifests },
     Step { kind: "load", step: 1, hold: Hold::Manifests },
     Step { kind: "load", step: 2, hold: Hold::Files },
+    Step { kind: "split", step: 1, hold: Hold::Manifests },
+    Step { kind: "split", step: 2, hold: Hold::Child },
+    Step { kind: "split", step: 4, hold: Hold::Parent },
     Step { kind: "drop", step: 1, hold: Hold::Manifests },
 ];
 const VICTIMS: [Victim; 3] = [Victim::MetaLeader, Victim::GroupLeader, Victim::Caller];
@@ -77,6 +84,7 @@ fn args(kind: &str, table: &str) -> Vec<String> {
         "alter" => &["table", "alter", table, "--add-column", "n int64 not null default 7"],
         "clone" => &["table", "clone", table, &copy],
         "load" => &["load", table, "", "--atomic"],
+        "split" => &["route", "split", "", "--at", ""],
         _ => &["table", "drop", table],
     };
     args.iter().map(|arg| (*arg).to_owned()).collect()
@@ -88,10 +96,21 @@ fn csv(from: u64, rows: u64) -> String {
 }
 
 /// Starts the command of a procedure.
-fn call(cluster: &Cluster, kind: &str, table: &str) -> Result<JoinHandle<Result<CommandOutput>>> {
+async fn call(
+    cluster: &Cluster,
+    kind: &str,
+    table: &str,
+) -> Result<JoinHandle<Result<CommandOutput>>> {
     let mut args = args(kind, table);
-    if kind == "load" {
-        args[2] = write_csv(cluster, &format!("{table}-more"), ROWS, LOADED)?;
+    match kind {
+        "load" => args[2] = write_csv(cluster, &format!("{table}-more"), ROWS, LOADED)?,
+        "split" => {
+            let route = first_route(cluster, table).await?;
+            args[2] = route["route_id"].to_string();
+            // The next possible key after the first one of the route.
+            args[4] = format!("{}00", route["start"].as_str().unwrap_or_default());
+        }
+        _ => {}
     }
     args.extend(["--meta".to_owned(), cluster.meta_addresses().join(",")]);
     let binary = binary::tidewater()?;
@@ -99,6 +118,13 @@ fn call(cluster: &Cluster, kind: &str, table: &str) -> Result<JoinHandle<Result<
         let args: Vec<&str> = args.iter().map(String::as_str).collect();
         command::run(&binary, &args, &[]).await
     }))
+}
+
+/// Returns the first route of the table.
+async fn first_route(cluster: &Cluster, table: &str) -> Result<Value> {
+    let list = ["route", "list", "--table", table, "--output", "json"];
+    let routes = cluster.run(&list).await?.ok()?.json()?;
+    Ok(routes[0].clone())
 }
 
 /// Writes rows to a file, and returns its path.
@@ -144,6 +170,15 @@ async fn wait_for(
     .await
 }
 
+/// Waits until the child of a split is held, and holds the split region instead.
+async fn pass_child(cluster: &Cluster, table: &str) -> Result<()> {
+    wait_until_held(cluster, Hold::Child).await?;
+    let s3 = cluster.s3.as_ref().ok_or_else(|| HarnessError::violated("no S3 endpoint"))?;
+    let parent = first_route(cluster, table).await?;
+    let path = format!("r{}-", parent["route_id"]);
+    s3.inject(Fault::new(Mode::Hold).on_puts().on_path(path)).await
+}
+
 async fn hold(cluster: &Cluster, hold: Hold, signal: Signal) -> Result<()> {
     let s3 = cluster.s3.as_ref().ok_or_else(|| HarnessError::violated("no S3 endpoint"))?;
     match (hold, signal) {
@@ -159,7 +194,11 @@ async fn hold(cluster: &Cluster, hold: Hold, signal: Signal) -> Result<()> {
         (Hold::Files, Signal::Stop) => {
             s3.inject(Fault::new(Mode::Hold).on_puts().on_path(".parquet")).await
         }
-        (Hold::Manifests | Hold::Files, _) => s3.heal().await,
+        (Hold::Child | Hold::Parent, Signal::Stop) => {
+            let path = format!("r{}-", cluster.catalog().await?.next_route_id);
+            s3.inject(Fault::new(Mode::Hold).on_puts().on_path(path)).await
+        }
+        (Hold::Manifests | Hold::Files | Hold::Child | Hold::Parent, _) => s3.heal().await,
     }
 }
 
@@ -179,7 +218,7 @@ async fn wait_until_held(cluster: &Cluster, hold: Hold) -> Result<()> {
 /// Kills the victim. A node is started again.
 async fn kill(
     cluster: &mut Cluster,
-    victim: Victim,
+    (step, victim, table): (Step, Victim, &str),
     caller: &JoinHandle<Result<CommandOutput>>,
 ) -> Result<()> {
     match victim {
@@ -188,10 +227,14 @@ async fn kill(
             cluster.meta[leader].kill().await?;
             cluster.meta[leader].start().await
         }
-        // It leads a group of its own, as every data node does.
         Victim::GroupLeader => {
-            cluster.data[0].kill().await?;
-            cluster.data[0].start().await
+            let leader = match step.kind {
+                "split" => cluster.owner(table).await?,
+                // It leads a group, as every data node does.
+                _ => 0,
+            };
+            cluster.data[leader].kill().await?;
+            cluster.data[leader].start().await
         }
         Victim::Caller => {
             caller.abort();
@@ -235,7 +278,10 @@ async fn kill_in_step(
         create_filled(cluster, table).await?;
     }
     hold(cluster, step.hold, Signal::Stop).await?;
-    let caller = call(cluster, step.kind, table)?;
+    let caller = call(cluster, step.kind, table).await?;
+    if step.hold == Hold::Parent {
+        pass_child(cluster, table).await?;
+    }
     let at = (step.kind, table);
     let is_held = |procedure: &Value| procedure["step"] == step.step;
     wait_for(cluster, at, "is in its step", is_held).await?;
@@ -244,7 +290,7 @@ async fn kill_in_step(
     if held["state"] != "running" {
         return Err(HarnessError::violated(format!("{step:?} is not held: {held}")));
     }
-    kill(cluster, victim, &caller).await?;
+    kill(cluster, (step, victim, table), &caller).await?;
     hold(cluster, step.hold, Signal::Continue).await?;
     // A load waits for its loader until its deadline, or is cancelled.
     let is_cancelled = step.kind == "load" && victim == Victim::Caller;
@@ -266,7 +312,7 @@ async fn kill_in_step(
     check(cluster, step, table, expected).await
 }
 
-/// CI runs each step with one victim; `TIDEWATER_KILL_POINTS=24` runs each with all of them.
+/// CI runs each step with one victim; `TIDEWATER_KILL_POINTS=33` runs each with all of them.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn procedures_end_once_when_processes_are_killed() -> Result<()> {
     let points = setting("TIDEWATER_KILL_POINTS", STEPS.len());

@@ -1,12 +1,22 @@
 //! Splits of routes under load: no acknowledged row is lost, and no scan misses one.
 
+mod faults;
+
+use std::time::Duration;
+
 use serde_json::Value;
 use tidewater_cluster_tests::cluster::{Cluster, ClusterPlan, LOG_TABLE, Store};
 use tidewater_cluster_tests::workload::{LoadOptions, Workload};
 use tidewater_cluster_tests::{HarnessError, Result};
 
 use crate::reader::Reader;
-use crate::support::{conclude, wait_for_level};
+use crate::support::{conclude, setting, wait_for_level};
+
+/// Returns the row key of a row of the test table.
+fn row_key(writer: u64, serial: u64) -> Vec<u8> {
+    const ZERO: u64 = 1 << 63;
+    [(ZERO + writer).to_be_bytes(), (ZERO + serial).to_be_bytes()].concat()
+}
 
 /// Returns the routes of the table, in key order.
 async fn routes(cluster: &Cluster) -> Result<Vec<Value>> {
@@ -15,9 +25,10 @@ async fn routes(cluster: &Cluster) -> Result<Vec<Value>> {
     Ok(routes.as_array().cloned().unwrap_or_default())
 }
 
-/// Splits the route that contains the rows of a writer before them.
-async fn split_before(cluster: &Cluster, writer: u64) -> Result<()> {
-    let key = format!("{:016x}", (1_u64 << 63) + writer);
+/// Splits the route of a row before that row.
+async fn split_before(cluster: &Cluster, writer: u64, serial: u64) -> Result<()> {
+    let key = row_key(writer, serial);
+    let key: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
     let routes = routes(cluster).await?;
     let contains = |route: &&Value| {
         route["start"].as_str().is_some_and(|start| start < key.as_str())
@@ -25,26 +36,41 @@ async fn split_before(cluster: &Cluster, writer: u64) -> Result<()> {
     };
     let found = routes.iter().find(contains).map(|route| route["route_id"].to_string());
     let found = found.ok_or_else(|| HarnessError::violated(format!("{key} in {routes:?}")))?;
-    let output = cluster.run(&["route", "split", &found, "--at", &key]).await?.ok()?;
-    println!("{}", output.stdout.trim_end());
-    Ok(())
+    cluster.run(&["route", "split", &found, "--at", &key]).await?.ok().map(drop)
+}
+
+/// Formats a distribution of times.
+fn distribution(mut times: Vec<Duration>) -> String {
+    times.sort();
+    let at = |share: usize| times.get((times.len() * share / 100).min(times.len() - 1));
+    let [half, most, all] = [50, 90, 100].map(|share| at(share).copied().unwrap_or_default());
+    format!("median {half:.1?}, 90 % {most:.1?}, longest {all:.1?}")
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn routes_are_split_under_load() -> Result<()> {
+    let splits: u64 = setting("TIDEWATER_SPLITS", 4);
     let cluster = ClusterPlan::default().store(Store::S3).start().await?;
     wait_for_level(&cluster).await?;
     cluster.create_log_table().await?;
     let load = Workload::start(&cluster, LoadOptions::default()).await?;
     let reader = Reader::start(&cluster).await?;
-    load.progress(40).await?;
-    for writer in [2, 1, 3] {
-        split_before(&cluster, writer).await?;
+    let (mut before, mut during) = (Vec::new(), Vec::new());
+    for split in 0..splits {
+        load.mark();
         load.progress(40).await?;
+        before.push(load.slowest_write());
+        load.mark();
+        // The rows of a writer are split at its next ones.
+        split_before(&cluster, 1 + split % 4, 1 + split / 4 * 50).await?;
+        load.progress(40).await?;
+        during.push(load.slowest_write());
     }
+    println!("slowest write of 40 or more: {}", distribution(before));
+    println!("slowest write during a split: {}", distribution(during));
     let after = routes(&cluster).await?;
-    if after.len() != 4 {
-        return Err(HarnessError::violated(format!("four routes: {after:?}")));
+    if u64::try_from(after.len()).ok() != Some(splits + 1) {
+        return Err(HarnessError::violated(format!("{splits} splits: {after:?}")));
     }
     // At its first key, and at one that was split.
     let start = after[1]["start"].as_str().unwrap_or_default();

@@ -20,6 +20,18 @@ pub enum RouteState {
     MigratingTarget = 3,
 }
 
+impl RouteState {
+    /// Returns the name that commands print.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::WriteFenced => "write_fenced",
+            Self::MigratingSource => "migrating_source",
+            Self::MigratingTarget => "migrating_target",
+        }
+    }
+}
+
 impl TryFrom<i32> for RouteState {
     type Error = RouteError;
 

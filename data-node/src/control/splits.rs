@@ -38,6 +38,7 @@ pub(super) async fn hold(
     let step = named_step(request.step.as_ref())?;
     let is_taken = is_taken(&replica, region, request.step.as_ref(), Operation::Hold).await?;
     if request.held && !is_taken {
+        check_no_area(&replica, region)?;
         // Before the hold, so that the children begin with few rows in memory, and decisions wait for a short time. A
         // region that is held has flushed the rows with which it began: its own parent can be removed.
         let flush = |reply| OwnerRequest::Flush(region, reply);
@@ -48,6 +49,16 @@ pub(super) async fn hold(
     let work = if request.held { SplitWork::Seal(step) } else { SplitWork::Unseal(step) };
     call_split(&replica, region, work, SEAL_TIMEOUT).await?;
     Ok(HoldRegionResponse {})
+}
+
+/// Refuses to hold a region into which files are loaded: its seal would wait for them, and they for it.
+fn check_no_area(replica: &GroupReplica, region: RegionId) -> Result<(), Refusal> {
+    let hosted = replica.region(region)?;
+    if hosted.region.staging_areas().is_empty() {
+        return Ok(());
+    }
+    let text = format!("files are being loaded into region {region}: retry");
+    Err(Refusal::new(Reason::RouteBusy, text).retry_after(Duration::from_millis(500)))
 }
 
 /// Replaces a held region by its children, and lets their manifests begin.

@@ -22,6 +22,7 @@ use tracing::{info, warn};
 
 use super::OwnerContext;
 use super::owner::{Owner, OwnerError};
+use crate::group::admits::Operation;
 use crate::group::batcher::propose_entry;
 use crate::group::entry;
 use crate::group::obligation::{area_from_wire, area_to_wire, step_to_wire};
@@ -53,6 +54,7 @@ impl Owner {
             }
             AdoptionSource::Files { area, files } => {
                 if !region.check_published(area).await? {
+                    self.check_admitted(id)?;
                     let staged = region.adopt(area, &files, deadline_ms).await?;
                     let publication = publication(id, &staged, AreaContent::Files, None);
                     self.publish(&region, publication, &mut undecided).await?;
@@ -88,6 +90,15 @@ impl Owner {
                 self.settle(id).await.map_err(not_recorded)?;
                 Ok(0)
             }
+        }
+    }
+
+    /// Refuses files that the log would refuse, before they are staged: an open staging area delays a split.
+    fn check_admitted(&self, id: RegionId) -> Result<(), OwnerError> {
+        let state = self.context.shared.state.read();
+        match state.regions.get(&id).map(|region| region.admit(Operation::Decide)) {
+            Some(Err(refused)) => Err(refused.into_refusal().into()),
+            Some(Ok(_)) | None => Ok(()),
         }
     }
 

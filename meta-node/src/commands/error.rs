@@ -8,6 +8,7 @@ use tidewater_common::ids::{
 };
 use tidewater_common::quote::quoted;
 use tidewater_common::refusal::Refusal;
+use tidewater_common::rows::MAX_KEY_BYTES;
 use tidewater_common::schema::SchemaError;
 use tidewater_proto::v1::{GroupState, NodeRole, Reason, TableState};
 
@@ -175,10 +176,10 @@ pub enum CommandError {
     #[error("table {name} does not exist", name = quoted(.0))]
     TableNotFound(String),
     /// No route has this id.
-    #[error("route {0} does not exist: `tidewater route list` shows the routes of a table")]
+    #[error("route {0} does not exist")]
     RouteNotFound(RegionId),
     /// The state of the route does not permit the command.
-    #[error("route {route} is {state:?}: retry when it is active")]
+    #[error("route {route} is {}: retry when it is active", state.name())]
     RouteNotActive {
         /// Id of the route.
         route: RegionId,
@@ -186,8 +187,13 @@ pub enum CommandError {
         state: RouteState,
     },
     /// A key that no row of the route can have.
-    #[error("the split key is not in the range of route {0}")]
+    #[error("the split key is not in the range of route {0}: `tidewater route list` shows it")]
     KeyOutsideRoute(RegionId),
+    /// A key longer than any row key.
+    #[error(
+        "a split key of {0} bytes is above the limit of {MAX_KEY_BYTES}: a prefix divides as well"
+    )]
+    SplitKeyTooLong(usize),
     /// A split that would leave one child without keys.
     #[error("the split key is the first key of route {0}: choose a later one")]
     KeyOnBoundary(RegionId),
@@ -351,6 +357,7 @@ impl CommandError {
             }
             Self::StaleTerm { .. } => Reason::NotLeader,
             Self::Malformed(_)
+            | Self::SplitKeyTooLong(_)
             | Self::RoleCannotRegister
             | Self::BadAddress(_)
             | Self::ObjectStoreRequired

@@ -184,7 +184,9 @@ mod tests {
     use tidewater_proto::v1::meta_command::Kind;
 
     use super::*;
-    use crate::commands::testing::{command, directory, run, run_command, table, with_groups};
+    use crate::commands::testing::{
+        command, directory, pass, run, run_command, table, with_groups,
+    };
 
     fn with_table() -> MetaState {
         let mut state = with_groups(1, 1);
@@ -221,14 +223,6 @@ mod tests {
 
     fn phase(state: &MetaState) -> Option<LoadPhase> {
         load(state).map(|load| load.phase)
-    }
-
-    /// Advances replicated time, one second at a time.
-    fn pass(state: &mut MetaState, seconds: u64) {
-        for _ in 0..seconds {
-            let now_ms = state.header().time_ms + 1_000;
-            run(state, Kind::AdvanceTime(v1::AdvanceTime { now_ms, agreed_ms: 0 })).unwrap();
-        }
     }
 
     #[test]

@@ -133,6 +133,7 @@ fn random_commands_of_every_kind_are_accepted() {
     let commands = proptest::collection::vec(any_command(), 80);
     let mut runner = TestRunner::deterministic();
     let mut accepted = BTreeSet::new();
+    let mut is_split = false;
     for round in 0..300 {
         let mut state = start(round % 2 == 0);
         for kind in commands.new_tree(&mut runner).unwrap().current() {
@@ -142,6 +143,7 @@ fn random_commands_of_every_kind_are_accepted() {
             if run_command(&mut state, proposed).is_ok() && state != before {
                 accepted.insert(name);
             }
+            is_split |= state.routes().any(|route| route.parent_route_id.is_some());
         }
     }
     // The start of every history, and commands that these tests do not need.
@@ -149,6 +151,7 @@ fn random_commands_of_every_kind_are_accepted() {
     let all: BTreeSet<&str> =
         golden_tests::kinds().into_iter().filter(|kind| !others.contains(kind)).collect();
     assert_eq!(accepted, all);
+    assert!(is_split);
 }
 
 proptest! {

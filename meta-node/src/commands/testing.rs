@@ -100,6 +100,14 @@ pub(crate) fn bootstrapped() -> MetaState {
     state
 }
 
+/// Advances replicated time, one second at a time.
+pub(crate) fn pass(state: &mut MetaState, seconds: u64) {
+    for _ in 0..seconds {
+        let now_ms = state.header().time_ms + 1_000;
+        run(state, Kind::AdvanceTime(v1::AdvanceTime { now_ms, agreed_ms: 0 })).unwrap();
+    }
+}
+
 pub(crate) fn directory(number: u64) -> String {
     Uuid::from_u128(u128::from(number)).to_string()
 }

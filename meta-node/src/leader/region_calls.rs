@@ -41,7 +41,12 @@ impl LeaderTerm {
                 self.at_leader(group, |node| to.close_area(node, ask.clone())).await
             }
             RegionCall::Hold(ask) => {
-                self.at_leader(group, |node| to.hold_region(node, ask.clone())).await
+                let held = self.at_leader(group, |node| to.hold_region(node, ask.clone())).await;
+                match held {
+                    // A region that its group has lost has nothing to take back.
+                    Err(refusal) if refusal.reason == Reason::RegionNotFound && !ask.held => Ok(()),
+                    other => other,
+                }
             }
             RegionCall::Split(ask) => {
                 self.at_leader(group, |node| to.split_region(node, ask.clone())).await

@@ -136,6 +136,35 @@ impl Client {
         place: v1::CompactionPlace,
         mut on_progress: impl FnMut(v1::CompactionProgress) + Send,
     ) -> Result<Option<v1::CompactionReport>, ClientError> {
+        let options = self.options();
+        let deadline = Instant::now() + options.deadline;
+        let mut failures: u32 = 0;
+        loop {
+            let compacted = self.compact_once(region, due_only, place, &mut on_progress).await;
+            let Err(ClientError::Refused { refusal, .. }) = &compacted else { return compacted };
+            // The owner changed: nothing was compacted.
+            let is_moved = refusal.retry_action() == RetryAction::FindLeader;
+            if !is_moved || Instant::now() >= deadline {
+                return compacted;
+            }
+            failures = failures.saturating_add(1);
+            let group = self.core.route(region).await?.group;
+            match &refusal.leader {
+                Some(leader) => self.core.router.leaders.learn(group, &leader.address),
+                None => self.core.router.leaders.forget_group(group),
+            }
+            let wait = options.backoff.wait(failures, refusal.retry_after, options.ids.bits());
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    async fn compact_once(
+        &self,
+        region: RegionId,
+        due_only: bool,
+        place: v1::CompactionPlace,
+        mut on_progress: impl FnMut(v1::CompactionProgress) + Send,
+    ) -> Result<Option<v1::CompactionReport>, ClientError> {
         let router = &self.core.router;
         let what = format!("compaction of region {region}");
         let mut events = self

@@ -20,8 +20,9 @@ use crate::write::{Piece, altered, recut, run_blocking};
 const FILE_TIMEOUT: Duration = Duration::from_secs(60);
 
 impl BulkLoader {
-    /// Loads a piece whose rows are encoded for `table`. If the table was altered since, and no attempt may
-    /// have taken effect, the rows are converted and written to other files. Each repeat is for a later schema.
+    /// Loads a piece whose rows are encoded for `table`. If the table was altered or the route was split since,
+    /// and no attempt may have taken effect, the rows are converted, cut along the current routes, and written
+    /// to other files. Each repeat is for a later schema, or for other routes.
     pub(super) async fn load_piece(
         &self,
         table: Arc<TableInfo>,
@@ -38,17 +39,23 @@ impl BulkLoader {
                 }
                 Err(error) => error,
             };
-            // `Refused`: no attempt took effect. Of an unknown one, the region may have the files.
-            let refusal = match &error {
+            // In both cases no attempt took effect. Of an unknown one, the region may have the files.
+            let (catalog, current) = match &error {
                 ClientError::Refused { refusal, .. }
                     if refusal.reason == Reason::SchemaVersionStale =>
                 {
-                    refusal
+                    let catalog = self.wait_for_alter(&table, &piece, refusal).await?;
+                    let current = altered(&table, &catalog);
+                    (catalog, current)
+                }
+                ClientError::RegionNotFound(_) => {
+                    let catalog = self.client.catalog();
+                    let current = catalog.table(table.id).cloned();
+                    (catalog, current)
                 }
                 _ => return Err(error),
             };
-            let catalog = self.wait_for_alter(&table, &piece, refusal).await?;
-            let Some(current) = altered(&table, &catalog) else { return Err(error) };
+            let Some(current) = current else { return Err(error) };
             let converted = convert_piece(table, current.clone(), catalog, piece).await?;
             pieces.extend(converted.into_iter().map(|piece| (current.clone(), piece)));
         }

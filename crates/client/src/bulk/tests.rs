@@ -1,3 +1,5 @@
+use std::collections::BTreeSet;
+
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::Reason;
 
@@ -164,6 +166,56 @@ async fn files_that_an_alter_overtakes_are_written_again() {
 async fn files_that_may_be_adopted_are_not_rewritten() {
     // The rows of an append-only table would appear twice.
     let (cluster, result) = load_during_alter(vec![Answer::Lose, altered()], 2).await;
+    let error = result.unwrap_err();
+    assert!(matches!(error, ClientError::OutcomeUnknown { .. }), "{error}");
+    assert_eq!(cluster.state.lock().files_written.len(), 1);
+}
+
+/// Loads rows 1 and 12. When `calls` calls have arrived, the region is split between them.
+async fn load_during_split(
+    answers: Vec<Answer>,
+    calls: usize,
+) -> (FakeCluster, Result<LoadedBatch, ClientError>) {
+    let cluster = FakeCluster::start(&[], 1).await;
+    let client = cluster.client().await;
+    let loader = client.bulk_loader("t").await.unwrap();
+    let region = {
+        let mut state = cluster.state.lock();
+        state.answers = answers.into();
+        *state.regions.keys().next().unwrap()
+    };
+    let loading = tokio::spawn(async move { loader.write(rows([1, 12])).await });
+    let arrived = async {
+        while cluster.state.lock().adoptions.len() < calls {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), arrived).await.unwrap();
+    cluster.change(|state| {
+        state.split(region, 10, (71, 72));
+        state.publish_routes();
+    });
+    let result = loading.await.unwrap();
+    (cluster, result)
+}
+
+fn moved() -> Answer {
+    Answer::Refuse(Refusal::new(Reason::RouteMoved, "the region has been split"))
+}
+
+#[tokio::test]
+async fn files_that_a_split_overtakes_are_written_again() {
+    let (cluster, result) = load_during_split(vec![moved()], 1).await;
+    assert_eq!(result.unwrap(), LoadedBatch { rows: 2, files: 2 });
+    let state = cluster.state.lock();
+    let last_two = state.adoptions.iter().rev().take(2);
+    let regions: BTreeSet<u64> = last_two.map(|adoption| adoption.region_id).collect();
+    assert_eq!(regions, [71, 72].into());
+}
+
+#[tokio::test]
+async fn files_that_children_may_have_are_not_rewritten() {
+    let (cluster, result) = load_during_split(vec![Answer::Lose, moved()], 2).await;
     let error = result.unwrap_err();
     assert!(matches!(error, ClientError::OutcomeUnknown { .. }), "{error}");
     assert_eq!(cluster.state.lock().files_written.len(), 1);

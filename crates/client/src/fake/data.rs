@@ -116,6 +116,7 @@ impl Data for DataNode {
             Answer::Refuse(refusal) => Err(refusal.into()),
             Answer::Lose => Err(Status::unavailable("connection reset")),
             _ => {
+                state.region(request.region_id)?;
                 state.check_schema(request.region_id, request.schema_version)?;
                 let files = request.file_ids.len() as u32;
                 Ok(Response::new(v1::AdoptFilesResponse { files }))

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use prost::Message;
 use tidewater_proto::v1::{self, column_change, meta_command::Kind};
 
-use crate::commands::procedures::testing::{test, wire_id};
+use crate::commands::procedures::testing::{begin, test, wire_id};
 use crate::commands::testing::{compactor, directory, drop_table, registration, report, table};
 
 pub(crate) fn any_command() -> impl Strategy<Value = Kind> {
@@ -17,6 +17,7 @@ fn any_procedure_command() -> impl Strategy<Value = Kind> {
     let begin = prop_oneof![
         2 => prop_oneof![any_single_command(), any_table_change()].prop_map(as_procedure),
         1 => (70u64..80, 1u8..6).prop_map(|(request, table)| test(request, table)),
+        1 => any_split(),
     ];
     let cause = prop_oneof![
         2 => Just(v1::AbandonCause::Operator),
@@ -49,6 +50,19 @@ fn any_procedure_command() -> impl Strategy<Value = Kind> {
             Kind::AbandonProcedure(v1::AbandonProcedure { id, number, cause, step })
         }),
     ]
+}
+
+fn any_split() -> impl Strategy<Value = Kind> {
+    let key = proptest::collection::vec(any::<u8>(), 0..3);
+    (40u64..70, 0u64..8, key, any::<bool>()).prop_map(|(request, route_id, key, is_stale)| {
+        let split = v1::SplitRouteRequest {
+            request_id: directory(request),
+            route_id,
+            split_key: key.into(),
+            expected_version: u64::from(is_stale && route_id == 0),
+        };
+        begin(v1::ProcedureKind::Split, request, &split)
+    })
 }
 
 /// The same operation, begun as a procedure.

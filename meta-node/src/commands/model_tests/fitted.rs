@@ -4,7 +4,9 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use prost::Message;
 use tidewater_common::ids::TableId;
+use tidewater_common::keys::split_global_key;
 use tidewater_proto::v1::{self, meta_command::Kind};
 
 use crate::catalog::{MetaState, Procedure, Table, TableChange};
@@ -38,6 +40,9 @@ fn fitted(state: &MetaState, kind: Kind) -> Kind {
         }
         Kind::LoadOpened(load) if load.number > 1 => Kind::LoadOpened(in_progress(state, load)),
         Kind::ExpireLoad(load) if load.number > 1 => Kind::ExpireLoad(in_progress(state, load)),
+        Kind::BeginProcedure(begin) if begin.kind == v1::ProcedureKind::Split as u32 => {
+            Kind::BeginProcedure(of_route(state, begin))
+        }
         Kind::AdvanceProcedure(advance) if advance.number > 1 => {
             Kind::AdvanceProcedure(at_step(state, advance))
         }
@@ -49,6 +54,20 @@ fn fitted(state: &MetaState, kind: Kind) -> Kind {
         }
         other => other,
     }
+}
+
+/// A split of a route that exists, mostly at one of its keys.
+fn of_route(state: &MetaState, begin: v1::BeginProcedure) -> v1::BeginProcedure {
+    let request = v1::SplitRouteRequest::decode(begin.arguments.clone()).unwrap();
+    let at = usize::try_from(request.route_id).unwrap();
+    let Some(route) = state.routes().nth(at) else { return begin };
+    let (_, start) = split_global_key(&route.start).unwrap();
+    let request = v1::SplitRouteRequest {
+        route_id: route.route_id.get(),
+        split_key: [start, &request.split_key].concat().into(),
+        ..request
+    };
+    v1::BeginProcedure { arguments: request.encode_to_vec().into(), ..begin }
 }
 
 /// The step of a procedure that runs, if there is one.

@@ -159,19 +159,12 @@ mod tests {
     use crate::commands::procedures::testing::{
         abandon, begin, complete, of, report, state_of, with_tables,
     };
-    use crate::commands::testing::{directory, drop_table, run};
+    use crate::commands::testing::{directory, drop_table, pass, run};
 
     fn load(number: u64, timeout_ms: u64) -> Kind {
         let request =
             v1::BeginLoadRequest { request_id: directory(number), name: "t".into(), timeout_ms };
         begin(v1::ProcedureKind::Load, number, &request)
-    }
-
-    fn pass(state: &mut MetaState, seconds: u64) {
-        for _ in 0..seconds {
-            let now_ms = state.header().time_ms + 1_000;
-            run(state, Kind::AdvanceTime(v1::AdvanceTime { now_ms, agreed_ms: 0 })).unwrap();
-        }
     }
 
     fn call(state: &MetaState) -> Option<RegionCall> {

@@ -13,6 +13,7 @@ use tidewater_common::agreed_limits::{
 use tidewater_common::feature_level::FeatureLevel;
 use tidewater_common::ids::{GroupId, RegionId};
 use tidewater_common::keys::{global_key, split_global_key};
+use tidewater_common::rows::MAX_KEY_BYTES;
 use tidewater_proto::v1::{self, LockMode, TableState};
 
 use super::kind::{AfterStep, KindFacts, ProcedureBegin, ProcedureKind, RegionCall, StepRegion};
@@ -71,7 +72,7 @@ impl ProcedureKind for SplitRoute {
         Ok(ProcedureBegin {
             // The children also, until their parent is closed.
             routes: vec![id, left, right],
-            // A group without a leader does not keep the region's table from other operations for ever.
+            // A region that cannot be prepared does not keep its table from other operations for ever.
             deadline_ms: Some(state.header().time_ms.saturating_add(HOLD_TIME_MS)),
             plan: plan.encode_to_vec().into(),
             change: CatalogChange { next_route_id, ..CatalogChange::default() },
@@ -151,6 +152,9 @@ impl ProcedureKind for SplitRoute {
 
 /// Checks that a route can be split at a global key.
 fn check_key(route: &RouteDescriptor, key: &[u8]) -> Result<(), CommandError> {
+    if key.len() > MAX_KEY_BYTES {
+        return Err(CommandError::SplitKeyTooLong(key.len()));
+    }
     if key == route.start {
         return Err(CommandError::KeyOnBoundary(route.route_id));
     }

@@ -9,13 +9,14 @@ use prost::Message;
 use tidewater_common::ids::TableId;
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::{
-    self, ProcedureKind, ProcedureState, Reason, TableState, meta_command::Kind, meta_reply,
+    self, AbandonCause, ProcedureKind, ProcedureState, Reason, TableState, meta_command::Kind,
+    meta_reply,
 };
 use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::{AdminService, definitions};
-use crate::catalog::MetaState;
+use crate::catalog::{MetaState, Procedure};
 use crate::commands::CommandError;
 use crate::commands::procedures::{FIRST_KINDS, kind_of};
 use crate::services::RunningReplica;
@@ -130,7 +131,7 @@ impl AdminService {
                     return Some(Err(superseded(name)));
                 }
                 Some(of) if of.state == ProcedureState::Abandoned && table.is_some() => {
-                    return Some(Err(cancelled(&format!("the change of table {name:?}"))));
+                    return Some(Err(abandoned(&format!("the change of table {name:?}"), of)));
                 }
                 Some(of) => of.is_running(),
                 // Begun without a procedure.
@@ -191,9 +192,18 @@ impl ProcedureRequest {
     }
 }
 
-/// Returns the error of a caller whose operation was cancelled.
-pub(super) fn cancelled(operation: &str) -> Refusal {
-    Refusal::new(Reason::ProcedureCancelled, format!("{operation} was cancelled: it has no effect"))
+/// Returns the error of the caller of an operation that was abandoned.
+pub(super) fn abandoned(operation: &str, procedure: &Procedure) -> Refusal {
+    let why = match procedure.cause {
+        AbandonCause::Operator => "was cancelled",
+        AbandonCause::Deadline => "was abandoned at its deadline: retry",
+        _ => "was abandoned: retry",
+    };
+    let last = match &procedure.failure {
+        Some(failure) => format!("; its last failure: {}", failure.message),
+        None => String::new(),
+    };
+    Refusal::new(Reason::ProcedureCancelled, format!("{operation} {why}. It has no effect{last}"))
 }
 
 fn superseded(name: &str) -> Refusal {

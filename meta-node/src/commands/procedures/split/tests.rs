@@ -1,4 +1,5 @@
 use tidewater_common::ids::TableId;
+use tidewater_common::rows::MAX_KEY_BYTES;
 use tidewater_proto::v1::meta_command::Kind;
 use tidewater_proto::v1::{AbandonCause, ProcedureState, Reason};
 
@@ -123,6 +124,7 @@ fn invalid_split_is_refused_with_its_reason() {
         (request(10, 9_999, KEY), Reason::RegionNotFound),
         (request(10, id, b""), Reason::KeyOnBoundary),
         (request(10, id, &[0xff; 40]), Reason::KeyOutsideRegion),
+        (request(10, id, &[0x10; MAX_KEY_BYTES + 1]), Reason::InvalidArgument),
         (stale, Reason::CatalogVersionMismatch),
     ];
     for (request, expected) in cases {
@@ -145,6 +147,23 @@ fn invalid_split_is_refused_with_its_reason() {
     let drop = v1::DropTableRequest { request_id: directory(15), name: "t".to_owned() };
     let dropped = run(&mut state, begin(v1::ProcedureKind::Drop, 15, &drop));
     assert_eq!(dropped.map_err(reason), Err(Reason::TableBusy));
+}
+
+#[test]
+fn repeated_split_has_the_same_children() {
+    let (mut state, route) = with_route();
+    run(&mut state, split(10, route.get(), KEY)).unwrap();
+    let children = published(&state)[0].child_ids.clone();
+    run(&mut state, split(10, route.get(), KEY)).unwrap();
+    assert_eq!(published(&state).len(), 1);
+    let other = run(&mut state, split(10, route.get(), &[0x20]));
+    assert_eq!(other.map_err(reason), Err(Reason::InvalidArgument));
+    complete(&mut state, 10);
+    // The next leader continues from the stored records.
+    let mut state = MetaState::from_rows(state.rows().unwrap()).unwrap();
+    assert_eq!(published(&state)[0].child_ids, children);
+    complete(&mut state, 10);
+    assert!(children.iter().all(|child| state.route(RegionId(*child)).is_some()));
 }
 
 #[test]
