@@ -228,10 +228,10 @@ async fn kill(
             cluster.meta[leader].start().await
         }
         Victim::GroupLeader => {
-            let leader = match step.kind {
-                "split" => cluster.owner(table).await?,
-                // It leads a group, as every data node does.
-                _ => 0,
+            let leader = match (step.kind, step.hold) {
+                // No node leads, or the table is in no group any more: one of its replicas.
+                ("create" | "drop", _) | (_, Hold::Quorum) => 0,
+                _ => cluster.owner(table).await?,
             };
             cluster.data[leader].kill().await?;
             cluster.data[leader].start().await

@@ -20,7 +20,7 @@ use tidewater_proto::v1;
 
 pub use self::apply::CatalogStep;
 pub(crate) use self::follow::Followed;
-use crate::{GlobalKey, KeyedRoute, RouteError, RouteMap};
+use crate::{GlobalKey, KeyedRoute, RouteError, RouteMap, RouteState};
 
 /// A table with its decoded schema and its key codec.
 #[derive(Debug, Clone)]
@@ -51,7 +51,7 @@ pub struct RouteInfo {
     /// Raft group that serves the region.
     pub group: GroupId,
     /// State, which determines the admitted operations.
-    pub state: v1::RouteState,
+    pub state: RouteState,
     /// Route that this one was split from; 0 if none.
     pub parent: RegionId,
 }

@@ -46,6 +46,17 @@ impl TryFrom<i32> for RouteState {
     }
 }
 
+impl From<v1::RouteState> for RouteState {
+    fn from(state: v1::RouteState) -> Self {
+        match state {
+            v1::RouteState::Active => Self::Active,
+            v1::RouteState::WriteFenced => Self::WriteFenced,
+            v1::RouteState::MigratingSource => Self::MigratingSource,
+            v1::RouteState::MigratingTarget => Self::MigratingTarget,
+        }
+    }
+}
+
 impl From<RouteState> for v1::RouteState {
     fn from(state: RouteState) -> Self {
         match state {

@@ -5,6 +5,7 @@
 mod admin;
 mod data;
 mod meta;
+mod region_admin;
 mod state;
 
 use std::sync::Arc;
@@ -52,9 +53,11 @@ impl FakeCluster {
             let service = data::DataNode { node, state: cluster.state.clone() };
             let service =
                 v1::data_server::DataServer::new(service).max_decoding_message_size(64 << 20);
+            let admin = region_admin::RegionAdminNode { state: cluster.state.clone() };
             let (listener, address) = listen().await;
             let serving = Server::builder()
                 .add_service(service)
+                .add_service(v1::region_admin_server::RegionAdminServer::new(admin))
                 .serve_with_incoming(TcpListenerStream::new(listener));
             cluster.tasks.push(tokio::spawn(serving).abort_handle());
             cluster.state.lock().add_node(node, address);

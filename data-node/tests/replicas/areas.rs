@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::cluster::{GROUP, Node, REGION, region, schema, until, write};
 use super::three::ThreeNodes;
 
-fn area(number: u128) -> Bytes {
+pub(super) fn area(number: u128) -> Bytes {
     Bytes::copy_from_slice(Uuid::from_u128(number).as_bytes())
 }
 
@@ -37,7 +37,7 @@ fn files_of(ids: &[i64]) -> WriteFilesRequest {
     }
 }
 
-fn adoption(area_id: Bytes, file_ids: Vec<Bytes>, stage: bool) -> AdoptFilesRequest {
+pub(super) fn adoption(area_id: Bytes, file_ids: Vec<Bytes>, stage: bool) -> AdoptFilesRequest {
     AdoptFilesRequest {
         group_id: GROUP,
         region_id: REGION,
@@ -50,12 +50,12 @@ fn adoption(area_id: Bytes, file_ids: Vec<Bytes>, stage: bool) -> AdoptFilesRequ
 }
 
 impl Node {
-    async fn write_files(&self, ids: &[i64]) -> Vec<Bytes> {
+    pub(super) async fn write_files(&self, ids: &[i64]) -> Vec<Bytes> {
         let written = self.data.write_files(Request::new(files_of(ids))).await.unwrap();
         written.into_inner().file_ids
     }
 
-    async fn adopt(&self, request: &AdoptFilesRequest) -> Result<u32, Refusal> {
+    pub(super) async fn adopt(&self, request: &AdoptFilesRequest) -> Result<u32, Refusal> {
         let reply = self.data.adopt_files(Request::new(request.clone())).await;
         reply.map(|reply| reply.into_inner().files).map_err(Refusal::from)
     }

@@ -1,16 +1,21 @@
 //! Splits of a region: reads and writes by both routes, failover, repeats, end, abandonment.
 
 use tidewater_common::feature_level::FeatureLevel;
-use tidewater_common::ids::{GroupId, RegionId};
+use tidewater_common::ids::{FileId, GroupId, RegionId};
 use tidewater_common::keys::KeyCodec;
 use tidewater_common::refusal::Refusal;
 use tidewater_common::schema::TableOptions;
 use tidewater_data_node::group::entry;
+use tidewater_data_node::group::hosted::HostedRegion;
 use tidewater_data_node::options::GroupOptions;
 use tidewater_proto::v1::group_control_server::GroupControl;
 use tidewater_proto::v1::{self, Reason, WriteRequest};
+use tidewater_region_engine::manifest::AreaId;
+use tidewater_region_engine::region::Phase;
 use tonic::Request;
+use uuid::Uuid;
 
+use super::areas::{adoption, area};
 use super::cluster::*;
 use super::three::ThreeNodes;
 
@@ -121,6 +126,10 @@ async fn truncate(node: &Node, number: u64) -> Result<(), Refusal> {
     Ok(())
 }
 
+fn hosted(node: &Node) -> HostedRegion {
+    node.groups.get(GroupId(GROUP)).unwrap().region(RegionId(REGION)).unwrap()
+}
+
 fn reason(answer: Result<(), Refusal>) -> Option<Reason> {
     answer.err().map(|refusal| refusal.reason)
 }
@@ -145,6 +154,9 @@ async fn children_serve_the_rows_of_a_split_region() {
     node.write(write(1, 4, &[13])).await.unwrap();
     hold(node, true).await.unwrap();
     split(node).await.unwrap();
+    expect_rows(node, &[1, 2, 3, 11, 12, 13]).await;
+    // A flush by the old route is one of the children, which have the row of the last write in memory.
+    assert_eq!(node.flush().await.unwrap().rows, 1);
     expect_rows(node, &[1, 2, 3, 11, 12, 13]).await;
     // The children wait for the swap: the catalog has the region's route.
     assert_eq!(reason(close(node).await), Some(Reason::InvalidArgument));
@@ -184,7 +196,7 @@ async fn children_serve_the_rows_of_a_split_region() {
     three.stop().await;
 }
 
-// Its log has the split, and it applies it when the region has been removed.
+// It applies the split after the region has been removed: the region's files are gone for it.
 #[tokio::test(flavor = "multi_thread")]
 async fn late_replica_has_the_rows_of_the_children() {
     let mut three = ThreeNodes::start(GroupOptions::default()).await;
@@ -208,16 +220,51 @@ async fn late_replica_has_the_rows_of_the_children() {
     }
     close(node).await.unwrap();
     assert_eq!((node.count(LEFT).await, node.count(RIGHT).await), (Some(3), Some(3)));
+    // It reads the manifest before it receives the entries.
+    let mut others = Vec::new();
+    for at in (0..3).filter(|at| *at != late) {
+        let node = three.nodes[at].take().unwrap();
+        others.push((at, node.address.clone()));
+        node.stop().await;
+    }
     three.restart(late, &address).await;
+    until("the late replica finds the region removed", async || {
+        hosted(three.node(late)).region.stats().phase == Phase::Removed
+    })
+    .await;
+    for (at, address) in others {
+        three.restart(at, &address).await;
+    }
     for child in [LEFT, RIGHT] {
         three.agree_on(child).await;
-        until("the late replica has all rows", async || {
-            let [of_late, of_leader] = [late, leader].map(|at| three.node(at).info_of(child));
-            let (of_late, of_leader) = (of_late.await, of_leader.await);
-            of_late.is_some_and(|of_late| of_leader.is_some_and(|of| of.rows == of_late.rows))
+    }
+    three.transfer(late).await;
+    for child in [LEFT, RIGHT] {
+        until("the late replica serves all rows", async || {
+            three.node(late).count(child).await == Some(3)
         })
         .await;
     }
+    three.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn region_with_unpublished_files_is_not_held() {
+    let three = ThreeNodes::start(GroupOptions::default()).await;
+    let node = three.node(three.leader().await);
+    raise_level(node).await;
+    node.write(write(1, 1, &[])).await.unwrap();
+    node.write(write(1, 2, &[1])).await.unwrap();
+    // It owns the region then.
+    node.flush().await.unwrap();
+    know_split(&three, false);
+    let files = node.write_files(&[3]).await;
+    let files: Vec<_> = files.iter().map(|id| FileId::from_slice(id).unwrap()).collect();
+    let staged = AreaId(Uuid::from_u128(1));
+    hosted(node).region.adopt(staged, &files, 4_000_000_000_000).await.unwrap();
+    assert_eq!(reason(hold(node, true).await), Some(Reason::RouteBusy));
+    // It was not held before that: it takes decisions.
+    truncate(node, 1).await.unwrap();
     three.stop().await;
 }
 
@@ -234,6 +281,10 @@ async fn abandoned_split_leaves_the_region_as_it_was() {
     hold(node, true).await.unwrap();
     node.write(write(1, 3, &[2])).await.unwrap();
     assert_eq!(reason(truncate(node, 3).await), Some(Reason::RouteBusy));
+    // Files are refused before they are staged.
+    let load = adoption(area(1), node.write_files(&[3]).await, false);
+    assert_eq!(node.adopt(&load).await.unwrap_err().reason, Reason::RouteBusy);
+    assert!(hosted(node).region.staging_areas().is_empty());
 
     // The next leader abandons it.
     three.nodes[leader].take().unwrap().stop().await;

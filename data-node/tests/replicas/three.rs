@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use tidewater_data_node::options::GroupOptions;
-use tidewater_proto::v1::Reason;
+use tidewater_proto::v1::group_control_server::GroupControl;
+use tidewater_proto::v1::{self, Reason};
 use tidewater_region_engine::compaction::CompactionOptions;
 use tidewater_region_engine::storage::Storage;
+use tonic::Request;
 
 use super::cluster::*;
 
@@ -93,6 +95,22 @@ impl ThreeNodes {
     pub(crate) async fn restart(&mut self, at: usize, address: &str) {
         let config = self.node_config(at as u64 + 1, address);
         self.nodes[at] = Some(Node::start(&config).await);
+    }
+
+    /// Transfers the leadership of the group to a node.
+    pub(crate) async fn transfer(&self, to: usize) {
+        until("leadership moves", async || {
+            for node in self.running().filter(|node| node.leads()) {
+                let request = v1::TransferLeaderRequest {
+                    header: node.header(),
+                    group_id: GROUP,
+                    to_node: to as u64 + 1,
+                };
+                let _ = node.control.transfer_leader(Request::new(request)).await;
+            }
+            self.node(to).leads()
+        })
+        .await;
     }
 
     pub(crate) async fn stop(self) {
@@ -183,23 +201,8 @@ async fn leader_without_a_quorum_refuses_reads_and_writes() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn leadership_is_transferred_on_request() {
-    use tidewater_proto::v1::group_control_server::GroupControl;
     let three = ThreeNodes::start(GroupOptions::default()).await;
     let leader = three.leader().await;
-    let to = (leader + 1) % 3;
-    until("leadership moves", async || {
-        let node = three.node(leader);
-        if three.node(to).leads() {
-            return true;
-        }
-        let request = tidewater_proto::v1::TransferLeaderRequest {
-            header: node.header(),
-            group_id: GROUP,
-            to_node: to as u64 + 1,
-        };
-        let _ = node.control.transfer_leader(tonic::Request::new(request)).await;
-        three.node(to).leads()
-    })
-    .await;
+    three.transfer((leader + 1) % 3).await;
     three.stop().await;
 }

@@ -23,7 +23,8 @@ impl LeaderTerm {
         call: RegionCall,
     ) -> Result<(), Refusal> {
         let to = &self.control;
-        match call {
+        let needs_region = needs_region(&call);
+        let called = match call {
             RegionCall::Open(ask) => {
                 self.at_leader(group, |node| to.open_region(node, ask.clone())).await
             }
@@ -41,12 +42,7 @@ impl LeaderTerm {
                 self.at_leader(group, |node| to.close_area(node, ask.clone())).await
             }
             RegionCall::Hold(ask) => {
-                let held = self.at_leader(group, |node| to.hold_region(node, ask.clone())).await;
-                match held {
-                    // A region that its group has lost has nothing to take back.
-                    Err(refusal) if refusal.reason == Reason::RegionNotFound && !ask.held => Ok(()),
-                    other => other,
-                }
+                self.at_leader(group, |node| to.hold_region(node, ask.clone())).await
             }
             RegionCall::Split(ask) => {
                 self.at_leader(group, |node| to.split_region(node, ask.clone())).await
@@ -55,13 +51,12 @@ impl LeaderTerm {
                 self.at_leader(group, |node| to.close_region(node, ask.clone())).await
             }
             RegionCall::Drop(ask) => {
-                let dropped = self.at_leader(group, |node| to.drop_region(node, ask.clone())).await;
-                match dropped {
-                    // Never opened, or dropped by an earlier attempt.
-                    Err(refusal) if refusal.reason == Reason::RegionNotFound => Ok(()),
-                    other => other,
-                }
+                self.at_leader(group, |node| to.drop_region(node, ask.clone())).await
             }
+        };
+        match called {
+            Err(refusal) if refusal.reason == Reason::RegionNotFound && !needs_region => Ok(()),
+            other => other,
         }
     }
 
@@ -115,5 +110,42 @@ impl LeaderTerm {
             Refusal::new(Reason::NotLeader, format!("group {group} has no leader"))
                 .retry_after(Duration::from_millis(500))
         })
+    }
+}
+
+/// Returns whether a call fails if its group does not have the region. Otherwise nothing is left to do: the region
+/// was never opened, was dropped by an earlier attempt, or is lost.
+fn needs_region(call: &RegionCall) -> bool {
+    match call {
+        RegionCall::Drop(_) => false,
+        RegionCall::Hold(ask) => ask.held,
+        RegionCall::Open(_)
+        | RegionCall::Clone(_)
+        | RegionCall::Alter(_)
+        | RegionCall::Truncate(_)
+        | RegionCall::OpenArea(_)
+        | RegionCall::CloseArea(_)
+        | RegionCall::Split(_)
+        | RegionCall::Close(_) => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lost_region_completes_drops_and_abandoned_splits() {
+        let hold = |held| RegionCall::Hold(v1::HoldRegionRequest { held, ..Default::default() });
+        for (call, expected) in [
+            (RegionCall::Drop(v1::DropRegionRequest::default()), false),
+            (hold(false), false),
+            (hold(true), true),
+            (RegionCall::Split(v1::SplitRegionRequest::default()), true),
+            (RegionCall::Close(v1::CloseRegionRequest::default()), true),
+            (RegionCall::Truncate(v1::TruncateRegionRequest::default()), true),
+        ] {
+            assert_eq!(needs_region(&call), expected, "{call:?}");
+        }
     }
 }

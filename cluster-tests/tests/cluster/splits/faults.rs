@@ -1,7 +1,7 @@
 //! Random splits while nodes are killed and frozen: no acknowledged row is lost, and each split ends once.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use rand::rngs::StdRng;
@@ -22,15 +22,20 @@ use crate::support::{SETTLED_WITHIN, conclude, setting, wait_for_level};
 
 /// Most routes of the table.
 const MAX_ROUTES: usize = 40;
+/// Fewest splits that are completed, however slow the machine is.
+const MIN_SPLITS: usize = 3;
+/// Time for those, after the time of the faults.
+const SPLIT_WITHIN: Duration = Duration::from_secs(120);
 
 fn failed(error: &ClientError) -> HarnessError {
     HarnessError::violated(format!("split: {error}"))
 }
 
-/// One of two administrators, who split routes until the test stops them.
+/// Splits routes until the test stops it.
 struct Splitter {
     client: Client,
     random: StdRng,
+    completed: Arc<AtomicUsize>,
 }
 
 impl Splitter {
@@ -38,9 +43,11 @@ impl Splitter {
         cluster: &Cluster,
         seed: u64,
         stop: &Arc<AtomicBool>,
+        completed: &Arc<AtomicUsize>,
     ) -> Result<JoinHandle<Result<()>>> {
         let client = Client::connect(options(cluster)).await.map_err(|error| failed(&error))?;
-        let mut splitter = Self { client, random: StdRng::seed_from_u64(seed) };
+        let random = StdRng::seed_from_u64(seed);
+        let mut splitter = Self { client, random, completed: completed.clone() };
         let stop = stop.clone();
         Ok(tokio::spawn(async move {
             while !stop.load(Ordering::SeqCst) {
@@ -57,6 +64,7 @@ impl Splitter {
         let Some(route) = self.route_of(&key).await? else { return Ok(()) };
         let cancel = self.random.random_range(0..4) == 0;
         let delay = Duration::from_millis(self.random.random_range(0..300));
+        let begun = Instant::now();
         let split = self.client.split_route(route, key.into());
         let cancelled = async {
             if cancel {
@@ -68,8 +76,13 @@ impl Splitter {
         let (split, cancelled) = tokio::join!(split, cancelled);
         cancelled?;
         match split {
-            Err(error) if !is_expected(&error) => Err(failed(&error)),
-            _ => Ok(()),
+            Ok(_) => {
+                println!("split of route {route}, {:.1?}", begun.elapsed());
+                self.completed.fetch_add(1, Ordering::SeqCst);
+                Ok(())
+            }
+            Err(error) if is_expected(&error) => Ok(()),
+            Err(error) => Err(failed(&error)),
         }
     }
 
@@ -182,10 +195,14 @@ async fn faults_during_splits_lose_no_write() -> Result<()> {
     let load = Workload::start(&cluster, LoadOptions::default()).await?;
     let reader = Reader::start(&cluster).await?;
     let stop = Arc::new(AtomicBool::new(false));
-    let first = Splitter::start(&cluster, seed + 1, &stop).await?;
-    let second = Splitter::start(&cluster, seed + 2, &stop).await?;
+    let completed = Arc::new(AtomicUsize::new(0));
+    let first = Splitter::start(&cluster, seed + 1, &stop, &completed).await?;
+    let second = Splitter::start(&cluster, seed + 2, &stop, &completed).await?;
     let end = Instant::now() + time;
-    while Instant::now() < end {
+    while Instant::now() < end || completed.load(Ordering::SeqCst) < MIN_SPLITS {
+        if Instant::now() > end + SPLIT_WITHIN {
+            return Err(HarnessError::violated("too few splits were completed"));
+        }
         load.progress(40).await?;
         inject(&mut cluster, &mut random).await?;
     }

@@ -167,7 +167,7 @@ fn route_info(route: &v1::Route) -> Result<Arc<RouteInfo>, CatalogError> {
         table,
         range,
         group: GroupId(route.group_id),
-        state: route.state(),
+        state: route.state().into(),
         parent: RegionId(route.parent_route_id),
     }))
 }

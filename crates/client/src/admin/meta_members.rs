@@ -94,10 +94,12 @@ impl Client {
         &self,
         change: MetaChange,
     ) -> Result<Vec<v1::MetaMember>, ClientError> {
+        let options = self.options();
         let mut outcome = self.request_member_change(&change).await;
-        for _ in 1..MAX_CHANGE_REQUESTS {
+        for made in 1..MAX_CHANGE_REQUESTS {
             let Err(unknown @ ClientError::OutcomeUnknown { .. }) = outcome else { break };
-            tokio::time::sleep(AFTER_UNKNOWN).await;
+            let wait = options.backoff.wait(made, Some(AFTER_UNKNOWN), options.ids.bits());
+            tokio::time::sleep(wait).await;
             outcome = match self.request_member_change(&change).await {
                 Ok(members) => Ok(members),
                 // A definite error does not resolve the earlier request, unless it shows its effect.

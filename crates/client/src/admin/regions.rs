@@ -324,3 +324,27 @@ impl Client {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fake::FakeCluster;
+
+    #[tokio::test]
+    async fn compaction_follows_a_change_of_the_leader() {
+        let cluster = FakeCluster::start(&[], 1).await;
+        let client = cluster.client().await;
+        let region = RegionId(*cluster.state.lock().regions.keys().next().unwrap());
+        for (reasons, is_done) in [
+            (&[Reason::NotLeader, Reason::NotLeader][..], true),
+            (&[Reason::NotLeader, Reason::NoCompactors][..], false),
+        ] {
+            cluster.state.lock().compaction_refusals =
+                reasons.iter().map(|reason| Refusal::new(*reason, "injected")).collect();
+            let place = v1::CompactionPlace::Any;
+            let compacted = client.compact_region(region, false, place, |_| {}).await;
+            assert_eq!(compacted.is_ok(), is_done, "{compacted:?}");
+            assert!(cluster.state.lock().compaction_refusals.is_empty());
+        }
+    }
+}

@@ -4,7 +4,7 @@ use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::Reason;
 
 use super::*;
-use crate::fake::{Answer, FakeCluster, added_values, altered_schema, keys, rows};
+use crate::fake::{Answer, FakeCluster, State, added_values, altered_schema, keys, rows};
 
 #[tokio::test]
 async fn batch_becomes_one_file_per_region_without_duplicate_keys() {
@@ -111,10 +111,7 @@ async fn loader_continues_after_an_alter() {
     let loader = client.bulk_loader("t").await.unwrap();
     let earlier = loader.table().clone();
     loader.write(rows([1, 11])).await.unwrap();
-    cluster.change(|state| {
-        state.schema = altered_schema();
-        state.publish_schema();
-    });
+    cluster.change(alter);
     let loaded = loader.write(rows([2, 12])).await.unwrap();
     assert_eq!(loaded, LoadedBatch { rows: 2, files: 2 });
     assert_eq!(last_defaults(&cluster), [7]);
@@ -126,8 +123,9 @@ async fn loader_continues_after_an_alter() {
     assert_eq!(versions, [1, 1, 2, 2, 2]);
 }
 
-/// Loads rows 1 and 2. When `calls` calls have arrived, the region and the catalog are altered.
-async fn load_during_alter(
+/// Loads rows 1 and 12 into one region. When `calls` calls have arrived, the cluster changes.
+async fn load_during(
+    change: impl FnOnce(&mut State),
     answers: Vec<Answer>,
     calls: usize,
 ) -> (FakeCluster, Result<LoadedBatch, ClientError>) {
@@ -135,24 +133,33 @@ async fn load_during_alter(
     let client = cluster.client().await;
     let loader = client.bulk_loader("t").await.unwrap();
     cluster.state.lock().answers = answers.into();
-    let loading = tokio::spawn(async move { loader.write(rows([1, 2])).await });
+    let loading = tokio::spawn(async move { loader.write(rows([1, 12])).await });
     let arrived = async {
         while cluster.state.lock().adoptions.len() < calls {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     };
     tokio::time::timeout(Duration::from_secs(60), arrived).await.unwrap();
-    cluster.change(|state| {
-        state.schema = altered_schema();
-        state.publish_schema();
-    });
+    cluster.change(change);
     let result = loading.await.unwrap();
     (cluster, result)
 }
 
+fn alter(state: &mut State) {
+    state.schema = altered_schema();
+    state.publish_schema();
+}
+
+/// Splits the only region between the rows.
+fn split(state: &mut State) {
+    let region = *state.regions.keys().next().unwrap();
+    state.split(region, 10, (71, 72));
+    state.publish_routes();
+}
+
 #[tokio::test]
 async fn files_that_an_alter_overtakes_are_written_again() {
-    let (cluster, result) = load_during_alter(vec![altered()], 1).await;
+    let (cluster, result) = load_during(alter, vec![altered()], 1).await;
     assert_eq!(result.unwrap(), LoadedBatch { rows: 2, files: 1 });
     assert_eq!(last_defaults(&cluster), [7, 7]);
     let state = cluster.state.lock();
@@ -165,38 +172,10 @@ async fn files_that_an_alter_overtakes_are_written_again() {
 #[tokio::test]
 async fn files_that_may_be_adopted_are_not_rewritten() {
     // The rows of an append-only table would appear twice.
-    let (cluster, result) = load_during_alter(vec![Answer::Lose, altered()], 2).await;
+    let (cluster, result) = load_during(alter, vec![Answer::Lose, altered()], 2).await;
     let error = result.unwrap_err();
     assert!(matches!(error, ClientError::OutcomeUnknown { .. }), "{error}");
     assert_eq!(cluster.state.lock().files_written.len(), 1);
-}
-
-/// Loads rows 1 and 12. When `calls` calls have arrived, the region is split between them.
-async fn load_during_split(
-    answers: Vec<Answer>,
-    calls: usize,
-) -> (FakeCluster, Result<LoadedBatch, ClientError>) {
-    let cluster = FakeCluster::start(&[], 1).await;
-    let client = cluster.client().await;
-    let loader = client.bulk_loader("t").await.unwrap();
-    let region = {
-        let mut state = cluster.state.lock();
-        state.answers = answers.into();
-        *state.regions.keys().next().unwrap()
-    };
-    let loading = tokio::spawn(async move { loader.write(rows([1, 12])).await });
-    let arrived = async {
-        while cluster.state.lock().adoptions.len() < calls {
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(60), arrived).await.unwrap();
-    cluster.change(|state| {
-        state.split(region, 10, (71, 72));
-        state.publish_routes();
-    });
-    let result = loading.await.unwrap();
-    (cluster, result)
 }
 
 fn moved() -> Answer {
@@ -205,7 +184,7 @@ fn moved() -> Answer {
 
 #[tokio::test]
 async fn files_that_a_split_overtakes_are_written_again() {
-    let (cluster, result) = load_during_split(vec![moved()], 1).await;
+    let (cluster, result) = load_during(split, vec![moved()], 1).await;
     assert_eq!(result.unwrap(), LoadedBatch { rows: 2, files: 2 });
     let state = cluster.state.lock();
     let last_two = state.adoptions.iter().rev().take(2);
@@ -215,7 +194,7 @@ async fn files_that_a_split_overtakes_are_written_again() {
 
 #[tokio::test]
 async fn files_that_children_may_have_are_not_rewritten() {
-    let (cluster, result) = load_during_split(vec![Answer::Lose, moved()], 2).await;
+    let (cluster, result) = load_during(split, vec![Answer::Lose, moved()], 2).await;
     let error = result.unwrap_err();
     assert!(matches!(error, ClientError::OutcomeUnknown { .. }), "{error}");
     assert_eq!(cluster.state.lock().files_written.len(), 1);

@@ -117,6 +117,8 @@ pub(crate) struct State {
     pub(crate) changes_read: Vec<v1::GetCatalogChangesRequest>,
     /// Errors of the next administrative calls; later calls succeed.
     pub(crate) admin_refusals: VecDeque<Refusal>,
+    /// Errors that the next compactions send in their streams; later ones have nothing to do.
+    pub(crate) compaction_refusals: VecDeque<Refusal>,
     /// Members of the meta group.
     pub(crate) members: Vec<v1::MetaMember>,
     /// Errors of the next changes of the members; later ones succeed without an effect.
@@ -253,6 +255,7 @@ impl State {
             snapshots_read: 0,
             changes_read: Vec::new(),
             admin_refusals: VecDeque::new(),
+            compaction_refusals: VecDeque::new(),
             members: Vec::new(),
             member_refusals: VecDeque::new(),
             writes: Vec::new(),

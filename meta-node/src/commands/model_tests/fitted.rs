@@ -41,7 +41,7 @@ fn fitted(state: &MetaState, kind: Kind) -> Kind {
         Kind::LoadOpened(load) if load.number > 1 => Kind::LoadOpened(in_progress(state, load)),
         Kind::ExpireLoad(load) if load.number > 1 => Kind::ExpireLoad(in_progress(state, load)),
         Kind::BeginProcedure(begin) if begin.kind == v1::ProcedureKind::Split as u32 => {
-            Kind::BeginProcedure(of_route(state, begin))
+            Kind::BeginProcedure(fitted_split(state, begin))
         }
         Kind::AdvanceProcedure(advance) if advance.number > 1 => {
             Kind::AdvanceProcedure(at_step(state, advance))
@@ -57,7 +57,7 @@ fn fitted(state: &MetaState, kind: Kind) -> Kind {
 }
 
 /// A split of a route that exists, mostly at one of its keys.
-fn of_route(state: &MetaState, begin: v1::BeginProcedure) -> v1::BeginProcedure {
+fn fitted_split(state: &MetaState, begin: v1::BeginProcedure) -> v1::BeginProcedure {
     let request = v1::SplitRouteRequest::decode(begin.arguments.clone()).unwrap();
     let at = usize::try_from(request.route_id).unwrap();
     let Some(route) = state.routes().nth(at) else { return begin };

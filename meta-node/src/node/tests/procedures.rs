@@ -223,6 +223,33 @@ async fn superseded_step_ends_its_procedure() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn caller_of_a_cancelled_alter_gets_an_error() {
+    let cluster = ProcedureCluster::start(1).await;
+    cluster.meta.create_table(table(10, "t")).await.unwrap();
+    let region = cluster.meta.catalog().await.routes[0].route_id;
+    cluster.hosted.lock().failing.insert(region, Reason::ObjectStoreUnavailable);
+    let column =
+        v1::NewColumn { name: "n".into(), r#type: "int64".into(), nullable: true, default: None };
+    let change = v1::ColumnChange { change: Some(v1::column_change::Change::Add(column)) };
+    let alter = v1::AlterTableRequest {
+        request_id: directory(11),
+        name: "t".into(),
+        columns: vec![change],
+        ttl_ms: None,
+    };
+    let mut admin = cluster.meta.admin(1).await;
+    let waiting = tokio::spawn(async move { admin.alter_table(alter).await });
+    cluster.wait_for(11, |of| of.failure.is_some()).await;
+    let cancel = v1::CancelProcedureRequest { procedure_id: id(11).to_string() };
+    cluster.client().await.cancel_procedure(cancel).await.unwrap();
+    cluster.hosted.lock().failing.clear();
+    let refusal = Refusal::from_status(&waiting.await.unwrap().unwrap_err());
+    assert_eq!(refusal.reason, Reason::ProcedureCancelled);
+    assert!(refusal.message.contains("was cancelled"), "{refusal}");
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn busy_table_names_the_procedure_that_runs() {
     let cluster = ProcedureCluster::start(1).await;
     cluster.meta.create_table(table(10, "t")).await.unwrap();

@@ -3,7 +3,6 @@
 use clap::Args;
 use serde::Serialize;
 use tidewater_client::catalog::{Catalog, RouteInfo};
-use tidewater_proto::v1::RouteState;
 
 use crate::commands::client::ClientArgs;
 use crate::exit::Failure;
@@ -41,12 +40,7 @@ impl RouteLine {
             start: hex(&route.range.start),
             end: route.range.end.as_deref().map(hex),
             group_id: route.group.get(),
-            state: match route.state {
-                RouteState::Active => "active",
-                RouteState::WriteFenced => "write_fenced",
-                RouteState::MigratingSource => "migrating_source",
-                RouteState::MigratingTarget => "migrating_target",
-            },
+            state: route.state.name(),
             parent_route_id: route.parent.get(),
         }
     }
@@ -96,6 +90,7 @@ fn table_name(catalog: &Catalog, route: &RouteInfo) -> String {
 
 #[cfg(test)]
 mod tests {
+    use tidewater_client::catalog::RouteState;
     use tidewater_common::ids::{GroupId, RegionId, TableId};
     use tidewater_common::keys::KeyRange;
 
