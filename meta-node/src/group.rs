@@ -11,6 +11,7 @@ use openraft::errors::{
     ClientWriteError, Fatal, ForwardToLeader, LinearizableReadError, RaftError,
 };
 use prost::Message;
+use tidewater_catalog::TimestampAllocator;
 use tidewater_common::clock::Clock;
 use tidewater_common::feature_level::FeatureLevel;
 use tidewater_common::ids::{ClusterId, NodeId, Term};
@@ -49,6 +50,8 @@ pub struct MetaGroup {
     /// Held while a node joins and becomes a member, and while the level is raised: the joiner has been
     /// asked for its release at the level before.
     pub(crate) joining: tokio::sync::Mutex<()>,
+    /// Timestamps of the term in which this node leads.
+    pub(crate) timestamps: parking_lot::Mutex<TimestampAllocator>,
 }
 
 impl MetaGroup {

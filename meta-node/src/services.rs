@@ -23,6 +23,7 @@ mod refused_calls;
 mod registration;
 mod registration_rate;
 mod slot;
+mod timestamps;
 mod watch;
 
 pub(crate) use self::admin::AdminService;

@@ -82,6 +82,13 @@ impl Meta for Served {
         Err(Refusal::new(Reason::Unsupported, "not supported by the fake meta service").into())
     }
 
+    async fn next_timestamps(
+        &self,
+        _: Request<NextTimestampsRequest>,
+    ) -> Result<Response<NextTimestampsResponse>, Status> {
+        Err(Refusal::new(Reason::Unsupported, "not supported by the fake meta service").into())
+    }
+
     async fn join_cluster(
         &self,
         _: Request<JoinClusterRequest>,

@@ -18,6 +18,7 @@
 //! - [`Catalog`] (`catalog`): tables, routes, groups and nodes as a client has them, at one revision.
 //! - [`CatalogWatcher`] (`watcher`): background task that keeps a catalog up to date from a [`CatalogSource`]
 //!   (`source`), on request, too ([`RefreshRequests`]), and publishes it ([`PublishedCatalog`]).
+//! - [`TimestampAllocator`] (`timestamps`): timestamps that increase across leaders.
 //! - [`RouteEngine`] (`engine`): routes of one version for concurrent lookups by global key, with counters of
 //!   accesses.
 
@@ -36,6 +37,7 @@ mod source;
 #[cfg(test)]
 mod testing;
 mod tiling;
+mod timestamps;
 mod watcher;
 
 pub use self::catalog::{Catalog, CatalogError, CatalogStep, RouteInfo, TableInfo};
@@ -56,4 +58,5 @@ pub use self::route_error::RouteError;
 pub use self::route_map::{KeyedRoute, RouteMap};
 pub use self::source::CatalogSource;
 pub use self::tiling::{table_bounds, validate_routes};
+pub use self::timestamps::{PastCeiling, Timestamp, TimestampAllocator};
 pub use self::watcher::CatalogWatcher;

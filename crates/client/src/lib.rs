@@ -32,6 +32,7 @@ mod router;
 pub mod scan;
 mod stale;
 mod suggestion;
+mod timestamps;
 pub mod values;
 pub mod write;
 

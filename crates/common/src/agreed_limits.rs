@@ -8,6 +8,9 @@ pub const REPLICAS_PER_GROUP: usize = 3;
 /// region's owner moves its cursor. Bounds the versions that are repeated after a crash, and the memory.
 pub const CURSOR_VERSIONS_PER_MOVE: u64 = 64;
 
+/// Milliseconds by which timestamps may be ahead of replicated time. Leaders of all releases agree on it.
+pub const TIMESTAMP_LEAD_MS: u64 = 3_000;
+
 /// Step of a region's alteration or truncation in the procedure of its table.
 pub const CHANGE_STEP: u32 = 1;
 /// Change number and step of the adoption of the source's files by a region of a new clone.
@@ -24,3 +27,13 @@ pub const SPLIT_STEP: u32 = 2;
 pub const SPLIT_ABANDON_STEP: u32 = 3;
 /// Step that closes a region that its children have replaced.
 pub const SPLIT_CLOSE_STEP: u32 = 4;
+/// Step that holds the regions of a merge while they are written.
+pub const MERGE_HOLD_STEP: u32 = 1;
+/// Step that fences, flushes and seals them.
+pub const MERGE_FENCE_STEP: u32 = 2;
+/// Step that replaces them by their child.
+pub const MERGE_STEP: u32 = 3;
+/// Step that abandons a merge. Above the three before. A group takes it by itself when a fence lasts too long.
+pub const MERGE_ABANDON_STEP: u32 = 4;
+/// Step that closes the regions that their child has replaced.
+pub const MERGE_CLOSE_STEP: u32 = 5;

@@ -87,6 +87,7 @@ impl MetaReplica {
             max_level: options.max_level,
             comparison,
             joining: tokio::sync::Mutex::default(),
+            timestamps: parking_lot::Mutex::default(),
         });
         let control = Arc::new(Control::new(identity.cluster_id, identity.node_id, view));
         let feed = Arc::new(CatalogFeed::new(group.view.clone()));

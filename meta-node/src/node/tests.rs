@@ -10,3 +10,4 @@ mod life;
 mod members;
 mod procedures;
 mod refusals;
+mod timestamps;

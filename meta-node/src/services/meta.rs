@@ -21,7 +21,9 @@ use super::refused_calls::RefusedCalls;
 use super::registration;
 use super::registration_rate::RegistrationRate;
 use super::watch::{self, Watcher};
-use super::{MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES, ReplicaSlot, RunningReplica, catalog_changes};
+use super::{
+    MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES, ReplicaSlot, RunningReplica, catalog_changes, timestamps,
+};
 use crate::catalog::{MetaState, Node};
 use crate::commands::CommandError;
 use crate::feed::EncodedMessage;
@@ -359,6 +361,14 @@ impl Meta for MetaService {
         request: Request<v1::ReadGroupRequest>,
     ) -> Result<Response<v1::ReadGroupResponse>, Status> {
         Ok(Response::new(self.read_group(request.get_ref()).await?))
+    }
+
+    async fn next_timestamps(
+        &self,
+        request: Request<v1::NextTimestampsRequest>,
+    ) -> Result<Response<v1::NextTimestampsResponse>, Status> {
+        let running = self.slot.get()?;
+        Ok(Response::new(timestamps::next(&running.group, request.get_ref()).await?))
     }
 
     async fn join_cluster(

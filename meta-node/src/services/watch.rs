@@ -45,7 +45,7 @@ pub(super) fn check_cluster(ours: ClusterId, requested: &str) -> Result<(), Refu
     }
     Err(Refusal::new(
         Reason::WrongCluster,
-        format!("the watch is for cluster {requested:?}, this is {ours}: check the meta addresses"),
+        format!("the call is for cluster {requested:?}, this is {ours}: check the meta addresses"),
     ))
 }
 

@@ -97,6 +97,19 @@ impl Meta for MetaNode {
         }
     }
 
+    async fn next_timestamps(
+        &self,
+        request: Request<v1::NextTimestampsRequest>,
+    ) -> Result<Response<v1::NextTimestampsResponse>, Status> {
+        let mut state = self.state.lock();
+        if let Some(refusal) = state.meta_refusals.pop_front() {
+            return Err(refusal.into());
+        }
+        let (first, count) = (state.next_timestamp, request.get_ref().count);
+        state.next_timestamp += u64::from(count);
+        Ok(Response::new(v1::NextTimestampsResponse { first, count }))
+    }
+
     async fn register(
         &self,
         _request: Request<v1::RegisterRequest>,

@@ -117,6 +117,7 @@ pub(crate) struct State {
     pub(crate) changes_read: Vec<v1::GetCatalogChangesRequest>,
     /// Errors of the next administrative calls; later calls succeed.
     pub(crate) admin_refusals: VecDeque<Refusal>,
+    pub(crate) next_timestamp: u64,
     /// Errors that the next compactions send in their streams; later ones have nothing to do.
     pub(crate) compaction_refusals: VecDeque<Refusal>,
     /// Members of the meta group.
@@ -255,6 +256,7 @@ impl State {
             snapshots_read: 0,
             changes_read: Vec::new(),
             admin_refusals: VecDeque::new(),
+            next_timestamp: 1,
             compaction_refusals: VecDeque::new(),
             members: Vec::new(),
             member_refusals: VecDeque::new(),

@@ -133,6 +133,13 @@ impl Meta for FakeMeta {
         Err(Status::unimplemented(""))
     }
 
+    async fn next_timestamps(
+        &self,
+        _request: Request<v1::NextTimestampsRequest>,
+    ) -> Result<Response<v1::NextTimestampsResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
     async fn read_group(
         &self,
         _request: Request<v1::ReadGroupRequest>,

@@ -121,6 +121,7 @@ async fn invalid_requests_are_rejected() {
         max_clock_difference: group.max_clock_difference,
         max_level: None,
         joining: tokio::sync::Mutex::default(),
+        timestamps: parking_lot::Mutex::default(),
     };
     let tick = || Kind::AdvanceTime(v1::AdvanceTime { now_ms: 1, agreed_ms: 0 });
     assert_eq!(full.propose(tick()).await.unwrap_err().reason, Reason::DiskFull);
