@@ -5,8 +5,8 @@ mod change_membership;
 mod checks;
 mod regions;
 mod request_flush;
+mod routes;
 pub(crate) mod settle;
-mod splits;
 mod start_group;
 mod stop_replica;
 mod transfer_leader;
@@ -87,6 +87,7 @@ fn note_success(call: &'static str, group: u64, from: Option<SocketAddr>) {
         "truncate_region",
         "alter_region",
         "split_region",
+        "merge_regions",
         "close_region",
         "change_membership",
         "stop_replica",
@@ -168,9 +169,10 @@ calls! {
     open_area: OpenAreaRequest => OpenAreaResponse, regions::open_area, Some(checks::open_area);
     close_area: CloseAreaRequest => CloseAreaResponse, regions::close_area, Some(checks::close_area);
     copy_region: CopyRegionRequest => CopyRegionResponse, regions::copy, Some(checks::copy);
-    hold_region: HoldRegionRequest => HoldRegionResponse, splits::hold, Some(checks::hold);
-    split_region: SplitRegionRequest => SplitRegionResponse, splits::split, Some(checks::split);
-    close_region: CloseRegionRequest => CloseRegionResponse, splits::close, Some(checks::close);
+    hold_region: HoldRegionRequest => HoldRegionResponse, routes::hold, Some(checks::hold);
+    split_region: SplitRegionRequest => SplitRegionResponse, routes::split, Some(checks::split);
+    merge_regions: MergeRegionsRequest => MergeRegionsResponse, routes::merge, Some(checks::merge);
+    close_region: CloseRegionRequest => CloseRegionResponse, routes::close, Some(checks::close);
     drop_region: DropRegionRequest => DropRegionResponse, regions::drop, Some(checks::drop);
     request_flush: RequestFlushRequest => RequestFlushResponse, request_flush::call, None;
 }

@@ -318,6 +318,7 @@ impl Groups {
             raft: raft.clone(),
             flush_policy: options.flush,
             compaction_policy: options.compactions,
+            hold_limits: options.hold_limits,
             compactors: self.context.compactors.clone(),
             cluster_level: self.context.cluster_level.subscribe(),
             tasks: tasks.clone(),

@@ -14,7 +14,8 @@
 //!
 //! - [`flush_loop`]: the owner's loop; [`flush_policy`]: regions to flush now (pure).
 //! - [`owner`]: the commits of one region; [`adopt`]: adoption of existing files; [`indexes`]: index
-//!   builds; `splits`: seal, birth and removal of regions that are split.
+//!   builds; `routes`: seal, birth and removal of regions that are split or merged; `held_regions`: those that
+//!   wait for it too long.
 //! - [`compactions`]: regions to compact, and the loop that runs the jobs.
 //! - `level_raises`: raises of the group's feature level.
 //! - [`housekeeping`]: work of every replica, leader or follower; [`file_check`]: missing and damaged files.
@@ -24,11 +25,12 @@ pub mod compactions;
 pub mod file_check;
 pub mod flush_loop;
 pub mod flush_policy;
+pub mod held_regions;
 pub mod housekeeping;
 pub mod indexes;
 mod level_raises;
 pub mod owner;
-mod splits;
+mod routes;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,6 +48,7 @@ use tracing::{debug, info};
 
 use self::compactions::placement::CompactionPolicy;
 use self::flush_policy::FlushPolicy;
+use self::held_regions::HoldLimits;
 use self::owner::Owner;
 use crate::compactors::Compactors;
 use crate::group::refusals;
@@ -67,6 +70,8 @@ pub struct OwnerContext {
     pub flush_policy: FlushPolicy,
     /// When and where to compact.
     pub compaction_policy: CompactionPolicy,
+    /// Longest times for which regions wait for a step of their split or merge.
+    pub hold_limits: HoldLimits,
     /// Compactors, and the registry of jobs.
     pub compactors: Arc<Compactors>,
     /// Feature level of the cluster.
@@ -115,6 +120,7 @@ pub async fn run(
                         () = indexes::run(&context, owner.clone()) => {}
                         () = adopt::run(&context, owner.clone()) => {}
                         () = level_raises::run(&context) => {}
+                        () = held_regions::run(&context, owner.clone()) => {}
                     }
                 };
                 tokio::select! {

@@ -15,6 +15,7 @@ use crate::group::admission::WriteLimits;
 use crate::group::batch::BatchLimits;
 use crate::leadership::compactions::placement::CompactionPolicy;
 use crate::leadership::flush_policy::FlushPolicy;
+use crate::leadership::held_regions::HoldLimits;
 
 /// Options of a data node. All addresses are host:port.
 #[derive(Debug, Clone)]
@@ -177,6 +178,8 @@ pub struct GroupOptions {
     pub flush: FlushPolicy,
     /// When regions are compacted.
     pub compactions: CompactionPolicy,
+    /// Longest times for which regions wait for a step of their split or merge.
+    pub hold_limits: HoldLimits,
     /// Longest wait of a write for memory, after which it is refused.
     pub memory_wait: Duration,
     /// Deadline of a write call.
@@ -202,6 +205,7 @@ impl Default for GroupOptions {
             write: WriteLimits::default(),
             flush: FlushPolicy::for_memory(DataOptions::DEFAULT_MEMORY_LIMIT),
             compactions: CompactionPolicy::default(),
+            hold_limits: HoldLimits::default(),
             memory_wait: Duration::from_secs(5),
             write_deadline: Duration::from_secs(30),
             read_deadline: Duration::from_secs(5),

@@ -27,21 +27,24 @@ pub enum OwnerRequest {
     FreeMemory(u64),
     /// Record in the region's manifest what the log has decided.
     Settle(RegionId, oneshot::Sender<Result<(), Refusal>>),
-    /// Work of a region's split.
-    Split(RegionId, SplitWork, oneshot::Sender<Result<ManifestVersion, Refusal>>),
+    /// Work of a region's split or merge.
+    Route(RegionId, RouteWork, oneshot::Sender<Result<ManifestVersion, Refusal>>),
     /// Commit `Remove` to the region's manifest.
     Remove(RegionId, oneshot::Sender<Result<(), Refusal>>),
     /// Adopt existing files; the reply is their number.
     Adopt(Adoption, oneshot::Sender<Result<u32, Refusal>>),
 }
 
-/// Work of the owner in a split. Each is idempotent; the reply is the manifest version that has it.
+/// Work of the owner in a split or merge. Each is idempotent; the reply is the manifest version that has it.
 #[derive(Debug, Clone)]
-pub enum SplitWork {
+pub enum RouteWork {
     /// Seal the manifest of a held region.
     Seal(ProcedureStep),
     /// Restore the key range of a region that is no longer held.
     Unseal(ProcedureStep),
+    /// Restore the key range of a region that is sealed and not held. It may have taken other steps since, which its
+    /// manifest has yet to record.
+    Restore,
     /// Commit the first delta of a child.
     Begin,
     /// Flush the children that have replaced the region, and remove it.

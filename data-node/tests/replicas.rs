@@ -18,6 +18,8 @@ mod compaction;
 mod fake_compactor;
 #[path = "replicas/membership.rs"]
 mod membership;
+#[path = "replicas/merge.rs"]
+mod merge;
 #[path = "replicas/outage.rs"]
 mod outage;
 #[path = "replicas/remote.rs"]

@@ -48,6 +48,15 @@ impl Client {
         self.core.catalog()
     }
 
+    /// Waits until the catalog has another version of its routes than `known`, and returns it. Changes in quick
+    /// succession may be received together.
+    ///
+    /// # Errors
+    /// [`ClientError::OtherCluster`] once another cluster answers.
+    pub async fn changed_catalog(&self, known: &Catalog) -> Result<Arc<Catalog>, ClientError> {
+        self.core.changed_catalog(known).await
+    }
+
     /// Returns the table of this name.
     ///
     /// # Errors

@@ -59,6 +59,23 @@ impl Core {
         Ok(self.catalog())
     }
 
+    /// Waits until the routes have another version than `known`.
+    pub(crate) async fn changed_catalog(
+        &self,
+        known: &Catalog,
+    ) -> Result<Arc<Catalog>, ClientError> {
+        let mut published = self.published.clone();
+        let version = known.version();
+        let changed =
+            published.wait_for(|now| now.catalog.version() != version || now.other.is_some());
+        // The watcher runs as long as the client.
+        let _ = changed.await;
+        if let Some((was, is)) = self.published.borrow().other {
+            return Err(ClientError::OtherCluster { was, is });
+        }
+        Ok(self.catalog())
+    }
+
     /// Returns the table of this name. Refreshes the catalog before it reports a missing table.
     pub(crate) async fn table(&self, name: &str) -> Result<Arc<TableInfo>, ClientError> {
         if let Some(table) = self.catalog().table_named(name) {

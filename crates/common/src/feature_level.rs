@@ -28,7 +28,7 @@ impl FeatureLevel {
     ///   created and deleted in steps, and new deadlines of loads are not published.
     /// - 3: operations on tables are procedures; the state has their records.
     /// - 4: an alteration is checked by all regions before the first one is altered; regions serve the schema
-    ///   version before, too, which snapshots of data groups contain.
+    ///   version before, too, which snapshots of data groups contain. Routes are split and merged.
     pub const HIGHEST: Self = Self(4);
 
     /// Creates a level; 0 is the first one: sent or stored by a release without levels.

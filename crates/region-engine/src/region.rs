@@ -48,6 +48,7 @@ use tidewater_common::schema::{TableOptions, TableSchema};
 pub use self::birth::{Parent, ParentProblem};
 pub use self::compact::CompactionDue;
 pub use self::divide::{DivideError, SealedParent};
+use self::first_delta::Beginning;
 pub use self::flush::FlushReport;
 pub use self::get::{MAX_GET_KEYS, PointRows};
 pub use self::index::IndexReport;
@@ -119,6 +120,8 @@ pub struct Region {
     /// Held while runs are merged, and while a flush chooses its runs.
     merging: tokio::sync::Mutex<()>,
     contents: Mutex<Contents>,
+    /// The parents' files, until the region is born, if this replica has read the seals.
+    beginning: Mutex<Option<Beginning>>,
 }
 
 /// Mutable state of a region. Its lock is held briefly and never across an await.
@@ -188,6 +191,7 @@ impl Region {
             flushing: tokio::sync::Mutex::new(()),
             merging: tokio::sync::Mutex::new(()),
             contents: Mutex::new(contents),
+            beginning: Mutex::default(),
         }))
     }
 

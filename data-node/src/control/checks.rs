@@ -3,20 +3,20 @@
 //! The calls are not authenticated. A call that contradicts the catalog is forged, or was decided
 //! before a later change: the meta leader decides again.
 
-use tidewater_common::agreed_limits::{
-    CHANGE_STEP, CLONE_STEP, LOAD_CLOSE_STEP, LOAD_OPEN_STEP, SPLIT_ABANDON_STEP, SPLIT_HOLD_STEP,
-    SPLIT_STEP,
-};
+mod routes;
+
+use tidewater_common::agreed_limits::{CHANGE_STEP, CLONE_STEP, LOAD_CLOSE_STEP, LOAD_OPEN_STEP};
 use tidewater_common::ids::Sequence;
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::change_membership_request::Change;
 use tidewater_proto::v1::{
     self, AlterRegionRequest, ChangeMembershipRequest, CloseAreaRequest, CloseRegionRequest,
-    CopyRegionRequest, DropRegionRequest, GroupState, HoldRegionRequest, NodeRole, NodeState,
-    OpenAreaRequest, OpenRegionRequest, ProcedureStep, Reason, SplitRegionRequest,
-    StartGroupRequest, TableState, TruncateRegionRequest,
+    CopyRegionRequest, DropRegionRequest, GroupState, NodeRole, NodeState, OpenAreaRequest,
+    OpenRegionRequest, ProcedureStep, Reason, StartGroupRequest, TableState, TruncateRegionRequest,
 };
 
+use self::routes::replaces;
+pub(super) use self::routes::{hold, merge, split};
 use crate::catalog::CatalogRecords;
 
 /// Greatest base of a region's sequences: leaves room for 2^46 log entries.
@@ -113,30 +113,6 @@ pub(super) fn copy(catalog: &CatalogRecords, request: &CopyRegionRequest) -> Che
     if is_clone && is_source && step == Some(CLONE_STEP) { Ok(()) } else { no_change(table) }
 }
 
-/// Checks the preparation of a split, or its abandonment.
-pub(super) fn hold(catalog: &CatalogRecords, request: &HoldRegionRequest) -> Checked {
-    let (group, region) = (request.group_id, request.region_id);
-    let step = if request.held { SPLIT_HOLD_STEP } else { SPLIT_ABANDON_STEP };
-    let change = route_change(catalog, group, region, request.step.as_ref(), step)?;
-    if change.abandoning == request.held {
-        return refuse(format!("the catalog has no such change of region {region}"));
-    }
-    Ok(())
-}
-
-/// Checks the replacement of a region by its children.
-pub(super) fn split(catalog: &CatalogRecords, request: &SplitRegionRequest) -> Checked {
-    let (group, region) = (request.group_id, request.region_id);
-    let change = route_change(catalog, group, region, request.step.as_ref(), SPLIT_STEP)?;
-    let ids = request.children.iter().map(|child| child.region_id);
-    let keys = request.children.iter().skip(1).map(|child| &child.start);
-    let is_decided = ids.eq(change.child_ids.iter().copied()) && keys.eq(&change.split_keys);
-    if change.abandoning || !is_decided {
-        return refuse(format!("the catalog divides region {region} in another way"));
-    }
-    Ok(())
-}
-
 /// Checks the end of a region that its children have replaced.
 pub(super) fn close(catalog: &CatalogRecords, request: &CloseRegionRequest) -> Checked {
     removed_region(catalog, request.region_id)
@@ -157,8 +133,8 @@ fn removed_region(catalog: &CatalogRecords, region: u64) -> Checked {
     }
     // A child exists in its group before the catalog has its route.
     let mut changes = catalog.tables.values().flat_map(|table| &table.route_changes);
-    if changes.any(|change| change.route_id == region || change.child_ids.contains(&region)) {
-        return refuse(format!("region {region} takes part in a split"));
+    if changes.any(|change| replaces(change, region) || change.child_ids.contains(&region)) {
+        return refuse(format!("region {region} takes part in a split or merge"));
     }
     Ok(())
 }
@@ -261,22 +237,6 @@ fn change_of<'a>(
         Some(change) if Some(change.number) == number => Ok(change),
         _ => Err(contradiction(format!("the catalog has no such change of table {}", table.name))),
     }
-}
-
-/// Returns the change of a route in progress whose step a call names.
-fn route_change<'a>(
-    catalog: &'a CatalogRecords,
-    group: u64,
-    region: u64,
-    step: Option<&ProcedureStep>,
-    expected: u32,
-) -> Result<&'a v1::RouteChange, Refusal> {
-    let table = changing_table(catalog, group, region)?;
-    let number = step.filter(|step| step.step == expected).map(|step| step.number);
-    let mut changes = table.route_changes.iter();
-    let change = changes.find(|change| change.route_id == region && Some(change.number) == number);
-    change
-        .ok_or_else(|| contradiction(format!("the catalog has no such change of region {region}")))
 }
 
 fn no_change(table: &v1::Table) -> Checked {

@@ -71,7 +71,9 @@ pub(super) async fn call(
         replica.check_published(&hosted)?;
         serving.push((hosted, shape));
     }
-    let scan = scan_options(request, open.account.clone())?;
+    let mut scan = scan_options(request, open.account.clone())?;
+    // A region that has replaced several has rows of others, too.
+    scan.range = scan.range.intersection(&hosted.descriptor.range);
     if count_only {
         return tokio::time::timeout(options.scan_lifetime, count(&replica.shared, serving, scan))
             .await

@@ -10,10 +10,12 @@ use super::entry::EntryOutcome;
 pub enum ServingState {
     /// Admits everything.
     Active,
-    /// Admits nothing that the manifest must record: the region is about to be split.
+    /// Admits nothing that the manifest must record: the region is about to be split or merged.
     Held,
+    /// Admits no writes either: the region is about to be merged.
+    Fenced,
     /// Its children have replaced it: they serve calls that name it.
-    Divided,
+    Replaced,
 }
 
 /// Operation on a region.
@@ -27,10 +29,12 @@ pub enum Operation {
     Decide,
     /// A manifest version of the owner: a flush, a compaction.
     Advance,
-    /// The beginning of a split, or its abandonment.
+    /// The preparation of a split or merge, or its abandonment.
     Hold,
-    /// The replacement by children.
+    /// The replacement by several children.
     Split,
+    /// The replacement of several regions by one child.
+    Merge,
     /// The end, after the replacement.
     Close,
 }
@@ -47,32 +51,41 @@ pub enum Server {
 /// Returns which region carries out an operation.
 ///
 /// # Errors
-/// [`Reason::RouteBusy`]: the state does not admit it. [`Reason::RouteMoved`]: its children do.
+/// [`Reason::RouteBusy`], [`Reason::RouteWriteFenced`]: the state does not admit it. [`Reason::RouteMoved`]: its
+/// children do.
 pub fn admit(
     state: ServingState,
     operation: Operation,
     region: RegionId,
 ) -> Result<Server, EntryOutcome> {
-    use Operation::{Advance, Close, Decide, Hold, Read, Split, Write};
-    let refused = |text: &str| {
-        let text = format!("region {region} {text}");
-        Err(EntryOutcome::refused(Reason::RouteBusy, text))
-    };
+    use Operation::{Advance, Close, Decide, Hold, Merge, Read, Split, Write};
+    let because =
+        |reason, text: &str| Err(EntryOutcome::refused(reason, format!("region {region} {text}")));
+    let refused = |text: &str| because(Reason::RouteBusy, text);
     match (state, operation) {
-        (ServingState::Active, Read | Write | Decide | Advance | Hold) => Ok(Server::Region),
+        (ServingState::Active, Read | Write | Decide | Advance | Hold)
+        | (ServingState::Held, Read | Write | Advance | Hold | Split)
+        | (ServingState::Fenced, Read | Advance | Hold | Merge)
+        | (ServingState::Replaced, Close) => Ok(Server::Region),
+        (ServingState::Replaced, Read | Write) => Ok(Server::Children),
         (ServingState::Active, Split) => refused("is not held: it cannot be split"),
-        (ServingState::Active | ServingState::Held, Close) => {
+        (ServingState::Active | ServingState::Held, Merge) => {
+            refused("is not fenced: it cannot be merged")
+        }
+        (ServingState::Fenced, Split) => refused("is being merged: it cannot be split"),
+        (ServingState::Fenced, Write) => {
+            because(Reason::RouteWriteFenced, "is being merged: repeat the write")
+        }
+        (ServingState::Held | ServingState::Fenced, Decide) => {
+            refused("is being split or merged: repeat the operation after that")
+        }
+        (ServingState::Active | ServingState::Held | ServingState::Fenced, Close) => {
             refused("has not been replaced by children: it cannot be closed")
         }
-        (ServingState::Held, Read | Write | Advance | Hold | Split) => Ok(Server::Region),
-        (ServingState::Held, Decide) => refused("is being split: repeat the operation after that"),
-        (ServingState::Divided, Read | Write) => Ok(Server::Children),
-        (ServingState::Divided, Close) => Ok(Server::Region),
-        (ServingState::Divided, Decide) => {
-            let text = format!("region {region} has been split: refresh the catalog");
-            Err(EntryOutcome::refused(Reason::RouteMoved, text))
+        (ServingState::Replaced, Decide) => {
+            because(Reason::RouteMoved, "has been replaced: refresh the catalog")
         }
-        (ServingState::Divided, Advance | Hold | Split) => refused("has been split"),
+        (ServingState::Replaced, Advance | Hold | Split | Merge) => refused("has been replaced"),
     }
 }
 
@@ -82,13 +95,15 @@ mod tests {
 
     #[test]
     fn states_admit_operations_cell_by_cell() {
-        use Operation::{Advance, Close, Decide, Hold, Read, Split, Write};
-        let operations = [Read, Write, Decide, Advance, Hold, Split, Close];
-        // R: the region, C: its children, -: refused, M: refused, since it has moved to the children.
+        use Operation::{Advance, Close, Decide, Hold, Merge, Read, Split, Write};
+        let operations = [Read, Write, Decide, Advance, Hold, Split, Merge, Close];
+        // R: the region, C: its children, -: refused, F: refused for a short time, M: refused, since it has moved to
+        // the children.
         for (state, cells) in [
-            (ServingState::Active, "RRRRR--"),
-            (ServingState::Held, "RR-RRR-"),
-            (ServingState::Divided, "CCM---R"),
+            (ServingState::Active, "RRRRR---"),
+            (ServingState::Held, "RR-RRR--"),
+            (ServingState::Fenced, "RF-RR-R-"),
+            (ServingState::Replaced, "CCM----R"),
         ] {
             for (operation, cell) in operations.into_iter().zip(cells.chars()) {
                 let found = match admit(state, operation, RegionId(7)) {
@@ -96,6 +111,7 @@ mod tests {
                     Ok(Server::Children) => 'C',
                     Err(EntryOutcome::Refused { reason: Reason::RouteBusy, .. }) => '-',
                     Err(EntryOutcome::Refused { reason: Reason::RouteMoved, .. }) => 'M',
+                    Err(EntryOutcome::Refused { reason: Reason::RouteWriteFenced, .. }) => 'F',
                     Err(other) => panic!("{other:?}"),
                 };
                 assert_eq!(found, cell, "{state:?}, {operation:?}");

@@ -12,6 +12,7 @@ mod dropped;
 mod held;
 mod level_raised;
 mod manifest_advanced;
+mod merged;
 mod opened;
 mod split;
 mod truncated;
@@ -92,6 +93,13 @@ pub enum ApplyEffect {
         /// The children, in key order.
         children: Vec<RegionId>,
     },
+    /// Replace regions by one child.
+    Merge {
+        /// The regions, in key order.
+        parents: Vec<RegionId>,
+        /// The child.
+        child: RegionId,
+    },
     /// Close a region.
     Close(RegionId),
     /// Load at least this manifest version, then drop flushed runs.
@@ -123,6 +131,7 @@ impl Applied {
             ApplyEffect::Decide(_, pending) => pending.cause.sequence,
             ApplyEffect::Open { .. }
             | ApplyEffect::Divide { .. }
+            | ApplyEffect::Merge { .. }
             | ApplyEffect::Close(_)
             | ApplyEffect::Follow(..) => Sequence(0),
         };
@@ -153,6 +162,7 @@ pub fn apply(
         group_entry::Entry::AreaAbandoned(entry) => areas::abandon(state, index, &entry),
         group_entry::Entry::Held(entry) => held::apply(state, index, &entry),
         group_entry::Entry::Split(entry) => split::apply(state, index, &entry),
+        group_entry::Entry::Merged(entry) => merged::apply(state, index, &entry),
         group_entry::Entry::Closed(entry) => closed::apply(state, &entry),
         group_entry::Entry::Dropped(entry) => Ok(dropped::apply(state, RegionId(entry.region_id))),
         group_entry::Entry::ManifestAdvanced(entry) => {

@@ -113,6 +113,12 @@ impl Descriptor {
         Ok(Arc::new(Self { previous, ..of(self) }))
     }
 
+    /// Returns the region without the version before its last alteration.
+    #[must_use]
+    pub fn only_current(&self) -> Arc<Self> {
+        Arc::new(Self { previous: None, ..self.clone() })
+    }
+
     /// Returns the region before it was altered, while calls that name its version are served.
     pub fn previous(&self) -> Option<&Arc<Self>> {
         self.previous.as_ref()

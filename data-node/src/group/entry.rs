@@ -18,11 +18,13 @@ use super::producers::Eviction;
 mod tests;
 
 /// Field numbers of the kinds of entries in `GroupEntry`.
-const KINDS: [u32; 13] = [1, 2, 3, 4, 6, 7, 8, 9, 10, 13, 16, 18, 19];
+const KINDS: [u32; 14] = [1, 2, 3, 4, 6, 7, 8, 9, 10, 13, 16, 18, 19, 20];
 /// Alignment in bytes that columns of 64-bit values need.
 const ALIGNMENT: usize = 8;
-/// Time after which a caller repeats what the split of a region has delayed.
+/// Time after which a caller repeats what the split or merge of a region has delayed.
 const SPLIT_TIME: Duration = Duration::from_millis(500);
+/// Time after which a write to a fenced region is repeated.
+const FENCE_TIME: Duration = Duration::from_millis(50);
 
 /// Bytes that are not an entry of a data group.
 #[derive(Debug, thiserror::Error)]
@@ -100,7 +102,9 @@ pub fn entry_level(entry: &group_entry::Entry) -> FeatureLevel {
         | Entry::AreaOpened(_)
         | Entry::AreaPublished(_)
         | Entry::AreaAbandoned(_) => FeatureLevel::FIRST,
-        Entry::Held(_) | Entry::Split(_) | Entry::Closed(_) => FeatureLevel::new(4),
+        Entry::Held(_) | Entry::Split(_) | Entry::Merged(_) | Entry::Closed(_) => {
+            FeatureLevel::new(4)
+        }
     }
 }
 
@@ -182,6 +186,11 @@ pub fn split(split: v1::RegionSplit) -> EncodedEntry {
     encode(group_entry::Entry::Split(split))
 }
 
+/// Encodes the replacement of regions by one child.
+pub fn merged(merged: v1::RegionsMerged) -> EncodedEntry {
+    encode(group_entry::Entry::Merged(merged))
+}
+
 /// Encodes the end of a region that its children have replaced.
 pub fn closed(closed: v1::RegionClosed) -> EncodedEntry {
     encode(group_entry::Entry::Closed(closed))
@@ -208,6 +217,11 @@ pub fn decode(bytes: &Bytes) -> Result<group_entry::Entry, EntryError> {
     match decoded.entry {
         Some(group_entry::Entry::Writes(writes))
             if Eviction::from_wire(writes.eviction).is_none() =>
+        {
+            Err(EntryError::UnknownKind)
+        }
+        Some(group_entry::Entry::Merged(merged))
+            if Eviction::from_wire(merged.eviction).is_none() =>
         {
             Err(EntryError::UnknownKind)
         }
@@ -341,7 +355,11 @@ impl EntryOutcome {
         match self {
             Self::Refused { reason, message } => {
                 let refusal = Refusal::new(reason, message);
-                if reason == Reason::RouteBusy { refusal.retry_after(SPLIT_TIME) } else { refusal }
+                match reason {
+                    Reason::RouteBusy => refusal.retry_after(SPLIT_TIME),
+                    Reason::RouteWriteFenced => refusal.retry_after(FENCE_TIME),
+                    _ => refusal,
+                }
             }
             Self::Done { .. } => Refusal::new(Reason::Internal, "refused without a reason"),
         }

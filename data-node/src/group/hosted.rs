@@ -43,31 +43,22 @@ impl HostedRegions {
         }
     }
 
-    /// Adds the children that replace a region.
-    pub fn insert_children(&self, parent: RegionId, children: Vec<HostedRegion>) {
-        let ids = children.iter().map(|child| child.descriptor.region_id).collect();
-        for child in children {
-            self.insert(child);
-        }
-        self.set_children(parent, ids);
-    }
-
     /// Lets children serve the reads of a region.
     pub fn set_children(&self, parent: RegionId, children: Vec<RegionId>) {
         self.children.write().insert(parent, children);
     }
 
     /// Returns whether children have replaced a region.
-    pub fn is_divided(&self, region: RegionId) -> bool {
+    pub fn is_replaced(&self, region: RegionId) -> bool {
         self.children.read().contains_key(&region)
     }
 
     /// Returns the regions that no children have replaced, by id.
-    pub fn undivided(&self) -> Vec<HostedRegion> {
+    pub fn current(&self) -> Vec<HostedRegion> {
         let children = self.children.read();
         let regions = self.by_id.read();
-        let undivided = regions.iter().filter(|(id, _)| !children.contains_key(id));
-        undivided.map(|(_, hosted)| hosted.clone()).collect()
+        let current = regions.iter().filter(|(id, _)| !children.contains_key(id));
+        current.map(|(_, hosted)| hosted.clone()).collect()
     }
 
     /// Returns all regions, by id.

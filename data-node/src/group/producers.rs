@@ -60,6 +60,29 @@ struct ProducerEntry {
     used: LogPosition,
 }
 
+impl ProducerEntry {
+    /// Returns the entry of a region that replaces the regions of two entries with one key.
+    fn merged(&self, other: &Self) -> Self {
+        let (last, before) = if (self.opening, self.serial) >= (other.opening, other.serial) {
+            (self, other)
+        } else {
+            (other, self)
+        };
+        let mut merged = Self { used: last.used.max(before.used), ..last.clone() };
+        if (last.opening, last.serial) == (before.opening, before.serial) {
+            // Each has taken the rows of its range.
+            merged.outcome = FirstOutcome {
+                sequence: last.outcome.sequence.max(before.outcome.sequence),
+                rows: last.outcome.rows.max(before.outcome.rows),
+            };
+            merged.covered.extend(before.covered.iter().cloned());
+            merged.covered.sort_by(|a, b| a.start.cmp(&b.start));
+            merged.covered.dedup();
+        }
+        merged
+    }
+}
+
 /// Decision about a write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum WriteDecision {
@@ -190,6 +213,11 @@ impl Producers {
             _ => outcome.sequence,
         };
         self.insert(key, ProducerEntry { opening, serial, outcome, covered, used: at });
+        self.evict(eviction);
+    }
+
+    /// Evicts producers by `eviction` while there are too many.
+    fn evict(&mut self, eviction: Eviction) {
         while self.entries.len() > self.capacity {
             let Some(evicted) = self.pop_evicted(eviction) else { break };
             self.entries.remove(&evicted);
@@ -233,6 +261,28 @@ impl Producers {
             entry.covered = covered.filter(|covered| !covered.is_empty()).collect();
         }
         table
+    }
+
+    /// Returns the table of a region that replaces others: their producers, at most as many as the largest of them has
+    /// room for.
+    ///
+    /// Of a write stream that several of them know, since they are children of one region, the last write counts. It
+    /// is repeated for the rows of those that have not taken it.
+    #[must_use]
+    pub fn merged<'a>(tables: impl Iterator<Item = &'a Self>, eviction: Eviction) -> Self {
+        let mut merged = Self::new(0);
+        for table in tables {
+            merged.capacity = merged.capacity.max(table.capacity);
+            for (key, entry) in &table.entries {
+                let entry = match merged.entries.get(key) {
+                    Some(known) => known.merged(entry),
+                    None => entry.clone(),
+                };
+                merged.insert(*key, entry);
+            }
+        }
+        merged.evict(eviction);
+        merged
     }
 
     /// Forgets all producers.

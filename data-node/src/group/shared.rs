@@ -9,7 +9,7 @@ use tidewater_common::feature_level::FeatureLevel;
 use tidewater_common::ids::{GroupId, LogIndex, ManifestVersion, NodeId, RegionId, Sequence};
 use tidewater_proto::v1::WriteRequest;
 use tidewater_region_engine::env::RegionEnv;
-use tidewater_region_engine::region::{Cause, DivideError, Parent, PendingObligation};
+use tidewater_region_engine::region::{Cause, Parent, PendingObligation};
 use tidewater_region_engine::{EngineError, MemoryBudget, Region, RegionSpec};
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -24,8 +24,9 @@ use super::hosted::{HostedRegion, HostedRegions};
 use super::loader::ManifestTargets;
 use super::log_bytes::LogBytes;
 use super::staging_work::StagingWork;
-use super::state::{GroupState, RegionState};
+use super::state::GroupState;
 
+mod replace;
 #[cfg(test)]
 mod tests;
 
@@ -199,56 +200,6 @@ impl ReplicaState {
             Region::new(self.env.clone(), spec, base, flushed).map_err(io::Error::other)?;
         self.regions.insert(HostedRegion { descriptor, region: region.clone() });
         Ok(region)
-    }
-
-    /// Replaces a region by its children, as the state has them. They begin with its rows in memory, and with its
-    /// files if this replica has read the seal; otherwise they load them in the background.
-    ///
-    /// A replica that applies the log late can find the region removed. Its rows are in files of the children then,
-    /// which begin without any in memory.
-    pub fn divide(&self, parent: RegionId, children: &[RegionId]) -> io::Result<()> {
-        let (flushed, states) = {
-            let state = self.state.read();
-            let of = |id: &RegionId| state.regions.get(id).cloned();
-            let flushed = of(&parent).map_or(Sequence(0), |parent| parent.flushed);
-            (flushed, children.iter().filter_map(of).collect::<Vec<_>>())
-        };
-        let spec = |child: &RegionState| RegionSpec {
-            parents: child.parents.clone(),
-            ..child.descriptor.spec()
-        };
-        let specs: Vec<RegionSpec> = states.iter().map(spec).collect();
-        let divided = match self.regions.get(parent) {
-            None => None,
-            Some(hosted) => {
-                // The state has no decision that the manifest does not record. This replica may not have read it.
-                hosted.region.drop_recorded_obligations(Sequence(u64::MAX));
-                match hosted.region.divide(flushed, specs) {
-                    Err(DivideError::Engine(
-                        EngineError::Removed { .. } | EngineError::Closed { .. },
-                    )) => None,
-                    divided => {
-                        let children = divided.map_err(io::Error::other)?;
-                        for child in &children {
-                            child.show_files_of(&[&hosted.region]);
-                        }
-                        Some(children)
-                    }
-                }
-            }
-        };
-        let Some(regions) = divided else {
-            for RegionState { descriptor, base, flushed, parents, .. } in states {
-                self.host(descriptor, base, flushed, parents)?;
-            }
-            self.regions.set_children(parent, children.to_vec());
-            return Ok(());
-        };
-        let hosted = states.into_iter().zip(regions);
-        let hosted =
-            hosted.map(|(state, region)| HostedRegion { descriptor: state.descriptor, region });
-        self.regions.insert_children(parent, hosted.collect());
-        Ok(())
     }
 
     /// Changes a region's schema and options.

@@ -54,6 +54,8 @@ pub struct RegionState {
     pub areas: BTreeSet<AreaId>,
     /// Nothing is decided that the manifest must record.
     pub held: bool,
+    /// Nothing is written either. A fenced region is held.
+    pub fenced: bool,
     /// Regions with whose files the region begins, until its own manifest is known to exist.
     pub parents: Vec<Parent>,
     /// Regions that have replaced it, in key order.
@@ -76,6 +78,7 @@ impl RegionState {
             step: None,
             areas: BTreeSet::new(),
             held: false,
+            fenced: false,
             parents: Vec::new(),
             children: Vec::new(),
         }
@@ -83,10 +86,11 @@ impl RegionState {
 
     /// Returns the state that decides which operations the region admits.
     pub fn serving(&self) -> ServingState {
-        match (self.children.is_empty(), self.held) {
-            (false, _) => ServingState::Divided,
-            (true, true) => ServingState::Held,
-            (true, false) => ServingState::Active,
+        match (self.children.is_empty(), self.held, self.fenced) {
+            (false, ..) => ServingState::Replaced,
+            (true, _, true) => ServingState::Fenced,
+            (true, true, false) => ServingState::Held,
+            (true, false, false) => ServingState::Active,
         }
     }
 
@@ -196,6 +200,7 @@ impl RegionState {
                 options: Some((&previous.options).into()),
             }),
             held: self.held,
+            fenced: self.fenced,
             parents: self.parents.iter().map(parent_to_wire).collect(),
             children: self.children.iter().map(|child| child.get()).collect(),
         }
@@ -230,6 +235,7 @@ impl RegionState {
                 .collect::<Option<_>>()
                 .ok_or(DescriptorError::Missing("staging area"))?,
             held: wire.held,
+            fenced: wire.fenced,
             parents,
             children: wire.children.into_iter().map(RegionId).collect(),
         })

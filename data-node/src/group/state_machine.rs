@@ -138,6 +138,11 @@ impl GroupStateMachine {
                 }
                 self.shared.housekeeping.notify_one();
             }
+            ApplyEffect::Merge { parents, child } => {
+                self.shared.merge(&parents, child)?;
+                self.shared.targets.request(child, ManifestVersion(0));
+                self.shared.housekeeping.notify_one();
+            }
             ApplyEffect::Close(region) => self.shared.close(region),
             ApplyEffect::Follow(region, version) => self.shared.targets.request(region, version),
         }

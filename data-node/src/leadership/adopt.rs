@@ -218,7 +218,7 @@ pub async fn run(context: &OwnerContext, owner: Arc<Owner>) {
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tick.tick().await;
-        for hosted in context.shared.regions.undivided() {
+        for hosted in context.shared.regions.current() {
             if !hosted.region.staging_areas().iter().any(|area| area.overdue) {
                 continue;
             }

@@ -115,7 +115,7 @@ impl CompactionLoop<'_> {
         };
         let now = Instant::now();
         let candidates: Vec<CompactionCandidate> =
-            shared.regions.undivided().iter().map(|hosted| self.candidate(hosted, now)).collect();
+            shared.regions.current().iter().map(|hosted| self.candidate(hosted, now)).collect();
         self.regions.retain(|id, state| {
             state.running || candidates.iter().any(|candidate| candidate.region == *id)
         });

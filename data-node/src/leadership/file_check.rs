@@ -52,7 +52,7 @@ pub async fn run(shared: Arc<ReplicaState>, every: Duration) {
 
 /// Compares all regions with listings, one after the other.
 async fn check_all(shared: &ReplicaState) {
-    for hosted in shared.regions.undivided() {
+    for hosted in shared.regions.current() {
         if !shared.leads() || hosted.region.stats().phase == Phase::Loading {
             continue;
         }

@@ -162,10 +162,10 @@ impl FlushLoop<'_> {
                     let _ = reply.send(settled.map_err(|error| error.refusal(region)));
                 });
             }
-            OwnerRequest::Split(region, work, reply) => {
+            OwnerRequest::Route(region, work, reply) => {
                 let owner = self.owner.clone();
                 self.context.tasks.spawn(async move {
-                    let done = owner.split(region, work).await;
+                    let done = owner.change_route(region, work).await;
                     let _ = reply.send(done.map_err(|error| error.refusal(region)));
                 });
             }
@@ -198,7 +198,7 @@ impl FlushLoop<'_> {
         let now_ms = shared.env.clock.now_ms();
         let candidates: Vec<FlushCandidate> = shared
             .regions
-            .undivided()
+            .current()
             .iter()
             .map(|hosted| {
                 let stats = hosted.region.stats();

@@ -23,7 +23,7 @@ pub async fn run(context: &OwnerContext, owner: Arc<Owner>) {
     tick.tick().await;
     loop {
         tick.tick().await;
-        for hosted in context.shared.regions.undivided() {
+        for hosted in context.shared.regions.current() {
             if hosted.region.files_without_index(&Bloom) == 0 {
                 continue;
             }

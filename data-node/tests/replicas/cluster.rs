@@ -268,15 +268,32 @@ impl Node {
         self.catalog.follow(&Event::Delta(delta));
     }
 
-    /// Removes the region's route from the node's catalog, as the swap of a split does, and the change of its route.
-    pub(crate) fn forget_region(&self) {
+    /// Lets children replace routes in the node's catalog: the swap of a split or merge. Their row keys: from the
+    /// start to the end, if there is one.
+    pub(crate) fn swap_routes(&self, removed: &[u64], children: &[(u64, Bytes, Option<Bytes>)]) {
+        let route = |(id, start, end): &(u64, Bytes, Option<Bytes>)| Route {
+            route_id: *id,
+            start: global_key(TableId(3), start).into(),
+            end: Some(match end {
+                Some(end) => global_key(TableId(3), end).into(),
+                None => global_key(TableId(4), &[]).into(),
+            }),
+            group_id: GROUP,
+            ..Route::default()
+        };
         let delta = CatalogDelta {
             revision: 2,
             table_upserts: vec![table(3)],
-            route_deletes: vec![REGION],
+            route_deletes: removed.to_vec(),
+            route_upserts: children.iter().map(route).collect(),
             ..CatalogDelta::default()
         };
         self.catalog.follow(&Event::Delta(delta));
+    }
+
+    /// Removes the region's route from the node's catalog, as the swap of a split does, and the change of its route.
+    pub(crate) fn forget_region(&self) {
+        self.swap_routes(&[REGION], &[]);
     }
 
     pub(crate) fn member(&self) -> GroupMember {
@@ -331,9 +348,14 @@ impl Node {
 
     /// All ids, read by a linearizable scan.
     pub(crate) async fn scan(&self) -> Result<Vec<i64>, Refusal> {
+        self.scan_of(REGION).await
+    }
+
+    /// Returns the ids of a region's rows.
+    pub(crate) async fn scan_of(&self, region_id: u64) -> Result<Vec<i64>, Refusal> {
         let request = ScanRequest {
             group_id: GROUP,
-            region_id: REGION,
+            region_id,
             schema_version: 1,
             projection: vec![1, 2],
             ..Default::default()
@@ -370,6 +392,11 @@ impl Node {
     }
 
     pub(crate) async fn get(&self, ids: &[i64]) -> Result<Vec<i64>, Refusal> {
+        self.get_of(REGION, ids).await
+    }
+
+    /// Reads rows of a region by their ids.
+    pub(crate) async fn get_of(&self, region_id: u64, ids: &[i64]) -> Result<Vec<i64>, Refusal> {
         let keys = RecordBatch::try_new(
             schema().key_arrow(),
             vec![Arc::new(Int64Array::from(ids.to_vec()))],
@@ -377,7 +404,7 @@ impl Node {
         .unwrap();
         let request = GetRequest {
             group_id: GROUP,
-            region_id: REGION,
+            region_id,
             schema_version: 1,
             keys: encode_batch(&keys).unwrap(),
             projection: vec![1, 2],

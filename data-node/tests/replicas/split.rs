@@ -1,5 +1,7 @@
 //! Splits of a region: reads and writes by both routes, failover, repeats, end, abandonment.
 
+use std::time::Duration;
+
 use tidewater_common::feature_level::FeatureLevel;
 use tidewater_common::ids::{FileId, GroupId, RegionId};
 use tidewater_common::keys::KeyCodec;
@@ -7,6 +9,7 @@ use tidewater_common::refusal::Refusal;
 use tidewater_common::schema::TableOptions;
 use tidewater_data_node::group::entry;
 use tidewater_data_node::group::hosted::HostedRegion;
+use tidewater_data_node::leadership::held_regions::HoldLimits;
 use tidewater_data_node::options::GroupOptions;
 use tidewater_proto::v1::group_control_server::GroupControl;
 use tidewater_proto::v1::{self, Reason, WriteRequest};
@@ -19,12 +22,12 @@ use super::areas::{adoption, area};
 use super::cluster::*;
 use super::three::ThreeNodes;
 
-const LEFT: u64 = 8;
-const RIGHT: u64 = 9;
+pub(super) const LEFT: u64 = 8;
+pub(super) const RIGHT: u64 = 9;
 /// First id of the right child.
-const SPLIT_AT: i64 = 10;
+pub(super) const SPLIT_AT: i64 = 10;
 
-fn key(id: i64) -> bytes::Bytes {
+pub(super) fn key(id: i64) -> bytes::Bytes {
     let options = TableOptions::try_from(&region().options.unwrap()).unwrap();
     let codec = KeyCodec::new(&schema(), &options).unwrap();
     let id: arrow::array::ArrayRef = std::sync::Arc::new(arrow::array::Int64Array::from(vec![id]));
@@ -37,39 +40,41 @@ fn step(step: u32) -> Option<v1::ProcedureStep> {
 }
 
 /// Lets all nodes know that the catalog splits the region.
-fn know_split(three: &ThreeNodes, abandoning: bool) {
+pub(super) fn know_split(three: &ThreeNodes, abandoning: bool) {
     let change = v1::RouteChange {
         number: 2,
         route_id: REGION,
         child_ids: vec![LEFT, RIGHT],
         split_keys: vec![key(SPLIT_AT)],
         abandoning,
+        successor_id: 0,
     };
     for node in three.running() {
         node.know_changes(vec![change.clone()]);
     }
 }
 
-async fn raise_level(node: &Node) {
+pub(super) async fn raise_level(node: &Node) {
     let replica = node.groups.get(GroupId(GROUP)).unwrap();
     for level in 2..=FeatureLevel::HIGHEST.get() {
         replica.propose(entry::level_raised(FeatureLevel::new(level)), LIMIT).await.unwrap();
     }
 }
 
-async fn hold(node: &Node, held: bool) -> Result<(), Refusal> {
+pub(super) async fn hold(node: &Node, held: bool) -> Result<(), Refusal> {
     let request = v1::HoldRegionRequest {
         header: node.header(),
         group_id: GROUP,
         region_id: REGION,
         held,
         step: step(if held { 1 } else { 3 }),
+        mode: v1::HoldMode::Sealed.into(),
     };
     node.control.hold_region(Request::new(request)).await?;
     Ok(())
 }
 
-async fn split(node: &Node) -> Result<(), Refusal> {
+pub(super) async fn split(node: &Node) -> Result<(), Refusal> {
     let children = vec![
         v1::SplitChild { region_id: LEFT, start: bytes::Bytes::new(), end: Some(key(SPLIT_AT)) },
         v1::SplitChild { region_id: RIGHT, start: key(SPLIT_AT), end: None },
@@ -85,7 +90,7 @@ async fn split(node: &Node) -> Result<(), Refusal> {
     Ok(())
 }
 
-async fn close(node: &Node) -> Result<(), Refusal> {
+pub(super) async fn close(node: &Node) -> Result<(), Refusal> {
     let request = v1::CloseRegionRequest {
         header: node.header(),
         group_id: GROUP,
@@ -126,11 +131,18 @@ async fn truncate(node: &Node, number: u64) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn hosted(node: &Node) -> HostedRegion {
+pub(super) fn hosted(node: &Node) -> HostedRegion {
     node.groups.get(GroupId(GROUP)).unwrap().region(RegionId(REGION)).unwrap()
 }
 
-fn reason(answer: Result<(), Refusal>) -> Option<Reason> {
+/// Options of a group that waits for the next step of a split or merge for a second.
+pub(super) fn impatient() -> GroupOptions {
+    let second = Duration::from_secs(1);
+    let hold_limits = HoldLimits { fence: second, seal: second };
+    GroupOptions { hold_limits, ..GroupOptions::default() }
+}
+
+pub(super) fn reason(answer: Result<(), Refusal>) -> Option<Reason> {
     answer.err().map(|refusal| refusal.reason)
 }
 
@@ -170,7 +182,7 @@ async fn children_serve_the_rows_of_a_split_region() {
     for child in [LEFT, RIGHT] {
         three.agree_on(child).await;
     }
-    assert_eq!(node.info().await.unwrap().state, "divided");
+    assert_eq!(node.info().await.unwrap().state, "replaced");
 
     three.nodes[leader].take().unwrap().stop().await;
     let next = three.leader().await;
@@ -196,7 +208,7 @@ async fn children_serve_the_rows_of_a_split_region() {
     three.stop().await;
 }
 
-// It applies the split after the region has been removed: the region's files are gone for it.
+// It applies the split after the region has been removed: its files are no longer the region's.
 #[tokio::test(flavor = "multi_thread")]
 async fn late_replica_has_the_rows_of_the_children() {
     let mut three = ThreeNodes::start(GroupOptions::default()).await;
@@ -304,5 +316,28 @@ async fn abandoned_split_leaves_the_region_as_it_was() {
     assert_eq!(node.scan().await.unwrap(), [1, 2, 11, 12]);
     truncate(node, 3).await.unwrap();
     assert_eq!(node.scan().await.unwrap(), Vec::<i64>::new());
+    three.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn group_abandons_a_split_that_does_not_follow() {
+    let three = ThreeNodes::start(impatient()).await;
+    let node = three.node(three.leader().await);
+    raise_level(node).await;
+    node.write(write(1, 1, &[])).await.unwrap();
+    node.write(write(1, 2, &[1, 11])).await.unwrap();
+    know_split(&three, false);
+    hold(node, true).await.unwrap();
+    assert!(hosted(node).region.is_sealed());
+    until("the group has restored the region", async || !hosted(node).region.is_sealed()).await;
+    // Calls of the meta leader come too late, and its abandonment has nothing left to do.
+    for late in [hold(node, true).await, split(node).await] {
+        assert_eq!(reason(late), Some(Reason::ProcedureSuperseded));
+    }
+    know_split(&three, true);
+    hold(node, false).await.unwrap();
+    node.write(write(1, 3, &[2])).await.unwrap();
+    assert_eq!(node.flush().await.unwrap().rows, 1);
+    assert_eq!(node.scan().await.unwrap(), [1, 2, 11]);
     three.stop().await;
 }

@@ -71,6 +71,23 @@ impl ThreeNodes {
         found.unwrap()
     }
 
+    /// Returns the node that leads and serves a region.
+    pub(crate) async fn leader_of(&self, region: u64) -> usize {
+        let mut found = None;
+        until("one node leads", async || {
+            for (at, node) in self.nodes.iter().enumerate() {
+                let Some(node) = node else { continue };
+                if node.leads() && node.count(region).await.is_some() {
+                    found = Some(at);
+                    return true;
+                }
+            }
+            false
+        })
+        .await;
+        found.unwrap()
+    }
+
     pub(crate) fn node(&self, at: usize) -> &Node {
         self.nodes[at].as_ref().unwrap()
     }

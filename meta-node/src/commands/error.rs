@@ -197,6 +197,14 @@ pub enum CommandError {
     /// A split that would leave one child without keys.
     #[error("the split key is the first key of route {0}: choose a later one")]
     KeyOnBoundary(RegionId),
+    /// Routes that no region can replace.
+    #[error("routes {} and {} cannot be merged: {why}", routes[0], routes[1])]
+    NotMergeable {
+        /// Ids of the routes, in key order.
+        routes: [RegionId; 2],
+        /// Reason, with the remedy.
+        why: &'static str,
+    },
     /// The caller has decided on another version of the routes.
     #[error("the catalog has version {version}, not {expected}: list the routes again")]
     VersionMismatch {
@@ -358,6 +366,7 @@ impl CommandError {
             Self::StaleTerm { .. } => Reason::NotLeader,
             Self::Malformed(_)
             | Self::SplitKeyTooLong(_)
+            | Self::NotMergeable { .. }
             | Self::RoleCannotRegister
             | Self::BadAddress(_)
             | Self::ObjectStoreRequired

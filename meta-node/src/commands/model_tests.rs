@@ -133,7 +133,7 @@ fn random_commands_of_every_kind_are_accepted() {
     let commands = proptest::collection::vec(any_command(), 80);
     let mut runner = TestRunner::deterministic();
     let mut accepted = BTreeSet::new();
-    let mut is_split = false;
+    let (mut is_split, mut is_merged) = (false, false);
     for round in 0..300 {
         let mut state = start(round % 2 == 0);
         for kind in commands.new_tree(&mut runner).unwrap().current() {
@@ -143,6 +143,7 @@ fn random_commands_of_every_kind_are_accepted() {
             if run_command(&mut state, proposed).is_ok() && state != before {
                 accepted.insert(name);
             }
+            is_merged |= is_route_merged(&before, &state);
             is_split |= state.routes().any(|route| route.parent_route_id.is_some());
         }
     }
@@ -151,11 +152,20 @@ fn random_commands_of_every_kind_are_accepted() {
     let all: BTreeSet<&str> =
         golden_tests::kinds().into_iter().filter(|kind| !others.contains(kind)).collect();
     assert_eq!(accepted, all);
-    assert!(is_split);
+    assert!(is_split && is_merged);
+}
+
+/// Returns whether a command has replaced routes by one.
+fn is_route_merged(before: &MetaState, after: &MetaState) -> bool {
+    let ended = before.routes().filter(|route| after.route(route.route_id).is_none());
+    let begun: Vec<_> =
+        after.routes().filter(|route| before.route(route.route_id).is_none()).collect();
+    begun.len() == 1 && ended.count() == 2
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    // About 100,000 commands.
+    #![proptest_config(ProptestConfig::with_cases(2_600))]
 
     // C1, and: versions grow by exactly one. R2: replay and snapshot lead to equal digests.
     #[test]
@@ -193,6 +203,10 @@ proptest! {
         }
         prop_assert_eq!(digest(&state).unwrap(), digest(&replica).unwrap());
     }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
 
     // The row writes of a command lead from the rows of one state to those of the next.
     #[test]

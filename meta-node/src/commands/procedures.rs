@@ -19,6 +19,8 @@ pub(crate) mod earlier;
 pub(crate) mod kind;
 mod kinds;
 pub(crate) mod load;
+mod merge;
+mod routes;
 mod split;
 #[cfg(test)]
 mod test_kind;

@@ -160,6 +160,15 @@ impl Control {
         self.call(node, request, async |mut to, ask| to.split_region(ask).await).await.map(drop)
     }
 
+    pub(crate) async fn merge_regions(
+        &self,
+        node: NodeId,
+        request: v1::MergeRegionsRequest,
+    ) -> Result<(), Refusal> {
+        let request = v1::MergeRegionsRequest { header: self.header(node), ..request };
+        self.call(node, request, async |mut to, ask| to.merge_regions(ask).await).await.map(drop)
+    }
+
     pub(crate) async fn close_region(
         &self,
         node: NodeId,

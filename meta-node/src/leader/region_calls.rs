@@ -47,6 +47,9 @@ impl LeaderTerm {
             RegionCall::Split(ask) => {
                 self.at_leader(group, |node| to.split_region(node, ask.clone())).await
             }
+            RegionCall::Merge(ask) => {
+                self.at_leader(group, |node| to.merge_regions(node, ask.clone())).await
+            }
             RegionCall::Close(ask) => {
                 self.at_leader(group, |node| to.close_region(node, ask.clone())).await
             }
@@ -126,6 +129,7 @@ fn needs_region(call: &RegionCall) -> bool {
         | RegionCall::OpenArea(_)
         | RegionCall::CloseArea(_)
         | RegionCall::Split(_)
+        | RegionCall::Merge(_)
         | RegionCall::Close(_) => true,
     }
 }
@@ -142,6 +146,7 @@ mod tests {
             (hold(false), false),
             (hold(true), true),
             (RegionCall::Split(v1::SplitRegionRequest::default()), true),
+            (RegionCall::Merge(v1::MergeRegionsRequest::default()), true),
             (RegionCall::Close(v1::CloseRegionRequest::default()), true),
             (RegionCall::Truncate(v1::TruncateRegionRequest::default()), true),
         ] {

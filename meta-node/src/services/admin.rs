@@ -230,6 +230,13 @@ impl Admin for AdminService {
         Ok(Response::new(self.split(request.into_inner()).await?))
     }
 
+    async fn merge_routes(
+        &self,
+        request: Request<v1::MergeRoutesRequest>,
+    ) -> Result<Response<v1::MergeRoutesResponse>, Status> {
+        Ok(Response::new(self.merge(request.into_inner()).await?))
+    }
+
     async fn clone_table(
         &self,
         request: Request<v1::CloneTableRequest>,

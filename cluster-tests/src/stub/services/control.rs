@@ -49,6 +49,7 @@ calls! {
     copy_region: CopyRegionRequest => CopyRegionResponse, copy_region;
     hold_region: HoldRegionRequest => HoldRegionResponse, hold_region;
     split_region: SplitRegionRequest => SplitRegionResponse, split_region;
+    merge_regions: MergeRegionsRequest => MergeRegionsResponse, merge_regions;
     close_region: CloseRegionRequest => CloseRegionResponse, close_region;
     drop_region: DropRegionRequest => DropRegionResponse, drop_region;
     request_flush: RequestFlushRequest => RequestFlushResponse, request_flush;
@@ -191,6 +192,19 @@ async fn split_region(
         node.world.open(node.node, group, RegionId(child.region_id), parent)?;
     }
     Ok(v1::SplitRegionResponse {})
+}
+
+async fn merge_regions(
+    node: &NodeCore,
+    request: v1::MergeRegionsRequest,
+) -> Result<v1::MergeRegionsResponse, Refusal> {
+    let (group, region) = (GroupId(request.group_id), RegionId(request.region_id));
+    apply(node, (request.group_id, request.region_id), request.step.as_ref(), None)?;
+    let (_, parent) = node.world.write(node.node, group, region)?;
+    if let Some(child) = request.child {
+        node.world.open(node.node, group, RegionId(child.region_id), parent)?;
+    }
+    Ok(v1::MergeRegionsResponse {})
 }
 
 async fn close_region(

@@ -1,7 +1,9 @@
 //! `route`
 
 mod list;
+mod merge;
 mod split;
+mod watch;
 
 use clap::Subcommand;
 
@@ -17,6 +19,10 @@ pub(crate) enum Route {
     List(list::Options),
     /// Split a route: two new routes replace it, while reads and writes continue
     Split(split::Options),
+    /// Merge two neighbouring routes: a new route replaces them, and writes to them wait for a short time
+    Merge(merge::Options),
+    /// Print changes of routes as they happen
+    Watch(watch::Options),
 }
 
 impl Route {
@@ -24,6 +30,8 @@ impl Route {
         match self {
             Self::List(options) => list::run(options).await,
             Self::Split(options) => split::run(options).await,
+            Self::Merge(options) => merge::run(options).await,
+            Self::Watch(options) => watch::run(options).await,
         }
     }
 }

@@ -11,8 +11,8 @@ use crate::client::Client;
 use crate::core::Repeat;
 use crate::error::ClientError;
 
-/// Timeout of an attempt to split a route. The call returns after the group has replaced the region.
-const SPLIT_TIMEOUT: Duration = Duration::from_secs(30);
+/// Timeout of an attempt to split or merge routes. The call returns after the group has replaced the regions.
+const CHANGE_TIMEOUT: Duration = Duration::from_secs(30);
 
 impl Client {
     /// Splits a route at a row key, which becomes the first key of the second child. Returns the ids of the
@@ -36,7 +36,7 @@ impl Client {
         let what = format!("splitting route {route}");
         let response = self
             .core
-            .call(GroupId::META, &what, Repeat::Idempotent, SPLIT_TIMEOUT, |channel, timeout| {
+            .call(GroupId::META, &what, Repeat::Idempotent, CHANGE_TIMEOUT, |channel, timeout| {
                 let mut client = router.admin(channel);
                 let request = request.clone();
                 async move { client.split_route(timed(request, timeout)).await }
@@ -44,5 +44,36 @@ impl Client {
             .await?;
         self.core.refresh_catalog().await?;
         Ok(response.child_ids.into_iter().map(RegionId).collect())
+    }
+
+    /// Merges two neighbouring routes of one table and group, in any order. Returns the id of the route that has
+    /// replaced them. Writes to them wait for a short time.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] with `RegionNotFound`, `InvalidArgument` for routes that cannot be merged,
+    /// `RouteBusy`, `TableBusy`, `ProcedureCancelled`, `ProcedureSuperseded` and others.
+    pub async fn merge_routes(
+        &self,
+        route: RegionId,
+        neighbour: RegionId,
+    ) -> Result<RegionId, ClientError> {
+        let request = v1::MergeRoutesRequest {
+            request_id: self.options().ids.next().to_string(),
+            route_id: route.get(),
+            neighbour_id: neighbour.get(),
+            expected_version: 0,
+        };
+        let router = &self.core.router;
+        let what = format!("merging routes {route} and {neighbour}");
+        let response = self
+            .core
+            .call(GroupId::META, &what, Repeat::Idempotent, CHANGE_TIMEOUT, |channel, timeout| {
+                let mut client = router.admin(channel);
+                let request = request.clone();
+                async move { client.merge_routes(timed(request, timeout)).await }
+            })
+            .await?;
+        self.core.refresh_catalog().await?;
+        Ok(RegionId(response.child_id))
     }
 }

@@ -76,6 +76,13 @@ impl Admin for AdminNode {
         self.respond()
     }
 
+    async fn merge_routes(
+        &self,
+        _request: Request<v1::MergeRoutesRequest>,
+    ) -> Result<Response<v1::MergeRoutesResponse>, Status> {
+        self.respond()
+    }
+
     async fn split_route(
         &self,
         _request: Request<v1::SplitRouteRequest>,

@@ -98,6 +98,7 @@ impl Region {
         let states: Vec<_> = parents.iter().map(|parent| parent.manifest.state()).collect();
         let Ok(beginning) = Beginning::of(&self.spec, &states) else { return false };
         self.install_beginning(&beginning);
+        *self.beginning.lock() = Some(beginning);
         self.notifier.deliver_in_background();
         true
     }
@@ -147,7 +148,12 @@ impl Region {
     pub(super) async fn read_beginning(&self) -> Result<Option<Beginning>, EngineError> {
         self.manifest.refresh().await?;
         if self.is_born()? {
+            *self.beginning.lock() = None;
             return Ok(None);
+        }
+        // The log has replaced the parents: their seals are final.
+        if let Some(known) = self.beginning.lock().clone() {
+            return Ok(Some(known));
         }
         let problem = match self.read_parents().await {
             Ok(beginning) => return Ok(Some(beginning)),

@@ -23,8 +23,26 @@ impl Region {
         range: KeyRange,
         step: Option<ProcedureStep>,
     ) -> Result<ManifestVersion, EngineError> {
+        let set = self.set_range_if(range, step, || true).await?;
+        Ok(set.unwrap_or_else(|| self.manifest.state().version))
+    }
+
+    /// As [`Region::set_range`], if the range is still wanted once no other change of it is in progress. `None`: it
+    /// is not, and nothing was changed.
+    ///
+    /// # Errors
+    /// As [`Region::set_range`].
+    pub async fn set_range_if(
+        &self,
+        range: KeyRange,
+        step: Option<ProcedureStep>,
+        is_wanted: impl FnOnce() -> bool,
+    ) -> Result<Option<ManifestVersion>, EngineError> {
         // No flush is in progress.
         let _flushing = self.flushing.lock().await;
+        if !is_wanted() {
+            return Ok(None);
+        }
         self.contents.lock().phase.check_owner(self.id())?;
         self.manifest.refresh().await?;
         self.install_version();
@@ -54,7 +72,7 @@ impl Region {
             self.record_pending_obligations().await?;
         }
         let state = self.manifest.state();
-        Ok(state.sealed_at.unwrap_or(state.version))
+        Ok(Some(state.sealed_at.unwrap_or(state.version)))
     }
 
     /// Returns true if the region is sealed, as of the last read of the manifest: flushes and compactions

@@ -15,7 +15,7 @@ fn wire(version: u32) -> Option<v1::TableSchema> {
 }
 
 /// Table 3 with region 7 in group 5 of nodes 1 to 3; node 4 has another role, node 5 was removed.
-fn records(state: TableState, change: Option<TableChange>) -> CatalogRecords {
+pub(super) fn records(state: TableState, change: Option<TableChange>) -> CatalogRecords {
     let table = Table {
         table_id: 3,
         name: "t".to_owned(),
@@ -62,11 +62,11 @@ fn step(number: u64) -> Option<ProcedureStep> {
     Some(ProcedureStep { number, step: 1 })
 }
 
-fn step_of(number: u64, step: u32) -> Option<ProcedureStep> {
+pub(super) fn step_of(number: u64, step: u32) -> Option<ProcedureStep> {
     Some(ProcedureStep { number, step })
 }
 
-fn assert_only_first_passes(checks: &[Checked], call: &str) {
+pub(super) fn assert_only_first_passes(checks: &[Checked], call: &str) {
     for (at, checked) in checks.iter().enumerate() {
         assert_eq!(checked.is_ok(), at == 0, "{call}, case {at}: {checked:?}");
         if let Err(problem) = checked {
@@ -304,90 +304,4 @@ fn meta_node_of_an_older_release_limits_schema_versions() {
         alter(&catalog, &request)
     };
     assert_only_first_passes(&[alter_to(2), alter_to(3), alter_to(u32::MAX)], "alter");
-}
-
-#[test]
-fn region_is_split_only_as_the_catalog_decides() {
-    let key = bytes::Bytes::from_static(b"k");
-    let change = |abandoning| v1::RouteChange {
-        number: 4,
-        route_id: 7,
-        child_ids: vec![8, 9],
-        split_keys: vec![key.clone()],
-        abandoning,
-    };
-    let with = |changes: Vec<v1::RouteChange>| {
-        let mut records = records(TableState::Active, None);
-        records.tables.get_mut(&3).unwrap().route_changes = changes;
-        records
-    };
-    let other = v1::RouteChange { number: 5, route_id: 6, ..change(false) };
-    let catalog = with(vec![other, change(false)]);
-    let held = |held, step| HoldRegionRequest {
-        group_id: 5,
-        region_id: 7,
-        held,
-        step,
-        ..Default::default()
-    };
-    let good = || held(true, step_of(4, SPLIT_HOLD_STEP));
-    let cases = [
-        good(),
-        HoldRegionRequest { group_id: 6, ..good() },
-        HoldRegionRequest { region_id: 8, ..good() },
-        held(true, step_of(5, SPLIT_HOLD_STEP)),
-        held(true, step_of(4, SPLIT_ABANDON_STEP)),
-        held(true, None),
-        held(false, step_of(4, SPLIT_ABANDON_STEP)),
-    ];
-    assert_only_first_passes(&cases.map(|case| hold(&catalog, &case)), "hold");
-    let abandoned = with(vec![change(true)]);
-    let cases = [held(false, step_of(4, SPLIT_ABANDON_STEP)), good()];
-    assert_only_first_passes(&cases.map(|case| hold(&abandoned, &case)), "abandon");
-
-    let child = |region_id, start: &[u8]| v1::SplitChild {
-        region_id,
-        start: bytes::Bytes::copy_from_slice(start),
-        end: None,
-    };
-    let children = |children| SplitRegionRequest {
-        group_id: 5,
-        region_id: 7,
-        children,
-        step: step_of(4, SPLIT_STEP),
-        ..Default::default()
-    };
-    let good = || children(vec![child(8, b""), child(9, b"k")]);
-    let cases = [
-        good(),
-        SplitRegionRequest { region_id: 8, ..good() },
-        SplitRegionRequest { step: step_of(4, SPLIT_HOLD_STEP), ..good() },
-        children(vec![child(8, b""), child(9, b"l")]),
-        children(vec![child(9, b""), child(8, b"k")]),
-        children(vec![child(8, b"")]),
-        children(vec![child(8, b""), child(9, b"k"), child(10, b"m")]),
-    ];
-    assert_only_first_passes(&cases.map(|case| split(&catalog, &case)), "split");
-    assert_only_first_passes(&[Ok(()), split(&abandoned, &good())], "abandoned split");
-
-    // Children that the catalog does not have yet are not dropped.
-    let dropped = |region_id| DropRegionRequest { region_id, ..Default::default() };
-    let without_routes = || {
-        let mut records = with(vec![change(false)]);
-        records.regions.clear();
-        records
-    };
-    let cases = [6, 7, 8, 9].map(|region| drop(&without_routes(), &dropped(region)));
-    assert_only_first_passes(&cases, "drop of a child");
-
-    let closed = |region_id| CloseRegionRequest { region_id, ..Default::default() };
-    let swapped = {
-        let mut records = with(Vec::new());
-        records.regions.clear();
-        records
-    };
-    assert_only_first_passes(
-        &[close(&swapped, &closed(7)), close(&catalog, &closed(7)), close(&swapped, &closed(10))],
-        "close",
-    );
 }

@@ -1,5 +1,6 @@
 //! `held`: nothing is decided any more that the region's manifest must record, or it is again. A region is held
 //! before it is sealed: a sealed manifest takes no obligation, and one that is open would be lost with the region.
+//! A fenced region takes no writes either: all rows of a region that is merged are in files.
 
 use tidewater_common::ids::{LogIndex, RegionId};
 use tidewater_proto::v1::{self, Reason};
@@ -24,5 +25,6 @@ pub(super) fn apply(
     }
     region.take_step(index, step)?;
     region.held = entry.held;
+    region.fenced = entry.held && entry.fenced;
     Ok(Applied::outcome(EntryOutcome::DONE))
 }

@@ -5,7 +5,7 @@
 //! no replica ever holds a row outside its region or one that cannot be flushed.
 
 mod decoded_rows;
-mod divided;
+mod replaced;
 
 use std::io;
 use std::sync::Arc;
@@ -40,7 +40,7 @@ pub(super) fn apply(
                 None => not_served(id),
                 Some((Err(refused), _)) => refused,
                 Some((Ok(Server::Region), region)) => apply_one(region, &attempt, sink)?,
-                Some((Ok(Server::Children), _)) => divided::apply(state, id, &attempt, sink)?,
+                Some((Ok(Server::Children), _)) => replaced::apply(state, id, &attempt, sink)?,
             };
         outcomes.push(outcome);
     }

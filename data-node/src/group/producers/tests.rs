@@ -58,6 +58,60 @@ fn verdict_depends_on_the_last_serial() {
     assert_eq!(table.judge(&key(2), opening(1), Serial(3)), WriteDecision::Forgotten);
 }
 
+/// A table whose producer 1 was opened at `opened`, and whose write `serial` covered a range.
+fn written(opened: u64, serial: u64, covered: Vec<KeyRange>, index: u64) -> Producers {
+    let mut table = Producers::new(8);
+    open(&mut table, key(1), opened);
+    for serial in 2..=serial {
+        let (covered, at) = (covered.clone(), at(index));
+        table.record(key(1), Serial(serial), outcome(index), covered, at, Eviction::OpenedFirst);
+    }
+    table
+}
+
+#[test]
+fn last_write_of_a_stream_counts_in_merged_tables() {
+    let [low, high] = [range(b"a", b"c"), range(b"m", b"n")];
+    let repeat = |index, covered| WriteDecision::Repeat { outcome: outcome(index), covered };
+    let cases = [
+        // Each has taken its part.
+        (written(1, 3, low.clone(), 8), 3, repeat(9, [low.clone(), high.clone()].concat())),
+        // Only the other one has.
+        (written(1, 2, low.clone(), 8), 3, repeat(9, high.clone())),
+        (written(1, 4, low.clone(), 8), 4, repeat(8, low.clone())),
+        (written(1, 4, low.clone(), 8), 3, WriteDecision::OutOfOrder { last: Serial(4) }),
+        // Opened again, after it was forgotten.
+        (written(2, 4, low.clone(), 8), 3, WriteDecision::Forgotten),
+        (Producers::new(8), 3, repeat(9, high.clone())),
+    ];
+    let other = written(1, 3, high, 9);
+    for (table, serial, expected) in cases {
+        let merged = Producers::merged([&table, &other].into_iter(), Eviction::CURRENT);
+        assert_eq!(merged.judge(&key(1), opening(1), Serial(serial)), expected, "{table:?}");
+        let reversed = Producers::merged([&other, &table].into_iter(), Eviction::CURRENT);
+        assert_eq!(merged, reversed);
+        let stored = Producers::from_records(8, merged.to_records()).unwrap();
+        assert_eq!(stored, merged);
+    }
+}
+
+#[test]
+fn merged_table_forgets_its_oldest_producers() {
+    let mut tables = [Producers::new(2), Producers::new(2)];
+    for producer in 1..=4_u64 {
+        let half = usize::from(producer > 2);
+        open(&mut tables[half], key(producer.into()), producer);
+    }
+    let merged = Producers::merged(tables.iter(), Eviction::CURRENT);
+    let known: Vec<bool> = (1..=4)
+        .map(|producer| {
+            merged.judge(&key(producer.into()), opening(producer), Serial(2))
+                == WriteDecision::Apply
+        })
+        .collect();
+    assert_eq!(known, [false, false, true, true]);
+}
+
 #[test]
 fn write_of_another_opening_is_judged_forgotten() {
     let mut table = Producers::new(1);

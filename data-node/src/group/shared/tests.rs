@@ -1,13 +1,15 @@
-use tidewater_common::ids::{GroupId, ManifestVersion, OwnerEpoch, RegionId, Sequence, Term};
+use tidewater_common::ids::{ManifestVersion, OwnerEpoch, RegionId, Sequence, Term};
 use tidewater_common::keys::KeyRange;
+use tidewater_region_engine::Region;
 use tidewater_region_engine::layout::RegionDir;
 use tidewater_region_engine::region::{Parent, Phase};
 use tidewater_region_engine::storage::Storage;
 
 use super::ReplicaState;
+use crate::group::descriptor::Descriptor;
 use crate::group::hosted::HostedRegion;
 use crate::group::state::RegionState;
-use crate::group::testing::{host, key, shared};
+use crate::group::testing::{host, key, region, shared};
 
 // A load or a flush that an install overtakes reports to a replaced region object. Counting the
 // report for the successor would leave the successor loading forever.
@@ -45,23 +47,31 @@ async fn children_replace_a_region_that_is_closed() {
 async fn children_of_a_sealed_region_serve_at_once() {
     let shared = shared(Storage::memory(), 1 << 20);
     let parent = host(&shared, 7);
-    let owner = OwnerEpoch { move_epoch: 0, term: Term(1) };
-    parent.take_ownership(owner, GroupId(5)).await.unwrap();
-    let empty = KeyRange::new(Vec::new(), Some(Vec::new()));
-    let sealed_at = parent.set_range(empty, None).await.unwrap();
+    let sealed_at = seal(&shared, &parent).await;
     for hosted in divide(&shared, sealed_at) {
         assert_eq!(hosted.region.stats().phase, Phase::Following);
+    }
+}
+
+async fn seal(shared: &ReplicaState, region: &Region) -> ManifestVersion {
+    let owner = OwnerEpoch { move_epoch: 0, term: Term(1) };
+    region.take_ownership(owner, shared.group).await.unwrap();
+    let empty = KeyRange::new(Vec::new(), Some(Vec::new()));
+    region.set_range(empty, None).await.unwrap()
+}
+
+fn dir(descriptor: &Descriptor) -> RegionDir {
+    RegionDir {
+        table_id: descriptor.table_id,
+        region_id: descriptor.region_id,
+        incarnation: descriptor.incarnation,
     }
 }
 
 /// Divides region 7 and returns the regions that serve it then.
 fn divide(shared: &ReplicaState, sealed_at: ManifestVersion) -> Vec<HostedRegion> {
     let descriptor = shared.regions.get(RegionId(7)).unwrap().descriptor;
-    let dir = RegionDir {
-        table_id: descriptor.table_id,
-        region_id: descriptor.region_id,
-        incarnation: descriptor.incarnation,
-    };
+    let dir = dir(&descriptor);
     let children = [RegionId(8), RegionId(9)];
     let ranges = [KeyRange::new(Vec::new(), Some(key(10))), KeyRange::new(key(10), None)];
     for (id, range) in children.into_iter().zip(ranges) {
@@ -72,4 +82,44 @@ fn divide(shared: &ReplicaState, sealed_at: ManifestVersion) -> Vec<HostedRegion
     }
     shared.divide(RegionId(7), &children).unwrap();
     shared.regions.serving(RegionId(7)).unwrap()
+}
+
+// A merge names both parents; a replica that has read their seals serves at once.
+#[tokio::test]
+async fn child_replaces_regions_that_are_sealed_or_removed() {
+    for is_closed in [false, true] {
+        let shared = shared(Storage::memory(), 1 << 20);
+        let whole = Descriptor::new(&region(7, None, None)).unwrap();
+        let ids = [RegionId(7), RegionId(8)];
+        let ranges = [KeyRange::new(Vec::new(), Some(key(10))), KeyRange::new(key(10), None)];
+        let mut parents = Vec::new();
+        for (id, range) in ids.into_iter().zip(ranges) {
+            let descriptor = whole.child(id, range).unwrap();
+            let state = RegionState::new(descriptor.clone(), Sequence(0));
+            shared.state.write().regions.insert(id, state);
+            let parent =
+                shared.host(descriptor.clone(), Sequence(0), Sequence(0), Vec::new()).unwrap();
+            parents.push(Parent {
+                dir: dir(&descriptor),
+                sealed_at: seal(&shared, &parent).await,
+                last_sequence: Sequence(0),
+            });
+            if is_closed && id == ids[1] {
+                parent.close();
+            }
+        }
+        let child = RegionId(9);
+        let of_child = whole.child(child, KeyRange::whole()).unwrap();
+        let state = RegionState { parents, ..RegionState::new(of_child, Sequence(0)) };
+        shared.state.write().regions.insert(child, state);
+        shared.merge(&ids, child).unwrap();
+        for id in ids {
+            let serving = shared.regions.serving(id).unwrap();
+            assert_eq!(serving.len(), 1);
+            assert_eq!(serving[0].descriptor.region_id, child);
+            let phase = serving[0].region.stats().phase;
+            let expected = if is_closed { Phase::Loading } else { Phase::Following };
+            assert_eq!(phase, expected);
+        }
+    }
 }

@@ -29,7 +29,7 @@ pub(super) fn install(shared: &ReplicaState, view: SnapshotView) -> io::Result<(
     }
     shared.targets.clear();
     shared.regions.clear();
-    let mut divided = Vec::new();
+    let mut replaced = Vec::new();
     for (id, state) in &view.state.regions {
         let parents = state.parents.clone();
         let region = shared.host(state.descriptor.clone(), state.base, state.flushed, parents)?;
@@ -37,14 +37,14 @@ pub(super) fn install(shared: &ReplicaState, view: SnapshotView) -> io::Result<(
             region.restore(images);
         }
         if !state.children.is_empty() {
-            divided.push((*id, state.children.clone()));
+            replaced.push((*id, state.children.clone()));
         }
         for pending in &state.obligations {
             decide(&region, pending)?;
         }
         shared.targets.request(*id, state.manifest_version);
     }
-    for (parent, children) in divided {
+    for (parent, children) in replaced {
         shared.regions.set_children(parent, children);
     }
     shared.set_level(view.state.level);

@@ -18,6 +18,7 @@ fn any_procedure_command() -> impl Strategy<Value = Kind> {
         2 => prop_oneof![any_single_command(), any_table_change()].prop_map(as_procedure),
         1 => (70u64..80, 1u8..6).prop_map(|(request, table)| test(request, table)),
         1 => any_split(),
+        1 => any_merge(),
     ];
     let cause = prop_oneof![
         2 => Just(v1::AbandonCause::Operator),
@@ -32,7 +33,7 @@ fn any_procedure_command() -> impl Strategy<Value = Kind> {
     let regions = proptest::collection::vec(1u64..12, 0..3);
     prop_oneof![
         3 => begin,
-        4 => (id(), 1u64..5, 1u32..5, any::<bool>(), (regions, failure)).prop_map(
+        4 => (id(), 1u64..5, 1u32..6, any::<bool>(), (regions, failure)).prop_map(
             |(id, number, step, completed, (done_regions, failure))| {
                 Kind::AdvanceProcedure(v1::AdvanceProcedure {
                     id,
@@ -62,6 +63,18 @@ fn any_split() -> impl Strategy<Value = Kind> {
             expected_version: u64::from(is_stale && route_id == 0),
         };
         begin(v1::ProcedureKind::Split, request, &split)
+    })
+}
+
+fn any_merge() -> impl Strategy<Value = Kind> {
+    (40u64..70, 0u64..8, 0u64..8).prop_map(|(request, route_id, neighbour_id)| {
+        let merge = v1::MergeRoutesRequest {
+            request_id: directory(request),
+            route_id,
+            neighbour_id,
+            expected_version: 0,
+        };
+        begin(v1::ProcedureKind::Merge, request, &merge)
     })
 }
 

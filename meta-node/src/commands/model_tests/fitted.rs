@@ -9,7 +9,7 @@ use tidewater_common::ids::TableId;
 use tidewater_common::keys::split_global_key;
 use tidewater_proto::v1::{self, meta_command::Kind};
 
-use crate::catalog::{MetaState, Procedure, Table, TableChange};
+use crate::catalog::{MetaState, Procedure, RouteDescriptor, Table, TableChange};
 use crate::commands::Rules;
 use crate::commands::testing::command;
 
@@ -40,8 +40,12 @@ fn fitted(state: &MetaState, kind: Kind) -> Kind {
         }
         Kind::LoadOpened(load) if load.number > 1 => Kind::LoadOpened(in_progress(state, load)),
         Kind::ExpireLoad(load) if load.number > 1 => Kind::ExpireLoad(in_progress(state, load)),
+        Kind::EndLoad(end) if end.name == "t" => Kind::EndLoad(fitted_end(state, end)),
         Kind::BeginProcedure(begin) if begin.kind == v1::ProcedureKind::Split as u32 => {
             Kind::BeginProcedure(fitted_split(state, begin))
+        }
+        Kind::BeginProcedure(begin) if begin.kind == v1::ProcedureKind::Merge as u32 => {
+            Kind::BeginProcedure(fitted_merge(state, begin))
         }
         Kind::AdvanceProcedure(advance) if advance.number > 1 => {
             Kind::AdvanceProcedure(at_step(state, advance))
@@ -67,6 +71,22 @@ fn fitted_split(state: &MetaState, begin: v1::BeginProcedure) -> v1::BeginProced
         split_key: [start, &request.split_key].concat().into(),
         ..request
     };
+    v1::BeginProcedure { arguments: request.encode_to_vec().into(), ..begin }
+}
+
+/// A merge of routes that exist, mostly of neighbours in one group.
+fn fitted_merge(state: &MetaState, begin: v1::BeginProcedure) -> v1::BeginProcedure {
+    let request = v1::MergeRoutesRequest::decode(begin.arguments.clone()).unwrap();
+    let at = usize::try_from(request.route_id).unwrap();
+    let routes: Vec<_> = state.routes().collect();
+    let are_mergeable = |pair: &&[&Arc<RouteDescriptor>]| {
+        pair[0].end.as_ref() == Some(&pair[1].start) && pair[0].group_id == pair[1].group_id
+    };
+    let is_any = request.neighbour_id < 2;
+    let mut pairs = routes.windows(2).filter(|pair| is_any || are_mergeable(pair));
+    let Some(pair) = pairs.nth(at % 3) else { return begin };
+    let [route_id, neighbour_id] = [pair[0], pair[1]].map(|route| route.route_id.get());
+    let request = v1::MergeRoutesRequest { route_id, neighbour_id, ..request };
     v1::BeginProcedure { arguments: request.encode_to_vec().into(), ..begin }
 }
 
@@ -126,6 +146,18 @@ fn in_progress(state: &MetaState, load: v1::AdvanceLoad) -> v1::AdvanceLoad {
     match state.tables().find(is_loaded) {
         Some(table) => v1::AdvanceLoad { table_id: table.id.get(), number: table.changes },
         None => load,
+    }
+}
+
+/// The end of a load that a request has begun, if there is one.
+fn fitted_end(state: &MetaState, end: v1::EndLoadRequest) -> v1::EndLoadRequest {
+    let load = |table: &Arc<Table>| match &table.change {
+        Some(TableChange::Load(load)) => Some((table.name.clone(), load.area.to_string())),
+        _ => None,
+    };
+    match state.tables().find_map(load) {
+        Some((name, request_id)) => v1::EndLoadRequest { name, request_id, ..end },
+        None => end,
     }
 }
 

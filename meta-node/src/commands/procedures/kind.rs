@@ -153,10 +153,12 @@ pub(crate) enum RegionCall {
     OpenArea(v1::OpenAreaRequest),
     /// Publishes or abandons the region's staging area.
     CloseArea(v1::CloseAreaRequest),
-    /// Prepares the region for its split, or abandons the split.
+    /// Prepares the region for its split or merge, or abandons that.
     Hold(v1::HoldRegionRequest),
     /// Replaces the region by its children.
     Split(v1::SplitRegionRequest),
+    /// Replaces the region and the one after it by one.
+    Merge(v1::MergeRegionsRequest),
     /// Ends the region that its children have replaced.
     Close(v1::CloseRegionRequest),
     /// Removes the region; one that does not exist is removed.

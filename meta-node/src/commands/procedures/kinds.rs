@@ -6,6 +6,7 @@ use super::create::CreateTable;
 use super::drop::DropTable;
 use super::kind::ProcedureKind;
 use super::load::LoadTable;
+use super::merge::MergeRoutes;
 use super::split::SplitRoute;
 #[cfg(test)]
 use super::test_kind::TestKind;
@@ -19,6 +20,7 @@ const KINDS: &[&dyn ProcedureKind] = &[
     &LoadTable,
     &AlterTable,
     &SplitRoute,
+    &MergeRoutes,
     #[cfg(test)]
     &TestKind,
 ];

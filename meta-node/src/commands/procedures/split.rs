@@ -12,20 +12,17 @@ use tidewater_common::agreed_limits::{
 };
 use tidewater_common::feature_level::FeatureLevel;
 use tidewater_common::ids::{GroupId, RegionId};
-use tidewater_common::keys::{global_key, split_global_key};
+use tidewater_common::keys::global_key;
 use tidewater_common::rows::MAX_KEY_BYTES;
-use tidewater_proto::v1::{self, LockMode, TableState};
+use tidewater_proto::v1::{self, HoldMode, LockMode};
 
+use super::decoded;
 use super::kind::{AfterStep, KindFacts, ProcedureBegin, ProcedureKind, RegionCall, StepRegion};
-use super::{check_lock, decoded};
+use super::routes::{HOLD_TIME_MS, active_route, check_version};
 use crate::catalog::{
-    CatalogChange, MetaState, Procedure, RouteDescriptor, RouteError, RouteState, TableLock,
-    region_descriptor,
+    CatalogChange, MetaState, Procedure, RouteDescriptor, RouteError, TableLock, region_descriptor,
 };
 use crate::commands::{CommandError, cursors};
-
-/// Time for the preparation of a region, after which the split is abandoned, milliseconds.
-const HOLD_TIME_MS: u64 = 10 * 60 * 1_000;
 
 /// Split of a route. Its arguments are a [`v1::SplitRouteRequest`], its plan is a [`v1::SplitPlan`]. Its steps are
 /// those of its region ([`SPLIT_HOLD_STEP`]).
@@ -44,21 +41,9 @@ impl ProcedureKind for SplitRoute {
 
     fn begin(&self, state: &MetaState, arguments: Bytes) -> Result<ProcedureBegin, CommandError> {
         let request: v1::SplitRouteRequest = decoded(arguments)?;
-        let (expected, version) = (request.expected_version, state.catalog_version());
-        if expected != 0 && expected != version.get() {
-            return Err(CommandError::VersionMismatch { expected, version });
-        }
+        check_version(state, request.expected_version)?;
         let id = RegionId(request.route_id);
-        let route = state.route(id).ok_or(CommandError::RouteNotFound(id))?;
-        let (table, _) = split_global_key(&route.start).ok_or(CommandError::RouteNotFound(id))?;
-        let of = state.table(table).ok_or(CommandError::TableIdNotFound(table))?;
-        if of.state != TableState::Active {
-            check_lock(state, of, LockMode::Routes)?;
-            return Err(CommandError::TableState { table, state: of.state });
-        }
-        if route.state != RouteState::Active {
-            return Err(CommandError::RouteNotActive { route: id, state: route.state });
-        }
+        let (table, route) = active_route(state, id)?;
         check_key(route, &global_key(table, &request.split_key))?;
         let left = state.next_route_id();
         let after = |id: RegionId| id.get().checked_add(1).ok_or(RouteError::RouteIdOverflow);
@@ -88,6 +73,7 @@ impl ProcedureKind for SplitRoute {
             child_ids: plan.child_ids,
             split_keys: vec![request.split_key],
             abandoning: procedure.step == SPLIT_ABANDON_STEP,
+            successor_id: 0,
         })
     }
 
@@ -106,7 +92,8 @@ impl ProcedureKind for SplitRoute {
         match procedure.step {
             SPLIT_HOLD_STEP | SPLIT_ABANDON_STEP => {
                 let held = procedure.step == SPLIT_HOLD_STEP;
-                let call = v1::HoldRegionRequest { header, group_id, region_id, held, step };
+                let mode = HoldMode::Sealed.into();
+                let call = v1::HoldRegionRequest { header, group_id, region_id, held, step, mode };
                 Some(RegionCall::Hold(call))
             }
             SPLIT_STEP => {

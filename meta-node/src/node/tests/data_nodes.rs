@@ -231,6 +231,18 @@ impl GroupControl for FakeGroupControl {
         Ok(Response::new(v1::SplitRegionResponse {}))
     }
 
+    async fn merge_regions(
+        &self,
+        request: Request<v1::MergeRegionsRequest>,
+    ) -> Result<Response<v1::MergeRegionsResponse>, Status> {
+        let request = request.into_inner();
+        let mut hosted = self.hosted.lock();
+        hosted.change(request.region_id, request.step)?;
+        let child = request.child.map(|child| (request.group_id, child.region_id));
+        hosted.regions.extend(child);
+        Ok(Response::new(v1::MergeRegionsResponse {}))
+    }
+
     async fn close_region(
         &self,
         request: Request<v1::CloseRegionRequest>,

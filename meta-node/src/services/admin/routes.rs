@@ -3,10 +3,11 @@
 use tidewater_common::ids::RegionId;
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::{self, ProcedureKind, ProcedureState, Reason};
+use uuid::Uuid;
 
 use super::AdminService;
 use super::tables::{ProcedureRequest, abandoned, wait_for};
-use crate::catalog::MetaState;
+use crate::catalog::{MetaState, Procedure};
 
 impl AdminService {
     pub(super) async fn split(
@@ -18,41 +19,68 @@ impl AdminService {
         let begin = ProcedureRequest::new(ProcedureKind::Split, &request.request_id, &request)?;
         let id = begin.id;
         begin.begin(&running).await?;
-        wait_for(&running, &format!("route {route} is being split"), |state| {
-            split_result(state, id, route)
-        })
-        .await
+        let operation = format!("the split of route {route}");
+        let (child_ids, catalog_version) =
+            wait_for(&running, &format!("route {route} is being split"), |state| {
+                result(state, id, &operation, &[route])
+            })
+            .await?;
+        Ok(v1::SplitRouteResponse { child_ids, catalog_version })
+    }
+
+    pub(super) async fn merge(
+        &self,
+        request: v1::MergeRoutesRequest,
+    ) -> Result<v1::MergeRoutesResponse, Refusal> {
+        let running = self.slot.get()?;
+        let routes = [RegionId(request.route_id), RegionId(request.neighbour_id)];
+        let begin = ProcedureRequest::new(ProcedureKind::Merge, &request.request_id, &request)?;
+        let id = begin.id;
+        begin.begin(&running).await?;
+        let named = format!("routes {} and {}", routes[0], routes[1]);
+        let operation = format!("the merge of {named}");
+        let (child_ids, catalog_version) =
+            wait_for(&running, &format!("{named} are being merged"), |state| {
+                result(state, id, &operation, &routes)
+            })
+            .await?;
+        let child_id = child_ids.first().copied().unwrap_or_default();
+        Ok(v1::MergeRoutesResponse { child_id, catalog_version })
     }
 }
 
-/// Returns the result of a split; `None`: it has not ended.
-fn split_result(
+/// Returns the routes that have replaced `parents`, and the version of the catalog; `None`: the procedure has not ended.
+fn result(
     state: &MetaState,
-    id: uuid::Uuid,
-    route: RegionId,
-) -> Option<Result<v1::SplitRouteResponse, Refusal>> {
+    id: Uuid,
+    operation: &str,
+    parents: &[RegionId],
+) -> Option<Result<(Vec<u64>, u64), Refusal>> {
     let Some(procedure) = state.procedures().get(id) else {
-        let text = format!("the split of route {route} ended long ago");
+        let text = format!("{operation} ended long ago");
         return Some(Err(Refusal::new(Reason::ProcedureNotFound, text)));
     };
     match procedure.state {
         ProcedureState::Running | ProcedureState::Abandoning | ProcedureState::Unspecified => None,
         ProcedureState::Completed => {
-            // The locked routes: the route itself, and its children.
-            let children = procedure.routes.iter().filter(|child| **child != route);
-            Some(Ok(v1::SplitRouteResponse {
-                child_ids: children.map(|child| child.get()).collect(),
-                catalog_version: state.catalog_version().get(),
-            }))
+            Some(Ok((children(procedure, parents), state.catalog_version().get())))
         }
-        ProcedureState::Abandoned => {
-            Some(Err(abandoned(&format!("the split of route {route}"), procedure)))
-        }
+        ProcedureState::Abandoned => Some(Err(abandoned(operation, procedure))),
         ProcedureState::Superseded => {
-            let text = format!("a later change of route {route} has superseded the split");
+            let last = match &procedure.failure {
+                Some(failure) => format!("; its last failure: {}", failure.message),
+                None => String::new(),
+            };
+            let text = format!("the group has abandoned {operation}: retry{last}");
             Some(Err(Refusal::new(Reason::ProcedureSuperseded, text)))
         }
     }
+}
+
+/// The locked routes are the parents and their children.
+fn children(procedure: &Procedure, parents: &[RegionId]) -> Vec<u64> {
+    let children = procedure.routes.iter().filter(|route| !parents.contains(route));
+    children.map(|child| child.get()).collect()
 }
 
 #[cfg(test)]
@@ -65,54 +93,70 @@ mod tests {
     use crate::commands::procedures::testing::{abandon, begin, complete, id, with_tables};
     use crate::commands::testing::{directory, pass, run};
 
-    /// Begins a split and ends it; returns the result of its caller.
-    fn result(cause: Option<AbandonCause>) -> Result<v1::SplitRouteResponse, Refusal> {
+    /// Begins an operation on the routes of table 1 and ends it; returns the result of its caller.
+    fn ended(kind: ProcedureKind, cause: Option<AbandonCause>) -> Result<Vec<u64>, Refusal> {
         let mut state = with_tables();
-        let route = state.routes_of(TableId(1)).next().unwrap().route_id;
-        let request = v1::SplitRouteRequest {
-            request_id: directory(10),
-            route_id: route.get(),
-            split_key: Bytes::from_static(&[0x40]),
-            expected_version: 0,
+        let routes: Vec<RegionId> =
+            state.routes_of(TableId(1)).map(|route| route.route_id).collect();
+        let (command, steps, parents) = match kind {
+            ProcedureKind::Merge => {
+                let request = v1::MergeRoutesRequest {
+                    request_id: directory(10),
+                    route_id: routes[1].get(),
+                    neighbour_id: routes[0].get(),
+                    expected_version: 0,
+                };
+                (begin(kind, 10, &request), 4, &routes[..])
+            }
+            _ => {
+                let request = v1::SplitRouteRequest {
+                    request_id: directory(10),
+                    route_id: routes[0].get(),
+                    split_key: Bytes::from_static(&[0x40]),
+                    expected_version: 0,
+                };
+                (begin(kind, 10, &request), 3, &routes[..1])
+            }
         };
-        assert!(split_result(&state, id(10), route).unwrap().is_err());
-        run(&mut state, begin(ProcedureKind::Split, 10, &request)).unwrap();
+        let result = |state: &MetaState| result(state, id(10), "the operation", parents);
+        assert!(result(&state).unwrap().is_err());
+        run(&mut state, command).unwrap();
         match cause {
             Some(cause) => {
                 pass(&mut state, 601);
                 let abandoned = abandon(&state, 10, cause);
                 run(&mut state, abandoned).unwrap();
-                assert!(split_result(&state, id(10), route).is_none());
+                assert!(result(&state).is_none());
                 complete(&mut state, 10);
             }
-            None => (0..3).for_each(|_| {
-                assert!(split_result(&state, id(10), route).is_none());
+            None => (0..steps).for_each(|_| {
+                assert!(result(&state).is_none());
                 complete(&mut state, 10);
             }),
         }
-        let result = split_result(&state, id(10), route).unwrap();
-        if let Ok(split) = &result {
-            assert_eq!(split.catalog_version, state.catalog_version().get());
-            for child in &split.child_ids {
-                assert!(state.route(RegionId(*child)).is_some());
+        let (children, version) = result(&state).unwrap()?;
+        assert_eq!(version, state.catalog_version().get());
+        assert!(children.iter().all(|child| state.route(RegionId(*child)).is_some()));
+        Ok(children)
+    }
+
+    #[test]
+    fn caller_receives_the_children() {
+        assert_eq!(ended(ProcedureKind::Split, None).unwrap().len(), 2);
+        assert_eq!(ended(ProcedureKind::Merge, None).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn caller_of_an_abandoned_operation_receives_the_cause() {
+        for kind in [ProcedureKind::Split, ProcedureKind::Merge] {
+            for (cause, text) in [
+                (AbandonCause::Operator, "was cancelled"),
+                (AbandonCause::Deadline, "deadline: retry"),
+            ] {
+                let refusal = ended(kind, Some(cause)).unwrap_err();
+                assert_eq!(refusal.reason, Reason::ProcedureCancelled);
+                assert!(refusal.message.contains(text), "{refusal}");
             }
-        }
-        result
-    }
-
-    #[test]
-    fn caller_of_a_split_receives_the_children() {
-        assert_eq!(result(None).unwrap().child_ids.len(), 2);
-    }
-
-    #[test]
-    fn caller_of_an_abandoned_split_receives_the_cause() {
-        for (cause, text) in
-            [(AbandonCause::Operator, "was cancelled"), (AbandonCause::Deadline, "deadline: retry")]
-        {
-            let refusal = result(Some(cause)).unwrap_err();
-            assert_eq!(refusal.reason, Reason::ProcedureCancelled);
-            assert!(refusal.message.contains(text), "{refusal}");
         }
     }
 }

@@ -22,18 +22,18 @@ pub(crate) struct Options {
 
 /// One route. The JSON field names are stable; keys are row keys in hexadecimal.
 #[derive(Debug, Serialize)]
-struct RouteLine {
-    route_id: u64,
-    table: String,
-    start: String,
-    end: Option<String>,
-    group_id: u64,
-    state: &'static str,
-    parent_route_id: u64,
+pub(super) struct RouteLine {
+    pub(super) route_id: u64,
+    pub(super) table: String,
+    pub(super) start: String,
+    pub(super) end: Option<String>,
+    pub(super) group_id: u64,
+    pub(super) state: &'static str,
+    pub(super) parent_route_id: u64,
 }
 
 impl RouteLine {
-    fn new(route: &RouteInfo, table: String) -> Self {
+    pub(super) fn new(route: &RouteInfo, table: String) -> Self {
         Self {
             route_id: route.region.get(),
             table,
@@ -84,7 +84,8 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
     output::list(options.client.output, &lines)
 }
 
-fn table_name(catalog: &Catalog, route: &RouteInfo) -> String {
+/// Returns the name of a route's table, or its id if the catalog does not have it.
+pub(super) fn table_name(catalog: &Catalog, route: &RouteInfo) -> String {
     catalog.table(route.table).map_or_else(|| route.table.to_string(), |table| table.name.clone())
 }
 

@@ -14,7 +14,7 @@ fn step(number: u64, step: u32) -> Option<v1::ProcedureStep> {
 }
 
 fn held(held: bool, at: Option<v1::ProcedureStep>) -> Entry {
-    Entry::Held(v1::RegionHeld { region_id: 7, held, step: at })
+    Entry::Held(v1::RegionHeld { region_id: 7, held, step: at, fenced: false })
 }
 
 fn child(id: RegionId, start: Option<i64>, end: Option<i64>) -> v1::SplitChild {
@@ -151,7 +151,7 @@ fn children_begin_with_the_state_of_the_region() {
         assert_eq!(&RegionState::from_wire(child.to_wire()).unwrap(), child);
     }
     let parent = &group.state.regions[&RegionId(7)];
-    assert_eq!((parent.serving(), parent.producers.len()), (ServingState::Divided, 0));
+    assert_eq!((parent.serving(), parent.producers.len()), (ServingState::Replaced, 0));
     assert_eq!(&RegionState::from_wire(parent.to_wire()).unwrap(), parent);
     // Everything else of the region is refused, and the split is not repeated.
     let advance = v1::ManifestAdvanced { region_id: 7, version: 6, ..Default::default() };

@@ -1,4 +1,5 @@
 use tidewater_common::ids::TableId;
+use tidewater_common::keys::split_global_key;
 use tidewater_common::rows::MAX_KEY_BYTES;
 use tidewater_proto::v1::meta_command::Kind;
 use tidewater_proto::v1::{AbandonCause, ProcedureState, Reason};
