@@ -37,6 +37,7 @@ pub mod metrics;
 pub mod node;
 pub mod oracle;
 pub mod proxy;
+pub mod registers;
 pub mod s3;
 mod sockets;
 pub mod stub;

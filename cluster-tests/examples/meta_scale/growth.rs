@@ -1,4 +1,4 @@
-//! Creation of tables at growing sizes, and the way of a change to all watchers.
+//! Creation of tables at growing sizes, splits and merges of routes, and the way of a change to all watchers.
 
 use std::time::Duration;
 
@@ -42,6 +42,7 @@ pub(crate) async fn measure(scene: &Scene, options: &Options, report: &mut Repor
         let fetched = measure_client(scene, options, &format!("c{size}")).await?;
         report.add_time(&scenario, "creation by the client library", fetched);
         measure_change(scene, options, &scenario, report).await?;
+        measure_routes(scene, options, &scenario, report).await?;
         scene.record_processes(&scenario, report).await?;
     }
     Ok(())
@@ -103,5 +104,50 @@ async fn measure_change(
     report.add_time(scenario, "alter: command", ReachTimes::new(commands).median());
     report.add_time(scenario, "alter: at half of the watchers", ReachTimes::new(medians).median());
     report.add_time(scenario, "alter: at all watchers", ReachTimes::new(lasts).median());
+    Ok(())
+}
+
+/// Times of a client's first read of the catalog, and of a split and a merge of a route.
+async fn measure_routes(
+    scene: &Scene,
+    options: &Options,
+    scenario: &str,
+    report: &mut Report,
+) -> Result<()> {
+    let explain = |error: tidewater_client::ClientError| HarnessError::violated(error.to_string());
+    let connected = ClientOptions { meta: scene.metas.clone(), ..ClientOptions::default() };
+    let mut times: [Vec<Duration>; 4] = Default::default();
+    for _ in 0..options.samples.div_ceil(3) {
+        let begun = Instant::now();
+        let client = Client::connect(connected.clone()).await.map_err(explain)?;
+        times[0].push(begun.elapsed());
+        let catalog = client.catalog();
+        report.add(scenario, "routes", catalog.routes().count() as f64, "");
+        let table = client.table("t1").await.map_err(explain)?.id;
+        let route = catalog.routes().find(|route| route.table == table);
+        let route = route.ok_or_else(|| HarnessError::violated("table t1 has no route"))?;
+        let key = [&route.range.start[..], &[0]].concat();
+        let begun = Instant::now();
+        let children = client.split_route(route.region, key.into()).await.map_err(explain)?;
+        times[1].push(begun.elapsed());
+        let revision = scene.calls.revision().await?;
+        let reached = scene.watchers.times_to(revision, begun, options.limit).await?;
+        times[2].push(reached.last());
+        let [first, second] = children[..] else {
+            return Err(HarnessError::violated(format!("a split into {children:?}")));
+        };
+        let begun = Instant::now();
+        client.merge_routes(first, second).await.map_err(explain)?;
+        times[3].push(begun.elapsed());
+    }
+    let names = [
+        "client: connect and read the catalog",
+        "split: command",
+        "split: at all watchers",
+        "merge: command",
+    ];
+    for (name, times) in names.into_iter().zip(times) {
+        report.add_time(scenario, name, ReachTimes::new(times).median());
+    }
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! Durable hooks receive every version of every manifest, across kills, garbage collection and drops.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -12,77 +12,11 @@ use tidewater_cluster_tests::workload::{LoadOptions, Workload};
 use tidewater_cluster_tests::{HarnessError, Result, wait};
 
 use crate::garbage::data_files;
+use crate::hook_calls::{add, live_by_calls, paths, received, version_of};
 use crate::support::{SETTLED_WITHIN, live_files, wait_until_replicas_agree};
 
 fn violated<T>(what: String) -> Result<T> {
     Err(HarnessError::violated(what))
-}
-
-/// Adds a durable hook that writes JSON lines; returns the path of its file.
-async fn add(cluster: &Cluster, name: &str, more: &[&str]) -> Result<PathBuf> {
-    let path = cluster.hook_directory().join(format!("{name}.jsonl"));
-    let config = format!(r#"{{"path":"{}"}}"#, path.display());
-    let args = ["hook", "add", name, "--kind", "jsonl", "--config", &config, "--durable"];
-    cluster.run(&[args.as_slice(), more].concat()).await?.ok()?;
-    Ok(path)
-}
-
-/// Returns the complete lines of a hook's file; none if the file does not exist.
-fn lines(path: &Path) -> Vec<Value> {
-    let text = std::fs::read_to_string(path).unwrap_or_default();
-    let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
-    whole.lines().map(|line| serde_json::from_str(line).expect("a line of JSON")).collect()
-}
-
-/// Returns the calls for one region without repeats. Fails if a version is missing or out of order (H4).
-fn received(path: &Path, region: u64) -> Result<Vec<Value>> {
-    let mut firsts: Vec<Value> = Vec::new();
-    let mut known = None;
-    for line in lines(path).into_iter().filter(|line| line["region_id"] == region) {
-        let version = line["manifest_version"].as_u64().unwrap_or(0);
-        let begins = line["event"] == "bootstrap";
-        match known {
-            Some(known) if version <= known => continue,
-            Some(known) if version > known + 1 && !begins => {
-                return violated(format!("region {region}: {version} follows {known}"));
-            }
-            _ => {}
-        }
-        known = Some(version);
-        firsts.push(line);
-    }
-    Ok(firsts)
-}
-
-fn version_of(line: &Value) -> u64 {
-    line["manifest_version"].as_u64().unwrap_or(0)
-}
-
-fn paths(line: &Value) -> impl Iterator<Item = String> {
-    let files = line["files"].as_array().cloned().unwrap_or_default();
-    files.into_iter().filter_map(|file| file["path"].as_str().map(str::to_owned))
-}
-
-/// Returns the live files according to the calls of a hook.
-fn live_by_calls(calls: &[Value]) -> BTreeSet<String> {
-    let mut live: BTreeMap<String, String> = BTreeMap::new();
-    for line in calls {
-        if line["event"] == "bootstrap" {
-            live.clear();
-        } else if line["manifest"] != "live" {
-            continue;
-        }
-        for file in line["files"].as_array().into_iter().flatten() {
-            let text = |field: &str| file[field].as_str().unwrap_or_default().to_owned();
-            live.insert(text("file_id"), text("path"));
-        }
-        for action in line["actions"].as_array().into_iter().flatten() {
-            for file in action["edit"]["remove"].as_array().into_iter().flatten() {
-                live.remove(file["file_id"].as_str().unwrap_or_default());
-            }
-        }
-    }
-    live.into_values().collect()
 }
 
 /// Returns the current manifest version of a region.

@@ -28,6 +28,7 @@ mod full_disk;
 mod garbage;
 mod growth;
 mod hanging_nodes;
+mod hook_calls;
 mod hooks;
 mod kill;
 mod kill_points;

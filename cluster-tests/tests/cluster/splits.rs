@@ -1,4 +1,4 @@
-//! Splits of routes under load: no acknowledged row is lost, and no scan misses one.
+//! Splits and merges of routes under load: no acknowledged row is lost, and no scan misses one.
 
 mod faults;
 
@@ -18,9 +18,9 @@ fn row_key(writer: u64, serial: u64) -> Vec<u8> {
     [(ZERO + writer).to_be_bytes(), (ZERO + serial).to_be_bytes()].concat()
 }
 
-/// Returns the routes of the table, in key order.
-async fn routes(cluster: &Cluster) -> Result<Vec<Value>> {
-    let list = ["route", "list", "--table", LOG_TABLE, "--output", "json"];
+/// Returns the routes of a table, in key order.
+async fn routes(cluster: &Cluster, table: &str) -> Result<Vec<Value>> {
+    let list = ["route", "list", "--table", table, "--output", "json"];
     let routes = cluster.run(&list).await?.ok()?.json()?;
     Ok(routes.as_array().cloned().unwrap_or_default())
 }
@@ -29,7 +29,7 @@ async fn routes(cluster: &Cluster) -> Result<Vec<Value>> {
 async fn split_before(cluster: &Cluster, writer: u64, serial: u64) -> Result<()> {
     let key = row_key(writer, serial);
     let key: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
-    let routes = routes(cluster).await?;
+    let routes = routes(cluster, LOG_TABLE).await?;
     let contains = |route: &&Value| {
         route["start"].as_str().is_some_and(|start| start < key.as_str())
             && route["end"].as_str().is_none_or(|end| key.as_str() < end)
@@ -47,8 +47,23 @@ fn distribution(mut times: Vec<Duration>) -> String {
     format!("median {half:.1?}, 90 % {most:.1?}, longest {all:.1?}")
 }
 
+/// Merges the first two routes until one is left.
+async fn merge_all(cluster: &Cluster, load: &Workload) -> Result<()> {
+    let mut during = Vec::new();
+    loop {
+        let [first, second, ..] = &routes(cluster, LOG_TABLE).await?[..] else { break };
+        let ids = [first, second].map(|route| route["route_id"].to_string());
+        load.mark();
+        cluster.run(&["route", "merge", &ids[1], &ids[0]]).await?.ok()?;
+        load.progress(40).await?;
+        during.push(load.slowest_write());
+    }
+    println!("slowest write during a merge: {}", distribution(during));
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn routes_are_split_under_load() -> Result<()> {
+async fn routes_are_split_and_merged_under_load() -> Result<()> {
     let splits: u64 = setting("TIDEWATER_SPLITS", 4);
     let cluster = ClusterPlan::default().store(Store::S3).start().await?;
     wait_for_level(&cluster).await?;
@@ -68,7 +83,7 @@ async fn routes_are_split_under_load() -> Result<()> {
     }
     println!("slowest write of 40 or more: {}", distribution(before));
     println!("slowest write during a split: {}", distribution(during));
-    let after = routes(&cluster).await?;
+    let after = routes(&cluster, LOG_TABLE).await?;
     if u64::try_from(after.len()).ok() != Some(splits + 1) {
         return Err(HarnessError::violated(format!("{splits} splits: {after:?}")));
     }
@@ -81,6 +96,7 @@ async fn routes_are_split_under_load() -> Result<()> {
             return Err(HarnessError::violated(format!("split at {start}: {refused:?}")));
         }
     }
+    merge_all(&cluster, &load).await?;
     let scans = reader.stop().await?;
     println!("{scans} scans");
     cluster.flush(LOG_TABLE).await?.ok()?;

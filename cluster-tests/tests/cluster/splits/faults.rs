@@ -1,5 +1,6 @@
-//! Random splits while nodes are killed and frozen: no acknowledged row is lost, and each split ends once.
+//! Random splits and merges while nodes are killed and frozen: no acknowledged row is lost, and each of them ends once.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -9,63 +10,115 @@ use rand::{RngExt, SeedableRng};
 use tidewater_client::{Client, ClientError};
 use tidewater_cluster_tests::cluster::{Cluster, ClusterPlan, LOG_TABLE, Store};
 use tidewater_cluster_tests::node::Signal;
+use tidewater_cluster_tests::registers::{REGISTER_TABLE, Registers};
 use tidewater_cluster_tests::workload::{LoadOptions, Workload, options};
 use tidewater_cluster_tests::{HarnessError, Result, wait};
 use tidewater_common::ids::RegionId;
-use tidewater_proto::v1::{AbandonCause, ProcedureState, Reason};
+use tidewater_common::keys::KeyRange;
+use tidewater_proto::v1::{AbandonCause, ProcedureInfo, ProcedureState, Reason};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
 use super::row_key;
+use crate::hook_calls;
 use crate::reader::Reader;
 use crate::support::{SETTLED_WITHIN, conclude, setting, wait_for_level};
 
-/// Most routes of the table.
+/// Writers of registers, and readers.
+const WRITERS: i64 = 4;
+/// Procedures that a meta leader lists, at most.
+const LISTED: u32 = 1_000;
+/// Most routes of a table.
 const MAX_ROUTES: usize = 40;
-/// Fewest splits that are completed, however slow the machine is.
-const MIN_SPLITS: usize = 3;
+/// Fewest splits, and fewest merges, that are completed, however slow the machine is.
+const MIN_CHANGES: usize = 2;
 /// Time for those, after the time of the faults.
-const SPLIT_WITHIN: Duration = Duration::from_secs(120);
+const CHANGE_WITHIN: Duration = Duration::from_secs(120);
 
 fn failed(error: &ClientError) -> HarnessError {
-    HarnessError::violated(format!("split: {error}"))
+    HarnessError::violated(format!("change of a route: {error}"))
 }
 
-/// Splits routes until the test stops it.
-struct Splitter {
+/// Splits and merges routes until the test stops it.
+struct Administrator {
     client: Client,
+    table: &'static str,
     random: StdRng,
-    completed: Arc<AtomicUsize>,
+    completed: Arc<Completed>,
 }
 
-impl Splitter {
+/// Change of a route.
+#[derive(Debug, Clone, Copy)]
+enum Change {
+    Split,
+    /// Merge with the next route.
+    Merge(RegionId),
+}
+
+/// Numbers of changes that were completed.
+#[derive(Debug, Default)]
+struct Completed {
+    splits: AtomicUsize,
+    merges: AtomicUsize,
+}
+
+impl Completed {
+    fn of(&self, change: Change) -> &AtomicUsize {
+        match change {
+            Change::Split => &self.splits,
+            Change::Merge(_) => &self.merges,
+        }
+    }
+
+    fn are_enough(&self) -> bool {
+        let fewest = self.splits.load(Ordering::SeqCst).min(self.merges.load(Ordering::SeqCst));
+        fewest >= MIN_CHANGES
+    }
+}
+
+impl Administrator {
     async fn start(
         cluster: &Cluster,
+        table: &'static str,
         seed: u64,
         stop: &Arc<AtomicBool>,
-        completed: &Arc<AtomicUsize>,
+        completed: &Arc<Completed>,
     ) -> Result<JoinHandle<Result<()>>> {
         let client = Client::connect(options(cluster)).await.map_err(|error| failed(&error))?;
         let random = StdRng::seed_from_u64(seed);
-        let mut splitter = Self { client, random, completed: completed.clone() };
+        let completed = completed.clone();
+        let mut administrator = Self { client, table, random, completed };
         let stop = stop.clone();
         Ok(tokio::spawn(async move {
             while !stop.load(Ordering::SeqCst) {
-                splitter.split().await?;
-                sleep(Duration::from_millis(splitter.random.random_range(0..300))).await;
+                administrator.change().await?;
+                sleep(Duration::from_millis(administrator.random.random_range(0..300))).await;
             }
             Ok(())
         }))
     }
 
-    /// Splits the route of a random row, and cancels one of four splits.
-    async fn split(&mut self) -> Result<()> {
-        let key = row_key(self.random.random_range(1..=4), self.random.random_range(0..2_000));
-        let Some(route) = self.route_of(&key).await? else { return Ok(()) };
+    /// Splits the route of a random row, or merges it with the next one, and cancels one of four changes.
+    async fn change(&mut self) -> Result<()> {
+        let rows = if self.table == LOG_TABLE { 2_000 } else { 40 };
+        let key = row_key(self.random.random_range(1..=4), self.random.random_range(0..rows));
+        let routes = self.routes().await?;
+        let Some(at) = routes.iter().position(|(_, range)| range.contains(&key)) else {
+            return Ok(());
+        };
+        let route = routes[at].0;
+        let merges = self.random.random_bool(0.4) || routes.len() >= MAX_ROUTES;
+        let next = routes.get(at + 1).filter(|_| merges);
+        let change = next.map_or(Change::Split, |(next, _)| Change::Merge(*next));
         let cancel = self.random.random_range(0..4) == 0;
         let delay = Duration::from_millis(self.random.random_range(0..300));
         let begun = Instant::now();
-        let split = self.client.split_route(route, key.into());
+        let changed = async {
+            match change {
+                Change::Split => self.client.split_route(route, key.into()).await.map(drop),
+                Change::Merge(next) => self.client.merge_routes(route, next).await.map(drop),
+            }
+        };
         let cancelled = async {
             if cancel {
                 sleep(delay).await;
@@ -73,12 +126,12 @@ impl Splitter {
             }
             Ok(())
         };
-        let (split, cancelled) = tokio::join!(split, cancelled);
+        let (changed, cancelled) = tokio::join!(changed, cancelled);
         cancelled?;
-        match split {
-            Ok(_) => {
-                println!("split of route {route}, {:.1?}", begun.elapsed());
-                self.completed.fetch_add(1, Ordering::SeqCst);
+        match changed {
+            Ok(()) => {
+                println!("{change:?} of route {route}, {:.1?}", begun.elapsed());
+                self.completed.of(change).fetch_add(1, Ordering::SeqCst);
                 Ok(())
             }
             Err(error) if is_expected(&error) => Ok(()),
@@ -86,27 +139,28 @@ impl Splitter {
         }
     }
 
-    async fn route_of(&self, key: &[u8]) -> Result<Option<RegionId>> {
-        let table = self.client.table(LOG_TABLE).await.map_err(|error| failed(&error))?.id;
+    /// Returns the routes of the table and their ranges, in key order.
+    async fn routes(&self) -> Result<Vec<(RegionId, KeyRange)>> {
+        let table = self.client.table(self.table).await.map_err(|error| failed(&error))?.id;
         let catalog = self.client.catalog();
-        let of_table: Vec<_> = catalog.routes().filter(|route| route.table == table).collect();
-        if of_table.len() >= MAX_ROUTES {
-            return Ok(None);
-        }
-        Ok(of_table.iter().find(|route| route.range.contains(key)).map(|route| route.region))
+        let of_table = catalog.routes().filter(|route| route.table == table);
+        let mut routes: Vec<_> =
+            of_table.map(|route| (route.region, route.range.clone())).collect();
+        routes.sort_by(|(_, a), (_, b)| a.start.cmp(&b.start));
+        Ok(routes)
     }
 
     async fn cancel(&self) -> Result<()> {
         let running = self.client.procedures(1).await.map_err(|error| failed(&error))?;
-        if let Some(split) = running.iter().find(|of| of.abandonable && of.kind == "split") {
+        if let Some(change) = running.iter().find(|of| of.abandonable && is_change(of)) {
             // It may have ended since.
-            let _ = self.client.cancel_procedure(&split.procedure_id).await;
+            let _ = self.client.cancel_procedure(&change.procedure_id).await;
         }
         Ok(())
     }
 }
 
-/// Returns whether a split may end with this error when nodes fail, and others split and cancel.
+/// Returns whether a change may end with this error when nodes fail, and others change routes and cancel.
 fn is_expected(error: &ClientError) -> bool {
     let reason = error.refusal().map(|refusal| refusal.reason);
     error.maybe_done()
@@ -125,6 +179,7 @@ fn is_expected(error: &ClientError) -> bool {
                     | Reason::KeyOutsideRegion
                     | Reason::KeyOnBoundary
                     | Reason::ProcedureCancelled
+                    | Reason::ProcedureSuperseded
             )
         )
 }
@@ -154,65 +209,110 @@ async fn inject(cluster: &mut Cluster, random: &mut StdRng) -> Result<()> {
             node.signal(Signal::Continue).await?;
         }
         _ => {
-            cluster.flush(LOG_TABLE).await?.ok()?;
-            let compact = ["region", "compact", "--table", LOG_TABLE];
-            let compacted = cluster.run(&compact).await?;
-            println!("compaction: status {:?}", compacted.status);
+            for table in [LOG_TABLE, REGISTER_TABLE] {
+                // Regions may be replaced between.
+                let flushed = cluster.run(&["region", "flush", "--table", table]).await?;
+                let compacted = cluster.run(&["region", "compact", "--table", table]).await?;
+                let status = [flushed.status, compacted.status];
+                println!("flush and compaction of {table}: {status:?}");
+            }
         }
     }
     cluster.wait_until_healthy().await
 }
 
-/// Waits until no split runs, and checks that the routes are those of the completed ones.
+fn is_change(procedure: &ProcedureInfo) -> bool {
+    procedure.kind == "split" || procedure.kind == "merge"
+}
+
+/// Waits until no split or merge runs, and checks that the routes are those of the completed ones.
 async fn check_ended(cluster: &Cluster) -> Result<()> {
     let client = Client::connect(options(cluster)).await.map_err(|error| failed(&error))?;
-    let ended = wait::until("every split has ended", SETTLED_WITHIN, || async {
-        let procedures = client.procedures(1_000).await.map_err(|error| error.to_string())?;
-        let splits: Vec<_> = procedures.into_iter().filter(|of| of.kind == "split").collect();
-        let running: Vec<_> = splits.iter().filter(|of| of.ended_ms == 0).collect();
-        if running.is_empty() { Ok(splits) } else { Err(format!("{running:?}")) }
+    let ended = wait::until("every change of a route has ended", SETTLED_WITHIN, || async {
+        let procedures = client.procedures(LISTED).await.map_err(|error| error.to_string())?;
+        let changes: Vec<_> = procedures.into_iter().filter(is_change).collect();
+        let running: Vec<_> = changes.iter().filter(|of| of.ended_ms == 0).collect();
+        if running.is_empty() { Ok(changes) } else { Err(format!("{running:?}")) }
     })
     .await?;
-    let completed = ended.iter().filter(|of| of.state() == ProcedureState::Completed).count();
-    let cancelled = ended.iter().filter(|of| of.cause() == AbandonCause::Operator).count();
-    let routes = super::routes(cluster).await?.len();
-    println!("{completed} splits completed, {cancelled} cancelled, {routes} routes");
-    if completed + cancelled != ended.len() || routes != completed + 1 || completed == 0 {
+    let completed = |kind: &str| {
+        let completed = |of: &&ProcedureInfo| of.state() == ProcedureState::Completed;
+        ended.iter().filter(completed).filter(|of| of.kind == kind).count()
+    };
+    let (splits, merges) = (completed("split"), completed("merge"));
+    let of_cause = |cause| ended.iter().filter(|of| of.cause() == cause).count();
+    // A group restores fenced regions by itself.
+    let restored = of_cause(AbandonCause::Superseded);
+    let cancelled = of_cause(AbandonCause::Operator);
+    let routes = super::routes(cluster, LOG_TABLE).await?.len()
+        + super::routes(cluster, REGISTER_TABLE).await?.len();
+    println!(
+        "{splits} splits and {merges} merges completed, {cancelled} changes cancelled, {restored} taken back, \
+         {routes} routes"
+    );
+    if ended.len() >= LISTED as usize {
+        return Err(HarnessError::violated("too many changes to account for: use a shorter time"));
+    }
+    let is_accounted = splits + merges + cancelled + restored == ended.len();
+    if !is_accounted || routes + merges != splits + 2 {
         return Err(HarnessError::violated(format!("{routes} routes after {ended:?}")));
     }
     Ok(())
 }
 
+/// Checks that the hook has received every version of every region that is live, and knows its files.
+async fn check_hook(cluster: &Cluster, audit: &Path) -> Result<()> {
+    let mut regions = 0;
+    for table in [LOG_TABLE, REGISTER_TABLE] {
+        for route in super::routes(cluster, table).await? {
+            let region = route["route_id"].as_u64().unwrap_or_default();
+            wait::until("the hook knows the live files", SETTLED_WITHIN, || {
+                hook_calls::check_account(cluster, audit, region)
+            })
+            .await?;
+            regions += 1;
+        }
+    }
+    println!("a durable hook knows the files of {regions} regions");
+    Ok(())
+}
+
+// C3, C5, H4.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn faults_during_splits_lose_no_write() -> Result<()> {
+async fn faults_during_changes_of_routes_lose_no_write() -> Result<()> {
     let time = Duration::from_secs(setting("TIDEWATER_SPLIT_SECONDS", 15));
     let seed: u64 = setting("TIDEWATER_SPLIT_SEED", rand::random::<u32>().into());
     println!("TIDEWATER_SPLIT_SEED={seed}");
     let mut random = StdRng::seed_from_u64(seed);
     let mut cluster = ClusterPlan::default().store(Store::S3).nodes(3, 3, 1).start().await?;
     wait_for_level(&cluster).await?;
+    let audit = hook_calls::add(&cluster, "audit", &[]).await?;
     cluster.create_log_table().await?;
     let load = Workload::start(&cluster, LoadOptions::default()).await?;
     let reader = Reader::start(&cluster).await?;
+    let registers = Registers::start(&cluster, WRITERS, seed + 3).await?;
     let stop = Arc::new(AtomicBool::new(false));
-    let completed = Arc::new(AtomicUsize::new(0));
-    let first = Splitter::start(&cluster, seed + 1, &stop, &completed).await?;
-    let second = Splitter::start(&cluster, seed + 2, &stop, &completed).await?;
+    let completed = Arc::new(Completed::default());
+    let first = Administrator::start(&cluster, LOG_TABLE, seed + 1, &stop, &completed).await?;
+    let second =
+        Administrator::start(&cluster, REGISTER_TABLE, seed + 2, &stop, &completed).await?;
     let end = Instant::now() + time;
-    while Instant::now() < end || completed.load(Ordering::SeqCst) < MIN_SPLITS {
-        if Instant::now() > end + SPLIT_WITHIN {
-            return Err(HarnessError::violated("too few splits were completed"));
+    while Instant::now() < end || !completed.are_enough() {
+        if Instant::now() > end + CHANGE_WITHIN {
+            return Err(HarnessError::violated("too few changes were completed"));
         }
         load.progress(40).await?;
         inject(&mut cluster, &mut random).await?;
     }
     stop.store(true, Ordering::SeqCst);
-    for splitter in [first, second] {
-        splitter.await.map_err(|error| HarnessError::violated(error.to_string()))??;
+    for administrator in [first, second] {
+        administrator.await.map_err(|error| HarnessError::violated(error.to_string()))??;
     }
     check_ended(&cluster).await?;
-    let scans = reader.stop().await?;
-    println!("{scans} scans");
+    let (scans, interrupted) = reader.stop_after_faults().await?;
+    println!("{scans} scans, {interrupted} interrupted");
+    println!("{}", registers.stop().await?);
+    check_hook(&cluster, &audit).await?;
     conclude(cluster, load).await?;
     Ok(())
 }
