@@ -88,6 +88,11 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
             left = left.map(|left| left - 1);
             fact(options.client.output, &change, Change::text)?;
         }
+        if let (Some(table), Some(name)) = (only, &options.table)
+            && now.table(table).is_none()
+        {
+            return Err(Failure::not_found(format!("table {name:?} was dropped: its watch ends")));
+        }
         known = now;
     }
     Ok(())
