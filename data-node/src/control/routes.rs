@@ -44,10 +44,11 @@ pub(super) async fn hold(
     let is_taken = is_taken(&replica, region, request.step.as_ref(), Operation::Hold).await?;
     if request.held && !is_taken {
         check_no_area(&replica, region)?;
-        check_not_sealed(&replica, region)?;
         // Before the hold, so that the children begin with few rows in memory, and writes and decisions wait for a
         // short time. A region that is held has flushed the rows with which it began: its own parent can be removed.
         flush(&replica, region).await?;
+        // After the flush, before which the owner has read the manifest.
+        check_not_sealed(&replica, region)?;
     }
     let fenced = request.held && mode == HoldMode::Fenced;
     let held =

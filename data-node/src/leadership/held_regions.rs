@@ -7,12 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
-use futures::stream::{FuturesUnordered, StreamExt};
+use parking_lot::Mutex;
 use tidewater_common::agreed_limits::{MERGE_ABANDON_STEP, SPLIT_ABANDON_STEP};
 use tidewater_common::ids::{RegionId, TableId};
 use tidewater_proto::v1;
 use tidewater_region_engine::manifest::ProcedureStep;
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use super::OwnerContext;
@@ -114,25 +114,20 @@ impl HeldRegions {
 /// Checks the group's regions until the term ends.
 pub(super) async fn run(context: &OwnerContext, owner: Arc<Owner>) {
     let mut known = HeldRegions { limits: context.hold_limits, ..HeldRegions::default() };
-    let mut restoring: BTreeSet<RegionId> = BTreeSet::new();
-    let mut restored = FuturesUnordered::new();
-    let mut tick = tokio::time::interval(TICK);
-    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let restoring: Arc<Mutex<BTreeSet<RegionId>>> = Arc::default();
     loop {
-        tokio::select! {
-            Some(region) = restored.next(), if !restored.is_empty() => {
-                restoring.remove(&region);
-            }
-            _ = tick.tick() => {
-                let due = known.due(&held(context), Instant::now());
-                // Proposals only: a store that does not answer keeps no fence.
-                let abandoned = due.abandon.into_iter();
-                join_all(abandoned.map(|(region, step)| abandon(context, region, step))).await;
-                for region in due.restore {
-                    if restoring.insert(region) {
-                        restored.push(restore(&owner, region));
-                    }
-                }
+        tokio::time::sleep(TICK).await;
+        let due = known.due(&held(context), Instant::now());
+        let abandoned = due.abandon.into_iter();
+        join_all(abandoned.map(|(region, step)| abandon(context, region, step))).await;
+        for region in due.restore {
+            if restoring.lock().insert(region) {
+                // A task of its own: a store that does not answer keeps no fence of other regions.
+                let (owner, restoring) = (owner.clone(), restoring.clone());
+                context.tasks.spawn(async move {
+                    restore(&owner, region).await;
+                    restoring.lock().remove(&region);
+                });
             }
         }
     }
@@ -175,11 +170,10 @@ async fn abandon(context: &OwnerContext, region: RegionId, step: ProcedureStep) 
     }
 }
 
-async fn restore(owner: &Owner, region: RegionId) -> RegionId {
+async fn restore(owner: &Owner, region: RegionId) {
     if let Err(error) = owner.change_route(region, RouteWork::Restore).await {
         debug!(group = %owner.group(), %region, %error, "failed to restore a sealed region");
     }
-    region
 }
 
 #[cfg(test)]

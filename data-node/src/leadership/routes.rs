@@ -48,8 +48,8 @@ impl Owner {
         }
     }
 
-    /// Records a key range, if the state of the region still wants it. The empty one seals the region; the version is
-    /// that of the seal then.
+    /// Records a key range, if the state of the region still wants it, and returns the manifest version that has it. The
+    /// empty range seals the region: the version of the seal.
     async fn set_range(
         &self,
         id: RegionId,

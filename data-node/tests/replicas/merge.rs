@@ -264,25 +264,14 @@ async fn late_replica_has_the_rows_of_the_child() {
     node.write(to(LEFT, write(1, 4, &[4]))).await.unwrap();
     swap(&three);
     close(node).await.unwrap();
-    // It reads the manifests before it receives the entries.
-    let mut others = Vec::new();
-    for at in (0..3).filter(|at| *at != late) {
-        let node = three.nodes[at].take().unwrap();
-        others.push((at, node.address.clone()));
-        node.stop().await;
-    }
-    three.restart(late, &address).await;
-    until("the late replica finds the regions removed", async || {
-        let replica = three.node(late).groups.get(GroupId(GROUP)).unwrap();
+    let are_removed = async |node: &Node| {
+        let replica = node.groups.get(GroupId(GROUP)).unwrap();
         [LEFT, RIGHT].iter().all(|id| {
             let hosted = replica.region(RegionId(*id));
             hosted.is_ok_and(|hosted| hosted.region.stats().phase == Phase::Removed)
         })
-    })
-    .await;
-    for (at, address) in others {
-        three.restart(at, &address).await;
-    }
+    };
+    three.restart_ahead(late, &address, "it finds the regions removed", are_removed).await;
     three.agree_on(CHILD).await;
     three.transfer(late).await;
     until("the late replica serves all rows", async || {

@@ -135,10 +135,10 @@ pub(super) fn hosted(node: &Node) -> HostedRegion {
     node.groups.get(GroupId(GROUP)).unwrap().region(RegionId(REGION)).unwrap()
 }
 
-/// Options of a group that waits for the next step of a split or merge for a second.
+/// Options of a group that waits for the next step of a split or merge for a short time.
 pub(super) fn impatient() -> GroupOptions {
-    let second = Duration::from_secs(1);
-    let hold_limits = HoldLimits { fence: second, seal: second };
+    let short = Duration::from_secs(3);
+    let hold_limits = HoldLimits { fence: short, seal: short };
     GroupOptions { hold_limits, ..GroupOptions::default() }
 }
 
@@ -232,21 +232,8 @@ async fn late_replica_has_the_rows_of_the_children() {
     }
     close(node).await.unwrap();
     assert_eq!((node.count(LEFT).await, node.count(RIGHT).await), (Some(3), Some(3)));
-    // It reads the manifest before it receives the entries.
-    let mut others = Vec::new();
-    for at in (0..3).filter(|at| *at != late) {
-        let node = three.nodes[at].take().unwrap();
-        others.push((at, node.address.clone()));
-        node.stop().await;
-    }
-    three.restart(late, &address).await;
-    until("the late replica finds the region removed", async || {
-        hosted(three.node(late)).region.stats().phase == Phase::Removed
-    })
-    .await;
-    for (at, address) in others {
-        three.restart(at, &address).await;
-    }
+    let is_removed = async |node: &Node| hosted(node).region.stats().phase == Phase::Removed;
+    three.restart_ahead(late, &address, "it finds the region removed", is_removed).await;
     for child in [LEFT, RIGHT] {
         three.agree_on(child).await;
     }

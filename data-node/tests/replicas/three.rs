@@ -114,6 +114,28 @@ impl ThreeNodes {
         self.nodes[at] = Some(Node::start(&config).await);
     }
 
+    /// Starts a stopped node while the others are stopped, and these when the condition is met: the node reads manifests
+    /// before it receives entries.
+    pub(crate) async fn restart_ahead(
+        &mut self,
+        at: usize,
+        address: &str,
+        what: &str,
+        is_met: impl AsyncFn(&Node) -> bool,
+    ) {
+        let mut others = Vec::new();
+        for other in (0..self.nodes.len()).filter(|other| *other != at) {
+            let node = self.nodes[other].take().unwrap();
+            others.push((other, node.address.clone()));
+            node.stop().await;
+        }
+        self.restart(at, address).await;
+        until(what, async || is_met(self.node(at)).await).await;
+        for (other, address) in others {
+            self.restart(other, &address).await;
+        }
+    }
+
     /// Transfers the leadership of the group to a node.
     pub(crate) async fn transfer(&self, to: usize) {
         until("leadership moves", async || {
