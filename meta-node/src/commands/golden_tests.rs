@@ -3,7 +3,12 @@
 
 use std::collections::BTreeSet;
 
+use bytes::Bytes;
 use prost::Message;
+use tidewater_common::agreed_limits::{
+    MERGE_CLOSE_STEP, MERGE_FENCE_STEP, MERGE_HOLD_STEP, MERGE_STEP, SPLIT_CLOSE_STEP,
+    SPLIT_HOLD_STEP, SPLIT_STEP,
+};
 use tidewater_proto::v1::column_change::Change;
 use tidewater_proto::v1::{NewColumn, NodeRole, NodeState, WriteMode};
 
@@ -171,6 +176,7 @@ fn commands() -> Vec<v1::MetaCommand> {
         .chain(under_rules())
         .chain(leveled())
         .chain(procedures())
+        .chain(changes_of_routes())
         .collect()
 }
 
@@ -326,6 +332,53 @@ fn procedures_of_a_table() -> Vec<Kind> {
     ]
 }
 
+/// The raise to the fourth level, and a table whose route is split, and merged again.
+fn changes_of_routes() -> Vec<v1::MetaCommand> {
+    use v1::ProcedureKind as Number;
+    let command = |feature_level, kind| v1::MetaCommand {
+        feature_level,
+        rules: 2,
+        kind: Some(kind),
+        ..v1::MetaCommand::default()
+    };
+    let supporting = |node_id, boot| v1::SupportingNode { node_id, boot };
+    let nodes = [(101, 3), (102, 0), (103, 0), (104, 1)].map(|(id, boot)| supporting(id, boot));
+    let raise = v1::RaiseFeatureLevel { level: 4, nodes: nodes.to_vec() };
+    let completed = |id, number, step| {
+        let id = wire_id(id);
+        let report =
+            v1::AdvanceProcedure { id, number, step, completed: true, ..Default::default() };
+        Kind::AdvanceProcedure(report)
+    };
+    let split = v1::SplitRouteRequest {
+        request_id: directory(71),
+        route_id: FIRST_SPLIT,
+        split_key: Bytes::from_static(b"k"),
+        expected_version: 0,
+    };
+    let merge = v1::MergeRoutesRequest {
+        request_id: directory(72),
+        route_id: FIRST_SPLIT + 1,
+        neighbour_id: FIRST_SPLIT + 2,
+        expected_version: 0,
+    };
+    let procedures = [
+        begin(Number::Create, 70, &table(70, "split")),
+        completed(70, 1, 1),
+        begin(Number::Split, 71, &split),
+        completed(71, 2, SPLIT_HOLD_STEP),
+        completed(71, 2, SPLIT_STEP),
+        completed(71, 2, SPLIT_CLOSE_STEP),
+        begin(Number::Merge, 72, &merge),
+        completed(72, 3, MERGE_HOLD_STEP),
+        completed(72, 3, MERGE_FENCE_STEP),
+        completed(72, 3, MERGE_STEP),
+        completed(72, 3, MERGE_CLOSE_STEP),
+    ];
+    let raise = command(3, Kind::RaiseFeatureLevel(raise));
+    std::iter::once(raise).chain(procedures.map(|kind| command(4, kind))).collect()
+}
+
 /// Commands with the fields of later releases.
 fn under_rules() -> Vec<v1::MetaCommand> {
     let under_rules = |kind| v1::MetaCommand {
@@ -412,6 +465,9 @@ fn older_log_replays_to_the_same_state() {
             assert_eq!(reached(&state), REACHED_SECOND_LEVEL, "{state:#?}");
             assert_eq!(state.cursors().count("stepped"), 4);
         }
+        if at == THIRD_LEVEL {
+            assert_eq!(reached(&state), REACHED_THIRD_LEVEL, "{state:#?}");
+        }
         let command = v1::MetaCommand::decode(bytes.as_slice()).unwrap();
         let applied = apply(&mut state, TERM, command);
         assert!(applied.is_ok(), "{name}: {applied:?}");
@@ -427,9 +483,14 @@ const WITHOUT_LEVELS: usize = 39;
 const FIRST_WITH_LEVELS: usize = 41;
 /// Number of golden commands of the second level.
 const SECOND_LEVEL: usize = 47;
+/// Number of golden commands of the third level.
+const THIRD_LEVEL: usize = 68;
+/// Id of the route that is split.
+const FIRST_SPLIT: u64 = 14;
 /// Revision and digest after these, and after all golden commands.
 const REACHED_FIRST: (u64, u32) = (30, 2_004_309_949);
 const REACHED_WITHOUT_LEVELS: (u64, u32) = (32, 3_387_268_013);
 const REACHED_FIRST_WITH_LEVELS: (u64, u32) = (33, 1_535_834_383);
 const REACHED_SECOND_LEVEL: (u64, u32) = (37, 1_508_243_390);
-const REACHED: (u64, u32) = (54, 4_031_649_270);
+const REACHED_THIRD_LEVEL: (u64, u32) = (54, 4_031_649_270);
+const REACHED: (u64, u32) = (65, 597_148_597);

@@ -1,3 +1,5 @@
+use std::collections::BTreeSet;
+
 use super::*;
 use crate::group::testing::{region, write};
 
@@ -100,6 +102,51 @@ fn golden() -> Vec<(&'static str, EncodedEntry, &'static str)> {
         ),
         ("level raised", level_raised(FeatureLevel::new(2)), "9201020802"),
     ]
+    .into_iter()
+    .chain(changes_of_routes(step))
+    .collect()
+}
+
+/// Entries of splits and merges.
+fn changes_of_routes(
+    step: Option<v1::ProcedureStep>,
+) -> [(&'static str, EncodedEntry, &'static str); 4] {
+    let key = || Bytes::from_static(b"k");
+    let child = |region_id, start, end| v1::SplitChild { region_id, start, end };
+    let sealed = |region_id, sealed_version| v1::SealedRegion { region_id, sealed_version };
+    [
+        (
+            "held",
+            held(v1::RegionHeld { region_id: 7, held: true, step, fenced: true }),
+            "9a010c 0807 1001 1a0408031001 2001",
+        ),
+        (
+            "split",
+            split(v1::RegionSplit {
+                region_id: 7,
+                sealed_version: 9,
+                children: vec![child(8, Bytes::new(), Some(key())), child(9, key(), None)],
+                step,
+            }),
+            "6a18 0807 1009 1a0508081a016b 1a05080912016b 220408031001",
+        ),
+        (
+            "merged",
+            merged(v1::RegionsMerged {
+                parents: vec![sealed(7, 9), sealed(8, 10)],
+                child: Some(child(9, Bytes::new(), None)),
+                step,
+                eviction: 1,
+            }),
+            "a20118 0a0408071009 0a040808100a 12020809 1a0408031001 2001",
+        ),
+        ("closed", closed(v1::RegionClosed { region_id: 7, step }), "820108 0807 120408031001"),
+    ]
+}
+
+/// Field number of an entry's kind.
+fn kind(entry: &Bytes) -> u32 {
+    decode_key(&mut entry.clone()).unwrap().0
 }
 
 #[test]
@@ -221,9 +268,14 @@ fn raised_level_is_within_the_release() {
 #[test]
 fn every_kind_of_entry_has_a_level() {
     for (name, entry, _) in golden() {
-        assert!(entry.level() < FeatureLevel::HIGHEST, "{name}");
+        assert!(entry.level() <= FeatureLevel::HIGHEST, "{name}");
         assert_eq!(entry.level(), entry_level(&decode(&entry).unwrap()), "{name}");
     }
+    // Each has frozen bytes.
+    let opened = opened(region(7, None, None), Sequence(0));
+    let kinds: BTreeSet<u32> =
+        golden().iter().map(|(_, entry, _)| kind(entry)).chain([kind(&opened)]).collect();
+    assert_eq!(kinds, BTreeSet::from(KINDS));
     // A raise needs the level before it.
     assert_eq!(level_raised(FeatureLevel::new(5)).level(), FeatureLevel::new(4));
 }
