@@ -3,6 +3,7 @@
 //!
 //! # Layout
 //!
+//! - [`batches`]: a table that is loaded, truncated, altered and cloned, with a check of its rows.
 //! - [`binary`]: finds the `tidewater` binary under test.
 //! - [`node`]: one server process: start, kill, freeze, restart, wipe.
 //! - [`cluster`]: the nodes of one cluster, their directories and addresses, and its leaders.
@@ -15,6 +16,7 @@
 //! - [`metrics`]: metrics of a node.
 //! - [`inbox`]: a connection that reports the bytes its node has not read.
 //! - [`oracle`]: compares the outcomes of writes with a scan.
+//! - [`failures`]: errors that calls may end with during faults.
 //! - [`failover`]: results of a series of kills.
 //! - [`stub`]: data nodes, clients and watchers without storage, in this process.
 //! - [`workload`]: writers that run during faults.
@@ -23,6 +25,7 @@
 //! The harness does not need root. The system chooses ports on a loopback address of each cluster, so
 //! that no outgoing connection of another test can take a port between kill and restart.
 
+pub mod batches;
 pub mod binary;
 pub mod clock;
 pub mod cluster;
@@ -31,6 +34,7 @@ pub mod direct;
 pub mod disk;
 mod error;
 pub mod failover;
+pub mod failures;
 mod http;
 pub mod inbox;
 pub mod metrics;

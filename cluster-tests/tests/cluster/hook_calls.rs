@@ -58,25 +58,35 @@ pub(crate) fn paths(line: &Value) -> impl Iterator<Item = String> {
 
 /// Returns the live files according to the calls of a hook.
 pub(crate) fn live_by_calls(calls: &[Value]) -> BTreeSet<String> {
-    let mut live: BTreeMap<String, String> = BTreeMap::new();
+    let name = |file: &Value| format!("{} {}", file["file_id"], file["clip"]);
+    let mut live: BTreeMap<String, (String, u64)> = BTreeMap::new();
+    // Sequence up to which rows are deleted, also those of files that are added later.
+    let mut truncated = None;
     for line in calls {
         if line["event"] == "bootstrap" {
             live.clear();
+            truncated = None;
         } else if line["manifest"] != "live" && line["by_reference"].is_null() {
             // A region that replaces others begins with their files.
             continue;
         }
         for file in line["files"].as_array().into_iter().flatten() {
-            let text = |field: &str| file[field].as_str().unwrap_or_default().to_owned();
-            live.insert(text("file_id"), text("path"));
+            let path = file["path"].as_str().unwrap_or_default().to_owned();
+            let last = file["max_sequence"].as_u64().unwrap_or_default();
+            live.insert(name(file), (path, last));
         }
         for action in line["actions"].as_array().into_iter().flatten() {
+            truncated = truncated.max(action["truncate"]["up_to"].as_u64());
+            for file in action["truncate"]["files"].as_array().into_iter().flatten() {
+                live.remove(&name(file));
+            }
             for file in action["edit"]["remove"].as_array().into_iter().flatten() {
-                live.remove(file["file_id"].as_str().unwrap_or_default());
+                live.remove(&name(file));
             }
         }
+        live.retain(|_, (_, last)| Some(*last) > truncated);
     }
-    live.into_values().collect()
+    live.into_values().map(|(path, _)| path).collect()
 }
 
 /// Returns the live files of a region, and its manifest version.

@@ -1,4 +1,5 @@
-//! Random splits and merges while nodes are killed and frozen: no acknowledged row is lost, and each of them ends once.
+//! Random splits, merges, loads, truncations, alters and clones while nodes are killed and frozen: no acknowledged
+//! row is lost, no deleted one returns, and each change ends once.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -8,14 +9,16 @@ use std::time::Duration;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use tidewater_client::{Client, ClientError};
+use tidewater_cluster_tests::batches::{BATCH_TABLE, Operator};
 use tidewater_cluster_tests::cluster::{Cluster, ClusterPlan, LOG_TABLE, Store};
+use tidewater_cluster_tests::failures::is_expected;
 use tidewater_cluster_tests::node::Signal;
 use tidewater_cluster_tests::registers::{REGISTER_TABLE, Registers};
 use tidewater_cluster_tests::workload::{LoadOptions, Workload, options};
 use tidewater_cluster_tests::{HarnessError, Result, wait};
 use tidewater_common::ids::RegionId;
 use tidewater_common::keys::KeyRange;
-use tidewater_proto::v1::{AbandonCause, ProcedureInfo, ProcedureState, Reason};
+use tidewater_proto::v1::{AbandonCause, ProcedureInfo, ProcedureState};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
@@ -26,6 +29,8 @@ use crate::support::{SETTLED_WITHIN, conclude, setting, wait_for_level};
 
 /// Writers of registers, and readers.
 const WRITERS: i64 = 4;
+/// Tables whose routes are changed.
+const TABLES: [&str; 3] = [LOG_TABLE, REGISTER_TABLE, BATCH_TABLE];
 /// Procedures that a meta leader lists, at most.
 const LISTED: u32 = 1_000;
 /// Most routes of a table.
@@ -92,7 +97,9 @@ impl Administrator {
         Ok(tokio::spawn(async move {
             while !stop.load(Ordering::SeqCst) {
                 administrator.change().await?;
-                sleep(Duration::from_millis(administrator.random.random_range(0..300))).await;
+                // The operator of the batches has to find its table unlocked.
+                let pause_ms = if table == BATCH_TABLE { 6_000 } else { 300 };
+                sleep(Duration::from_millis(administrator.random.random_range(0..pause_ms))).await;
             }
             Ok(())
         }))
@@ -100,8 +107,12 @@ impl Administrator {
 
     /// Splits the route of a random row, or merges it with the next one, and cancels one of four changes.
     async fn change(&mut self) -> Result<()> {
-        let rows = if self.table == LOG_TABLE { 2_000 } else { 40 };
-        let key = row_key(self.random.random_range(1..=4), self.random.random_range(0..rows));
+        let (first, second) = match self.table {
+            LOG_TABLE => (4, 2_000),
+            REGISTER_TABLE => (4, 40),
+            _ => (40, 300),
+        };
+        let key = row_key(self.random.random_range(1..=first), self.random.random_range(0..second));
         let routes = self.routes().await?;
         let Some(at) = routes.iter().position(|(_, range)| range.contains(&key)) else {
             return Ok(());
@@ -160,30 +171,6 @@ impl Administrator {
     }
 }
 
-/// Returns whether a change may end with this error when nodes fail, and others change routes and cancel.
-fn is_expected(error: &ClientError) -> bool {
-    let reason = error.refusal().map(|refusal| refusal.reason);
-    error.maybe_done()
-        || matches!(
-            error,
-            ClientError::RetriesExhausted { .. }
-                | ClientError::NoMetaReachable { .. }
-                | ClientError::TimedOut { .. }
-        )
-        || matches!(
-            reason,
-            Some(
-                Reason::TableBusy
-                    | Reason::RouteBusy
-                    | Reason::RegionNotFound
-                    | Reason::KeyOutsideRegion
-                    | Reason::KeyOnBoundary
-                    | Reason::ProcedureCancelled
-                    | Reason::ProcedureSuperseded
-            )
-        )
-}
-
 /// Injects one fault, and repairs it.
 async fn inject(cluster: &mut Cluster, random: &mut StdRng) -> Result<()> {
     let time = Duration::from_millis(random.random_range(0..2_500));
@@ -209,12 +196,13 @@ async fn inject(cluster: &mut Cluster, random: &mut StdRng) -> Result<()> {
             node.signal(Signal::Continue).await?;
         }
         _ => {
-            for table in [LOG_TABLE, REGISTER_TABLE] {
+            for table in TABLES {
                 // Regions may be replaced between.
                 let flushed = cluster.run(&["region", "flush", "--table", table]).await?;
                 let compacted = cluster.run(&["region", "compact", "--table", table]).await?;
-                let status = [flushed.status, compacted.status];
-                println!("flush and compaction of {table}: {status:?}");
+                for output in [flushed, compacted] {
+                    println!("{table}: {:?} {}", output.status, output.stderr.trim());
+                }
             }
         }
     }
@@ -230,6 +218,9 @@ async fn check_ended(cluster: &Cluster) -> Result<()> {
     let client = Client::connect(options(cluster)).await.map_err(|error| failed(&error))?;
     let ended = wait::until("every change of a route has ended", SETTLED_WITHIN, || async {
         let procedures = client.procedures(LISTED).await.map_err(|error| error.to_string())?;
+        if procedures.len() >= LISTED as usize {
+            return Err("too many procedures to account for: use a shorter time".to_owned());
+        }
         let changes: Vec<_> = procedures.into_iter().filter(is_change).collect();
         let running: Vec<_> = changes.iter().filter(|of| of.ended_ms == 0).collect();
         if running.is_empty() { Ok(changes) } else { Err(format!("{running:?}")) }
@@ -244,17 +235,16 @@ async fn check_ended(cluster: &Cluster) -> Result<()> {
     // A group restores fenced regions by itself.
     let restored = of_cause(AbandonCause::Superseded);
     let cancelled = of_cause(AbandonCause::Operator);
-    let routes = super::routes(cluster, LOG_TABLE).await?.len()
-        + super::routes(cluster, REGISTER_TABLE).await?.len();
+    let mut routes = 0;
+    for table in TABLES {
+        routes += super::routes(cluster, table).await?.len();
+    }
     println!(
         "{splits} splits and {merges} merges completed, {cancelled} changes cancelled, {restored} taken back, \
          {routes} routes"
     );
-    if ended.len() >= LISTED as usize {
-        return Err(HarnessError::violated("too many changes to account for: use a shorter time"));
-    }
     let is_accounted = splits + merges + cancelled + restored == ended.len();
-    if !is_accounted || routes + merges != splits + 2 {
+    if !is_accounted || routes + merges != splits + TABLES.len() {
         return Err(HarnessError::violated(format!("{routes} routes after {ended:?}")));
     }
     Ok(())
@@ -263,7 +253,7 @@ async fn check_ended(cluster: &Cluster) -> Result<()> {
 /// Checks that the hook has received every version of every region that is live, and knows its files.
 async fn check_hook(cluster: &Cluster, audit: &Path) -> Result<()> {
     let mut regions = 0;
-    for table in [LOG_TABLE, REGISTER_TABLE] {
+    for table in TABLES {
         for route in super::routes(cluster, table).await? {
             let region = route["route_id"].as_u64().unwrap_or_default();
             wait::until("the hook knows the live files", SETTLED_WITHIN, || {
@@ -293,9 +283,12 @@ async fn faults_during_changes_of_routes_lose_no_write() -> Result<()> {
     let registers = Registers::start(&cluster, WRITERS, seed + 3).await?;
     let stop = Arc::new(AtomicBool::new(false));
     let completed = Arc::new(Completed::default());
-    let first = Administrator::start(&cluster, LOG_TABLE, seed + 1, &stop, &completed).await?;
-    let second =
-        Administrator::start(&cluster, REGISTER_TABLE, seed + 2, &stop, &completed).await?;
+    let operator = Operator::start(&cluster, seed + 10, &stop).await?;
+    let mut administrators = Vec::new();
+    for (table, seed) in TABLES.into_iter().zip(seed + 20..) {
+        let started = Administrator::start(&cluster, table, seed, &stop, &completed).await?;
+        administrators.push(started);
+    }
     let end = Instant::now() + time;
     while Instant::now() < end || !completed.are_enough() {
         if Instant::now() > end + CHANGE_WITHIN {
@@ -305,9 +298,11 @@ async fn faults_during_changes_of_routes_lose_no_write() -> Result<()> {
         inject(&mut cluster, &mut random).await?;
     }
     stop.store(true, Ordering::SeqCst);
-    for administrator in [first, second] {
-        administrator.await.map_err(|error| HarnessError::violated(error.to_string()))??;
+    let ended = |error: tokio::task::JoinError| HarnessError::violated(error.to_string());
+    for administrator in administrators {
+        administrator.await.map_err(ended)??;
     }
+    println!("{}", operator.await.map_err(ended)??);
     check_ended(&cluster).await?;
     let (scans, interrupted) = reader.stop_after_faults().await?;
     println!("{scans} scans, {interrupted} interrupted");
