@@ -15,6 +15,6 @@ mod tables;
 pub use self::compactions::Compactions;
 pub use self::hooks::{HookFrom, NewHook};
 pub use self::meta_members::MetaChange;
-pub use self::regions::{RegionFilter, TableFlush};
+pub use self::regions::{MAX_REPLACED, RegionFilter, TableFlush};
 pub use self::table_regions::{TableRegion, TableRegions};
 pub use self::tables::{AlterTable, ColumnChange, NewColumn, NewTable};

@@ -9,6 +9,7 @@ use tidewater_common::keys::KeyError;
 use tidewater_common::quote::quoted;
 use tidewater_common::refusal::Refusal;
 use tidewater_common::rows::RowsError;
+use tidewater_proto::v1::Reason;
 
 use crate::catalog::CatalogError;
 use crate::predicate::PredicateError;
@@ -232,6 +233,14 @@ impl ClientError {
             | Self::Catalog(_)
             | Self::Closed(_) => None,
         }
+    }
+
+    /// Returns `true` if the region does not exist, or no longer: it may have been replaced by a split or merge.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        let is_refused =
+            self.refusal().is_some_and(|refusal| refusal.reason == Reason::RegionNotFound);
+        is_refused || matches!(self, Self::RegionNotFound(_))
     }
 
     /// Returns `true` if the operation may have taken effect although it did not succeed.

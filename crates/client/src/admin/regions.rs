@@ -1,11 +1,10 @@
 //! Calls for regions: list, flush, compact, files and manifests.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use futures::stream::{self, StreamExt};
 use tidewater_common::ids::{GroupId, NodeId, RegionId};
-use tidewater_common::keys::KeyRange;
 use tidewater_common::refusal::{Effect, Refusal};
 use tidewater_proto::v1::{self, NodeRole, Reason};
 use tidewater_rpc::{attempt, timed};
@@ -32,6 +31,9 @@ const NODES_AT_ONCE: usize = 32;
 /// bandwidth of its data node.
 const CONCURRENT_GROUPS: usize = 16;
 
+/// Maximum number of times that an operation on all regions of a table continues with regions that replace others.
+pub const MAX_REPLACED: u32 = 8;
+
 /// Filter of a list of regions.
 #[derive(Debug, Clone, Default)]
 pub struct RegionFilter {
@@ -54,6 +56,12 @@ pub struct TableFlush {
     pub region: RegionId,
     /// Flushed rows and files, or the error.
     pub outcome: Result<v1::FlushRegionResponse, ClientError>,
+}
+
+impl TableFlush {
+    fn is_gone(&self) -> bool {
+        self.outcome.as_ref().is_err_and(ClientError::is_gone)
+    }
 }
 
 impl Client {
@@ -213,35 +221,46 @@ impl Client {
         }
     }
 
-    /// Flushes all regions of a table, those of different groups concurrently.
+    /// Flushes all regions of a table, those of different groups concurrently. A region that is replaced before
+    /// its flush is left out for those that replace it.
     ///
     /// # Errors
     /// [`ClientError::TableNotFound`]; the list contains the errors of single regions.
     pub async fn flush_table(&self, table: &str) -> Result<Vec<TableFlush>, ClientError> {
-        let table = self.table(table).await?;
-        let catalog = self.core.refresh_catalog().await?;
-        let routes: Vec<_> = catalog.routes_in(table.id, &KeyRange::whole()).cloned().collect();
-        let groups: BTreeSet<GroupId> = routes.iter().map(|route| route.group).collect();
-        let by_group: Vec<Vec<TableFlush>> = stream::iter(groups.into_iter().map(|group| {
-            let regions: Vec<RegionId> = routes
-                .iter()
-                .filter(|route| route.group == group)
-                .map(|route| route.region)
-                .collect();
-            async move {
-                let mut flushes = Vec::with_capacity(regions.len());
-                for region in regions {
-                    flushes.push(TableFlush { region, outcome: self.flush_region(region).await });
-                }
-                flushes
+        let mut flushes: Vec<TableFlush> = Vec::new();
+        let mut known = BTreeSet::new();
+        for _ in 0..MAX_REPLACED {
+            // The errors of the last round are kept.
+            flushes.retain(|flush: &TableFlush| !flush.is_gone());
+            let regions = self.table_region_ids_besides(table, &known).await?;
+            known.extend(&regions);
+            flushes.extend(self.flush_regions(&regions).await);
+            if !flushes.iter().any(TableFlush::is_gone) {
+                break;
             }
-        }))
-        .buffer_unordered(CONCURRENT_GROUPS)
-        .collect()
-        .await;
-        let mut flushes: Vec<TableFlush> = by_group.into_iter().flatten().collect();
+        }
         flushes.sort_by_key(|flush| flush.region);
         Ok(flushes)
+    }
+
+    /// Flushes regions, those of different groups concurrently.
+    async fn flush_regions(&self, regions: &[RegionId]) -> Vec<TableFlush> {
+        let catalog = self.core.catalog();
+        let mut groups: BTreeMap<Option<GroupId>, Vec<RegionId>> = BTreeMap::new();
+        for region in regions {
+            let group = catalog.route(*region).map(|route| route.group);
+            groups.entry(group).or_default().push(*region);
+        }
+        let by_group = stream::iter(groups.into_values().map(|regions| async move {
+            let mut flushes = Vec::with_capacity(regions.len());
+            for region in regions {
+                flushes.push(TableFlush { region, outcome: self.flush_region(region).await });
+            }
+            flushes
+        }));
+        let by_group: Vec<Vec<TableFlush>> =
+            by_group.buffer_unordered(CONCURRENT_GROUPS).collect().await;
+        by_group.into_iter().flatten().collect()
     }
 
     /// Returns the live files of a region.

@@ -1,10 +1,13 @@
 //! Compaction of all regions of a table: a few at a time, each with its own result.
 
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 use futures::stream::{self, StreamExt};
 use serde::Serialize;
-use tidewater_client::Client;
+use tidewater_client::admin::MAX_REPLACED;
+use tidewater_client::{Client, ClientError};
+use tidewater_common::ids::RegionId;
 
 use super::{Compacted, Options, place};
 use crate::exit::{Exit, Failure};
@@ -100,30 +103,18 @@ impl TableCompacted {
     }
 }
 
-/// Compacts all regions of a table. A region that fails does not stop the others.
+/// Compacts all regions of a table. A region that fails does not stop the others. One that is replaced before its
+/// turn is left out for those that replace it.
 pub(super) async fn run(client: &Client, options: &Options, table: &str) -> Result<(), Failure> {
-    let regions = client.table_region_ids(table).await?;
-    let mut results = TableCompacted {
-        table: table.to_owned(),
-        regions: regions.len(),
-        ..TableCompacted::default()
-    };
+    let mut results = TableCompacted { table: table.to_owned(), ..TableCompacted::default() };
+    let mut known = BTreeSet::new();
     let started = Instant::now();
-    let mut compactions = stream::iter(regions)
-        .map(|region| async move {
-            let started = Instant::now();
-            let report = client.compact_region(region, options.due, place(options), |_| {}).await;
-            let seconds = started.elapsed().as_secs_f64();
-            let compacted = report.map(|report| Compacted::new(region.get(), report, seconds));
-            (region, compacted.map_err(Failure::from))
-        })
-        .buffer_unordered(usize::try_from(options.concurrency).unwrap_or(1));
-    while let Some((region, result)) = compactions.next().await {
-        match (results.add(region.get(), result), options.client.output) {
-            (Ok(shown), Output::Table) => line(&shown)?,
-            // stdout is for the JSON.
-            (Ok(shown), Output::Json) => eprintln!("{shown}"),
-            (Err(shown), _) => eprintln!("error: {shown}"),
+    for round in 1..=MAX_REPLACED {
+        let regions = client.table_region_ids_besides(table, &known).await?;
+        known.extend(&regions);
+        results.regions += regions.len();
+        if !compact_all(client, options, regions, round < MAX_REPLACED, &mut results).await? {
+            break;
         }
     }
     results.seconds = started.elapsed().as_secs_f64();
@@ -132,6 +123,40 @@ pub(super) async fn run(client: &Client, options: &Options, table: &str) -> Resu
         Output::Json => line(&json(&results)?)?,
     }
     results.outcome()
+}
+
+/// Compacts regions, a few at a time. Returns whether one of them was replaced before its turn, which then counts no
+/// more if `leave_out` is set.
+async fn compact_all(
+    client: &Client,
+    options: &Options,
+    regions: Vec<RegionId>,
+    leave_out: bool,
+    results: &mut TableCompacted,
+) -> Result<bool, Failure> {
+    let mut is_replaced = false;
+    let mut compactions = stream::iter(regions)
+        .map(|region| async move {
+            let started = Instant::now();
+            let report = client.compact_region(region, options.due, place(options), |_| {}).await;
+            (region, report, started.elapsed().as_secs_f64())
+        })
+        .buffer_unordered(usize::try_from(options.concurrency).unwrap_or(1));
+    while let Some((region, report, seconds)) = compactions.next().await {
+        if leave_out && report.as_ref().is_err_and(ClientError::is_gone) {
+            is_replaced = true;
+            results.regions -= 1;
+            continue;
+        }
+        let compacted = report.map(|report| Compacted::new(region.get(), report, seconds));
+        match (results.add(region.get(), compacted.map_err(Failure::from)), options.client.output) {
+            (Ok(shown), Output::Table) => line(&shown)?,
+            // stdout is for the JSON.
+            (Ok(shown), Output::Json) => eprintln!("{shown}"),
+            (Err(shown), _) => eprintln!("error: {shown}"),
+        }
+    }
+    Ok(is_replaced)
 }
 
 #[cfg(test)]
