@@ -30,8 +30,8 @@ mod table;
 
 // Routes and their records are those of the library, under the names of this module.
 pub use tidewater_catalog::{
-    RouteDescriptor, RouteError, RouteState, catalog_next_route_id_key, catalog_route_key,
-    catalog_version_key, decode_catalog_next_route_id, decode_catalog_route,
+    Coverage, RouteDescriptor, RouteError, RouteState, catalog_next_route_id_key,
+    catalog_route_key, catalog_version_key, decode_catalog_next_route_id, decode_catalog_route,
     decode_catalog_version, encode_catalog_next_route_id, encode_catalog_route,
     encode_catalog_version, is_catalog_route_key, route_id_from_key, table_bounds, validate_routes,
 };

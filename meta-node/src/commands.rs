@@ -19,6 +19,7 @@ mod nodes;
 mod observations;
 pub(crate) mod procedures;
 mod requests;
+mod reserved;
 mod tables;
 mod time;
 
@@ -149,6 +150,8 @@ fn decide(
         Kind::ActivateTable(command) => tables::activate(state, &command).map(done),
         Kind::BeginDropTable(command) => tables::begin_drop(state, &command, rules),
         Kind::FinishDropTable(command) => tables::finish_drop(state, &command).map(done),
+        Kind::ReserveTable(command) => reserved::reserve(state, &command),
+        Kind::SaveRoutes(command) => reserved::save(state, &command, rules),
         Kind::AddHook(command) => hooks::add(state, &command, rules),
         Kind::SetHookPaused(command) => hooks::set_paused(state, &command).map(done),
         Kind::RemoveHook(command) => hooks::remove(state, &command, rules),

@@ -2,14 +2,19 @@
 //! killed. The procedure ends once, and the table has the state of its end.
 
 use serde_json::Value;
+use tidewater_client::catalog::RouteEngine;
+use tidewater_client::{Client, ClientError};
 use tidewater_cluster_tests::cluster::{Cluster, ClusterPlan, Store};
 use tidewater_cluster_tests::command::{self, CommandOutput};
 use tidewater_cluster_tests::node::Signal;
 use tidewater_cluster_tests::s3::{Fault, Mode};
+use tidewater_cluster_tests::workload::options;
 use tidewater_cluster_tests::{HarnessError, Result, binary, wait};
+use tidewater_common::ids::GroupId;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use crate::reserved;
 use crate::support::{SETTLED_WITHIN, setting, wait_for_level};
 
 /// Rows of a table when its procedure begins.
@@ -49,8 +54,9 @@ struct Step {
     hold: Hold,
 }
 
-const STEPS: [Step; 15] = [
+const STEPS: [Step; 16] = [
     Step { kind: "create", step: 1, hold: Hold::Quorum },
+    Step { kind: "open", step: 1, hold: Hold::Quorum },
     Step { kind: "truncate", step: 1, hold: Hold::Manifests },
     Step { kind: "alter", step: 1, hold: Hold::Quorum },
     Step { kind: "alter", step: 2, hold: Hold::Manifests },
@@ -84,6 +90,7 @@ fn args(kind: &str, table: &str) -> Vec<String> {
             "--regions",
             REGIONS,
         ],
+        "open" => &["table", "open", table],
         "truncate" => &["table", "truncate", table],
         "alter" => &["table", "alter", table, "--add-column", "n int64 not null default 7"],
         "clone" => &["table", "clone", table, &copy],
@@ -151,6 +158,20 @@ async fn prepare_merge(cluster: &Cluster, table: &str, step: u64) -> Result<()> 
         cluster.flush(table).await?.ok()?;
     }
     Ok(())
+}
+
+/// Reserves a table and saves its routes.
+async fn reserve(cluster: &Cluster, table: &str) -> Result<()> {
+    let failed = |error: ClientError| HarnessError::violated(error.to_string());
+    let client = Client::connect(options(cluster)).await.map_err(failed)?;
+    let engine = RouteEngine::with_default_route(GroupId(1));
+    let engine = engine.map_err(|error| HarnessError::violated(error.to_string()))?;
+    let store = client.catalog_store();
+    let id = store.reserve(reserved::definition(table)).await.map_err(failed)?;
+    let routes = engine.routes_of_table(id);
+    let routes = routes.map_err(|error| HarnessError::violated(error.to_string()))?;
+    let version = store.version().await.map_err(failed)?;
+    store.save(version, id, &routes).await.map_err(failed).map(drop)
 }
 
 /// Writes rows to a file, and returns its path.
@@ -256,7 +277,7 @@ async fn kill(
         Victim::GroupLeader => {
             let leader = match (step.kind, step.hold) {
                 // No node leads, or the table is in no group any more: one of its replicas.
-                ("create" | "drop", _) | (_, Hold::Quorum) => 0,
+                ("create" | "open" | "drop", _) | (_, Hold::Quorum) => 0,
                 _ => cluster.owner(table).await?,
             };
             cluster.data[leader].kill().await?;
@@ -278,7 +299,7 @@ async fn check(cluster: &Cluster, step: Step, table: &str, state: &str) -> Resul
             cluster.run(&["table", "describe", &name]).await?.status(3)?;
             return Ok(());
         }
-        ("create" | "truncate", true) => 0,
+        ("create" | "open" | "truncate", true) => 0,
         ("load", true) => ROWS + LOADED,
         _ => ROWS,
     };
@@ -300,8 +321,10 @@ async fn kill_in_step(
     victim: Victim,
     table: &str,
 ) -> Result<()> {
-    if step.kind != "create" {
-        create_filled(cluster, table).await?;
+    match step.kind {
+        "create" => {}
+        "open" => reserve(cluster, table).await?,
+        _ => create_filled(cluster, table).await?,
     }
     if step.kind == "merge" {
         prepare_merge(cluster, table, step.step).await?;
@@ -346,7 +369,7 @@ async fn kill_in_step(
     check(cluster, step, table, expected).await
 }
 
-/// CI runs each step with one victim; `TIDEWATER_KILL_POINTS=45` runs each with all of them.
+/// CI runs each step with one victim; `TIDEWATER_KILL_POINTS=48` runs each with all of them.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn procedures_end_once_when_processes_are_killed() -> Result<()> {
     let points = setting("TIDEWATER_KILL_POINTS", STEPS.len());

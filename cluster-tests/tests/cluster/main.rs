@@ -45,6 +45,7 @@ mod reader;
 mod readme;
 mod reflection;
 mod releases;
+mod reserved;
 mod restart;
 mod s3;
 mod scan_memory;

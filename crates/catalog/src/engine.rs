@@ -9,6 +9,7 @@
 //! - [`EngineStats`] (`stats`): sums of the counters, and the routes with the most accesses.
 
 mod changes;
+mod reserved;
 mod route;
 mod state;
 mod stats;

@@ -57,6 +57,6 @@ pub use self::route::{RouteDescriptor, RouteState, next_route_id_floor};
 pub use self::route_error::RouteError;
 pub use self::route_map::{KeyedRoute, RouteMap};
 pub use self::source::CatalogSource;
-pub use self::tiling::{table_bounds, validate_routes};
+pub use self::tiling::{Coverage, table_bounds, validate_routes};
 pub use self::timestamps::{PastCeiling, Timestamp, TimestampAllocator};
 pub use self::watcher::CatalogWatcher;

@@ -56,7 +56,7 @@ pub enum RouteError {
     /// Keys of a live table without a route.
     #[error("table {0} has keys without a route")]
     Gap(TableId),
-    /// A route outside every live table.
-    #[error("route {0} is outside of every live table")]
+    /// A route outside every table that has routes, or outside the table that a save names.
+    #[error("route {0} is outside of every table")]
     OutsideLiveTable(RegionId),
 }

@@ -16,7 +16,7 @@ fn exit_statuses_are_stable() {
 }
 
 /// Exit statuses that scripts rely on.
-const REASONS: [(Reason, u8); 70] = [
+const REASONS: [(Reason, u8); 71] = [
     (Reason::Unspecified, 1),
     (Reason::InvalidArgument, 2),
     (Reason::SchemaMismatch, 2),
@@ -51,6 +51,7 @@ const REASONS: [(Reason, u8); 70] = [
     (Reason::RouteWriteFenced, 4),
     (Reason::RouteMoved, 4),
     (Reason::RouteBusy, 4),
+    (Reason::RouteLive, 4),
     (Reason::RegionLoading, 5),
     (Reason::CatalogBehind, 5),
     (Reason::DirectoryCopied, 4),

@@ -129,6 +129,7 @@ pub const fn facts(reason: Reason) -> Facts {
         Reason::RouteWriteFenced => facts(NoEffect, Code::Aborted, Repeat, Conflict),
         Reason::RouteMoved => facts(NoEffect, Code::Aborted, RefreshCatalog, Conflict),
         Reason::RouteBusy => facts(NoEffect, Code::Aborted, RepeatIfAsked, Conflict),
+        Reason::RouteLive => facts(NoEffect, Code::FailedPrecondition, Stop, Conflict),
         Reason::RegionLoading => facts(NoEffect, Code::Unavailable, Repeat, Unavailable),
         Reason::RegionFenced => facts(NoEffect, Code::Aborted, RefreshCatalog, Conflict),
         Reason::ProducerForgotten => {

@@ -89,7 +89,7 @@ fn earlier_verb(table: &Table) -> Option<&'static str> {
     match table.state {
         TableState::Creating => Some("created"),
         TableState::Dropping => Some("dropped"),
-        TableState::Active | TableState::Unspecified => {
+        TableState::Active | TableState::Reserved | TableState::Unspecified => {
             table.change.as_ref().map(|change| change.verb())
         }
     }

@@ -28,10 +28,12 @@ pub enum OutcomeKind {
     AddHook,
     /// A hook was removed.
     RemoveHook,
+    /// Routes of a reserved table were saved. From level 4 on.
+    SaveRoutes,
 }
 
 impl OutcomeKind {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::CreateTable,
         Self::DropTable,
         Self::AlterTable,
@@ -42,6 +44,7 @@ impl OutcomeKind {
         Self::AbandonLoad,
         Self::AddHook,
         Self::RemoveHook,
+        Self::SaveRoutes,
     ];
 
     fn stored(self) -> &'static str {
@@ -56,6 +59,7 @@ impl OutcomeKind {
             Self::BeginLoad => "load",
             Self::PublishLoad => "publish",
             Self::AbandonLoad => "abandon",
+            Self::SaveRoutes => "save routes",
         }
     }
 }

@@ -319,8 +319,8 @@ impl MetaState {
         // Not by the index: it has one of several routes with the same start.
         let mut routes: Vec<_> = self.routes.values().map(Arc::as_ref).collect();
         routes.sort_by(|left, right| left.start.cmp(&right.start));
-        let live = self.tables.values().filter(|table| table.is_live()).map(|table| table.id);
-        validate_routes(&routes, live)?;
+        let live = self.tables.values().filter(|table| table.is_live());
+        validate_routes(&routes, live.map(|table| (table.id, table.coverage())))?;
         for cursor in self.cursors.iter() {
             let hook = self.hooks.get(&cursor.hook);
             let is_of = |hook: &Arc<Hook>| hook.durable && hook.generation == cursor.generation;

@@ -5,8 +5,8 @@ use tidewater_common::schema::{TableOptions, TableSchema};
 use tidewater_proto::v1::{self, LoadPhase, TableState};
 use uuid::Uuid;
 
-use super::CatalogError;
 use super::records::{invalid, known};
+use super::{CatalogError, Coverage};
 
 /// A region of a dropped table that is not removed yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,9 +104,17 @@ impl Table {
         published.clone_of = self.clone_of.map_or(0, TableId::get);
     }
 
-    /// Returns whether the table's keys have routes.
+    /// Returns whether the table has its name and routes.
     pub fn is_live(&self) -> bool {
         self.state != TableState::Dropping
+    }
+
+    /// Returns the keys of a live table that have a route.
+    pub fn coverage(&self) -> Coverage {
+        match self.state {
+            TableState::Reserved => Coverage::Partial,
+            _ => Coverage::Whole,
+        }
     }
 }
 

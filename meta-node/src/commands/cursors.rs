@@ -13,7 +13,9 @@ use tidewater_common::ids::{ManifestVersion, RegionId, TableId};
 use tidewater_proto::v1::{self, CursorState, HookStart};
 
 use super::CommandError;
-use crate::catalog::{CatalogChange, CursorWork, Hook, HookCursor, MetaState, RouteDescriptor};
+use crate::catalog::{
+    CatalogChange, Coverage, CursorWork, Hook, HookCursor, MetaState, RouteDescriptor, Table,
+};
 
 /// Maximum number of cursors that one command moves.
 pub(crate) const MAX_ADVANCES: usize = 10_000;
@@ -42,7 +44,10 @@ pub(super) fn start_of(request: &v1::AddHookRequest) -> Result<Option<CursorWork
 
 /// Returns a cursor for each region that the new hook observes.
 pub(super) fn for_new_hook(state: &MetaState, hook: &Hook, start: CursorWork) -> Vec<HookCursor> {
-    let live = state.tables().filter(|table| table.is_live() && hook.observes(table.id));
+    let has_regions = |table: &&std::sync::Arc<Table>| {
+        table.coverage() == Coverage::Whole && table.is_live() && hook.observes(table.id)
+    };
+    let live = state.tables().filter(has_regions);
     let regions =
         live.flat_map(|table| state.routes_of(table.id).map(|route| (table.id, route.as_ref())));
     regions.filter_map(|(table, route)| cursor_at(hook, table, route, start)).collect()

@@ -205,6 +205,28 @@ pub enum CommandError {
         /// Reason, with the remedy.
         why: &'static str,
     },
+    /// A save of routes that are served.
+    #[error(
+        "the routes of table {name} are live: `tidewater route split` and `route merge` change them",
+        name = quoted(.0)
+    )]
+    RouteLive(String),
+    /// A save with the id of a route that exists elsewhere, or has existed.
+    #[error(
+        "route id {0} is used: save the route with id 0, or with one from the next route id on"
+    )]
+    RouteIdUsed(RegionId),
+    /// A save with too many routes, or none.
+    #[error("a save has 1 to {max} routes, not {routes}")]
+    SavedRoutes {
+        /// Number of routes.
+        routes: usize,
+        /// Maximum number of routes.
+        max: usize,
+    },
+    /// Routes that a reserved table cannot have, or cannot be opened with.
+    #[error("the routes of a reserved table are invalid: {0}")]
+    SavedRoute(RouteError),
     /// The caller has decided on another version of the routes.
     #[error("the catalog has version {version}, not {expected}: list the routes again")]
     VersionMismatch {
@@ -367,6 +389,9 @@ impl CommandError {
             Self::Malformed(_)
             | Self::SplitKeyTooLong(_)
             | Self::NotMergeable { .. }
+            | Self::RouteIdUsed(_)
+            | Self::SavedRoutes { .. }
+            | Self::SavedRoute(_)
             | Self::RoleCannotRegister
             | Self::BadAddress(_)
             | Self::ObjectStoreRequired
@@ -408,6 +433,7 @@ impl CommandError {
             }
             Self::TableNotFound(_) | Self::TableIdNotFound(_) => Reason::TableNotFound,
             Self::RouteNotFound(_) => Reason::RegionNotFound,
+            Self::RouteLive(_) => Reason::RouteLive,
             Self::RouteNotActive { .. } => Reason::RouteBusy,
             Self::KeyOutsideRoute(_) => Reason::KeyOutsideRegion,
             Self::KeyOnBoundary(_) => Reason::KeyOnBoundary,

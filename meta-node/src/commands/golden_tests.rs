@@ -376,7 +376,42 @@ fn changes_of_routes() -> Vec<v1::MetaCommand> {
         completed(72, 3, MERGE_CLOSE_STEP),
     ];
     let raise = command(3, Kind::RaiseFeatureLevel(raise));
-    std::iter::once(raise).chain(procedures.map(|kind| command(4, kind))).collect()
+    let later = procedures.into_iter().chain(reserved_table());
+    std::iter::once(raise).chain(later.map(|kind| command(4, kind))).collect()
+}
+
+/// A table that is reserved, and opened with the routes that are saved.
+fn reserved_table() -> [Kind; 4] {
+    let definition = Some(v1::CreateTableRequest { regions: 0, ..table(0, "reserved") });
+    let [start, end] = [RESERVED, RESERVED + 1].map(|id| Bytes::from(id.to_be_bytes().to_vec()));
+    let middle = Bytes::from([&start, b"m".as_slice()].concat());
+    let route = |route_id, start: &Bytes, end: &Bytes| v1::Route {
+        route_id,
+        start: start.clone(),
+        end: Some(end.clone()),
+        group_id: 1,
+        ..v1::Route::default()
+    };
+    let save = v1::SaveRoutesRequest {
+        request_id: directory(73),
+        table_id: RESERVED,
+        expected_version: VERSION_OF_RESERVED,
+        routes: vec![route(0, &start, &middle), route(FIRST_SPLIT + 20, &middle, &end)],
+    };
+    let open = v1::OpenTableRequest { request_id: directory(74), name: "reserved".into() };
+    let completed = v1::AdvanceProcedure {
+        id: wire_id(74),
+        number: 1,
+        step: 1,
+        completed: true,
+        ..Default::default()
+    };
+    [
+        Kind::ReserveTable(v1::ReserveTableRequest { definition }),
+        Kind::SaveRoutes(save),
+        begin(v1::ProcedureKind::Open, 74, &open),
+        Kind::AdvanceProcedure(completed),
+    ]
 }
 
 /// Commands with the fields of later releases.
@@ -444,7 +479,7 @@ fn command_bytes_are_frozen() {
 #[test]
 fn every_command_kind_is_in_the_golden_file() {
     let names = kinds();
-    assert_eq!(names.len(), 32, "{names:?}");
+    assert_eq!(names.len(), 34, "{names:?}");
 }
 
 #[test]
@@ -487,10 +522,13 @@ const SECOND_LEVEL: usize = 47;
 const THIRD_LEVEL: usize = 68;
 /// Id of the route that is split.
 const FIRST_SPLIT: u64 = 14;
+/// Id of the reserved table, and the version of the catalog when its routes are saved.
+const RESERVED: u32 = 7;
+const VERSION_OF_RESERVED: u64 = 12;
 /// Revision and digest after these, and after all golden commands.
 const REACHED_FIRST: (u64, u32) = (30, 2_004_309_949);
 const REACHED_WITHOUT_LEVELS: (u64, u32) = (32, 3_387_268_013);
 const REACHED_FIRST_WITH_LEVELS: (u64, u32) = (33, 1_535_834_383);
 const REACHED_SECOND_LEVEL: (u64, u32) = (37, 1_508_243_390);
 const REACHED_THIRD_LEVEL: (u64, u32) = (54, 4_031_649_270);
-const REACHED: (u64, u32) = (65, 597_148_597);
+const REACHED: (u64, u32) = (69, 4_784_055);

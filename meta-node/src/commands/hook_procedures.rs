@@ -9,7 +9,9 @@ use tidewater_common::keys::split_global_key;
 use tidewater_proto::v1;
 
 use super::{CommandError, cursors};
-use crate::catalog::{CatalogChange, CursorWork, Hook, HookProcedure, MetaState, RouteDescriptor};
+use crate::catalog::{
+    CatalogChange, Coverage, CursorWork, Hook, HookProcedure, MetaState, RouteDescriptor,
+};
 
 /// Maximum number of regions of one step.
 const MAX_REGIONS: usize = 10_000;
@@ -73,8 +75,11 @@ fn create(
     // The hook may have been deleted with its table.
     let hook =
         state.hook(&procedure.hook).filter(|hook| hook.generation == procedure.generation)?;
+    // A reserved table gets its cursors when it is opened.
+    let has_regions =
+        |table| state.table(table).is_some_and(|table| table.coverage() == Coverage::Whole);
     let mut visit = |table, route: &RouteDescriptor| {
-        if state.cursors().get(route.route_id, &hook.name).is_none() {
+        if has_regions(table) && state.cursors().get(route.route_id, &hook.name).is_none() {
             change.cursors.extend(cursors::cursor_at(hook, table, route, procedure.work));
         }
     };

@@ -23,6 +23,7 @@ pub(crate) fn command_level(kind: &Kind) -> FeatureLevel {
         Kind::BeginProcedure(_) | Kind::AdvanceProcedure(_) | Kind::AbandonProcedure(_) => {
             FeatureLevel::new(3)
         }
+        Kind::ReserveTable(_) | Kind::SaveRoutes(_) => FeatureLevel::new(4),
         Kind::Bootstrap(_)
         | Kind::RegisterNode(_)
         | Kind::UpdateNode(_)

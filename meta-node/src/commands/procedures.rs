@@ -20,6 +20,7 @@ pub(crate) mod kind;
 mod kinds;
 pub(crate) mod load;
 mod merge;
+mod open;
 mod routes;
 mod split;
 #[cfg(test)]

@@ -72,25 +72,10 @@ pub(super) fn begin(
     ranges: Vec<(Vec<u8>, Vec<u8>)>,
 ) -> Result<TableCreation, CommandError> {
     let id = new.id;
-    // The next id is the upper bound of the table's keys, so the greatest id is never assigned.
-    let next = id.get().checked_add(1).ok_or(CommandError::IdsUsedUp("table"))?;
     let (routes, next_route_id) = assign_groups(state, ranges)?;
-    let time_ms = state.header().time_ms;
-    let table = Table {
-        id,
-        name: new.name,
-        state: TableState::Creating,
-        schema: new.schema,
-        options: new.options,
-        dropping: Vec::new(),
-        created_ms: time_ms,
-        change: None,
-        // The adoption of the source's files is the first change of a clone.
-        changes: new.clone_of.map_or(0, |_| CLONE_STEP.0),
-        clone_of: new.clone_of,
-    };
+    let (table, header) = defined(state, new, TableState::Creating)?;
     let change = CatalogChange {
-        header: Some(Header { next_table_id: TableId(next), ..state.header().clone() }),
+        header: Some(header),
         next_route_id: Some(next_route_id),
         tables: vec![table],
         cursors: cursors::for_new_routes(state, id, &routes),
@@ -98,6 +83,30 @@ pub(super) fn begin(
         ..CatalogChange::default()
     };
     Ok((id, change))
+}
+
+/// Returns the record of a new table, and the header with the next table id.
+pub(super) fn defined(
+    state: &MetaState,
+    new: TableDefinition,
+    of: TableState,
+) -> Result<(Table, Header), CommandError> {
+    // The next id is the upper bound of the table's keys, so the greatest id is never assigned.
+    let next = new.id.get().checked_add(1).ok_or(CommandError::IdsUsedUp("table"))?;
+    let table = Table {
+        id: new.id,
+        name: new.name,
+        state: of,
+        schema: new.schema,
+        options: new.options,
+        dropping: Vec::new(),
+        created_ms: state.header().time_ms,
+        change: None,
+        // The adoption of the source's files is the first change of a clone.
+        changes: new.clone_of.map_or(0, |_| CLONE_STEP.0),
+        clone_of: new.clone_of,
+    };
+    Ok((table, Header { next_table_id: TableId(next), ..state.header().clone() }))
 }
 
 /// Creates a route for each range, in the active group with the fewest regions, lowest id first.

@@ -52,6 +52,8 @@ pub(crate) fn kind_name(kind: &Kind) -> &'static str {
         Kind::BeginProcedure(_) => "begin_procedure",
         Kind::AdvanceProcedure(_) => "advance_procedure",
         Kind::AbandonProcedure(_) => "abandon_procedure",
+        Kind::ReserveTable(_) => "reserve_table",
+        Kind::SaveRoutes(_) => "save_routes",
     }
 }
 

@@ -1,6 +1,7 @@
 //! Implementation of the proto service `Admin`.
 
 mod definitions;
+mod reserved;
 mod routes;
 mod tables;
 
@@ -235,6 +236,27 @@ impl Admin for AdminService {
         request: Request<v1::MergeRoutesRequest>,
     ) -> Result<Response<v1::MergeRoutesResponse>, Status> {
         Ok(Response::new(self.merge(request.into_inner()).await?))
+    }
+
+    async fn reserve_table(
+        &self,
+        request: Request<v1::ReserveTableRequest>,
+    ) -> Result<Response<v1::ReserveTableResponse>, Status> {
+        Ok(Response::new(self.reserve(request.into_inner()).await?))
+    }
+
+    async fn save_routes(
+        &self,
+        request: Request<v1::SaveRoutesRequest>,
+    ) -> Result<Response<v1::SaveRoutesResponse>, Status> {
+        Ok(Response::new(self.save(request.into_inner()).await?))
+    }
+
+    async fn open_table(
+        &self,
+        request: Request<v1::OpenTableRequest>,
+    ) -> Result<Response<v1::OpenTableResponse>, Status> {
+        Ok(Response::new(self.open(request.into_inner()).await?))
     }
 
     async fn clone_table(

@@ -120,7 +120,8 @@ impl Catalog {
         let state = table.state();
         let name = table.name.clone();
         self.remove_table(id);
-        if state != TableState::Dropping {
+        // A table without regions cannot be written or read by its name.
+        if !matches!(state, TableState::Dropping | TableState::Reserved) {
             self.names.insert_mut(name.clone(), id);
         }
         let table = Arc::new(TableInfo { id, name, state, schema, options, codec });

@@ -6,6 +6,7 @@ mod create;
 mod describe;
 mod drop;
 mod list;
+mod open;
 mod truncate;
 
 use clap::Subcommand;
@@ -31,6 +32,8 @@ pub(crate) enum Table {
     Truncate(truncate::Options),
     /// Clone a table with its rows, without copying files
     Clone(clone::Options),
+    /// Open a reserved table with its saved routes
+    Open(open::Options),
     /// Drop a table and all its rows
     Drop(drop::Options),
 }
@@ -44,6 +47,7 @@ impl Table {
             Self::Alter(options) => alter::run(options).await,
             Self::Truncate(options) => truncate::run(options).await,
             Self::Clone(options) => clone::run(options).await,
+            Self::Open(options) => open::run(options).await,
             Self::Drop(options) => drop::run(options).await,
         }
     }
@@ -57,5 +61,6 @@ fn state_text(state: tidewater_proto::v1::TableState) -> &'static str {
         TableState::Creating => "creating",
         TableState::Active => "active",
         TableState::Dropping => "dropping",
+        TableState::Reserved => "reserved",
     }
 }

@@ -14,7 +14,7 @@ use crate::error::ClientError;
 
 /// Timeout of an attempt to change a table. The call returns after the groups have applied the change to
 /// the table's regions.
-const CHANGE_TIMEOUT: Duration = Duration::from_secs(30);
+pub(super) const CHANGE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Parameters of a new column.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -98,6 +98,26 @@ pub struct NewTable {
     pub ttl_ms: Option<u64>,
 }
 
+/// Returns the definition of a new table.
+pub(super) fn definition(table: NewTable, request_id: String) -> v1::CreateTableRequest {
+    let write_mode = match table.write_mode {
+        WriteMode::Upsert => v1::WriteMode::Upsert,
+        WriteMode::AppendOnly => v1::WriteMode::AppendOnly,
+    };
+    v1::CreateTableRequest {
+        request_id,
+        name: table.name,
+        columns: table.columns.into_iter().map(Into::into).collect(),
+        primary_key: table.primary_key,
+        time_column: table.time_column,
+        write_mode: write_mode.into(),
+        hash_columns: table.hash_columns,
+        vnode_count: table.vnode_count,
+        regions: table.regions,
+        ttl_ms: table.ttl_ms,
+    }
+}
+
 impl Client {
     /// Creates a table; returns when it accepts writes. A lost response is harmless, because retries carry the
     /// same request id.
@@ -107,22 +127,7 @@ impl Client {
     /// [`ClientError::OutcomeUnknown`] when it may still be created.
     pub async fn create_table(&self, table: NewTable) -> Result<v1::Table, ClientError> {
         let what = format!("creating table {}", quoted(&table.name));
-        let request = v1::CreateTableRequest {
-            request_id: self.options().ids.next().to_string(),
-            name: table.name,
-            columns: table.columns.into_iter().map(Into::into).collect(),
-            primary_key: table.primary_key,
-            time_column: table.time_column,
-            write_mode: match table.write_mode {
-                WriteMode::Upsert => v1::WriteMode::Upsert,
-                WriteMode::AppendOnly => v1::WriteMode::AppendOnly,
-            }
-            .into(),
-            hash_columns: table.hash_columns,
-            vnode_count: table.vnode_count,
-            regions: table.regions,
-            ttl_ms: table.ttl_ms,
-        };
+        let request = definition(table, self.options().ids.next().to_string());
         let router = &self.core.router;
         let response = self
             .core

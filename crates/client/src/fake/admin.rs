@@ -46,6 +46,27 @@ impl Admin for AdminNode {
         self.respond()
     }
 
+    async fn reserve_table(
+        &self,
+        _request: Request<v1::ReserveTableRequest>,
+    ) -> Result<Response<v1::ReserveTableResponse>, Status> {
+        self.respond()
+    }
+
+    async fn save_routes(
+        &self,
+        _request: Request<v1::SaveRoutesRequest>,
+    ) -> Result<Response<v1::SaveRoutesResponse>, Status> {
+        self.respond()
+    }
+
+    async fn open_table(
+        &self,
+        _request: Request<v1::OpenTableRequest>,
+    ) -> Result<Response<v1::OpenTableResponse>, Status> {
+        self.respond()
+    }
+
     async fn clone_table(
         &self,
         _request: Request<v1::CloneTableRequest>,

@@ -8,7 +8,7 @@ use crate::refusal::Refusal;
 
 /// Wire form of each reason, which clients of other releases and languages read: the number of the
 /// reason, the code of the status, `maybe_applied` and the number of `retry`.
-const WIRE: [(Reason, i32, i32, bool, i32); 70] = [
+const WIRE: [(Reason, i32, i32, bool, i32); 71] = [
     (Reason::Unspecified, 0, 13, true, 3),
     (Reason::InvalidArgument, 1, 3, false, 7),
     (Reason::SchemaMismatch, 2, 3, false, 7),
@@ -40,6 +40,7 @@ const WIRE: [(Reason, i32, i32, bool, i32); 70] = [
     (Reason::RouteWriteFenced, 30, 10, false, 1),
     (Reason::RouteMoved, 31, 10, false, 5),
     (Reason::RouteBusy, 80, 10, false, 2),
+    (Reason::RouteLive, 82, 9, false, 7),
     (Reason::RegionLoading, 32, 14, false, 1),
     (Reason::RegionFenced, 33, 10, false, 5),
     (Reason::ProducerForgotten, 34, 9, false, 6),

@@ -8,7 +8,17 @@ use crate::commands::procedures::testing::{begin, test, wire_id};
 use crate::commands::testing::{compactor, directory, drop_table, registration, report, table};
 
 pub(crate) fn any_command() -> impl Strategy<Value = Kind> {
-    prop_oneof![5 => any_single_command(), 2 => any_table_change(), 3 => any_procedure_command()]
+    let reserve = reserved_name().prop_map(|name| {
+        let definition = Some(v1::CreateTableRequest { regions: 0, ..table(0, name) });
+        Kind::ReserveTable(v1::ReserveTableRequest { definition })
+    });
+    prop_oneof![
+        15 => any_single_command(),
+        6 => any_table_change(),
+        9 => any_procedure_command(),
+        1 => reserve,
+        2 => any_save(),
+    ]
 }
 
 /// Begins of procedures, and the commands that continue, complete and abandon them.
@@ -19,6 +29,7 @@ fn any_procedure_command() -> impl Strategy<Value = Kind> {
         1 => (70u64..80, 1u8..6).prop_map(|(request, table)| test(request, table)),
         1 => any_split(),
         1 => any_merge(),
+        1 => any_opening(),
     ];
     let cause = prop_oneof![
         2 => Just(v1::AbandonCause::Operator),
@@ -75,6 +86,37 @@ fn any_merge() -> impl Strategy<Value = Kind> {
             expected_version: 0,
         };
         begin(v1::ProcedureKind::Merge, request, &merge)
+    })
+}
+
+/// Seldom the name of another table.
+fn reserved_name() -> impl Strategy<Value = &'static str> {
+    prop_oneof![6 => Just("r"), 1 => Just("t")]
+}
+
+fn any_opening() -> impl Strategy<Value = Kind> {
+    (40u64..70, reserved_name()).prop_map(|(request, name)| {
+        let open = v1::OpenTableRequest { request_id: directory(request), name: name.to_owned() };
+        begin(v1::ProcedureKind::Open, request, &open)
+    })
+}
+
+/// Routes that begin at random row keys. They become those of a reserved table, if there is one.
+fn any_save() -> impl Strategy<Value = Kind> {
+    let route = (0u64..12, any::<u8>(), 0u64..4).prop_map(|(route_id, key, group_id)| v1::Route {
+        route_id: if route_id < 6 { 0 } else { route_id },
+        start: vec![key].into(),
+        group_id,
+        ..v1::Route::default()
+    });
+    let routes = proptest::collection::vec(route, 0..4);
+    (80u64..99, 1u32..6, 0u64..9, routes).prop_map(|(request, table_id, expected, routes)| {
+        Kind::SaveRoutes(v1::SaveRoutesRequest {
+            request_id: directory(request),
+            table_id,
+            expected_version: expected,
+            routes,
+        })
     })
 }
 

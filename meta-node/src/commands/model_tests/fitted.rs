@@ -9,7 +9,7 @@ use tidewater_common::ids::TableId;
 use tidewater_common::keys::split_global_key;
 use tidewater_proto::v1::{self, meta_command::Kind};
 
-use crate::catalog::{MetaState, Procedure, RouteDescriptor, Table, TableChange};
+use crate::catalog::{MetaState, Procedure, RouteDescriptor, Table, TableChange, table_bounds};
 use crate::commands::Rules;
 use crate::commands::testing::command;
 
@@ -56,8 +56,33 @@ fn fitted(state: &MetaState, kind: Kind) -> Kind {
                 None => abandon,
             })
         }
+        Kind::SaveRoutes(save) if save.expected_version > 1 => {
+            Kind::SaveRoutes(fitted_save(state, save))
+        }
         other => other,
     }
+}
+
+/// A save on the current version, mostly of routes that tile a reserved table if there is one.
+fn fitted_save(state: &MetaState, save: v1::SaveRoutesRequest) -> v1::SaveRoutesRequest {
+    let is_reserved = |table: &&Arc<Table>| table.state == v1::TableState::Reserved;
+    let Some(table) = state.tables().find(is_reserved) else { return save };
+    let (first, last) = table_bounds(table.id).unwrap();
+    let mut routes = save.routes;
+    routes.sort_by(|left, right| left.start.cmp(&right.start));
+    let starts = routes.iter().map(|route| [first.as_slice(), &route.start].concat());
+    let mut starts: Vec<Vec<u8>> = starts.collect();
+    if save.expected_version > 3
+        && let Some(start) = starts.first_mut()
+    {
+        start.clone_from(&first);
+    }
+    let ends = starts.iter().skip(1).chain([&last]).cloned();
+    for ((route, start), end) in routes.iter_mut().zip(&starts).zip(ends) {
+        (route.start, route.end) = (start.clone().into(), Some(end.into()));
+    }
+    let expected_version = state.catalog_version().get();
+    v1::SaveRoutesRequest { table_id: table.id.get(), expected_version, routes, ..save }
 }
 
 /// A split of a route that exists, mostly at one of its keys.

@@ -28,7 +28,7 @@ pub(crate) fn operation(table: &Table) -> Option<Procedure> {
         (TableState::Creating, _) if table.clone_of.is_some() => first(ProcedureKind::Clone),
         (TableState::Creating, _) => first(ProcedureKind::Create),
         (TableState::Dropping, _) => first(ProcedureKind::Drop),
-        (TableState::Unspecified, _) | (TableState::Active, None) => None,
+        (TableState::Unspecified | TableState::Reserved, _) | (TableState::Active, None) => None,
         (TableState::Active, Some(TableChange::Truncate)) => first(ProcedureKind::Truncate),
         (TableState::Active, Some(TableChange::Alter { schema, options })) => {
             let plan = alter::plan(schema, options, false);

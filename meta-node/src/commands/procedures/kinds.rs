@@ -7,6 +7,7 @@ use super::drop::DropTable;
 use super::kind::ProcedureKind;
 use super::load::LoadTable;
 use super::merge::MergeRoutes;
+use super::open::OpenTable;
 use super::split::SplitRoute;
 #[cfg(test)]
 use super::test_kind::TestKind;
@@ -21,6 +22,7 @@ const KINDS: &[&dyn ProcedureKind] = &[
     &AlterTable,
     &SplitRoute,
     &MergeRoutes,
+    &OpenTable,
     #[cfg(test)]
     &TestKind,
 ];

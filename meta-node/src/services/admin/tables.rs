@@ -58,8 +58,18 @@ impl AdminService {
     ) -> Result<(v1::Table, u64), Refusal> {
         let running = self.slot.get()?;
         let id = begin.propose(&running, earlier).await?;
+        self.wait_until_created(&running, id, name).await
+    }
+
+    /// Waits until a table that is created accepts writes.
+    pub(super) async fn wait_until_created(
+        &self,
+        running: &RunningReplica,
+        id: TableId,
+        name: &str,
+    ) -> Result<(v1::Table, u64), Refusal> {
         let operation = format!("table {name:?} is being created");
-        wait_for(&running, &operation, |state| match state.table(id) {
+        wait_for(running, &operation, |state| match state.table(id) {
             Some(table) if table.state == TableState::Creating => None,
             Some(table) if table.state == TableState::Active => {
                 Some(Ok((table.as_ref().into(), state.catalog_version().get())))
@@ -215,7 +225,7 @@ fn parse_id(text: &str) -> Result<Uuid, Refusal> {
     text.parse().map_err(|_| Refusal::new(Reason::InvalidArgument, "the request id is not a UUID"))
 }
 
-fn table_of(reply: &v1::MetaReply) -> Result<TableId, Refusal> {
+pub(super) fn table_of(reply: &v1::MetaReply) -> Result<TableId, Refusal> {
     match reply.outcome {
         Some(meta_reply::Outcome::TableId(id)) => Ok(TableId(id)),
         _ => Err(Refusal::new(Reason::Internal, "the table command returned no table id")),

@@ -1,0 +1,320 @@
+//! Stored routes of the cluster: reads of every version, and saves of the routes of reserved tables.
+
+use std::collections::VecDeque;
+
+use tidewater_common::ids::{CatalogVersion, GroupId, Incarnation, RegionId, Revision, TableId};
+use tidewater_common::quote::quoted;
+use tidewater_proto::v1::{self, Reason};
+use tidewater_rpc::timed;
+
+use super::NewTable;
+use super::tables::{CHANGE_TIMEOUT, definition};
+use crate::catalog::{
+    CatalogError, EngineError, RouteDelta, RouteDescriptor, RouteEngine, RouteSnapshot,
+};
+use crate::client::Client;
+use crate::core::Repeat;
+use crate::error::ClientError;
+
+/// Position in the changes of the catalog.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CatalogCursor {
+    /// Incarnation of the cluster.
+    pub incarnation: Incarnation,
+    /// Number of the last change of any record.
+    pub revision: Revision,
+    /// Version of the routes at this revision.
+    pub version: CatalogVersion,
+}
+
+/// All routes of one version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredRoutes {
+    /// Position at which they were read.
+    pub cursor: CatalogCursor,
+    /// The routes, sorted by start.
+    pub snapshot: RouteSnapshot,
+    /// Every id of a route that exists or has existed is smaller.
+    pub next_route_id: RegionId,
+}
+
+/// Changes of the routes after a cursor.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RouteChanges {
+    /// Consecutive changes, oldest first, at most as many as asked for; and the position after them.
+    Deltas(Vec<RouteDelta>, CatalogCursor),
+    /// The changes are no longer kept, or the cluster was restored.
+    Snapshot(StoredRoutes),
+}
+
+/// Access to the stored routes.
+#[derive(Debug, Clone)]
+pub struct CatalogStore {
+    client: Client,
+}
+
+impl Client {
+    /// Returns the stored routes of the cluster.
+    #[must_use]
+    pub fn catalog_store(&self) -> CatalogStore {
+        CatalogStore { client: self.clone() }
+    }
+}
+
+impl CatalogStore {
+    /// Returns the routes as the meta leader has them: with every change that was completed before the call.
+    ///
+    /// # Errors
+    /// Those of finding the meta leader; [`ClientError::Catalog`] for routes that violate an invariant.
+    pub async fn snapshot(&self) -> Result<StoredRoutes, ClientError> {
+        let core = &self.client.core;
+        let timeout = self.client.options().attempt_timeout;
+        let snapshot = core
+            .call(GroupId::META, "the catalog", Repeat::Read, timeout, |channel, timeout| {
+                let mut client = core.router.meta(channel);
+                async move { client.get_catalog(timed(v1::GetCatalogRequest {}, timeout)).await }
+            })
+            .await?;
+        let mut routes = RouteSnapshot::try_from(&snapshot).map_err(CatalogError::from)?;
+        routes.routes.sort_by(|left, right| left.start.cmp(&right.start));
+        Ok(StoredRoutes {
+            cursor: CatalogCursor {
+                incarnation: routes.incarnation,
+                revision: Revision(snapshot.revision),
+                version: routes.version,
+            },
+            snapshot: routes,
+            next_route_id: RegionId(snapshot.next_route_id),
+        })
+    }
+
+    /// Returns the version of the routes.
+    ///
+    /// # Errors
+    /// Those of finding the meta leader.
+    pub async fn version(&self) -> Result<CatalogVersion, ClientError> {
+        Ok(self.client.core.refresh_catalog().await?.version())
+    }
+
+    /// Returns the next route id: every id of a route that exists or has existed is smaller.
+    ///
+    /// # Errors
+    /// As [`CatalogStore::snapshot`].
+    pub async fn next_route_id(&self) -> Result<RegionId, ClientError> {
+        Ok(self.snapshot().await?.next_route_id)
+    }
+
+    /// Returns the changes of routes after a cursor: at most `limit`, or the whole catalog if they are no longer kept.
+    ///
+    /// # Errors
+    /// Those of finding the meta leader; [`ClientError::Catalog`] for changes that do not follow each other.
+    pub async fn changes_since(
+        &self,
+        cursor: CatalogCursor,
+        limit: usize,
+    ) -> Result<RouteChanges, ClientError> {
+        let core = &self.client.core;
+        let timeout = self.client.options().attempt_timeout;
+        let mut after = cursor;
+        let mut deltas = Vec::new();
+        loop {
+            let request = v1::GetCatalogChangesRequest {
+                cluster_id: core.catalog().cluster_id().to_string(),
+                incarnation: cursor.incarnation.get(),
+                revision: after.revision.get(),
+            };
+            let page = core
+                .call(
+                    GroupId::META,
+                    "catalog changes",
+                    Repeat::Read,
+                    timeout,
+                    |channel, timeout| {
+                        let mut client = core.router.meta(channel);
+                        let request = request.clone();
+                        async move { client.get_catalog_changes(timed(request, timeout)).await }
+                    },
+                )
+                .await?;
+            if page.snapshot_needed {
+                return Ok(RouteChanges::Snapshot(self.snapshot().await?));
+            }
+            let newest = Revision(page.revision);
+            let mut page: VecDeque<_> = page.deltas.into();
+            while deltas.len() < limit
+                && let Some(delta) = page.pop_front()
+            {
+                let next = after.after(&delta)?;
+                deltas.extend(RouteDelta::from_catalog(&delta).map_err(CatalogError::from)?);
+                after = next;
+            }
+            if deltas.len() >= limit || after.revision >= newest {
+                return Ok(RouteChanges::Deltas(deltas, after));
+            }
+        }
+    }
+
+    /// Reserves a name and an id for a table whose routes are saved before it is opened. The same definition
+    /// returns the same id. `regions` of the definition must be 0.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] with `TableExists`, `InvalidArgument` and others.
+    pub async fn reserve(&self, table: NewTable) -> Result<TableId, ClientError> {
+        let what = format!("reserving table {}", quoted(&table.name));
+        let request =
+            v1::ReserveTableRequest { definition: Some(definition(table, String::new())) };
+        let router = &self.client.core.router;
+        let response = self
+            .client
+            .core
+            .call(GroupId::META, &what, Repeat::Idempotent, CHANGE_TIMEOUT, |channel, timeout| {
+                let mut client = router.admin(channel);
+                let request = request.clone();
+                async move { client.reserve_table(timed(request, timeout)).await }
+            })
+            .await?;
+        Ok(TableId(response.table.unwrap_or_default().table_id))
+    }
+
+    /// Replaces the routes of a reserved table if the catalog has a version. Routes with id 0 get new ids. Returns
+    /// the routes with their ids, sorted by start.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] with `CatalogVersionMismatch` if another version was reached; `RouteLive` for a table
+    /// that is served; `TableBusy` while it is opened; `InvalidArgument` for invalid routes. Nothing has changed.
+    pub async fn save(
+        &self,
+        expected: CatalogVersion,
+        table: TableId,
+        routes: &[RouteDescriptor],
+    ) -> Result<Vec<RouteDescriptor>, ClientError> {
+        let request = v1::SaveRoutesRequest {
+            request_id: self.client.options().ids.next().to_string(),
+            table_id: table.get(),
+            expected_version: expected.get(),
+            routes: routes.iter().map(Into::into).collect(),
+        };
+        let router = &self.client.core.router;
+        let what = format!("saving routes of table {table}");
+        let response = self
+            .client
+            .core
+            .call(GroupId::META, &what, Repeat::Idempotent, CHANGE_TIMEOUT, |channel, timeout| {
+                let mut client = router.admin(channel);
+                let request = request.clone();
+                async move { client.save_routes(timed(request, timeout)).await }
+            })
+            .await?;
+        let routes = response.routes.iter().map(RouteDescriptor::try_from);
+        Ok(routes.collect::<Result<_, _>>().map_err(CatalogError::from)?)
+    }
+
+    /// Opens the regions of a reserved table, whose routes must have all its keys. Returns when it accepts writes.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] with `TableNotFound`, `InvalidArgument` for a table that is not reserved or has keys
+    /// without a route, and others. [`ClientError::OutcomeUnknown`] when it may still be opened.
+    pub async fn open(&self, name: &str) -> Result<v1::Table, ClientError> {
+        let request = v1::OpenTableRequest {
+            request_id: self.client.options().ids.next().to_string(),
+            name: name.to_owned(),
+        };
+        let router = &self.client.core.router;
+        let what = format!("opening table {}", quoted(name));
+        let response = self
+            .client
+            .core
+            .call(GroupId::META, &what, Repeat::Idempotent, CHANGE_TIMEOUT, |channel, timeout| {
+                let mut client = router.admin(channel);
+                let request = request.clone();
+                async move { client.open_table(timed(request, timeout)).await }
+            })
+            .await?;
+        self.client.core.refresh_catalog().await?;
+        Ok(response.table.unwrap_or_default())
+    }
+
+    /// Makes the routes of an engine those of a table if the cluster has no routes yet: reserves the table and saves
+    /// them as the first version. Then applies the stored routes to the engine, whoever has saved them. Returns
+    /// whether this call has saved its routes.
+    ///
+    /// For deployments that begin with known routes. The engine's routes are cut to the keys of the table.
+    ///
+    /// # Errors
+    /// Those of [`CatalogStore::reserve`] and [`CatalogStore::save`], apart from a version mismatch;
+    /// [`ClientError::BadInput`] if the engine has no route for a key of the table, or has routes of another cluster.
+    pub async fn ensure(&self, engine: &RouteEngine, table: NewTable) -> Result<bool, ClientError> {
+        let mut stored = self.snapshot().await?;
+        let mut has_saved = false;
+        if stored.cursor.version == CatalogVersion(0) {
+            let id = self.reserve(table).await?;
+            let routes = engine.routes_of_table(id);
+            let routes = routes.map_err(|error| ClientError::BadInput(error.to_string()))?;
+            has_saved = match self.save(CatalogVersion(0), id, &routes).await {
+                Ok(_) => true,
+                Err(error) if is_overtaken(&error) => false,
+                Err(error) => return Err(error),
+            };
+            stored = self.snapshot().await?;
+        }
+        let applied = engine.apply_snapshot(stored.snapshot);
+        match applied {
+            // The engine follows the catalog and is ahead of the snapshot.
+            Ok(_) | Err(EngineError::SnapshotVersionStale { .. }) => Ok(has_saved),
+            Err(error) => Err(ClientError::BadInput(error.to_string())),
+        }
+    }
+}
+
+/// Returns whether another save, or the creation of a table, was first.
+fn is_overtaken(error: &ClientError) -> bool {
+    let overtaken = [Reason::CatalogVersionMismatch, Reason::RouteLive, Reason::TableBusy];
+    !error.maybe_done()
+        && error.refusal().is_some_and(|refusal| overtaken.contains(&refusal.reason))
+}
+
+impl CatalogCursor {
+    /// Returns the position after a change.
+    fn after(self, delta: &v1::CatalogDelta) -> Result<Self, ClientError> {
+        let follows = delta.revision == self.revision.get().saturating_add(1)
+            && delta.previous_catalog_version == self.version.get();
+        if !follows {
+            return Err(ClientError::Catalog(CatalogError::Gap {
+                have: self.revision,
+                got: Revision(delta.revision),
+            }));
+        }
+        Ok(Self {
+            incarnation: self.incarnation,
+            revision: Revision(delta.revision),
+            version: CatalogVersion(delta.catalog_version),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn changes_with_a_hole_are_an_error() {
+        let cursor = CatalogCursor {
+            incarnation: Incarnation(1),
+            revision: Revision(7),
+            version: CatalogVersion(3),
+        };
+        let delta = |revision, previous, version| v1::CatalogDelta {
+            revision,
+            previous_catalog_version: previous,
+            catalog_version: version,
+            ..v1::CatalogDelta::default()
+        };
+        let next = cursor.after(&delta(8, 3, 4)).unwrap();
+        assert_eq!((next.revision, next.version), (Revision(8), CatalogVersion(4)));
+        assert_eq!(cursor.after(&delta(8, 3, 3)).unwrap().version, CatalogVersion(3));
+        for hole in [delta(9, 3, 4), delta(7, 3, 4), delta(8, 4, 5)] {
+            let error = cursor.after(&hole).unwrap_err();
+            assert!(matches!(error, ClientError::Catalog(CatalogError::Gap { .. })), "{error}");
+        }
+    }
+}
