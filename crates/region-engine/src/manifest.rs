@@ -39,7 +39,8 @@ pub mod state;
 mod void;
 
 pub use self::action::{
-    Action, ActionKind, AreaId, AreaStep, Author, Change, Delta, Edit, ProcedureStep, Truncate,
+    Action, ActionKind, AreaId, AreaStep, Author, Change, Delta, Edit, Handover, ProcedureStep,
+    Truncate,
 };
 pub(crate) use self::announce::announced_as;
 pub use self::closed_areas::{AreaOutcome, ClosedAreas};

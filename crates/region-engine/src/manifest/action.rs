@@ -111,6 +111,8 @@ pub enum ActionKind {
         owner: OwnerEpoch,
         /// The group that the owner leads.
         group: GroupId,
+        /// Least progress of the manifest.
+        handover: Handover,
     },
     /// Garbage collection floor: from now on no file of this region with an older id may be added.
     GcFloor {
@@ -143,6 +145,16 @@ pub struct Edit {
     pub window_ms: Option<u64>,
     /// Rows that the edit expires for good, and those that were expired where its files come from.
     pub expired: Vec<ExpiryMark>,
+}
+
+/// Least progress that the manifest must have for a fence: of a region that another group hands over, all of whose rows
+/// are in files. Zero for other fences.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Handover {
+    /// Every row at or below this sequence is in files.
+    pub flushed: Sequence,
+    /// Every decision of the log at or below this sequence is recorded.
+    pub done: Sequence,
 }
 
 /// Scope of a truncation.

@@ -8,7 +8,7 @@ use tokio::sync::{Mutex, MutexGuard};
 
 use super::state::RegionOwner;
 use super::{
-    ActionKind, Author, Change, Delta, ManifestState, RegionManifestManager, announced_as,
+    ActionKind, Author, Change, Delta, Handover, ManifestState, RegionManifestManager, announced_as,
 };
 use crate::env::RegionEnv;
 use crate::error::EngineError;
@@ -119,13 +119,29 @@ impl ManifestContext {
 
     /// Makes `owner` the region's owner: reads to the tail and commits its fence there.
     /// Bookkeeping: notifies no hooks. Idempotent.
+    #[cfg(test)]
     pub async fn fence(
         &self,
         owner: OwnerEpoch,
         group: GroupId,
     ) -> Result<ManifestVersion, EngineError> {
+        self.take_over(owner, group, Handover::default()).await
+    }
+
+    /// Makes `owner` the region's owner, if the manifest has at least the progress of the hand-over: reads to the tail
+    /// and commits its fence there. Bookkeeping: notifies no hooks. Idempotent.
+    ///
+    /// # Errors
+    /// [`EngineError::Fenced`] by a later owner; [`EngineError::Refused`] if another group owns the region, or has not
+    /// handed it over.
+    pub async fn take_over(
+        &self,
+        owner: OwnerEpoch,
+        group: GroupId,
+        handover: Handover,
+    ) -> Result<ManifestVersion, EngineError> {
         let mut guard = self.lock().await;
-        let result = guard.fence(owner, group).await;
+        let result = guard.fence(owner, group, handover).await;
         self.publish(&guard);
         result
     }
@@ -164,6 +180,7 @@ impl ManifestGuard<'_> {
         &mut self,
         owner: OwnerEpoch,
         group: GroupId,
+        handover: Handover,
     ) -> Result<ManifestVersion, EngineError> {
         self.manager.refresh().await?;
         if self.manager.state().owner == Some(RegionOwner { epoch: owner, group })
@@ -171,7 +188,7 @@ impl ManifestGuard<'_> {
         {
             return Ok(self.manager.state().version);
         }
-        let fence = ActionKind::Fence { owner, group };
+        let fence = ActionKind::Fence { owner, group, handover };
         let delta = self.manager.update(Change::new(Author::Owner(owner), vec![fence])).await?;
         Ok(delta.version)
     }

@@ -6,7 +6,8 @@ use super::reader::{ManifestReader, ManifestTail};
 use super::replay::ReplayOutcome;
 use super::state::{RemovedFile, StagingArea};
 use super::{
-    Action, ActionKind, AreaStep, Author, Delta, Edit, ExpiryMark, ManifestState, Truncate,
+    Action, ActionKind, AreaStep, Author, Delta, Edit, ExpiryMark, Handover, ManifestState,
+    Truncate,
 };
 use crate::env::RegionEnv;
 use crate::error::EngineError;
@@ -109,8 +110,12 @@ pub fn action_json(action: &Action) -> Value {
             ("truncate", json!({ "files": files.iter().map(ref_json).collect::<Vec<_>>() }))
         }
         ActionKind::Remove => ("remove", json!({})),
-        ActionKind::Fence { owner, group } => {
-            ("fence", json!({ "owner_epoch": owner.to_string(), "group_id": group }))
+        ActionKind::Fence { owner, group, handover } => {
+            let mut fence = json!({ "owner_epoch": owner.to_string(), "group_id": group });
+            if *handover != Handover::default() {
+                fence["handover"] = json!({ "flushed": handover.flushed, "done": handover.done });
+            }
+            ("fence", fence)
         }
         ActionKind::GcFloor { floor_ms } => ("gc_floor", json!({ "floor_ms": floor_ms })),
         ActionKind::Area { area, step } => {

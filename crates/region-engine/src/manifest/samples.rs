@@ -13,6 +13,7 @@ use tidewater_common::keys::KeyRange;
 use tidewater_common::schema::{Column, ColumnType, TableOptions, TableSchema};
 use uuid::Uuid;
 
+use super::Handover;
 use super::{ActionKind, Author, Change, Delta, Edit, ManifestOptions};
 use crate::env::{EngineOptions, IdSource, RegionEnv};
 use crate::file_meta::{FileMeta, FileTail, IndexMeta};
@@ -126,7 +127,8 @@ pub(crate) fn index(number: u64) -> IndexMeta {
 }
 
 pub(crate) fn fence(term: u64) -> Change {
-    let fence = ActionKind::Fence { owner: owner(term), group: GROUP };
+    let fence =
+        ActionKind::Fence { owner: owner(term), group: GROUP, handover: Handover::default() };
     Change::new(Author::Owner(owner(term)), vec![fence])
 }
 

@@ -1,6 +1,6 @@
 //! Reasons why a delta is void.
 
-use tidewater_common::ids::{FileId, OwnerEpoch, SchemaVersion, Sequence};
+use tidewater_common::ids::{FileId, GroupId, OwnerEpoch, SchemaVersion, Sequence};
 
 use super::AreaId;
 
@@ -14,6 +14,25 @@ pub enum Void {
         own: OwnerEpoch,
         /// The owner at that point.
         later: OwnerEpoch,
+    },
+    /// Another group has fenced the same move, or owns the region without one: terms of different groups are not
+    /// compared.
+    #[error("owner {own} comes too late: group {group} owns the region")]
+    OwnedByGroup {
+        /// The delta's owner.
+        own: OwnerEpoch,
+        /// The group at that point.
+        group: GroupId,
+    },
+    /// Rows or decisions of the group that hands the region over are not in the manifest.
+    #[error(
+        "the region is not handed over: rows are flushed to {flushed}, decisions recorded to {done}"
+    )]
+    NotHandedOver {
+        /// The flushed sequence at that point.
+        flushed: Sequence,
+        /// Sequence up to which decisions are recorded.
+        done: Sequence,
     },
     /// Its owner had not fenced the earlier owners.
     #[error("owner {own} has not committed its fence")]

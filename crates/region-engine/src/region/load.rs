@@ -6,7 +6,7 @@ use tidewater_common::ids::{GroupId, ManifestVersion, OwnerEpoch};
 
 use super::{Contents, Region};
 use crate::EngineError;
-use crate::manifest::{ActionKind, Author, Change};
+use crate::manifest::{ActionKind, Author, Change, Handover};
 use crate::version::Version;
 
 impl Region {
@@ -43,7 +43,23 @@ impl Region {
         own: OwnerEpoch,
         group: GroupId,
     ) -> Result<ManifestVersion, EngineError> {
-        let result = self.fence_manifest(own, group).await;
+        self.take_over(own, group, Handover::default()).await
+    }
+
+    /// Makes this replica the owner of a region that another group hands over, as [`Region::take_ownership`]. The move
+    /// epoch of `own` is above that of the other group, and belongs to the first of both that fences it.
+    ///
+    /// # Errors
+    /// Also [`EngineError::Refused`] with [`Void::OwnedByGroup`](crate::manifest::Void::OwnedByGroup) if the other
+    /// group has kept the region, and with [`Void::NotHandedOver`](crate::manifest::Void::NotHandedOver) if its last
+    /// rows or decisions are not in the manifest.
+    pub async fn take_over(
+        &self,
+        own: OwnerEpoch,
+        group: GroupId,
+        handover: Handover,
+    ) -> Result<ManifestVersion, EngineError> {
+        let result = self.fence_manifest(own, group, handover).await;
         self.notifier.deliver().await;
         result
     }
@@ -52,6 +68,7 @@ impl Region {
         &self,
         own: OwnerEpoch,
         group: GroupId,
+        handover: Handover,
     ) -> Result<ManifestVersion, EngineError> {
         self.read_manifest().await?;
         if !self.is_born()? {
@@ -60,7 +77,7 @@ impl Region {
         }
         let current = self.manifest.state().owner;
         if current.map(|owner| (owner.epoch, owner.group)) != Some((own, group)) {
-            self.note_fence(self.manifest.fence(own, group).await)?;
+            self.note_fence(self.manifest.take_over(own, group, handover).await)?;
         }
         let state = self.manifest.state();
         let shape = self.shape();

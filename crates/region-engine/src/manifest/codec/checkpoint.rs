@@ -33,6 +33,7 @@ impl From<&ManifestState> for v1::ManifestCheckpoint {
             owner: state.owner.map(|owner| v1::ManifestFence {
                 owner: Some(owner_epoch_message(owner.epoch)),
                 group_id: owner.group.get(),
+                ..v1::ManifestFence::default()
             }),
             gc_floor_ms: state.gc_floor_ms,
             removed_at_ms: state.removed_at_ms,

@@ -1,4 +1,6 @@
-use tidewater_common::ids::{Epoch, JobId, ManifestVersion, RegionId, Sequence};
+use tidewater_common::ids::{
+    Epoch, GroupId, JobId, ManifestVersion, OwnerEpoch, RegionId, Sequence, Term,
+};
 use tidewater_common::keys::KeyRange;
 use tidewater_common::schema::TableOptions;
 use uuid::Uuid;
@@ -8,8 +10,8 @@ use crate::file_meta::{FileMeta, Stamp, TimeRange};
 use crate::manifest::replay;
 use crate::manifest::samples::*;
 use crate::manifest::{
-    Action, ActionKind, AreaId, AreaStep, Author, Change, Delta, Edit, ExpiryMark, ProcedureStep,
-    Truncate,
+    Action, ActionKind, AreaId, AreaStep, Author, Change, Delta, Edit, ExpiryMark, Handover,
+    ProcedureStep, Truncate,
 };
 
 /// One line per record: name, then the object's bytes in hex. Written once: every later release
@@ -60,6 +62,10 @@ fn deltas() -> Vec<(&'static str, Delta)> {
     let merged = Change { by_reference: vec![RegionId(10), RegionId(11)], ..create(1) };
     let merged = Change { author: Author::System, ..merged };
     let options = TableOptions { ttl_ms: None, ..TableOptions::append_only() };
+    let by_target = OwnerEpoch { move_epoch: 5, term: Term(2) };
+    let handover = Handover { flushed: Sequence(19), done: Sequence(11) };
+    let moved = ActionKind::Fence { owner: by_target, group: GroupId(9), handover };
+    let moved = Change::new(Author::Owner(by_target), vec![moved]);
     vec![
         ("change", delta(2, create(1))),
         (
@@ -87,6 +93,7 @@ fn deltas() -> Vec<(&'static str, Delta)> {
         ),
         ("edit_expiring", delta(17, by_job(expiring))),
         ("first_of_merge", delta(1, merged)),
+        ("fence_of_move", delta(18, moved)),
     ]
 }
 

@@ -2,7 +2,7 @@
 
 use tidewater_common::ids::OwnerEpoch;
 
-use crate::manifest::{ActionKind, Author, Delta, ManifestState, Void};
+use crate::manifest::{ActionKind, Author, Delta, Handover, ManifestState, Void};
 
 pub(super) fn may_commit(state: &ManifestState, delta: &Delta) -> Result<(), Void> {
     if state.is_removed() {
@@ -35,20 +35,31 @@ fn owner(state: &ManifestState, delta: &Delta, own: OwnerEpoch) -> Result<(), Vo
             ActionKind::Fence { .. } if at > 0 => {
                 return not_allowed("fence after its first action");
             }
-            ActionKind::Fence { group, .. } => fence = Some(group),
+            ActionKind::Fence { group, handover, .. } => fence = Some((group, handover)),
             ActionKind::GcFloor { .. } => return not_allowed("raise the garbage collection floor"),
             _ => {}
         }
     }
     match (state.owner, fence) {
-        (Some(owner), _) if owner.epoch > own => Err(Void::Fenced { own, later: owner.epoch }),
-        // One owner epoch belongs to one group.
-        (Some(owner), Some(group)) if owner.epoch == own && owner.group != group => {
-            Err(Void::Fenced { own, later: owner.epoch })
+        // Terms are those of one group. The first group that fences a move owns the region.
+        (Some(owner), Some((group, _)))
+            if owner.epoch.move_epoch == own.move_epoch && owner.group != group =>
+        {
+            Err(Void::OwnedByGroup { own, group: owner.group })
         }
-        (_, Some(_)) => Ok(()),
+        (Some(owner), _) if owner.epoch > own => Err(Void::Fenced { own, later: owner.epoch }),
+        (_, Some((_, handover))) => is_handed_over(state, handover),
         (Some(owner), None) if owner.epoch == own => Ok(()),
         (_, None) => Err(Void::NotFenced { own }),
+    }
+}
+
+fn is_handed_over(state: &ManifestState, handover: Handover) -> Result<(), Void> {
+    let (flushed, done) = (state.flushed, state.done_through);
+    if flushed >= handover.flushed && done >= handover.done {
+        Ok(())
+    } else {
+        Err(Void::NotHandedOver { flushed, done })
     }
 }
 

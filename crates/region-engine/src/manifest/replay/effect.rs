@@ -49,7 +49,7 @@ pub(super) fn apply_action(state: &mut ManifestState, delta: &Delta, kind: &Acti
             }
             close_areas(state, |_| true);
         }
-        ActionKind::Fence { owner, group } => {
+        ActionKind::Fence { owner, group, .. } => {
             if state.owner.is_none_or(|before| before.epoch < *owner) {
                 // An area that no log entry opened ends with its owner.
                 close_areas(state, |area| !area.logged);

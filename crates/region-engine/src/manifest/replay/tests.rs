@@ -1,5 +1,7 @@
 use proptest::prelude::*;
-use tidewater_common::ids::{GroupId, ManifestVersion, RegionId, SchemaVersion, Sequence};
+use tidewater_common::ids::{
+    GroupId, ManifestVersion, OwnerEpoch, RegionId, SchemaVersion, Sequence, Term,
+};
 use tidewater_common::keys::KeyRange;
 use tidewater_common::schema::TableOptions;
 use uuid::Uuid;
@@ -8,7 +10,8 @@ use super::*;
 use crate::file_meta::{FileMeta, Stamp};
 use crate::manifest::codec::{decode_checkpoint, encode_checkpoint};
 use crate::manifest::samples::*;
-use crate::manifest::{Action, AreaId, Author, Change, Edit, ProcedureStep};
+use crate::manifest::state::RegionOwner;
+use crate::manifest::{Action, AreaId, Author, Change, Edit, Handover, ProcedureStep};
 
 const AREA: AreaId = AreaId(Uuid::from_u128(4));
 
@@ -95,9 +98,12 @@ fn fence_voids_deltas_of_earlier_owners() {
         let Author::Owner(own) = late.author else { unreachable!() };
         assert_void(&state, late, Void::Fenced { own, later: owner(3) });
     }
-    let mut other = fence(3);
-    other.actions = vec![Action::live(ActionKind::Fence { owner: owner(3), group: GroupId(99) })];
-    assert_void(&state, other, Void::Fenced { own: owner(3), later: owner(3) });
+    // Terms of different groups are not compared.
+    for term in [2, 3, 4] {
+        let other = taken_over((0, term), GroupId(99), Handover::default());
+        let own = OwnerEpoch { move_epoch: 0, term: Term(term) };
+        assert_void(&state, other, Void::OwnedByGroup { own, group: GROUP });
+    }
     // Jobs and the system are not fenced.
     let mut after = state.clone();
     assert_eq!(
@@ -105,6 +111,64 @@ fn fence_voids_deltas_of_earlier_owners() {
         ReplayOutcome::Applied
     );
     assert_eq!(push(&mut after, flush(3, 1)), ReplayOutcome::Applied);
+}
+
+/// The fence of an owner (move epoch, term) of a group.
+fn taken_over((move_epoch, term): (u64, u64), group: GroupId, handover: Handover) -> Change {
+    let owner = OwnerEpoch { move_epoch, term: Term(term) };
+    Change::new(Author::Owner(owner), vec![ActionKind::Fence { owner, group, handover }])
+}
+
+// T4.
+#[test]
+fn first_group_that_fences_a_move_owns_the_region() {
+    const TARGET: GroupId = GroupId(99);
+    let before = with(vec![fence(3), flush(3, 1)]);
+    let handover = Handover { flushed: Sequence(19), done: Sequence(0) };
+    let by_target = |term| taken_over((5, term), TARGET, handover);
+    let by_source = |term| taken_over((5, term), GROUP, Handover::default());
+    let own = |term| OwnerEpoch { move_epoch: 5, term: Term(term) };
+    // The target's term is lower than that of the source's owner.
+    let mut moved = before.clone();
+    assert_eq!(push(&mut moved, by_target(1)), ReplayOutcome::Applied);
+    assert_eq!(moved.owner, Some(RegionOwner { epoch: own(1), group: TARGET }));
+    for term in [1, 2, 9] {
+        let reason = Void::OwnedByGroup { own: own(term), group: TARGET };
+        assert_void(&moved, by_source(term), reason);
+    }
+    assert_void(&moved, flush(3, 2), Void::Fenced { own: owner(3), later: own(1) });
+    assert_eq!(push(&mut moved, by_target(2)), ReplayOutcome::Applied);
+    // An abandoned move: the target comes too late, in any term.
+    let mut kept = before;
+    assert_eq!(push(&mut kept, by_source(3)), ReplayOutcome::Applied);
+    for term in [1, 3, 9] {
+        let reason = Void::OwnedByGroup { own: own(term), group: GROUP };
+        assert_void(&kept, by_target(term), reason);
+    }
+    // The next move, and one back.
+    let next = taken_over((6, 1), TARGET, handover);
+    assert_eq!(push(&mut kept, next), ReplayOutcome::Applied);
+    assert_eq!(push(&mut kept, taken_over((7, 4), GROUP, handover)), ReplayOutcome::Applied);
+    let late = taken_over((6, 9), TARGET, handover);
+    let own = OwnerEpoch { move_epoch: 6, term: Term(9) };
+    let later = OwnerEpoch { move_epoch: 7, term: Term(4) };
+    assert_void(&kept, late, Void::Fenced { own, later });
+}
+
+#[test]
+fn handover_needs_the_last_flush_and_decision() {
+    let state = with(vec![flush(1, 1)]);
+    let (flushed, done) = (state.flushed, state.done_through);
+    let handover = |more_flushed, more_done| Handover {
+        flushed: Sequence(flushed.get() + more_flushed),
+        done: Sequence(done.get() + more_done),
+    };
+    let by_target = |handover| taken_over((5, 1), GroupId(99), handover);
+    for behind in [handover(1, 0), handover(0, 1)] {
+        assert_void(&state, by_target(behind), Void::NotHandedOver { flushed, done });
+    }
+    let mut state = state;
+    assert_eq!(push(&mut state, by_target(handover(0, 0))), ReplayOutcome::Applied);
 }
 
 #[test]
@@ -128,7 +192,7 @@ fn jobs_may_only_replace_files_and_add_indexes() {
         ActionKind::GcFloor { floor_ms: 1 },
         ActionKind::Truncate(Truncate::UpTo(Sequence(1))),
         area(AreaStep::Open { logged: true, deadline_ms: 1 }),
-        ActionKind::Fence { owner: owner(9), group: GROUP },
+        ActionKind::Fence { owner: owner(9), group: GROUP, handover: Handover::default() },
         ActionKind::PartitionExprChange { range: KeyRange::whole() },
     ] {
         assert_void(&state, job(kind), not_allowed(other));
