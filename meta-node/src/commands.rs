@@ -8,6 +8,7 @@ mod alter_table;
 mod bootstrap;
 mod clone_table;
 mod cursors;
+pub(crate) mod drains;
 mod error;
 mod groups;
 mod hook_procedures;
@@ -141,6 +142,8 @@ fn decide(
         Kind::RegisterNode(command) => nodes::register(state, &command),
         Kind::UpdateNode(command) => nodes::update(state, &command).map(done),
         Kind::SetNodeState(command) => nodes::set_state(state, &command).map(done),
+        Kind::SetNodeDraining(command) => drains::set_draining(state, &command).map(done),
+        Kind::RemoveNode(command) => drains::remove(state, &command).map(done),
         Kind::RecordObservations(command) => observations::record(state, &command).map(done),
         Kind::CreateGroup(command) => groups::create(state, &command, rules),
         Kind::ActivateGroup(command) => groups::activate(state, &command).map(done),

@@ -24,6 +24,7 @@
 //! - `leader_term`: starts, runs and stops the tasks of a term.
 
 mod attempts;
+mod balance;
 pub(crate) mod clocks;
 mod control;
 mod detector;
@@ -33,6 +34,7 @@ mod hook_procedures;
 mod leader_term;
 mod level_raises;
 pub(crate) mod levels;
+mod node_load;
 mod observations;
 mod placement_step;
 mod placement_tasks;

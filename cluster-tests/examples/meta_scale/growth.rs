@@ -1,11 +1,15 @@
-//! Creation of tables at growing sizes, splits and merges of routes, and the way of a change to all watchers.
+//! Creation of tables at growing sizes, saves, splits and merges of routes, the start of a meta node, and the way of a
+//! change to all watchers.
 
 use std::time::Duration;
 
 use futures::stream::{self, TryStreamExt};
-use tidewater_client::{Client, ClientOptions};
+use tidewater_client::catalog::RouteEngine;
+use tidewater_client::{Client, ClientOptions, NewTable};
 use tidewater_cluster_tests::stub::ReachTimes;
 use tidewater_cluster_tests::{HarnessError, Result};
+use tidewater_common::ids::GroupId;
+use tidewater_common::keys::{KeyRange, global_key};
 use tokio::time::Instant;
 
 use crate::options::Options;
@@ -16,14 +20,19 @@ use crate::scene::Scene;
 const CREATING: usize = 16;
 
 /// Measures at each size.
-pub(crate) async fn measure(scene: &Scene, options: &Options, report: &mut Report) -> Result<()> {
+pub(crate) async fn measure(
+    scene: &mut Scene,
+    options: &Options,
+    report: &mut Report,
+) -> Result<()> {
     let mut tables = 0;
     for size in &options.tables {
         let scenario = format!("{size} tables");
         let begun = Instant::now();
+        let calls = &scene.calls;
         stream::iter((tables..*size).map(Ok))
             .try_for_each_concurrent(CREATING, |number| async move {
-                scene.calls.create_table(&format!("t{number}"), options.routes).await
+                calls.create_table(&format!("t{number}"), options.routes).await
             })
             .await?;
         let filled = size.saturating_sub(tables);
@@ -43,6 +52,8 @@ pub(crate) async fn measure(scene: &Scene, options: &Options, report: &mut Repor
         report.add_time(&scenario, "creation by the client library", fetched);
         measure_change(scene, options, &scenario, report).await?;
         measure_routes(scene, options, &scenario, report).await?;
+        measure_saves(scene, options, &scenario, report).await?;
+        measure_start(scene, &scenario, report).await?;
         scene.record_processes(&scenario, report).await?;
     }
     Ok(())
@@ -67,8 +78,8 @@ async fn measure_client(scene: &Scene, options: &Options, name: &str) -> Result<
     Ok(ReachTimes::new(times).median())
 }
 
-fn new_table(name: &str) -> tidewater_client::NewTable {
-    tidewater_client::NewTable {
+fn new_table(name: &str) -> NewTable {
+    NewTable {
         name: name.to_owned(),
         columns: vec![tidewater_client::admin::NewColumn::new("id", "int64", false)],
         primary_key: vec!["id".to_owned()],
@@ -151,5 +162,58 @@ async fn measure_routes(
     for (name, times) in names.into_iter().zip(times) {
         report.add_time(scenario, name, ReachTimes::new(times).median());
     }
+    Ok(())
+}
+
+/// Times of saves of the routes of a reserved table, and of the changes since a version that is kept.
+async fn measure_saves(
+    scene: &Scene,
+    options: &Options,
+    scenario: &str,
+    report: &mut Report,
+) -> Result<()> {
+    let explain = |error: tidewater_client::ClientError| HarnessError::violated(error.to_string());
+    let connected = ClientOptions { meta: scene.metas.clone(), ..ClientOptions::default() };
+    let client = Client::connect(connected).await.map_err(explain)?;
+    let store = client.catalog_store();
+    let reserved = NewTable { regions: 0, ..new_table("reserved") };
+    let table = store.reserve(reserved).await.map_err(explain)?;
+    let before = store.snapshot().await.map_err(explain)?.cursor;
+    for count in [10u32, 1_000] {
+        let mut times = Vec::new();
+        for _ in 0..options.samples.div_ceil(3) {
+            let engine = RouteEngine::with_default_route(GroupId(1));
+            let engine = engine.map_err(|error| HarnessError::violated(error.to_string()))?;
+            for number in 1..count {
+                let start = global_key(table, &number.to_be_bytes());
+                let range = KeyRange { start, end: None };
+                let updated = engine.update_route(range, GroupId(1));
+                updated.map_err(|error| HarnessError::violated(error.to_string()))?;
+            }
+            let routes = engine.routes_of_table(table);
+            let routes = routes.map_err(|error| HarnessError::violated(error.to_string()))?;
+            let version = store.version().await.map_err(explain)?;
+            let begun = Instant::now();
+            store.save(version, table, &routes).await.map_err(explain)?;
+            times.push(begun.elapsed());
+        }
+        let name = format!("save of {count} routes");
+        report.add_time(scenario, &name, ReachTimes::new(times).median());
+    }
+    let begun = Instant::now();
+    store.changes_since(before, usize::MAX).await.map_err(explain)?;
+    report.add_time(scenario, "changes since these saves", begun.elapsed());
+    client.drop_table("reserved").await.map(drop).map_err(explain)
+}
+
+/// Time from the start of a follower's process until it serves.
+async fn measure_start(scene: &mut Scene, scenario: &str, report: &mut Report) -> Result<()> {
+    let leader = scene.leader().await?;
+    let follower = (leader + 1) % scene.cluster.meta.len();
+    let node = &mut scene.cluster.meta[follower];
+    node.kill().await?;
+    let begun = Instant::now();
+    node.start().await?;
+    report.add_time(scenario, "start of a meta node", begun.elapsed());
     Ok(())
 }

@@ -25,7 +25,7 @@ async fn main() -> Result<()> {
     raise_limit().await?;
     let mut report = Report::new(&options);
     let mut scene = Scene::start(&options, &mut report).await?;
-    let grown = growth::measure(&scene, &options, &mut report).await;
+    let grown = growth::measure(&mut scene, &options, &mut report).await;
     report.check("growth", grown);
     let altered = load::measure_alter(&scene, &options, &mut report).await;
     report.check("alter under load", altered);

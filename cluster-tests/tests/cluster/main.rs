@@ -17,6 +17,7 @@ mod clocks;
 mod commands;
 mod compactors;
 mod copied_directories;
+mod drains;
 mod durable_hooks;
 mod earlier;
 mod faulty_store;

@@ -7,6 +7,7 @@ mod compactions;
 mod garbage;
 mod hooks;
 mod meta_members;
+mod nodes;
 mod procedures;
 mod regions;
 mod routes;

@@ -128,6 +128,7 @@ fn catalog(nodes: &[GroupMember]) -> Event {
         address: member.address.clone(),
         state: NodeState::Up.into(),
         boot: 0,
+        draining: false,
     };
     let group = Group { group_id: GROUP, state: GroupState::Active.into(), ..Group::default() };
     Event::Snapshot(CatalogSnapshot {

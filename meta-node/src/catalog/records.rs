@@ -97,6 +97,8 @@ pub struct Node {
     pub address: String,
     /// Up, down or removed.
     pub state: NodeState,
+    /// A data node that gets no replicas and loses those that it has.
+    pub draining: bool,
     /// Id created with the data directory; `None` for meta nodes.
     pub directory_id: Option<Uuid>,
     /// Replicated time of the last state change.
@@ -126,6 +128,7 @@ impl From<&Node> for v1::Node {
             state: node.state.into(),
             // Not in stored deltas, whose bytes would differ between releases: see `publish_starts`.
             boot: 0,
+            draining: node.draining,
         }
     }
 }
@@ -220,6 +223,7 @@ impl TryFrom<v1::NodeRecord> for Node {
             role: known(NodeRole::try_from(node.role), NodeRole::Unspecified, "node")?,
             address: node.address,
             state: known(NodeState::try_from(node.state), NodeState::Unspecified, "node")?,
+            draining: node.draining,
             directory_id: uuid(&stored.directory_id, "its directory id is not a UUID")?,
             state_since_ms: stored.state_since_ms,
             registered_ms: stored.registered_ms,

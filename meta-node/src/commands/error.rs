@@ -138,6 +138,39 @@ pub enum CommandError {
     /// The node was removed permanently.
     #[error("node {0} was removed from the cluster: wipe its data directory to join as a new node")]
     NodeRemoved(NodeId),
+    /// A drain or removal of a node of another role.
+    #[error(
+        "node {node} is a {role:?} node: only data nodes are drained and removed (`tidewater meta-member` changes meta \
+         nodes, and a compactor that is stopped is forgotten)"
+    )]
+    NotADataNode {
+        /// Id of the node.
+        node: NodeId,
+        /// Its role.
+        role: NodeRole,
+    },
+    /// A removal of a node with replicas.
+    #[error("node {node} has replicas of {}: `tidewater node drain {node}` moves them", group_list(.groups))]
+    NodeInUse {
+        /// Id of the node.
+        node: NodeId,
+        /// The groups.
+        groups: Vec<GroupId>,
+    },
+    /// A drain of a node whose replicas no other nodes can have.
+    #[error(
+        "node {node} cannot be drained: {} would have fewer replicas on the {others} other data nodes that are not \
+         draining. Start another data node first",
+        group_list(.groups)
+    )]
+    NoRoomForGroups {
+        /// Id of the node.
+        node: NodeId,
+        /// The groups.
+        groups: Vec<GroupId>,
+        /// Number of nodes that could have their replicas.
+        others: usize,
+    },
     /// An invalid node state.
     #[error("invalid new state of node {0}")]
     BadNodeState(NodeId),
@@ -389,6 +422,7 @@ impl CommandError {
             Self::Malformed(_)
             | Self::SplitKeyTooLong(_)
             | Self::NotMergeable { .. }
+            | Self::NotADataNode { .. }
             | Self::RouteIdUsed(_)
             | Self::SavedRoutes { .. }
             | Self::SavedRoute(_)
@@ -433,6 +467,7 @@ impl CommandError {
             }
             Self::TableNotFound(_) | Self::TableIdNotFound(_) => Reason::TableNotFound,
             Self::RouteNotFound(_) => Reason::RegionNotFound,
+            Self::NodeInUse { .. } | Self::NoRoomForGroups { .. } => Reason::MembershipBusy,
             Self::RouteLive(_) => Reason::RouteLive,
             Self::RouteNotActive { .. } => Reason::RouteBusy,
             Self::KeyOutsideRoute(_) => Reason::KeyOutsideRegion,
@@ -447,6 +482,15 @@ impl CommandError {
             | Self::Catalog(_) => Reason::Unsupported,
         }
     }
+}
+
+/// Lists groups for a message, at most ten.
+fn group_list(groups: &[GroupId]) -> String {
+    let listed: Vec<String> = groups.iter().take(10).map(ToString::to_string).collect();
+    let more = groups.len().saturating_sub(10);
+    let word = if groups.len() == 1 { "group" } else { "groups" };
+    let rest = if more > 0 { format!(" and {more} more") } else { String::new() };
+    format!("{word} {}{rest}", listed.join(", "))
 }
 
 /// Describes the operation that holds a lock on a table.

@@ -380,8 +380,8 @@ fn changes_of_routes() -> Vec<v1::MetaCommand> {
     std::iter::once(raise).chain(later.map(|kind| command(4, kind))).collect()
 }
 
-/// A table that is reserved, and opened with the routes that are saved.
-fn reserved_table() -> [Kind; 4] {
+/// A table that is reserved, and opened with the routes that are saved; a node that is drained and removed.
+fn reserved_table() -> [Kind; 7] {
     let definition = Some(v1::CreateTableRequest { regions: 0, ..table(0, "reserved") });
     let [start, end] = [RESERVED, RESERVED + 1].map(|id| Bytes::from(id.to_be_bytes().to_vec()));
     let middle = Bytes::from([&start, b"m".as_slice()].concat());
@@ -411,6 +411,9 @@ fn reserved_table() -> [Kind; 4] {
         Kind::SaveRoutes(save),
         begin(v1::ProcedureKind::Open, 74, &open),
         Kind::AdvanceProcedure(completed),
+        Kind::RegisterNode(crate::commands::testing::registration(75)),
+        Kind::SetNodeDraining(v1::SetNodeDraining { node_id: DRAINED, draining: true }),
+        Kind::RemoveNode(v1::RemoveNode { node_id: DRAINED }),
     ]
 }
 
@@ -479,7 +482,7 @@ fn command_bytes_are_frozen() {
 #[test]
 fn every_command_kind_is_in_the_golden_file() {
     let names = kinds();
-    assert_eq!(names.len(), 34, "{names:?}");
+    assert_eq!(names.len(), 36, "{names:?}");
 }
 
 #[test]
@@ -522,6 +525,8 @@ const SECOND_LEVEL: usize = 47;
 const THIRD_LEVEL: usize = 68;
 /// Id of the route that is split.
 const FIRST_SPLIT: u64 = 14;
+/// A data node without replicas.
+const DRAINED: u64 = 105;
 /// Id of the reserved table, and the version of the catalog when its routes are saved.
 const RESERVED: u32 = 7;
 const VERSION_OF_RESERVED: u64 = 12;
@@ -531,4 +536,4 @@ const REACHED_WITHOUT_LEVELS: (u64, u32) = (32, 3_387_268_013);
 const REACHED_FIRST_WITH_LEVELS: (u64, u32) = (33, 1_535_834_383);
 const REACHED_SECOND_LEVEL: (u64, u32) = (37, 1_508_243_390);
 const REACHED_THIRD_LEVEL: (u64, u32) = (54, 4_031_649_270);
-const REACHED: (u64, u32) = (69, 4_784_055);
+const REACHED: (u64, u32) = (72, 1_098_756_603);

@@ -23,7 +23,10 @@ pub(crate) fn command_level(kind: &Kind) -> FeatureLevel {
         Kind::BeginProcedure(_) | Kind::AdvanceProcedure(_) | Kind::AbandonProcedure(_) => {
             FeatureLevel::new(3)
         }
-        Kind::ReserveTable(_) | Kind::SaveRoutes(_) => FeatureLevel::new(4),
+        Kind::ReserveTable(_)
+        | Kind::SaveRoutes(_)
+        | Kind::SetNodeDraining(_)
+        | Kind::RemoveNode(_) => FeatureLevel::new(4),
         Kind::Bootstrap(_)
         | Kind::RegisterNode(_)
         | Kind::UpdateNode(_)

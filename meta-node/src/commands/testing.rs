@@ -54,6 +54,8 @@ pub(crate) fn kind_name(kind: &Kind) -> &'static str {
         Kind::AbandonProcedure(_) => "abandon_procedure",
         Kind::ReserveTable(_) => "reserve_table",
         Kind::SaveRoutes(_) => "save_routes",
+        Kind::SetNodeDraining(_) => "set_node_draining",
+        Kind::RemoveNode(_) => "remove_node",
     }
 }
 

@@ -20,6 +20,8 @@ pub(crate) enum PlacementStep {
     Promote { group: GroupId, leader: NodeId, node: NodeId, on: (Term, LogIndex) },
     /// Removes a member.
     Remove { group: GroupId, leader: NodeId, node: NodeId, on: (Term, LogIndex) },
+    /// Transfers the leadership to another voter.
+    Transfer { group: GroupId, leader: NodeId, to: NodeId },
     /// Stops a replica on a node that is not a member.
     Stop { group: GroupId, node: NodeId, on: (Term, LogIndex) },
 }
@@ -55,6 +57,7 @@ impl PlacementStep {
             | Self::Add { group, .. }
             | Self::Promote { group, .. }
             | Self::Remove { group, .. }
+            | Self::Transfer { group, .. }
             | Self::Stop { group, .. } => Some(*group),
         }
     }

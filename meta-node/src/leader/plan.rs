@@ -3,19 +3,22 @@
 //!
 //! Each data node gets a group of which it is the *home* (the first of the first members), with
 //! replicas on up to three nodes. A group with fewer replicas grows as nodes join. A replica on a
-//! *lost* node (removed, or down for longer than `replace_after`) is replaced. A group has one step at
-//! a time, based on the membership that its leader reported last.
+//! *lost* node (removed, or down for longer than `replace_after`) or on a draining node is replaced. A group has one
+//! step at a time, based on the membership that its leader reported last. When no group needs a step, replicas and
+//! leaders are spread over the nodes ([`super::balance`]).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tidewater_common::agreed_limits::REPLICAS_PER_GROUP;
 use tidewater_common::ids::{GroupId, LogIndex, NodeId, Term};
-use tidewater_proto::v1::{GroupState, NodeRole, NodeState};
+use tidewater_proto::v1::GroupState;
 
+use super::balance::plan_balance;
+use super::node_load::NodeLoad;
 use super::placement_step::PlacementStep;
 use super::{ObservedCluster, ObservedGroup, ObservedReplica};
-use crate::catalog::{Group, MetaState, Node};
+use crate::catalog::{Group, MetaState};
 
 /// Most groups that one round creates. Many nodes may register together: with one group in each round, 1,000
 /// nodes would wait for minutes.
@@ -26,9 +29,6 @@ pub(crate) const REPLICAS: usize = REPLICAS_PER_GROUP;
 pub(crate) const CREATION_LIMIT: Duration = Duration::from_secs(30);
 /// Time after which a replica on a node that is not a member is stopped.
 const STRAY_LIMIT: Duration = Duration::from_secs(15);
-/// Time that a new leader gives nodes that were down to return, before it counts the time for which they
-/// were down under its predecessors.
-const RETURN_LIMIT: Duration = Duration::from_secs(30);
 /// Distance of a replica's last log entry from the leader's beyond which it counts as lagging, in entries: far
 /// above the distance of two heartbeats.
 const MAX_LAG: u64 = 10_000;
@@ -62,73 +62,10 @@ pub(crate) fn plan(
         };
         steps.extend(step.or_else(|| plan_stop(group, observed)));
     }
+    if steps.is_empty() {
+        steps.extend(plan_balance(state, observed, &load));
+    }
     steps
-}
-
-/// Data nodes with their numbers of replicas.
-struct NodeLoad<'a> {
-    nodes: BTreeMap<NodeId, &'a Node>,
-    replicas: BTreeMap<NodeId, usize>,
-    /// Nodes that are up, with their numbers of replicas: fewest replicas first.
-    up: BTreeSet<(usize, NodeId)>,
-    lost: BTreeSet<NodeId>,
-}
-
-impl<'a> NodeLoad<'a> {
-    fn new(state: &'a MetaState, observed: &ObservedCluster, options: &PlacementOptions) -> Self {
-        let data = state.nodes().filter(|node| node.role == NodeRole::Data);
-        let nodes: BTreeMap<_, _> = data.map(|node| (node.id, node.as_ref())).collect();
-        let now = state.header().time_ms;
-        let is_lost = |node: &&Node| match node.state {
-            NodeState::Removed => true,
-            NodeState::Down => {
-                let down = Duration::from_millis(now.saturating_sub(node.state_since_ms));
-                let silent = observed.silent_for.get(&node.id).copied();
-                is_lost(down, silent.unwrap_or(observed.leading_for), options.replace_after)
-            }
-            _ => false,
-        };
-        let lost = nodes.values().copied().filter(is_lost).map(|node| node.id).collect();
-        let mut replicas: BTreeMap<NodeId, usize> = BTreeMap::new();
-        for group in state.groups().filter(|group| group.state != GroupState::Abandoned) {
-            for node in group.replicas() {
-                *replicas.entry(node).or_default() += 1;
-            }
-        }
-        let up = nodes.values().filter(|node| node.state == NodeState::Up);
-        let up = up.map(|node| (replicas.get(&node.id).copied().unwrap_or(0), node.id)).collect();
-        Self { nodes, replicas, up, lost }
-    }
-
-    fn is_up(&self, node: NodeId) -> bool {
-        self.nodes.get(&node).is_some_and(|node| node.state == NodeState::Up)
-    }
-
-    // The planner never adds unknown nodes as members: they count as lost.
-    fn is_lost(&self, node: NodeId) -> bool {
-        self.lost.contains(&node) || !self.nodes.contains_key(&node)
-    }
-
-    /// Nodes that are up and not excluded, fewest replicas first.
-    fn candidates(&self, excluded: &BTreeSet<NodeId>) -> impl Iterator<Item = NodeId> {
-        self.up.iter().map(|(_, id)| *id).filter(|id| !excluded.contains(id))
-    }
-
-    /// Counts a replica that a step will add to a node.
-    fn add_replica(&mut self, node: NodeId) {
-        let replicas = self.replicas.entry(node).or_default();
-        if self.up.remove(&(*replicas, node)) {
-            self.up.insert((*replicas + 1, node));
-        }
-        *replicas += 1;
-    }
-}
-
-/// Returns whether a node that is down is lost. `down`: time since it went down, by replicated time, which
-/// outlives a leader but may jump after an outage; `silent`: time for which this leader has waited for a
-/// heartbeat.
-fn is_lost(down: Duration, silent: Duration, replace_after: Duration) -> bool {
-    silent >= replace_after || (down >= replace_after && silent >= RETURN_LIMIT.min(replace_after))
 }
 
 /// Plans groups for the first data nodes that are not the home of a group yet.
@@ -144,9 +81,8 @@ fn plan_new_groups(
     let live = state.groups().filter(|group| group.state != GroupState::Abandoned);
     let homes: BTreeSet<NodeId> =
         live.filter_map(|group| group.first_members.first().copied()).collect();
-    let needs_group = |id: &NodeId| load.is_up(*id) && !homes.contains(id);
-    let new_homes: Vec<NodeId> =
-        load.nodes.keys().copied().filter(needs_group).take(MAX_NEW_GROUPS).collect();
+    let needs_group = |id: &NodeId| load.is_usable(*id) && !homes.contains(id);
+    let new_homes: Vec<NodeId> = load.nodes().filter(needs_group).take(MAX_NEW_GROUPS).collect();
     let create = |home: NodeId| {
         let excluded = BTreeSet::from([home]);
         let others = load.candidates(&excluded);
@@ -183,12 +119,20 @@ fn plan_membership(
     let id = group.id;
     let leader = report.leader;
     let on = report.membership;
-    let sound = report.voters.iter().filter(|node| !load.is_lost(**node)).count();
-    if let Some(step) = plan_learner(id, report, sound, load) {
+    let sound = report.voters.iter().filter(|node| load.stays(**node)).count();
+    if let Some(step) = plan_learner(group, report, sound, load) {
         return Some(step);
     }
-    if let Some(node) = surplus_voter(id, report, sound, load, observed) {
+    if let Some(node) = surplus_voter(group, report, sound, load, observed) {
         return Some(PlacementStep::Remove { group: id, leader, node, on });
+    }
+    // A leader is no surplus voter: another one leads before it is removed.
+    if load.is_draining(leader) && sound > 0 {
+        let is_ready =
+            |node: &NodeId| load.is_usable(*node) && !is_lagging(id, report, *node, observed);
+        if let Some(to) = report.voters.iter().copied().find(is_ready) {
+            return Some(PlacementStep::Transfer { group: id, leader, to });
+        }
     }
     if sound < REPLICAS && report.learners.is_empty() {
         let members = report.voters.union(&report.learners).copied().collect();
@@ -203,7 +147,7 @@ fn plan_membership(
 /// and another node can take its place, promotes it when it has caught up. A learner is no voter yet, so that
 /// waiting for a node that is down only delays the repair of the group.
 fn plan_learner(
-    group: GroupId,
+    group: &Group,
     report: &ObservedGroup,
     sound: usize,
     load: &NodeLoad<'_>,
@@ -215,7 +159,9 @@ fn plan_learner(
         let members = report.voters.union(&report.learners).copied().collect();
         !load.is_up(node) && load.candidates(&members).next().is_some()
     };
-    if load.is_lost(node) || sound >= REPLICAS || is_replaceable() {
+    let is_needed = sound < REPLICAS || evens_out(group, report, node, load);
+    let group = group.id;
+    if !load.stays(node) || !is_needed || is_replaceable() {
         return Some(PlacementStep::Remove { group, leader, node, on });
     }
     (report.caught_up.contains(&node) && load.is_up(node)).then_some(PlacementStep::Promote {
@@ -226,28 +172,48 @@ fn plan_learner(
     })
 }
 
-/// Returns a surplus voter to remove, never the leader: lost nodes first; of more than enough sound nodes,
-/// those that are down, then those that lag behind, then the highest id.
+/// Returns whether a learner takes the place of a voter on a node with at least two replicas more.
+fn evens_out(group: &Group, report: &ObservedGroup, learner: NodeId, load: &NodeLoad<'_>) -> bool {
+    let without = load.replicas_without(group, learner);
+    report.voters.iter().any(|voter| load.replicas_without(group, *voter) > without)
+}
+
+/// Returns a surplus voter to remove, never the leader: lost and draining nodes first; of more than enough sound
+/// nodes, those that are down, then those that lag behind, then those with the most replicas, then the highest id.
 fn surplus_voter(
-    group: GroupId,
+    group: &Group,
     report: &ObservedGroup,
     sound: usize,
     load: &NodeLoad<'_>,
     observed: &ObservedCluster,
 ) -> Option<NodeId> {
-    if sound < REPLICAS {
-        return None;
-    }
     let mut others = report.voters.iter().copied().filter(|node| *node != report.leader);
     if sound < report.voters.len() {
-        return others.find(|node| load.is_lost(*node));
+        let lost = || others.clone().find(|node| load.is_lost(*node));
+        // A node that drains leaves when as many others are voters as there can be.
+        let is_replaced = sound >= REPLICAS.min(load.staying());
+        let draining = || others.clone().find(|node| is_replaced && load.is_draining(*node));
+        return if sound < REPLICAS { draining() } else { lost().or_else(draining) };
     }
     if sound <= REPLICAS {
         return None;
     }
+    let key = |node: &NodeId| {
+        let lags = is_lagging(group.id, report, *node, observed);
+        (!load.is_up(*node), lags, load.replicas_without(group, *node), *node)
+    };
+    others.by_ref().max_by_key(key)
+}
+
+/// Returns whether a voter's log ends far before that of the leader.
+pub(super) fn is_lagging(
+    group: GroupId,
+    report: &ObservedGroup,
+    node: NodeId,
+    observed: &ObservedCluster,
+) -> bool {
     let last_log = |node| observed.replica(group, node).map_or(0, |own| own.last_log.get());
-    let is_lagging = |node| last_log(report.leader).saturating_sub(last_log(node)) > MAX_LAG;
-    others.max_by_key(|node| (!load.is_up(*node), is_lagging(*node), *node))
+    last_log(report.leader).saturating_sub(last_log(node)) > MAX_LAG
 }
 
 /// Plans to stop a replica of an abandoned group, or a replica on a node that is not a member according

@@ -1,5 +1,8 @@
-use tidewater_proto::v1::{self, meta_command::Kind};
+use std::collections::BTreeMap;
 
+use tidewater_proto::v1::{self, NodeState, meta_command::Kind};
+
+use super::super::node_load::RETURN_LIMIT;
 use super::*;
 use crate::commands::testing::{bootstrapped, run, with_groups, with_nodes};
 
@@ -30,27 +33,6 @@ fn reported(voters: &[u64], learners: &[u64], caught_up: &[u64]) -> ObservedClus
         caught_up: ids(caught_up),
     };
     ObservedCluster { groups: [(GroupId(1), report)].into_iter().collect(), ..observed() }
-}
-
-/// Replicated time that stands still must not stop repairs.
-#[test]
-fn node_is_lost_after_silence_under_any_leader() {
-    // Seconds since it went down by replicated time, seconds of silence towards this leader.
-    let cases = [
-        (0, 599, false),
-        (0, 600, true),
-        (600, 600, true),
-        (599, 30, false),
-        (600, 30, true),
-        // Replicated time has just caught up after an outage: the node may be starting.
-        (600, 29, false),
-        (86_400, 0, false),
-    ];
-    let seconds = Duration::from_secs;
-    for (down, silent, lost) in cases {
-        assert_eq!(is_lost(seconds(down), seconds(silent), seconds(600)), lost, "{down} {silent}");
-    }
-    assert!(is_lost(seconds(5), seconds(5), seconds(5)), "a delay below the limit of returns");
 }
 
 fn set(state: &mut MetaState, node_id: u64, to: NodeState) {

@@ -14,6 +14,9 @@ use super::placement_step::PlacementStep;
 /// Delay between attempts to start the replicas of a group that has not reported a leader.
 const STARTED_PAUSE: Duration = Duration::from_millis(150);
 
+/// Pause after a transfer of a leadership: several heartbeats.
+const TRANSFERRED_PAUSE: Duration = Duration::from_secs(2);
+
 impl LeaderTerm {
     /// Performs a step. A failed step is planned again from later observations.
     pub(super) async fn perform_step(&self, step: PlacementStep) -> Result<(), Refusal> {
@@ -50,6 +53,18 @@ impl LeaderTerm {
             PlacementStep::Remove { group, leader, node, on } => {
                 tracing::info!(%group, %node, "removing a replica");
                 self.change(group, leader, on, Change::Remove(node.get())).await
+            }
+            PlacementStep::Transfer { group, leader, to } => {
+                tracing::info!(%group, from = %leader, %to, "transferring the leadership of a group");
+                let transfer = v1::TransferLeaderRequest {
+                    header: None,
+                    group_id: group.get(),
+                    to_node: to.get(),
+                };
+                self.control.transfer_leader(leader, transfer).await?;
+                // The next step of the balance needs the report of the new leader.
+                tokio::time::sleep(TRANSFERRED_PAUSE).await;
+                Ok(())
             }
             PlacementStep::Stop { group, node, on } => {
                 tracing::info!(%group, %node, "stopping a replica on a node that is not a member");

@@ -1,6 +1,7 @@
 //! Implementation of the proto service `Admin`.
 
 mod definitions;
+mod nodes;
 mod reserved;
 mod routes;
 mod tables;
@@ -320,6 +321,20 @@ impl Admin for AdminService {
     ) -> Result<Response<v1::TransferGroupLeaderResponse>, Status> {
         self.transfer(request.into_inner()).await?;
         Ok(Response::new(v1::TransferGroupLeaderResponse {}))
+    }
+
+    async fn drain_node(
+        &self,
+        request: Request<v1::DrainNodeRequest>,
+    ) -> Result<Response<v1::DrainNodeResponse>, Status> {
+        Ok(Response::new(self.drain(request.into_inner()).await?))
+    }
+
+    async fn remove_node(
+        &self,
+        request: Request<v1::RemoveNodeRequest>,
+    ) -> Result<Response<v1::RemoveNodeResponse>, Status> {
+        Ok(Response::new(self.remove(request.into_inner()).await?))
     }
 
     async fn bench_command(

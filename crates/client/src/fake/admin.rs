@@ -67,6 +67,20 @@ impl Admin for AdminNode {
         self.respond()
     }
 
+    async fn drain_node(
+        &self,
+        _request: Request<v1::DrainNodeRequest>,
+    ) -> Result<Response<v1::DrainNodeResponse>, Status> {
+        self.respond()
+    }
+
+    async fn remove_node(
+        &self,
+        _request: Request<v1::RemoveNodeRequest>,
+    ) -> Result<Response<v1::RemoveNodeResponse>, Status> {
+        self.respond()
+    }
+
     async fn clone_table(
         &self,
         _request: Request<v1::CloneTableRequest>,

@@ -30,7 +30,10 @@ pub(super) fn records(state: TableState, change: Option<TableChange>) -> Catalog
         RegionPlace { table_id: 3, group_id: 5, incarnation: 1, start: Vec::new(), end: None };
     let node = |node_id, role: NodeRole, state: NodeState| {
         let address = format!("n{node_id}:1");
-        (node_id, Node { node_id, role: role.into(), state: state.into(), address, boot: 0 })
+        (
+            node_id,
+            Node { node_id, role: role.into(), state: state.into(), address, ..Node::default() },
+        )
     };
     let data = |id| node(id, NodeRole::Data, NodeState::Up);
     let group = |group_id, state: GroupState| {

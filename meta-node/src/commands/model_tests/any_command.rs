@@ -17,6 +17,10 @@ pub(crate) fn any_command() -> impl Strategy<Value = Kind> {
         6 => any_table_change(),
         9 => any_procedure_command(),
         1 => reserve,
+        1 => (100u64..106, any::<bool>()).prop_map(|(node_id, draining)| {
+            Kind::SetNodeDraining(v1::SetNodeDraining { node_id, draining })
+        }),
+        1 => (100u64..106).prop_map(|node_id| Kind::RemoveNode(v1::RemoveNode { node_id })),
         2 => any_save(),
     ]
 }

@@ -23,6 +23,7 @@ pub(crate) struct NodeLine {
     role: &'static str,
     address: String,
     state: &'static str,
+    draining: bool,
 }
 
 impl From<&v1::Node> for NodeLine {
@@ -42,6 +43,7 @@ impl From<&v1::Node> for NodeLine {
                 v1::NodeState::Down => "down",
                 v1::NodeState::Removed => "removed",
             },
+            draining: node.draining,
         }
     }
 }
@@ -54,7 +56,7 @@ impl Listed for NodeLine {
             self.node_id.to_string(),
             self.role.to_owned(),
             self.address.clone(),
-            self.state.to_owned(),
+            if self.draining { format!("{}, draining", self.state) } else { self.state.to_owned() },
         ]
     }
 }
@@ -81,7 +83,7 @@ mod tests {
         };
         assert_eq!(
             serde_json::to_string(&NodeLine::from(&node)).unwrap(),
-            r#"{"node_id":4,"role":"data","address":"a:1","state":"up"}"#
+            r#"{"node_id":4,"role":"data","address":"a:1","state":"up","draining":false}"#
         );
     }
 }

@@ -1,0 +1,71 @@
+//! Data nodes that join and leave under load: no write fails, and no acknowledged row is lost.
+
+use serde_json::Value;
+use tidewater_cluster_tests::cluster::{Cluster, ClusterPlan};
+use tidewater_cluster_tests::workload::{LoadOptions, Workload};
+use tidewater_cluster_tests::{HarnessError, Result, wait};
+use tokio::time::Instant;
+
+use crate::reader::Reader;
+use crate::support::{SETTLED_WITHIN, conclude, wait_for_level};
+
+/// Returns the id of a data node by its position in the cluster.
+async fn node_id(cluster: &Cluster, position: usize) -> Result<u64> {
+    let nodes = cluster.run(&["node", "list", "--output", "json"]).await?.ok()?.json()?;
+    let address = cluster.data[position].spec.listen.to_string();
+    let is_node = |node: &&Value| node["role"] == "data" && node["address"] == address.as_str();
+    let found = nodes.as_array().into_iter().flatten().find(is_node);
+    let id = found.and_then(|node| node["node_id"].as_u64());
+    id.ok_or_else(|| HarnessError::violated(format!("{address} in {nodes}")))
+}
+
+/// Returns the numbers of voters of the data groups.
+async fn voters(cluster: &Cluster) -> Result<Vec<usize>> {
+    let groups = cluster.run(&["group", "list", "--output", "json"]).await?.ok()?.json()?;
+    let data = groups.as_array().into_iter().flatten().filter(|group| group["group_id"] != 0);
+    Ok(data.map(|group| group["voters"].as_array().map_or(0, Vec::len)).collect())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn drained_node_leaves_without_a_failed_write() -> Result<()> {
+    let mut cluster = ClusterPlan::default().nodes(3, 4, 0).start().await?;
+    wait_for_level(&cluster).await?;
+    wait::until("all groups have three voters", SETTLED_WITHIN, || async {
+        let voters = voters(&cluster).await.map_err(|error| error.to_string())?;
+        if voters == [3; 4] { Ok(()) } else { Err(format!("{voters:?}")) }
+    })
+    .await?;
+    cluster.create_log_table_with_regions(4).await?;
+    let load = Workload::start(&cluster, LoadOptions::default()).await?;
+    let reader = Reader::start(&cluster).await?;
+    let leaving = cluster.owner(tidewater_cluster_tests::cluster::LOG_TABLE).await?;
+    let id = node_id(&cluster, leaving).await?.to_string();
+    let in_use = cluster.run(&["node", "remove", &id]).await?;
+    in_use.status(4)?.expect_stderr(&["node drain"])?;
+
+    load.progress(40).await?;
+    let begun = Instant::now();
+    let drained = cluster.run(&["node", "drain", &id, "--output", "json"]).await?.ok()?.json()?;
+    println!("drained in {:.1?}: {drained}", begun.elapsed());
+    if drained["groups_left"] != Value::Array(Vec::new()) || voters(&cluster).await? != [3; 4] {
+        return Err(HarnessError::violated(format!("{drained}, {:?}", voters(&cluster).await?)));
+    }
+    // Without a fourth node, the groups of the others have nowhere to go.
+    let other = node_id(&cluster, (leaving + 1) % 4).await?.to_string();
+    let stuck = cluster.run(&["node", "drain", &other]).await?;
+    stuck.status(4)?.expect_stderr(&["Start another data node first"])?;
+    cluster.run(&["node", "remove", &id]).await?.ok()?;
+    load.progress(40).await?;
+    let exited = cluster.data[leaving].wait_for_exit(SETTLED_WITHIN).await?;
+    println!("the removed node: {exited}");
+    if cluster.data[leaving].start().await.is_ok() {
+        return Err(HarnessError::violated("a removed node has joined again"));
+    }
+    let scans = reader.stop().await?;
+    println!("{scans} scans");
+    let verdict = conclude(cluster, load).await?;
+    if verdict.failed > 0 || verdict.unknown > 0 {
+        return Err(HarnessError::violated(format!("a write was not acknowledged: {verdict}")));
+    }
+    Ok(())
+}

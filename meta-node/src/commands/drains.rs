@@ -1,0 +1,160 @@
+//! Data nodes that leave: a draining node gets no replicas and loses those that it has, a removed one is refused from
+//! then on.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use tidewater_common::ids::{GroupId, NodeId};
+use tidewater_proto::v1::{self, GroupState, NodeRole, NodeState};
+
+use super::CommandError;
+use crate::catalog::{CatalogChange, Group, MetaState, Node};
+
+/// Marks a data node as draining, or takes that back.
+pub(super) fn set_draining(
+    state: &MetaState,
+    command: &v1::SetNodeDraining,
+) -> Result<CatalogChange, CommandError> {
+    let node = data_node(state, NodeId(command.node_id))?;
+    if node.draining == command.draining {
+        return Ok(CatalogChange::default());
+    }
+    if command.draining {
+        check_room(state, node)?;
+    }
+    Ok(changed(Node { draining: command.draining, ..node.as_ref().clone() }))
+}
+
+/// Removes a data node that hosts nothing.
+pub(super) fn remove(
+    state: &MetaState,
+    command: &v1::RemoveNode,
+) -> Result<CatalogChange, CommandError> {
+    let node = data_node(state, NodeId(command.node_id))?;
+    let groups: Vec<GroupId> = groups_on(state, node.id).map(|group| group.id).collect();
+    if !groups.is_empty() {
+        return Err(CommandError::NodeInUse { node: node.id, groups });
+    }
+    Ok(changed(Node {
+        state: NodeState::Removed,
+        state_since_ms: state.header().time_ms,
+        ..node.as_ref().clone()
+    }))
+}
+
+fn changed(node: Node) -> CatalogChange {
+    CatalogChange { nodes: vec![node], ..CatalogChange::default() }
+}
+
+fn data_node(state: &MetaState, id: NodeId) -> Result<&Arc<Node>, CommandError> {
+    let node = state.node(id).ok_or(CommandError::NodeNotFound(id))?;
+    match (node.role, node.state) {
+        (NodeRole::Data, NodeState::Removed) => Err(CommandError::NodeRemoved(id)),
+        (NodeRole::Data, _) => Ok(node),
+        (role, _) => Err(CommandError::NotADataNode { node: id, role }),
+    }
+}
+
+/// Returns the groups with a replica on a node.
+pub(crate) fn groups_on(state: &MetaState, node: NodeId) -> impl Iterator<Item = &Arc<Group>> {
+    let hosts = move |group: &&Arc<Group>| {
+        group.state != GroupState::Abandoned && group.replicas().contains(&node)
+    };
+    state.groups().filter(hosts)
+}
+
+/// Checks that the other nodes can have as many voters of each group of the node as it has now.
+fn check_room(state: &MetaState, node: &Node) -> Result<(), CommandError> {
+    let others: BTreeSet<NodeId> = state
+        .nodes()
+        .filter(|other| other.role == NodeRole::Data && other.state != NodeState::Removed)
+        .filter(|other| other.id != node.id && !other.draining)
+        .map(|other| other.id)
+        .collect();
+    let voters = |group: &Group| {
+        if group.voters.is_empty() { group.first_members.len() } else { group.voters.len() }
+    };
+    let stuck = groups_on(state, node.id).filter(|group| voters(group) > others.len());
+    let groups: Vec<GroupId> = stuck.map(|group| group.id).collect();
+    if groups.is_empty() {
+        return Ok(());
+    }
+    Err(CommandError::NoRoomForGroups { node: node.id, groups, others: others.len() })
+}
+
+#[cfg(test)]
+mod tests {
+    use tidewater_proto::v1::meta_command::Kind;
+
+    use super::*;
+    use crate::commands::testing::{compactor, raise_to_highest, registration, run, with_nodes};
+
+    fn drain(state: &mut MetaState, node_id: u64, draining: bool) -> Result<(), CommandError> {
+        run(state, Kind::SetNodeDraining(v1::SetNodeDraining { node_id, draining })).map(drop)
+    }
+
+    fn removed(state: &mut MetaState, node_id: u64) -> Result<(), CommandError> {
+        run(state, Kind::RemoveNode(v1::RemoveNode { node_id })).map(drop)
+    }
+
+    /// Four data nodes; group 1 has replicas on the first three.
+    fn cluster() -> MetaState {
+        let mut state = with_nodes(4);
+        let first_members = vec![101, 102, 103];
+        run(&mut state, Kind::CreateGroup(v1::CreateGroup { first_members })).unwrap();
+        raise_to_highest(&mut state);
+        state
+    }
+
+    fn is_draining(state: &MetaState, node: u64) -> bool {
+        state.node(NodeId(node)).unwrap().draining
+    }
+
+    #[test]
+    fn node_is_drained_and_removed_when_it_is_empty() {
+        let mut state = cluster();
+        drain(&mut state, 103, true).unwrap();
+        assert!(is_draining(&state, 103));
+        assert_eq!(MetaState::from_rows(state.rows().unwrap()).unwrap(), state);
+        let after = state.clone();
+        drain(&mut state, 103, true).unwrap();
+        assert_eq!(state, after);
+        let (node, groups) = (NodeId(103), vec![GroupId(1)]);
+        assert_eq!(removed(&mut state, 103), Err(CommandError::NodeInUse { node, groups }));
+        drain(&mut state, 103, false).unwrap();
+        assert!(!is_draining(&state, 103));
+        removed(&mut state, 104).unwrap();
+        assert_eq!(state.node(NodeId(104)).unwrap().state, NodeState::Removed);
+        for again in [removed(&mut state, 104), drain(&mut state, 104, true)] {
+            assert_eq!(again, Err(CommandError::NodeRemoved(NodeId(104))));
+        }
+        let returned = run(&mut state, Kind::RegisterNode(registration(4)));
+        assert_eq!(returned, Err(CommandError::NodeRemoved(NodeId(104))));
+    }
+
+    #[test]
+    fn drain_without_room_names_the_groups() {
+        let mut state = cluster();
+        drain(&mut state, 104, true).unwrap();
+        let refused = drain(&mut state, 103, true).unwrap_err();
+        let (node, groups) = (NodeId(103), vec![GroupId(1)]);
+        assert_eq!(refused, CommandError::NoRoomForGroups { node, groups, others: 2 });
+        assert!(refused.to_string().contains("group 1"), "{refused}");
+        drain(&mut state, 104, false).unwrap();
+        drain(&mut state, 103, true).unwrap();
+    }
+
+    #[test]
+    fn only_data_nodes_are_drained_and_removed() {
+        let mut state = cluster();
+        run(&mut state, Kind::RegisterNode(compactor(200, 1))).unwrap();
+        let node = state.nodes().find(|node| node.role == NodeRole::Compactor).unwrap().id;
+        let role = NodeRole::Compactor;
+        for refused in [drain(&mut state, node.get(), true), removed(&mut state, node.get())] {
+            assert_eq!(refused, Err(CommandError::NotADataNode { node, role }));
+        }
+        for unknown in [drain(&mut state, 999, true), removed(&mut state, 999)] {
+            assert_eq!(unknown, Err(CommandError::NodeNotFound(NodeId(999))));
+        }
+    }
+}
