@@ -211,6 +211,49 @@ async fn child_serves_the_rows_of_merged_regions() {
     three.stop().await;
 }
 
+// R12. Writes arrive until the fence.
+#[tokio::test(flavor = "multi_thread")]
+async fn fenced_region_has_no_rows_in_memory() {
+    let (three, leader) = with_two_regions().await;
+    let node = three.node(leader);
+    know_merge(&three, false);
+    open(node).await.unwrap();
+    let until_refused = async {
+        let mut serial = 3;
+        loop {
+            match node.write(to(LEFT, write(1, serial, &[3]))).await {
+                Ok(_) => serial += 1,
+                Err(refused) => return refused.reason,
+            }
+        }
+    };
+    let (fenced, refused) = tokio::join!(fence(node), until_refused);
+    fenced.unwrap();
+    assert_eq!(refused, Reason::RouteWriteFenced);
+    let region = node.groups.get(GroupId(GROUP)).unwrap().region(RegionId(LEFT)).unwrap();
+    assert_eq!(region.region.stats().memtable_rows, 0);
+    merge(node).await.unwrap();
+    expect_rows(node, &[1, 2, 3, 11, 12]).await;
+    three.stop().await;
+}
+
+// The child has rows of both regions.
+#[tokio::test(flavor = "multi_thread")]
+async fn point_read_by_an_old_route_keeps_its_range() {
+    let (three, leader) = with_two_regions().await;
+    let node = three.node(leader);
+    know_merge(&three, false);
+    open(node).await.unwrap();
+    fence(node).await.unwrap();
+    merge(node).await.unwrap();
+    expect_rows(node, &[1, 2, 11, 12]).await;
+    for (region, ids) in [(LEFT, [2, 12]), (RIGHT, [2, 12])] {
+        let refused = node.get_of(region, &ids).await.unwrap_err();
+        assert_eq!(refused.reason, Reason::KeyOutsideRegion, "region {region}");
+    }
+    three.stop().await;
+}
+
 // The regions of a clone begin far above the sequences of their source, of which a region without rows has none.
 #[tokio::test(flavor = "multi_thread")]
 async fn region_without_rows_above_its_base_is_merged() {

@@ -2,15 +2,18 @@
 
 use std::time::Duration;
 
+use futures::StreamExt;
 use tidewater_common::feature_level::FeatureLevel;
 use tidewater_common::ids::{FileId, GroupId, RegionId};
 use tidewater_common::keys::KeyCodec;
 use tidewater_common::refusal::Refusal;
+use tidewater_common::rows::decode_batch;
 use tidewater_common::schema::TableOptions;
 use tidewater_data_node::group::entry;
 use tidewater_data_node::group::hosted::HostedRegion;
 use tidewater_data_node::leadership::held_regions::HoldLimits;
 use tidewater_data_node::options::GroupOptions;
+use tidewater_proto::v1::data_server::Data;
 use tidewater_proto::v1::group_control_server::GroupControl;
 use tidewater_proto::v1::{self, Reason, WriteRequest};
 use tidewater_region_engine::manifest::AreaId;
@@ -204,6 +207,39 @@ async fn children_serve_the_rows_of_a_split_region() {
     for child in [LEFT, RIGHT] {
         let stats = node.groups.get(GroupId(GROUP)).unwrap().region(RegionId(child)).unwrap();
         assert_eq!(stats.region.stats().memtable_rows, 0);
+    }
+    three.stop().await;
+}
+
+// Each child alone has fewer rows than the limit.
+#[tokio::test(flavor = "multi_thread")]
+async fn children_share_the_limit_of_a_read() {
+    let three = ThreeNodes::start(GroupOptions::default()).await;
+    let node = three.node(three.leader().await);
+    raise_level(node).await;
+    node.write(write(1, 1, &[])).await.unwrap();
+    node.write(write(1, 2, &[1, 2, 3, 11, 12])).await.unwrap();
+    know_split(&three, false);
+    hold(node, true).await.unwrap();
+    split(node).await.unwrap();
+    expect_rows(node, &[1, 2, 3, 11, 12]).await;
+    let limited = |count_only| v1::ScanRequest {
+        group_id: GROUP,
+        region_id: REGION,
+        schema_version: 1,
+        projection: vec![1, 2],
+        limit: Some(4),
+        count_only,
+        ..Default::default()
+    };
+    for count_only in [false, true] {
+        let messages = node.data.scan(Request::new(limited(count_only))).await.unwrap();
+        let messages: Vec<_> = messages.into_inner().map(Result::unwrap).collect().await;
+        let with_rows = messages.iter().filter(|message| !message.rows.is_empty());
+        let rows = with_rows.map(|message| decode_batch(&message.rows, &schema().arrow()).unwrap());
+        let read: usize = rows.map(|rows| rows.num_rows()).sum();
+        let counted: u64 = messages.iter().map(|message| message.row_count).sum();
+        assert_eq!((read, counted), (if count_only { 0 } else { 4 }, 4));
     }
     three.stop().await;
 }

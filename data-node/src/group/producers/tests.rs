@@ -312,3 +312,14 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn later_opening_counts_in_merged_tables() {
+    let [low, high] = [range(b"a", b"c"), range(b"m", b"n")];
+    let tables = [written(2, 2, low.clone(), 8), written(1, 3, high, 9)];
+    let merged = Producers::merged(tables.iter(), Eviction::CURRENT);
+    let repeat = WriteDecision::Repeat { outcome: outcome(8), covered: low };
+    assert_eq!(merged.judge(&key(1), opening(2), Serial(2)), repeat);
+    assert_eq!(merged.judge(&key(1), opening(1), Serial(3)), WriteDecision::Forgotten);
+    assert_eq!(merged, Producers::merged(tables.iter().rev(), Eviction::CURRENT));
+}

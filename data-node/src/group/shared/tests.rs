@@ -1,15 +1,15 @@
-use tidewater_common::ids::{ManifestVersion, OwnerEpoch, RegionId, Sequence, Term};
+use tidewater_common::ids::{Epoch, ManifestVersion, OwnerEpoch, RegionId, Sequence, Term};
 use tidewater_common::keys::KeyRange;
-use tidewater_region_engine::Region;
 use tidewater_region_engine::layout::RegionDir;
-use tidewater_region_engine::region::{Parent, Phase};
+use tidewater_region_engine::region::{Cause, Obligation, Parent, PendingObligation, Phase};
 use tidewater_region_engine::storage::Storage;
+use tidewater_region_engine::{Region, RowOp, RowsWrite};
 
 use super::ReplicaState;
 use crate::group::descriptor::Descriptor;
 use crate::group::hosted::HostedRegion;
 use crate::group::state::RegionState;
-use crate::group::testing::{host, key, region, shared};
+use crate::group::testing::{batch, host, key, region, shared};
 
 // A load or a flush that an install overtakes reports to a replaced region object. Counting the
 // report for the successor would leave the successor loading forever.
@@ -122,4 +122,58 @@ async fn child_replaces_regions_that_are_sealed_or_removed() {
             assert_eq!(phase, expected);
         }
     }
+}
+
+// The log knows that the manifest has recorded it; this replica has not read that yet.
+#[tokio::test]
+async fn decision_recorded_elsewhere_does_not_prevent_a_division() {
+    let shared = shared(Storage::memory(), 1 << 20);
+    let parent = host(&shared, 7);
+    let cause = Cause { sequence: Sequence(5), procedure: None };
+    let truncate = PendingObligation { cause, obligation: Obligation::Truncate };
+    parent.apply_obligation(truncate).unwrap();
+    assert_eq!(divide(&shared, ManifestVersion(1)).len(), 2);
+}
+
+// One replica may have read the flush of one parent only: it must not fail where others apply the merge.
+#[tokio::test]
+async fn flush_known_to_the_log_permits_a_merge() {
+    let shared = shared(Storage::memory(), 1 << 20);
+    let whole = Descriptor::new(&region(7, None, None)).unwrap();
+    let ids = [RegionId(7), RegionId(8)];
+    let ranges = [KeyRange::new(Vec::new(), Some(key(10))), KeyRange::new(key(10), None)];
+    let flushed = [Sequence(5), Sequence(9)];
+    for ((id, range), (flushed, has_read)) in
+        ids.into_iter().zip(ranges).zip(flushed.into_iter().zip([false, true]))
+    {
+        let descriptor = whole.child(id, range).unwrap();
+        let state = RegionState::new(descriptor.clone(), Sequence(0));
+        shared.state.write().regions.insert(id, RegionState { flushed, ..state });
+        let read = if has_read { flushed } else { Sequence(0) };
+        let parent = shared.host(descriptor, Sequence(0), read, Vec::new()).unwrap();
+        let batch = batch(&[if has_read { 15 } else { 5 }]);
+        let write = RowsWrite { sequence: flushed, epoch: Epoch(0), op: RowOp::Put, batch };
+        parent.apply(write).unwrap();
+    }
+    let child = RegionId(9);
+    let of_child = RegionState::new(whole.child(child, KeyRange::whole()).unwrap(), Sequence(0));
+    shared.state.write().regions.insert(child, of_child);
+    shared.merge(&ids, child).unwrap();
+    let merged = shared.regions.get(child).unwrap().region;
+    assert_eq!((merged.flushed_sequence(), merged.stats().memtable_rows), (Sequence(9), 0));
+}
+
+#[tokio::test]
+async fn replaced_region_is_served_by_all_children() {
+    let shared = shared(Storage::memory(), 1 << 20);
+    let [parent, left, right] = [7, 8, 9].map(RegionId);
+    host(&shared, 7);
+    host(&shared, 8);
+    shared.regions.set_children(parent, vec![left, right]);
+    assert!(shared.regions.serving(parent).is_none(), "one of them is not open yet");
+    host(&shared, 9);
+    assert_eq!(shared.regions.serving(parent).map(|of| of.len()), Some(2));
+    let current = shared.regions.current();
+    let current: Vec<RegionId> = current.iter().map(|of| of.descriptor.region_id).collect();
+    assert_eq!(current, [left, right]);
 }

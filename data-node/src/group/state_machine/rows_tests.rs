@@ -2,17 +2,21 @@
 
 use futures::FutureExt;
 use tidewater_common::ids::{Epoch, OwnerEpoch, RegionId, Sequence, Term};
+use tidewater_common::keys::KeyRange;
 use tidewater_proto::v1::{Reason, WriteRequest};
 use tidewater_raft_store::Command;
 use tidewater_raft_store::types::{Entry, log_id};
+use tidewater_region_engine::layout::RegionDir;
+use tidewater_region_engine::region::Parent;
 use tidewater_region_engine::storage::Storage;
 use tidewater_region_engine::{Region, RowOp, RowsWrite};
 
 use super::*;
 use crate::group::descriptor::Descriptor;
 use crate::group::entry;
+use crate::group::state::{GroupState, RegionState};
 use crate::group::testing::{
-    batch, host, ledger, ledger_delete, ledger_row, ledger_write, region, shared, write,
+    batch, host, key, ledger, ledger_delete, ledger_row, ledger_write, region, shared, write,
 };
 
 /// Memory limit for rows in bytes; [`fill`] takes more than twice as much.
@@ -322,4 +326,44 @@ fn memtable_rows_do_not_keep_log_entries_alive() {
     let region = shared.regions.get(REGION).unwrap().region;
     assert_eq!((region.stats().runs, region.stats().memtable_rows), (9, 9));
     assert!(bytes.is_unique(), "no other reference to the entry");
+}
+
+// Between a split and the first deltas of its children.
+#[tokio::test]
+async fn children_in_a_snapshot_have_files_of_their_parent() {
+    let shared = shared(Storage::memory(), 1 << 30);
+    let (machine, _folder) = machine(&shared);
+    let parent = fill(&shared);
+    let own = OwnerEpoch { move_epoch: 0, term: Term(1) };
+    parent.take_ownership(own, shared.group).await.unwrap();
+    parent.flush().await.unwrap();
+    let empty = KeyRange::new(Vec::new(), Some(Vec::new()));
+    let sealed_at = parent.set_range(empty, None).await.unwrap();
+    let spec = parent.spec();
+    let dir = RegionDir {
+        table_id: spec.table_id,
+        region_id: spec.region_id,
+        incarnation: spec.incarnation,
+    };
+    let descriptor = shared.regions.get(REGION).unwrap().descriptor;
+    let ids = [RegionId(8), RegionId(9)];
+    let mut state = GroupState::default();
+    let mut of_parent = RegionState::new(descriptor.clone(), Sequence(0));
+    of_parent.children = ids.to_vec();
+    state.regions.insert(REGION, of_parent);
+    let ranges = [KeyRange::new(Vec::new(), Some(key(10))), KeyRange::new(key(10), None)];
+    for (id, range) in ids.into_iter().zip(ranges) {
+        let of_child = descriptor.child(id, range).unwrap();
+        let parents = vec![Parent { dir, sealed_at, last_sequence: parent.last_sequence() }];
+        let of_child = RegionState { parents, ..RegionState::new(of_child, Sequence(0)) };
+        state.regions.insert(id, of_child);
+    }
+    install::install(&shared, SnapshotView { state, ..view(&machine) }).unwrap();
+    let serving = shared.regions.serving(REGION).unwrap();
+    let served: Vec<RegionId> = serving.iter().map(|of| of.descriptor.region_id).collect();
+    assert_eq!(served, ids);
+    for hosted in serving {
+        hosted.region.load().await.unwrap();
+        assert_eq!(hosted.region.stats().files, 1);
+    }
 }

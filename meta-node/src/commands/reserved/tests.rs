@@ -4,7 +4,9 @@ use tidewater_proto::v1::meta_command::Kind;
 
 use super::*;
 use crate::commands::procedures::testing::{abandon, begin, complete, state_of, with_tables};
-use crate::commands::testing::{command, directory, drop_table, run, run_command, table};
+use crate::commands::testing::{
+    command, directory, drop_table, durable_hook, run, run_command, table,
+};
 
 const R: TableId = TableId(3);
 
@@ -231,4 +233,42 @@ fn one_of_racing_savers_reaches_the_next_version() {
         assert!(matches!(overtaken, Err(CommandError::VersionMismatch { .. })), "{overtaken:?}");
     }
     assert_eq!(state.catalog_version().get(), version + 1);
+}
+
+#[test]
+fn reserved_table_keeps_its_definition() {
+    let mut state = reserved();
+    let append_only = v1::WriteMode::AppendOnly.into();
+    let other = v1::CreateTableRequest { regions: 0, write_mode: append_only, ..table(0, "r") };
+    let mut fewer = v1::CreateTableRequest { regions: 0, ..table(0, "r") };
+    fewer.columns.truncate(2);
+    for other in [other, fewer] {
+        let other = v1::ReserveTableRequest { definition: Some(other) };
+        let refused = run(&mut state, Kind::ReserveTable(other));
+        assert_eq!(refused, Err(CommandError::TableExists("r".to_owned())));
+    }
+}
+
+#[test]
+fn route_in_a_group_being_created_is_refused() {
+    let mut state = reserved();
+    let first_members = vec![101];
+    run(&mut state, Kind::CreateGroup(v1::CreateGroup { first_members })).unwrap();
+    let routes = [v1::Route { group_id: 2, ..route(0, &[], 0xff) }];
+    let refused = save(&mut state, 10, &routes);
+    let expected = CommandError::GroupState { group: GroupId(2), state: GroupState::Creating };
+    assert_eq!(refused, Err(expected));
+    run(&mut state, Kind::ActivateGroup(v1::ActivateGroup { group_id: 2 })).unwrap();
+    save(&mut state, 11, &routes).unwrap();
+}
+
+#[test]
+fn second_opening_waits_for_the_first() {
+    let mut state = reserved();
+    run(&mut state, Kind::AddHook(durable_hook(5, "h"))).unwrap();
+    save(&mut state, 10, &[route(0, &[], 0xff)]).unwrap();
+    run(&mut state, opening(11, "r")).unwrap();
+    let refused = run(&mut state, opening(12, "r"));
+    assert!(matches!(refused, Err(CommandError::Locked { .. })), "{refused:?}");
+    assert!(state.cursors().get(RegionId(5), "h").is_some(), "durable hooks receive all versions");
 }

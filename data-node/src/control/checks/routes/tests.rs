@@ -192,3 +192,20 @@ fn regions_are_merged_only_as_the_catalog_decides() {
         assert!(drop(&swapped, &DropRegionRequest { region_id, ..Default::default() }).is_err());
     }
 }
+
+#[test]
+fn region_is_merged_with_its_neighbour_only() {
+    let mut catalog = merging(false);
+    let other = catalog.regions[&8].clone();
+    catalog.regions.insert(10, other);
+    let child = v1::SplitChild { region_id: 9, start: Bytes::new(), end: None };
+    let with = |successor_id| MergeRegionsRequest {
+        group_id: 5,
+        region_id: 7,
+        successor_id,
+        child: Some(child.clone()),
+        step: step_of(4, MERGE_STEP),
+        ..Default::default()
+    };
+    assert_only_first_passes(&[8, 10].map(|id| merge(&catalog, &with(id))), "merge");
+}

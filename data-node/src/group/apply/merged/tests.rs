@@ -3,6 +3,8 @@ use tidewater_common::feature_level::FeatureLevel;
 use tidewater_common::ids::Sequence;
 use tidewater_common::schema::{TableOptions, WriteMode};
 use tidewater_proto::v1::group_entry::Entry;
+use tidewater_region_engine::manifest::AreaId;
+use tidewater_region_engine::region::{Cause, Obligation, PendingObligation};
 
 use super::*;
 use crate::group::admits::ServingState;
@@ -322,5 +324,68 @@ fn child_serves_the_version_before_if_both_parents_do() {
         }
         assert_eq!(reason(&group.apply(Entry::Merged(merged()))), None);
         assert_eq!(group.state.regions[&CHILD].descriptor.previous().is_some(), both);
+    }
+}
+
+#[test]
+fn child_has_the_greatest_base_and_sequence() {
+    for with_base in [LEFT, RIGHT] {
+        let mut group = with_fenced_regions();
+        group.state.regions.get_mut(&with_base).unwrap().base = Sequence(1 << 44);
+        assert_eq!(reason(&group.apply(Entry::Merged(merged()))), None);
+        let last = |id| group.state.regions[&id].last_sequence;
+        let child = &group.state.regions[&CHILD];
+        assert_eq!(child.base, Sequence(1 << 44), "region {with_base}");
+        assert_eq!(child.last_sequence, last(LEFT).max(last(RIGHT)), "region {with_base}");
+    }
+}
+
+#[test]
+fn regions_that_do_not_adjoin_are_not_merged() {
+    let mut group = with_fenced_regions();
+    let right = group.state.regions.get_mut(&RIGHT).unwrap();
+    right.descriptor = Descriptor::new(&region(8, Some(20), None)).unwrap();
+    let one = v1::SplitChild { end: Some(key(10).into()), ..whole(CHILD) };
+    let one = v1::RegionsMerged { parents: vec![sealed(LEFT, 5)], child: Some(one), ..merged() };
+    let before = group.state.clone();
+    for entry in [merged(), one] {
+        let applied = group.apply(Entry::Merged(entry.clone()));
+        assert_eq!(reason(&applied), Some(Reason::InvalidArgument), "{entry:?}");
+        assert_eq!(group.state, before);
+    }
+}
+
+#[test]
+fn merge_into_a_known_region_is_refused() {
+    for is_dropped in [false, true] {
+        let mut group = with_fenced_regions();
+        group.apply(opened(region(CHILD.get(), None, None)));
+        if is_dropped {
+            group.apply(Entry::Dropped(v1::RegionDropped { region_id: CHILD.get() }));
+        }
+        let before = group.state.clone();
+        let applied = group.apply(Entry::Merged(merged()));
+        assert_eq!(reason(&applied), Some(Reason::InvalidArgument), "dropped: {is_dropped}");
+        assert_eq!(group.state, before);
+    }
+}
+
+#[test]
+fn merge_waits_for_decisions_that_no_manifest_records() {
+    let truncate = PendingObligation {
+        cause: Cause { sequence: Sequence(1 << 40), procedure: None },
+        obligation: Obligation::Truncate,
+    };
+    let undecided: [&dyn Fn(&mut RegionState); 2] =
+        [&|region| region.obligations.push(truncate.clone()), &|region| {
+            region.areas.extend([AreaId(uuid::Uuid::from_u128(1))])
+        }];
+    for (open, id) in undecided.into_iter().zip([LEFT, RIGHT]) {
+        let mut group = with_fenced_regions();
+        open(group.state.regions.get_mut(&id).unwrap());
+        let before = group.state.clone();
+        let applied = group.apply(Entry::Merged(merged()));
+        assert_eq!(reason(&applied), Some(Reason::RouteBusy), "region {id}");
+        assert_eq!(group.state, before);
     }
 }

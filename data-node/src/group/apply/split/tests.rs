@@ -4,7 +4,7 @@ use tidewater_proto::v1::group_entry::Entry;
 
 use super::*;
 use crate::group::admits::ServingState;
-use crate::group::testing::{TestGroup, key, options, schema, write, writes};
+use crate::group::testing::{TestGroup, key, opened, options, region, schema, write, writes};
 
 const LEFT: RegionId = RegionId(8);
 const RIGHT: RegionId = RegionId(9);
@@ -253,4 +253,56 @@ fn region_with_open_staging_area_is_not_held() {
     let abandoned = v1::AreaAbandoned { region_id: 7, area_id, step: step(1, 2) };
     assert_eq!(reason(&group.apply(Entry::AreaAbandoned(abandoned))), None);
     assert_eq!(reason(&group.apply(held(true, step(2, 1)))), None);
+}
+
+#[test]
+fn split_into_a_known_region_is_refused() {
+    for is_dropped in [false, true] {
+        let mut group = with_held_region();
+        group.apply(opened(region(RIGHT.get(), None, None)));
+        if is_dropped {
+            group.apply(Entry::Dropped(v1::RegionDropped { region_id: RIGHT.get() }));
+        }
+        let before = group.state.clone();
+        let applied = group.apply(Entry::Split(split()));
+        assert_eq!(reason(&applied), Some(Reason::InvalidArgument), "dropped: {is_dropped}");
+        assert_eq!(group.state, before);
+    }
+}
+
+#[test]
+fn opening_by_the_old_route_reaches_both_children() {
+    let mut group = with_split_region();
+    assert_eq!(reason(&group.apply(writes(vec![write(2, 1, &[])]))), None);
+    for (child, id) in [(LEFT, 6), (RIGHT, 16)] {
+        let next = v1::WriteRequest { region_id: child.get(), ..write(2, 2, &[id]) };
+        assert_eq!(reason(&group.apply(writes(vec![next]))), None, "region {child}");
+    }
+}
+
+#[test]
+fn write_that_one_child_refuses_changes_neither() {
+    let mut group = with_split_region();
+    let by_left = v1::WriteRequest { region_id: LEFT.get(), ..write(1, 3, &[6]) };
+    assert_eq!(reason(&group.apply(writes(vec![by_left]))), None);
+    let before = (group.state.clone(), group.seen.rows.lock().len());
+    let applied = group.apply(writes(vec![write(1, 4, &[7, 17])]));
+    assert_eq!(reason(&applied), Some(Reason::SerialOutOfOrder));
+    assert_eq!((group.state.clone(), group.seen.rows.lock().len()), before);
+}
+
+// Locks of the catalog prevent it: the child takes no writes any more.
+#[test]
+fn write_is_refused_when_a_child_is_replaced() {
+    let mut group = with_split_region();
+    let region_id = LEFT.get();
+    let held = v1::RegionHeld { region_id, held: true, step: step(2, 1), fenced: false };
+    assert_eq!(reason(&group.apply(Entry::Held(held))), None);
+    let children = vec![child(RegionId(10), None, Some(5)), child(RegionId(11), Some(5), Some(10))];
+    let again = v1::RegionSplit { region_id, children, step: step(2, 2), ..split() };
+    assert_eq!(reason(&group.apply(Entry::Split(again))), None);
+    let before = group.state.clone();
+    let applied = group.apply(writes(vec![write(1, 3, &[6, 16])]));
+    assert_eq!(reason(&applied), Some(Reason::RouteBusy));
+    assert_eq!(group.state, before);
 }

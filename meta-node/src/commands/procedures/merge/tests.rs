@@ -4,7 +4,7 @@ use tidewater_proto::v1::{AbandonCause, ProcedureState, Reason};
 
 use super::*;
 use crate::commands::procedures::testing::{abandon, begin, complete, of, state_of, with_tables};
-use crate::commands::testing::{directory, raise_to, run, table, with_groups};
+use crate::commands::testing::{directory, durable_hook, raise_to, run, table, with_groups};
 
 fn request(number: u64, routes: [RegionId; 2]) -> v1::MergeRoutesRequest {
     v1::MergeRoutesRequest {
@@ -227,4 +227,43 @@ fn merge_needs_its_level() {
     complete(&mut state, 1);
     let routes = routes_of(&state, 1).try_into().unwrap();
     assert_eq!(run(&mut state, merge(10, routes)).map_err(reason), Err(Reason::Unsupported));
+}
+
+#[test]
+fn child_has_cursors_of_durable_hooks() {
+    let (mut state, routes) = with_routes();
+    run(&mut state, Kind::AddHook(durable_hook(5, "h"))).unwrap();
+    run(&mut state, merge(10, routes)).unwrap();
+    let child = RegionId(published(&state)[0].child_ids[0]);
+    (0..2).for_each(|_| complete(&mut state, 10));
+    assert!(state.cursors().get(child, "h").is_none(), "before the swap");
+    complete(&mut state, 10);
+    assert!(state.cursors().get(child, "h").is_some());
+}
+
+#[test]
+fn merge_is_abandoned_at_its_deadline() {
+    let (mut state, routes) = with_routes();
+    run(&mut state, merge(10, routes)).unwrap();
+    let overdue = abandon(&state, 10, AbandonCause::Deadline);
+    let early = run(&mut state, overdue.clone()).map_err(reason);
+    assert_eq!(early, Err(Reason::ProcedureNotAbandonable));
+    let now_ms = state.header().time_ms + HOLD_TIME_MS;
+    let later = v1::AdvanceTime { now_ms, agreed_ms: now_ms };
+    run(&mut state, Kind::AdvanceTime(later)).unwrap();
+    run(&mut state, overdue).unwrap();
+    assert_eq!(state_of(&state, 10), (ProcedureState::Abandoning, MERGE_ABANDON_STEP));
+}
+
+#[test]
+fn delayed_supersession_does_not_end_a_later_step() {
+    let (mut state, routes) = with_routes();
+    run(&mut state, merge(10, routes)).unwrap();
+    let superseded = abandon(&state, 10, AbandonCause::Superseded);
+    for step in [MERGE_FENCE_STEP, MERGE_STEP, MERGE_CLOSE_STEP] {
+        complete(&mut state, 10);
+        let late = run(&mut state, superseded.clone()).map_err(reason);
+        assert_eq!(late, Err(Reason::ProcedureNotAbandonable), "step {step}");
+        assert_eq!(state_of(&state, 10), (ProcedureState::Running, step));
+    }
 }

@@ -5,8 +5,10 @@ use tidewater_proto::v1::meta_command::Kind;
 use tidewater_proto::v1::{AbandonCause, ProcedureState, Reason};
 
 use super::*;
+use crate::catalog::RouteState;
+use crate::commands::apply_change;
 use crate::commands::procedures::testing::{abandon, begin, complete, of, state_of, with_tables};
-use crate::commands::testing::{directory, raise_to, run, table, with_groups};
+use crate::commands::testing::{directory, durable_hook, raise_to, run, table, with_groups};
 
 const KEY: &[u8] = &[0x40];
 
@@ -176,4 +178,47 @@ fn split_needs_its_level() {
     let route = state.routes_of(TableId(1)).next().unwrap().route_id;
     let begun = run(&mut state, split(10, route.get(), KEY));
     assert_eq!(begun.map_err(reason), Err(Reason::Unsupported));
+}
+
+#[test]
+fn children_have_cursors_of_durable_hooks() {
+    let (mut state, route) = with_route();
+    run(&mut state, Kind::AddHook(durable_hook(5, "h"))).unwrap();
+    run(&mut state, split(10, route.get(), KEY)).unwrap();
+    let children = published(&state)[0].child_ids.clone();
+    let has_cursor = |state: &MetaState, child| state.cursors().get(RegionId(child), "h").is_some();
+    assert!(!children.iter().any(|child| has_cursor(&state, *child)), "before the swap");
+    (0..2).for_each(|_| complete(&mut state, 10));
+    assert!(children.iter().all(|child| has_cursor(&state, *child)));
+}
+
+#[test]
+fn split_is_abandoned_at_its_deadline() {
+    let (mut state, route) = with_route();
+    run(&mut state, split(10, route.get(), KEY)).unwrap();
+    let overdue = abandon(&state, 10, AbandonCause::Deadline);
+    let early = run(&mut state, overdue.clone()).map_err(reason);
+    assert_eq!(early, Err(Reason::ProcedureNotAbandonable));
+    let now_ms = state.header().time_ms + HOLD_TIME_MS;
+    let later = v1::AdvanceTime { now_ms, agreed_ms: now_ms };
+    run(&mut state, Kind::AdvanceTime(later)).unwrap();
+    run(&mut state, overdue).unwrap();
+    assert_eq!(state_of(&state, 10), (ProcedureState::Abandoning, SPLIT_ABANDON_STEP));
+}
+
+#[test]
+fn only_active_routes_of_active_tables_are_split() {
+    let (mut state, route) = with_route();
+    for of in [RouteState::WriteFenced, RouteState::MigratingSource, RouteState::MigratingTarget] {
+        let routes =
+            vec![RouteDescriptor { state: of, ..state.route(route).unwrap().as_ref().clone() }];
+        apply_change(&mut state, CatalogChange { routes, ..CatalogChange::default() }).unwrap();
+        let refused = run(&mut state, split(10, route.get(), KEY));
+        assert_eq!(refused.map_err(reason), Err(Reason::RouteBusy), "{of:?}");
+    }
+    // The caller of a split waits until the table is created.
+    run(&mut state, begin(v1::ProcedureKind::Create, 11, &table(11, "v"))).unwrap();
+    let created = state.routes_of(TableId(3)).next().unwrap().route_id;
+    let refused = run(&mut state, split(12, created.get(), KEY));
+    assert!(matches!(refused, Err(CommandError::Locked { .. })), "{refused:?}");
 }

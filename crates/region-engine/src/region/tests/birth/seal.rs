@@ -1,5 +1,8 @@
 //! Seals: the content of a sealed region stays the same, and what would change it waits or is refused.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use futures::FutureExt;
 use object_store::path::Path;
 use tidewater_common::ids::{Epoch, Sequence};
 use tidewater_common::keys::KeyRange;
@@ -152,4 +155,27 @@ async fn region_is_sealed_after_its_staging_areas_are_closed() {
     let late = fixture.region.adopt(new_area(), &files, DEADLINE).await.unwrap_err();
     let refused = matches!(&late, AdoptError::Engine(error) if is_sealed_error(error));
     assert!(refused, "{late}");
+}
+
+// R11.
+#[tokio::test]
+async fn seal_that_is_not_wanted_changes_nothing() {
+    let fixture = fixture(Storage::memory()).await;
+    let region = fixture.region.clone();
+    let before = region.stats().manifest_version;
+    let step = Some(ProcedureStep { number: 3, step: 1 });
+    assert_eq!(region.set_range_if(sealed_range(), step, || false).await.unwrap(), None);
+    assert_eq!((region.is_sealed(), region.stats().manifest_version), (false, before));
+    // Decided after the change of the range that is in progress.
+    let flushing = region.flushing.lock().await;
+    let is_wanted = AtomicBool::new(true);
+    let late = region.set_range_if(sealed_range(), step, || is_wanted.load(Ordering::Relaxed));
+    let mut late = std::pin::pin!(late);
+    assert!(late.as_mut().now_or_never().is_none());
+    is_wanted.store(false, Ordering::Relaxed);
+    drop(flushing);
+    assert_eq!(late.await.unwrap(), None);
+    assert!(!region.is_sealed());
+    let sealed = region.set_range_if(sealed_range(), step, || true).await.unwrap();
+    assert!(sealed > Some(before) && region.is_sealed());
 }

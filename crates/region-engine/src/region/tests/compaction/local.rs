@@ -362,3 +362,25 @@ async fn compaction_resolves_unknown_commit_outcome() {
         fixture.check().await;
     }
 }
+
+// S8: the report of a job that was committed before the seal may come late.
+#[tokio::test]
+async fn job_committed_before_a_seal_is_reported_committed() {
+    let mut fixture = RegionFixture::new(Storage::memory(), WriteMode::AppendOnly, false).await;
+    flushed(&mut fixture, &rows(0..30, "one")).await;
+    flushed(&mut fixture, &rows(0..30, "two")).await;
+    let claim = fixture.region.claim(Scope::Whole, Epoch(0)).unwrap().unwrap();
+    let job = claim.job().clone();
+    let attempt = Attempt::default();
+    let compactor = Compactor::new(env(fixture.storage.clone()));
+    let outputs = metas(compactor.merge(&job, &attempt).await.unwrap());
+    let twin = metas(compactor.merge(&job, &attempt).await.unwrap());
+    commit(&fixture.region.manifest, &job, &outputs).await.unwrap();
+    drop(claim);
+    let sealed = fixture.region.set_range(sealed_range(), None).await.unwrap();
+    let other = ManifestContext::new(env(fixture.storage.clone()), job.dir);
+    assert_eq!(commit(&other, &job, &outputs).await.unwrap(), sealed);
+    let late = commit(&other, &job, &twin).await;
+    assert!(matches!(late, Err(EngineError::Refused { reason: Void::Sealed, .. })), "{late:?}");
+    fixture.check().await;
+}
