@@ -48,6 +48,7 @@ mod reflection;
 mod releases;
 mod reserved;
 mod restart;
+mod rolling_restart;
 mod s3;
 mod scan_memory;
 mod scan_results;

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use parking_lot::RwLock;
 use tidewater_common::refusal::Refusal;
-use tidewater_proto::v1::Reason;
+use tidewater_proto::v1::{self, Reason, meta_command::Kind};
 
+use crate::commands::{CommandError, command_level};
 use crate::feed::CatalogFeed;
 use crate::group::MetaGroup;
 use crate::leader::problems::ProblemWatch;
@@ -20,6 +21,18 @@ pub(crate) struct RunningReplica {
     pub(crate) control: Arc<Control>,
     pub(crate) observations: Arc<Observations>,
     pub(crate) problems: Arc<ProblemWatch>,
+}
+
+impl RunningReplica {
+    /// Proposes a command, unless the cluster is below the level of its kind.
+    pub(crate) async fn propose_at_level(&self, kind: Kind) -> Result<v1::MetaReply, Refusal> {
+        let level = self.group.view.read().header().feature_level;
+        let needed = command_level(&kind);
+        if level < needed {
+            return Err(CommandError::FeatureLevel { needed, level }.into());
+        }
+        self.group.propose(kind).await
+    }
 }
 
 /// Slot for the running replica: set when the node has joined its cluster, cleared when it stops.

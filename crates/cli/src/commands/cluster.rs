@@ -4,6 +4,7 @@ mod health;
 mod problem;
 #[cfg(test)]
 mod problem_docs_tests;
+mod restart;
 mod status;
 
 use clap::Subcommand;
@@ -18,6 +19,8 @@ pub(crate) enum Cluster {
     Status(status::Options),
     /// Check cluster health: exit with 0 when healthy, with 5 otherwise
     Health(health::Options),
+    /// Restart all nodes, one after the other, waiting for health between two nodes
+    Restart(restart::Options),
 }
 
 impl Cluster {
@@ -25,6 +28,7 @@ impl Cluster {
         match self {
             Self::Status(options) => status::run(options).await,
             Self::Health(options) => health::run(options).await,
+            Self::Restart(options) => restart::run(options).await,
         }
     }
 }

@@ -6,8 +6,6 @@ use tidewater_proto::v1::{self, meta_command::Kind};
 
 use super::AdminService;
 use crate::commands::drains::groups_on;
-use crate::commands::{CommandError, command_level};
-use crate::services::RunningReplica;
 
 impl AdminService {
     pub(super) async fn drain(
@@ -17,7 +15,7 @@ impl AdminService {
         let running = self.slot.get()?;
         let (node_id, draining) = (request.node_id, !request.cancel);
         let kind = Kind::SetNodeDraining(v1::SetNodeDraining { node_id, draining });
-        propose(&running, kind).await?;
+        running.propose_at_level(kind).await?;
         let state = running.group.view.read();
         let groups = groups_on(&state, NodeId(node_id)).map(|group| group.id.get());
         Ok(v1::DrainNodeResponse { group_ids: groups.collect() })
@@ -29,17 +27,7 @@ impl AdminService {
     ) -> Result<v1::RemoveNodeResponse, Refusal> {
         let running = self.slot.get()?;
         let kind = Kind::RemoveNode(v1::RemoveNode { node_id: request.node_id });
-        propose(&running, kind).await?;
+        running.propose_at_level(kind).await?;
         Ok(v1::RemoveNodeResponse {})
     }
-}
-
-/// Proposes a command, unless the cluster is below its level.
-async fn propose(running: &RunningReplica, kind: Kind) -> Result<(), Refusal> {
-    let level = running.group.view.read().header().feature_level;
-    let needed = command_level(&kind);
-    if level < needed {
-        return Err(CommandError::FeatureLevel { needed, level }.into());
-    }
-    running.group.propose(kind).await.map(drop)
 }

@@ -7,8 +7,6 @@ use tidewater_proto::v1::{self, ProcedureKind, Reason, meta_command::Kind};
 use super::tables::{ProcedureRequest, table_of};
 use super::{AdminService, definitions};
 use crate::catalog::MetaState;
-use crate::commands::{CommandError, command_level};
-use crate::services::RunningReplica;
 
 impl AdminService {
     pub(super) async fn reserve(
@@ -17,7 +15,7 @@ impl AdminService {
     ) -> Result<v1::ReserveTableResponse, Refusal> {
         definitions::check_create(&request.definition.clone().unwrap_or_default())?;
         let running = self.slot.get()?;
-        let id = propose(&running, Kind::ReserveTable(request)).await?;
+        let id = table_of(&running.propose_at_level(Kind::ReserveTable(request)).await?)?;
         let state = running.group.view.read();
         let table = state.table(id).map(|table| table.as_ref().into());
         Ok(v1::ReserveTableResponse { table: Some(table.ok_or_else(|| is_gone(id))?) })
@@ -28,7 +26,7 @@ impl AdminService {
         request: v1::SaveRoutesRequest,
     ) -> Result<v1::SaveRoutesResponse, Refusal> {
         let running = self.slot.get()?;
-        let id = propose(&running, Kind::SaveRoutes(request)).await?;
+        let id = table_of(&running.propose_at_level(Kind::SaveRoutes(request)).await?)?;
         saved(&running.group.view.read(), id)
     }
 
@@ -43,15 +41,6 @@ impl AdminService {
         let (table, catalog_version) = self.wait_until_created(&running, id, &name).await?;
         Ok(v1::OpenTableResponse { table: Some(table), catalog_version })
     }
-}
-
-/// Proposes a command unless the cluster is below its level; returns the table of the reply.
-async fn propose(running: &RunningReplica, kind: Kind) -> Result<TableId, Refusal> {
-    let (level, needed) = (running.group.view.read().header().feature_level, command_level(&kind));
-    if level < needed {
-        return Err(CommandError::FeatureLevel { needed, level }.into());
-    }
-    table_of(&running.group.propose(kind).await?)
 }
 
 /// Returns the routes of the table as they are now: after a repeated request, those of a later save.

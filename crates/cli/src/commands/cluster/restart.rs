@@ -1,0 +1,198 @@
+//! `cluster restart`: a rolling restart, one node after the other.
+
+mod order;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+use clap::Args;
+use serde::Serialize;
+use tidewater_client::Client;
+use tidewater_proto::v1::{self, NodeRole, NodeState};
+use tokio::process::Command;
+use tokio::time::{Instant, sleep};
+
+use self::order::{RestartedNode, restart_order};
+use crate::commands::client::ClientArgs;
+use crate::exit::{Exit, Failure};
+use crate::output::fact;
+use crate::text::time_span::TimeSpan;
+
+/// Interval between looks at the cluster.
+const POLL: Duration = Duration::from_millis(500);
+
+/// Options of `cluster restart`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  tidewater cluster restart --command 'ssh \"${TIDEWATER_ADDRESS%:*}\" systemctl restart \
+                  tidewater-$TIDEWATER_ROLE'\n\nThe command is run by `sh -c` for each node, with TIDEWATER_NODE_ID, \
+                  TIDEWATER_ADDRESS and TIDEWATER_ROLE (meta, data, compactor), and must return when the node was stopped and \
+                  started. The next node follows when this one is back and the cluster is healthy. Meta nodes come first, their leader last, \
+                  then data nodes, then compactors, as for an upgrade. After a failure no further node is restarted."
+)]
+pub(crate) struct Options {
+    /// Shell command that restarts one node
+    #[arg(long, value_name = "COMMAND")]
+    command: String,
+
+    /// Restart only nodes of this role: meta, data, compactor
+    #[arg(long, value_name = "ROLE", value_parser = ["meta", "data", "compactor"])]
+    role: Option<String>,
+
+    /// Print the nodes in the order of their restart, and restart none
+    #[arg(long)]
+    dry_run: bool,
+
+    /// Longest time until a node is back and the cluster is healthy
+    #[arg(long, value_name = "TIME", default_value = "5m")]
+    within: TimeSpan,
+
+    #[command(flatten)]
+    client: ClientArgs,
+}
+
+/// Result of a rolling restart. The JSON field names are stable.
+#[derive(Debug, Serialize)]
+struct Restarted {
+    nodes: Vec<RestartedNode>,
+    dry_run: bool,
+}
+
+/// Restarts the nodes of a cluster, one after the other.
+pub(crate) async fn run(options: Options) -> Result<(), Failure> {
+    let client = options.client.connect().await?;
+    let leader = client.cluster_status().await?.leader;
+    let nodes: Vec<v1::Node> = client.catalog().nodes().cloned().collect();
+    let mut order = restart_order(&nodes, leader);
+    order.retain(|node| options.role.as_deref().is_none_or(|role| node.role == role));
+    let mut restarted = Restarted { nodes: Vec::new(), dry_run: options.dry_run };
+    let count = order.len();
+    for (number, node) in (1..).zip(order) {
+        if options.dry_run {
+            restarted.nodes.push(node);
+            continue;
+        }
+        eprintln!("[{number}/{count}] {} node {} at {}", node.role, node.node_id, node.address);
+        // Also before the first restart: a cluster with a problem may lose its majority.
+        wait_until_ready(&client, &options, None).await?;
+        let evidence = Evidence::of_restart(&client, &node, &options.command).await?;
+        wait_until_ready(&client, &options, Some((&node, &evidence))).await?;
+        restarted.nodes.push(node);
+    }
+    fact(options.client.output, &restarted, |restarted| {
+        let listed = restarted.nodes.iter().map(|node| format!("{} {}", node.role, node.node_id));
+        let listed: Vec<String> = listed.collect();
+        let verb = if restarted.dry_run { "would restart" } else { "restarted" };
+        format!("{verb} {} nodes: {}", listed.len(), listed.join(", "))
+    })
+}
+
+async fn restart(command: &str, node: &RestartedNode) -> Result<(), Failure> {
+    let id = node.node_id.to_string();
+    let variables = BTreeMap::from([
+        ("TIDEWATER_NODE_ID", id.as_str()),
+        ("TIDEWATER_ADDRESS", &node.address),
+        ("TIDEWATER_ROLE", node.role),
+    ]);
+    let failed = |problem: String| {
+        let text = format!(
+            "the command for {} node {} {problem}; no further node is restarted",
+            node.role, node.node_id
+        );
+        Failure::new(Exit::Other, text)
+    };
+    let ended = Command::new("sh").args(["-c", command]).envs(variables).status().await;
+    let status = ended.map_err(|error| failed(format!("cannot be run: {error}")))?;
+    if status.success() { Ok(()) } else { Err(failed(format!("failed: {status}"))) }
+}
+
+/// Facts by which a restarted node is recognized.
+#[derive(Debug, Default)]
+struct Evidence {
+    /// Number of a data node's start before the restart.
+    boot: u64,
+    /// Entry of the meta group's log from after the restart.
+    log: u64,
+}
+
+impl Evidence {
+    /// Restarts a node.
+    async fn of_restart(
+        client: &Client,
+        node: &RestartedNode,
+        command: &str,
+    ) -> Result<Self, Failure> {
+        let catalog = client.catalog();
+        let known = catalog.nodes().find(|known| known.node_id == node.node_id);
+        let boot = known.map_or(0, |known| known.boot);
+        restart(command, node).await?;
+        let log = match node.node_role() {
+            NodeRole::Meta => client.bench_command(Bytes::new()).await?.get(),
+            _ => 0,
+        };
+        Ok(Self { boot, log })
+    }
+}
+
+/// Waits until the cluster is healthy and a restarted node is back.
+async fn wait_until_ready(
+    client: &Client,
+    options: &Options,
+    restarted: Option<(&RestartedNode, &Evidence)>,
+) -> Result<(), Failure> {
+    let until = Instant::now() + options.within.duration();
+    let mut missing;
+    loop {
+        missing = match missing_for(client, restarted).await {
+            Ok(None) => return Ok(()),
+            Ok(Some(missing)) => missing,
+            Err(failure) => failure.message,
+        };
+        if Instant::now() >= until {
+            break;
+        }
+        sleep(POLL).await;
+    }
+    let text = format!("not within {}: {missing}; no further node is restarted", options.within);
+    Err(Failure::new(Exit::Unavailable, text))
+}
+
+/// Returns what is missing until the next node can be restarted.
+async fn missing_for(
+    client: &Client,
+    restarted: Option<(&RestartedNode, &Evidence)>,
+) -> Result<Option<String>, Failure> {
+    if let Some((node, evidence)) = restarted
+        && !is_back(client, node, evidence).await?
+    {
+        return Ok(Some(format!("{} node {} is not back", node.role, node.node_id)));
+    }
+    let status = client.cluster_status().await?;
+    Ok((!status.healthy)
+        .then(|| format!("the cluster has problems: {}", status.problems.join("; "))))
+}
+
+async fn is_back(
+    client: &Client,
+    node: &RestartedNode,
+    evidence: &Evidence,
+) -> Result<bool, Failure> {
+    let catalog = client.catalog();
+    let is_up = |known: &&v1::Node| known.state() == NodeState::Up && known.address == node.address;
+    let mut up = catalog.nodes().filter(is_up);
+    Ok(match node.node_role() {
+        // Each start of a compactor has an id of its own.
+        NodeRole::Compactor => {
+            up.any(|known| known.role() == NodeRole::Compactor && known.node_id != node.node_id)
+        }
+        NodeRole::Meta => {
+            let members = client.meta_members().await?.members;
+            let member = members.iter().find(|member| member.node_id == node.node_id);
+            member.is_some_and(|member| {
+                member.leader || member.matched_index.is_some_and(|index| index >= evidence.log)
+            })
+        }
+        _ => up.any(|known| known.node_id == node.node_id && known.boot > evidence.boot),
+    })
+}
