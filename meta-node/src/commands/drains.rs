@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use tidewater_common::agreed_limits::REPLICAS_PER_GROUP;
 use tidewater_common::ids::{GroupId, NodeId};
 use tidewater_proto::v1::{self, GroupState, NodeRole, NodeState};
 
@@ -35,6 +36,10 @@ pub(super) fn remove(
     if !groups.is_empty() {
         return Err(CommandError::NodeInUse { node: node.id, groups });
     }
+    // The planner may be about to give it a replica.
+    if !node.draining && node.state == NodeState::Up {
+        return Err(CommandError::NodeNotDraining(node.id));
+    }
     Ok(changed(Node {
         state: NodeState::Removed,
         state_since_ms: state.header().time_ms,
@@ -63,7 +68,7 @@ pub(crate) fn groups_on(state: &MetaState, node: NodeId) -> impl Iterator<Item =
     state.groups().filter(hosts)
 }
 
-/// Checks that the other nodes can have as many voters of each group of the node as it has now.
+/// Checks that each group of the node can have all its replicas on other nodes: it never has fewer on the way.
 fn check_room(state: &MetaState, node: &Node) -> Result<(), CommandError> {
     let others: BTreeSet<NodeId> = state
         .nodes()
@@ -71,12 +76,8 @@ fn check_room(state: &MetaState, node: &Node) -> Result<(), CommandError> {
         .filter(|other| other.id != node.id && !other.draining)
         .map(|other| other.id)
         .collect();
-    let voters = |group: &Group| {
-        if group.voters.is_empty() { group.first_members.len() } else { group.voters.len() }
-    };
-    let stuck = groups_on(state, node.id).filter(|group| voters(group) > others.len());
-    let groups: Vec<GroupId> = stuck.map(|group| group.id).collect();
-    if groups.is_empty() {
+    let groups: Vec<GroupId> = groups_on(state, node.id).map(|group| group.id).collect();
+    if groups.is_empty() || others.len() >= REPLICAS_PER_GROUP {
         return Ok(());
     }
     Err(CommandError::NoRoomForGroups { node: node.id, groups, others: others.len() })
@@ -123,6 +124,9 @@ mod tests {
         assert_eq!(removed(&mut state, 103), Err(CommandError::NodeInUse { node, groups }));
         drain(&mut state, 103, false).unwrap();
         assert!(!is_draining(&state, 103));
+        let idle = Err(CommandError::NodeNotDraining(NodeId(104)));
+        assert_eq!(removed(&mut state, 104), idle);
+        drain(&mut state, 104, true).unwrap();
         removed(&mut state, 104).unwrap();
         assert_eq!(state.node(NodeId(104)).unwrap().state, NodeState::Removed);
         for again in [removed(&mut state, 104), drain(&mut state, 104, true)] {

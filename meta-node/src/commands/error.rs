@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use tidewater_common::agreed_limits::REPLICAS_PER_GROUP;
 use tidewater_common::feature_level::{FeatureLevel, UnsupportedRelease};
 use tidewater_common::ids::{
     BootNumber, CatalogVersion, ClusterId, GroupId, NodeId, RegionId, TableId, Term,
@@ -157,10 +158,13 @@ pub enum CommandError {
         /// The groups.
         groups: Vec<GroupId>,
     },
+    /// A removal of a node that may get a replica.
+    #[error("node {0} is up and does not drain: `tidewater node drain {0}` first")]
+    NodeNotDraining(NodeId),
     /// A drain of a node whose replicas no other nodes can have.
     #[error(
-        "node {node} cannot be drained: {} would have fewer replicas on the {others} other data nodes that are not \
-         draining. Start another data node first",
+        "node {node} cannot be drained: {} would have fewer than {REPLICAS_PER_GROUP} replicas on the {others} other \
+         data nodes that are not draining. Start another data node first",
         group_list(.groups)
     )]
     NoRoomForGroups {
@@ -249,6 +253,19 @@ pub enum CommandError {
         "route id {0} is used: save the route with id 0, or with one from the next route id on"
     )]
     RouteIdUsed(RegionId),
+    /// A save with an id far above those that exist: few others would be left.
+    #[error("route id {id} is too high: ids below {bound} can be saved")]
+    RouteIdTooHigh {
+        /// Id of the route.
+        id: RegionId,
+        /// Upper bound, exclusive.
+        bound: u64,
+    },
+    /// A save with a bound longer than any key.
+    #[error(
+        "a bound of {0} bytes is longer than any key: row keys have at most {MAX_KEY_BYTES} bytes"
+    )]
+    BoundTooLong(usize),
     /// A save with too many routes, or none.
     #[error("a save has 1 to {max} routes, not {routes}")]
     SavedRoutes {
@@ -424,6 +441,8 @@ impl CommandError {
             | Self::NotMergeable { .. }
             | Self::NotADataNode { .. }
             | Self::RouteIdUsed(_)
+            | Self::RouteIdTooHigh { .. }
+            | Self::BoundTooLong(_)
             | Self::SavedRoutes { .. }
             | Self::SavedRoute(_)
             | Self::RoleCannotRegister
@@ -467,7 +486,9 @@ impl CommandError {
             }
             Self::TableNotFound(_) | Self::TableIdNotFound(_) => Reason::TableNotFound,
             Self::RouteNotFound(_) => Reason::RegionNotFound,
-            Self::NodeInUse { .. } | Self::NoRoomForGroups { .. } => Reason::MembershipBusy,
+            Self::NodeInUse { .. } | Self::NodeNotDraining(_) | Self::NoRoomForGroups { .. } => {
+                Reason::MembershipBusy
+            }
             Self::RouteLive(_) => Reason::RouteLive,
             Self::RouteNotActive { .. } => Reason::RouteBusy,
             Self::KeyOutsideRoute(_) => Reason::KeyOutsideRegion,

@@ -3,7 +3,9 @@
 
 use std::collections::BTreeSet;
 
+use bytes::Bytes;
 use tidewater_common::ids::{CatalogVersion, Epoch, GroupId, RegionId, TableId};
+use tidewater_common::rows::MAX_KEY_BYTES;
 use tidewater_proto::v1::{self, GroupState, LockMode, TableState};
 
 use super::requests::IdentifiedRequest;
@@ -16,6 +18,11 @@ use crate::catalog::{
 
 /// Maximum number of routes of a save, which is one entry of the log.
 pub(super) const MAX_SAVED_ROUTES: usize = 10_000;
+
+/// Distance of the highest id that a save may name from the next route id.
+const MAX_ID_DISTANCE: u64 = 1 << 32;
+/// Maximum length of a bound: the id of a table, then a row key.
+const MAX_BOUND_BYTES: usize = 4 + MAX_KEY_BYTES;
 
 /// Reserves a table. The same definition returns the table that it has reserved.
 pub(super) fn reserve(
@@ -104,11 +111,19 @@ fn saved_routes(
         if id < state.next_route_id() && !own.contains(&id) {
             return Err(CommandError::RouteIdUsed(id));
         }
+        let bound = state.next_route_id().get().saturating_add(MAX_ID_DISTANCE);
+        if id.get() >= bound {
+            return Err(CommandError::RouteIdTooHigh { id, bound });
+        }
         let above = id.get().checked_add(1).ok_or(RouteError::RouteIdOverflow)?;
         next = next.max(RegionId(above));
     }
     let mut saved = Vec::with_capacity(routes.len());
     for route in routes {
+        let length = route.start.len().max(route.end.as_ref().map_or(0, Bytes::len));
+        if length > MAX_BOUND_BYTES {
+            return Err(CommandError::BoundTooLong(length));
+        }
         let mut route_id = RegionId(route.route_id);
         if route_id == RegionId(0) {
             route_id = next;

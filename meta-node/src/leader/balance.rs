@@ -11,7 +11,7 @@ use tidewater_proto::v1::GroupState;
 
 use super::node_load::NodeLoad;
 use super::placement_step::PlacementStep;
-use super::plan::{REPLICAS, is_lagging};
+use super::plan::{REPLICAS, is_current, is_lagging};
 use super::{ObservedCluster, ObservedGroup};
 use crate::catalog::{Group, MetaState};
 
@@ -37,7 +37,7 @@ pub(super) fn plan_balance(
     for group in groups {
         complete.push((group, complete_group(group, observed, load)?));
     }
-    move_replica(&complete, load).or_else(|| move_leader(&complete, observed, load))
+    move_replica(&complete, observed, load).or_else(|| move_leader(&complete, observed, load))
 }
 
 /// Returns the report of a group that needs no step: its members are those of the catalog, all of them are up, and none is
@@ -49,7 +49,7 @@ fn complete_group<'a>(
 ) -> Option<&'a ObservedGroup> {
     let report = observed.groups.get(&group.id)?;
     let is_complete = group.state == GroupState::Active
-        && report.is_settled()
+        && is_current(group, report, observed)
         && report.learners.is_empty()
         && report.voters == group.voters
         && report.voters.iter().all(|node| load.is_usable(*node));
@@ -58,7 +58,11 @@ fn complete_group<'a>(
 
 /// Plans a learner on the node with the fewest replicas, for a group with a voter on a node with at least two more. The
 /// planner keeps it as long as that is so, promotes it, and removes the voter.
-fn move_replica(groups: &[(&Group, &ObservedGroup)], load: &NodeLoad<'_>) -> Option<PlacementStep> {
+fn move_replica(
+    groups: &[(&Group, &ObservedGroup)],
+    observed: &ObservedCluster,
+    load: &NodeLoad<'_>,
+) -> Option<PlacementStep> {
     let (fewest, to) = load.usable().next()?;
     for (most, from) in load.usable().rev() {
         if most < fewest + 2 {
@@ -69,14 +73,31 @@ fn move_replica(groups: &[(&Group, &ObservedGroup)], load: &NodeLoad<'_>) -> Opt
                 && report.voters.contains(&from)
                 && !report.voters.contains(&to)
         };
-        // Preferably of a group that another node leads: its leader stays.
-        let movable = groups.iter().filter(|(_, report)| is_movable(report));
-        if let Some((group, report)) = movable.min_by_key(|(_, report)| report.leader == from) {
+        let movable: Vec<_> = groups.iter().filter(|(_, report)| is_movable(report)).collect();
+        // A leader is not removed: another voter leads first.
+        if let Some((group, report)) = movable.iter().find(|(_, report)| report.leader != from) {
             let (leader, on) = (report.leader, report.membership);
             return Some(PlacementStep::Add { group: group.id, leader, node: to, on });
         }
+        if let Some(step) = movable.iter().find_map(|led| transfer_away(led, observed, load)) {
+            return Some(step);
+        }
     }
     None
+}
+
+/// Plans the transfer of a group's leadership to the other voter with the fewest replicas.
+fn transfer_away(
+    (group, report): &(&Group, &ObservedGroup),
+    observed: &ObservedCluster,
+    load: &NodeLoad<'_>,
+) -> Option<PlacementStep> {
+    let leader = report.leader;
+    let is_ready =
+        |node: &NodeId| *node != leader && !is_lagging(group.id, report, *node, observed);
+    let ready = report.voters.iter().copied().filter(is_ready);
+    let to = ready.min_by_key(|node| (load.replicas_without(group, *node), *node))?;
+    Some(PlacementStep::Transfer { group: group.id, leader, to })
 }
 
 /// Plans the transfer of a group's leadership to a voter on a node that leads at least two groups fewer.

@@ -81,11 +81,6 @@ impl<'a> NodeLoad<'a> {
         !self.is_lost(node) && !self.is_draining(node)
     }
 
-    /// Number of nodes that keep their replicas.
-    pub(super) fn staying(&self) -> usize {
-        self.nodes().filter(|node| self.stays(*node)).count()
-    }
-
     /// Number of replicas of other groups on a node.
     pub(super) fn replicas_without(&self, group: &Group, node: NodeId) -> usize {
         let all = self.replicas.get(&node).copied().unwrap_or(0);

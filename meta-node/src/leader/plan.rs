@@ -112,8 +112,7 @@ fn plan_membership(
     load: &mut NodeLoad<'_>,
 ) -> Option<PlacementStep> {
     let report = observed.groups.get(&group.id)?;
-    let is_current = observed.changed.get(&group.id).is_none_or(|at| report.membership >= *at);
-    if !is_current || !report.is_settled() || !load.is_up(report.leader) {
+    if !is_current(group, report, observed) || !load.is_up(report.leader) {
         return None;
     }
     let id = group.id;
@@ -175,7 +174,9 @@ fn plan_learner(
 /// Returns whether a learner takes the place of a voter on a node with at least two replicas more.
 fn evens_out(group: &Group, report: &ObservedGroup, learner: NodeId, load: &NodeLoad<'_>) -> bool {
     let without = load.replicas_without(group, learner);
-    report.voters.iter().any(|voter| load.replicas_without(group, *voter) > without)
+    // The leader would not be removed.
+    let mut others = report.voters.iter().filter(|voter| **voter != report.leader);
+    others.any(|voter| load.replicas_without(group, *voter) > without)
 }
 
 /// Returns a surplus voter to remove, never the leader: lost and draining nodes first; of more than enough sound
@@ -188,12 +189,12 @@ fn surplus_voter(
     observed: &ObservedCluster,
 ) -> Option<NodeId> {
     let mut others = report.voters.iter().copied().filter(|node| *node != report.leader);
+    if sound < REPLICAS {
+        return None;
+    }
     if sound < report.voters.len() {
-        let lost = || others.clone().find(|node| load.is_lost(*node));
-        // A node that drains leaves when as many others are voters as there can be.
-        let is_replaced = sound >= REPLICAS.min(load.staying());
-        let draining = || others.clone().find(|node| is_replaced && load.is_draining(*node));
-        return if sound < REPLICAS { draining() } else { lost().or_else(draining) };
+        let lost = others.clone().find(|node| load.is_lost(*node));
+        return lost.or_else(|| others.find(|node| load.is_draining(*node)));
     }
     if sound <= REPLICAS {
         return None;
@@ -203,6 +204,16 @@ fn surplus_voter(
         (!load.is_up(*node), lags, load.replicas_without(group, *node), *node)
     };
     others.by_ref().max_by_key(key)
+}
+
+/// Returns whether a report shows the membership after the last step of its group, and no change is in progress.
+pub(super) fn is_current(
+    group: &Group,
+    report: &ObservedGroup,
+    observed: &ObservedCluster,
+) -> bool {
+    let changed = observed.changed.get(&group.id);
+    report.is_settled() && changed.is_none_or(|at| report.membership >= *at)
 }
 
 /// Returns whether a voter's log ends far before that of the leader.

@@ -149,7 +149,7 @@ impl CatalogStore {
     }
 
     /// Replaces the routes of a reserved table if the catalog has a version. Routes with id 0 get new ids. Returns
-    /// the routes with their ids, sorted by start.
+    /// the routes of the table with their ids, sorted by start: those of a later save if there was one.
     ///
     /// # Errors
     /// [`ClientError::Refused`] with `CatalogVersionMismatch` if another version was reached; `RouteLive` for a table
@@ -210,7 +210,8 @@ impl CatalogStore {
     /// them as the first version. Then applies the stored routes to the engine, whoever has saved them. Returns
     /// whether this call has saved its routes.
     ///
-    /// For deployments that begin with known routes. The engine's routes are cut to the keys of the table.
+    /// For deployments that begin with known routes. The engine's routes are cut to the keys of the table. A caller that
+    /// loses to one with another table keeps its empty reservation.
     ///
     /// # Errors
     /// Those of [`CatalogStore::reserve`] and [`CatalogStore::save`], apart from a version mismatch;
@@ -219,15 +220,16 @@ impl CatalogStore {
         let mut stored = self.snapshot().await?;
         let mut has_saved = false;
         if stored.cursor.version == CatalogVersion(0) {
-            let id = self.reserve(table).await?;
-            let routes = engine.routes_of_table(id);
-            let routes = routes.map_err(|error| ClientError::BadInput(error.to_string()))?;
-            has_saved = match self.save(CatalogVersion(0), id, &routes).await {
-                Ok(_) => true,
-                Err(error) if is_overtaken(&error) => false,
+            let overtaken = match self.save_first(engine, table).await {
+                Ok(()) => None,
+                Err(error) if is_overtaken(&error) => Some(error),
                 Err(error) => return Err(error),
             };
             stored = self.snapshot().await?;
+            has_saved = match overtaken {
+                Some(error) if stored.cursor.version == CatalogVersion(0) => return Err(error),
+                overtaken => overtaken.is_none(),
+            };
         }
         let applied = engine.apply_snapshot(stored.snapshot);
         match applied {
@@ -236,11 +238,20 @@ impl CatalogStore {
             Err(error) => Err(ClientError::BadInput(error.to_string())),
         }
     }
+
+    /// Reserves a table and saves the engine's routes as the first version.
+    async fn save_first(&self, engine: &RouteEngine, table: NewTable) -> Result<(), ClientError> {
+        let id = self.reserve(table).await?;
+        let routes = engine.routes_of_table(id);
+        let routes = routes.map_err(|error| ClientError::BadInput(error.to_string()))?;
+        self.save(CatalogVersion(0), id, &routes).await.map(drop)
+    }
 }
 
 /// Returns whether another save, or the creation of a table, was first.
 fn is_overtaken(error: &ClientError) -> bool {
-    let overtaken = [Reason::CatalogVersionMismatch, Reason::RouteLive, Reason::TableBusy];
+    let overtaken =
+        [Reason::CatalogVersionMismatch, Reason::RouteLive, Reason::TableBusy, Reason::TableExists];
     !error.maybe_done()
         && error.refusal().is_some_and(|refusal| overtaken.contains(&refusal.reason))
 }

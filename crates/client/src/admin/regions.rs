@@ -230,12 +230,13 @@ impl Client {
         let mut flushes: Vec<TableFlush> = Vec::new();
         let mut known = BTreeSet::new();
         for _ in 0..MAX_REPLACED {
-            // The errors of the last round are kept.
-            flushes.retain(|flush: &TableFlush| !flush.is_gone());
-            let regions = self.table_region_ids_besides(table, &known).await?;
+            let current: BTreeSet<RegionId> =
+                self.table_region_ids(table).await?.into_iter().collect();
+            flushes.retain(|flush| !flush.is_gone() || current.contains(&flush.region));
+            let regions: Vec<RegionId> = current.difference(&known).copied().collect();
             known.extend(&regions);
             flushes.extend(self.flush_regions(&regions).await);
-            if !flushes.iter().any(TableFlush::is_gone) {
+            if regions.is_empty() || !flushes.iter().any(TableFlush::is_gone) {
                 break;
             }
         }

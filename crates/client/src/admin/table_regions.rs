@@ -1,6 +1,6 @@
 //! Regions of a table as their owners report them, and the regions whose owner did not report.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tidewater_common::ids::{GroupId, NodeId, RegionId};
@@ -71,23 +71,10 @@ impl Client {
     /// # Errors
     /// [`ClientError::TableNotFound`].
     pub async fn table_region_ids(&self, name: &str) -> Result<Vec<RegionId>, ClientError> {
-        self.table_region_ids_besides(name, &BTreeSet::new()).await
-    }
-
-    /// Returns the ids of those regions of a table that are not in `known`, in order: after an operation on all
-    /// regions of which some were replaced meanwhile, those that replace them.
-    ///
-    /// # Errors
-    /// [`ClientError::TableNotFound`].
-    pub async fn table_region_ids_besides(
-        &self,
-        name: &str,
-        known: &BTreeSet<RegionId>,
-    ) -> Result<Vec<RegionId>, ClientError> {
         let table = self.table(name).await?;
         let catalog = self.core.refresh_catalog().await?;
-        let ids = table_routes(&catalog, &table).map(|route| route.region);
-        let mut ids: Vec<RegionId> = ids.filter(|region| !known.contains(region)).collect();
+        let mut ids: Vec<RegionId> =
+            table_routes(&catalog, &table).map(|route| route.region).collect();
         ids.sort_unstable();
         Ok(ids)
     }

@@ -16,19 +16,23 @@ use crate::error::ClientError;
 use crate::stale::{ExpectedChange, StaleWaits, UsedCatalog};
 use crate::write::{Piece, altered, recut, run_blocking};
 
+/// Most times that the files of a direct load are written again because its region has abandoned them.
+const MAX_ABANDONED: u32 = 8;
 /// Timeout of an attempt to write a file, or to adopt it, for which the region reads it.
 const FILE_TIMEOUT: Duration = Duration::from_secs(60);
 
 impl BulkLoader {
     /// Loads a piece whose rows are encoded for `table`. If the table was altered or the route was split since,
     /// and no attempt may have taken effect, the rows are converted, cut along the current routes, and written
-    /// to other files. Each repeat is for a later schema, or for other routes.
+    /// to other files; so they are if the region's owner was lost before it had adopted them. Each repeat is for a later
+    /// schema, for other routes, or for another owner.
     pub(super) async fn load_piece(
         &self,
         table: Arc<TableInfo>,
         piece: Piece,
     ) -> Result<LoadedBatch, ClientError> {
         let mut loaded = LoadedBatch::default();
+        let mut abandoned: u32 = 0;
         let mut pieces = vec![(table, piece)];
         while let Some((table, piece)) = pieces.pop() {
             let error = match self.load_rows(&table, &piece).await {
@@ -39,8 +43,18 @@ impl BulkLoader {
                 }
                 Err(error) => error,
             };
-            // In both cases no attempt took effect. Of an unknown one, the region may have the files.
+            // In all cases no attempt took effect. Of an unknown one, the region may have the files.
             let (catalog, current) = match &error {
+                // The owner has failed or changed before it had adopted the files: they are written again.
+                ClientError::Refused { refusal, .. }
+                    if refusal.reason == Reason::LoadEnded
+                        && self.load.is_none()
+                        && abandoned < MAX_ABANDONED =>
+                {
+                    abandoned += 1;
+                    pieces.push((table, piece));
+                    continue;
+                }
                 ClientError::Refused { refusal, .. }
                     if refusal.reason == Reason::SchemaVersionStale =>
                 {

@@ -76,7 +76,7 @@ async fn loader_returns_errors_with_their_reason() {
     let loader = client.bulk_loader("t").await.unwrap();
     let bad = loader.write(keys(&[1])).await.unwrap_err();
     assert!(matches!(bad, ClientError::BadInput(_)), "{bad}");
-    for reason in [Reason::InvalidArgument, Reason::LoadEnded] {
+    for reason in [Reason::InvalidArgument, Reason::TableBusy] {
         let refusal = Refusal::new(reason, "as the test says");
         cluster.state.lock().answers = vec![Answer::Refuse(refusal)].into();
         let refused = loader.write(rows([1])).await.unwrap_err();
@@ -91,6 +91,21 @@ async fn loader_returns_errors_with_their_reason() {
     assert!(matches!(refused, ClientError::Refused { .. }), "{refused}");
     let missing = client.bulk_loader("nowhere").await.unwrap_err();
     assert!(matches!(missing, ClientError::TableNotFound(_)), "{missing}");
+}
+
+#[tokio::test]
+async fn files_that_an_owner_abandoned_are_written_again() {
+    let cluster = FakeCluster::start(&[], 1).await;
+    let client = cluster.client().await;
+    let loader = client.bulk_loader("t").await.unwrap();
+    let abandoned = || Answer::Refuse(Refusal::new(Reason::LoadEnded, "the area was abandoned"));
+    cluster.state.lock().answers = vec![abandoned(), abandoned()].into();
+    let loaded = loader.write(rows([1])).await.unwrap();
+    assert_eq!(loaded.rows, 1);
+    cluster.state.lock().answers = std::iter::repeat_with(abandoned).take(20).collect();
+    let refused = loader.write(rows([1])).await.unwrap_err();
+    assert_eq!(refused.refusal().unwrap().reason, Reason::LoadEnded, "{refused}");
+    assert_eq!(cluster.state.lock().answers.len(), 20 - 9);
 }
 
 fn altered() -> Answer {

@@ -126,7 +126,14 @@ fn each_invalid_save_has_its_own_error() {
     let cases = [
         (vec![], CommandError::SavedRoutes { routes: 0, max: MAX_SAVED_ROUTES }),
         (vec![route(3, &[], 9)], CommandError::RouteIdUsed(RegionId(3))),
-        (vec![route(u64::MAX, &[], 9)], RouteError::RouteIdOverflow.into()),
+        (
+            vec![route(7 + MAX_ID_DISTANCE, &[], 9)],
+            CommandError::RouteIdTooHigh {
+                id: RegionId(7 + MAX_ID_DISTANCE),
+                bound: 7 + MAX_ID_DISTANCE,
+            },
+        ),
+        (vec![route(5, &[7; MAX_BOUND_BYTES], 9)], CommandError::BoundTooLong(MAX_BOUND_BYTES + 4)),
         (vec![route(5, &[], 9), route(5, &[9], 0xff)], saved(RouteError::DuplicateRouteId(five))),
         (vec![route(5, &[9], 9)], saved(RouteError::InvalidRange(five))),
         (

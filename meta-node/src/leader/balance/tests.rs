@@ -5,7 +5,7 @@ use tidewater_proto::v1::{self, NodeState, meta_command::Kind};
 
 use super::super::ObservedReplica;
 use super::*;
-use crate::commands::testing::{run, with_nodes};
+use crate::commands::testing::{raise_to_highest, run, with_nodes};
 use crate::leader::plan::{PlacementOptions, plan};
 
 const OPTIONS: PlacementOptions =
@@ -148,17 +148,22 @@ fn balanced_cluster_gets_no_step() {
 
 #[test]
 fn new_nodes_get_their_share() {
-    for joined in 1..=4u64 {
+    for (joined, leader) in (1..=4u64).flat_map(|joined| [0, 101, 102].map(|led| (joined, led))) {
         let mut groups = THREE.map(<[u64]>::to_vec).to_vec();
         // Home groups of the new nodes, with the replicas that the planner gives them.
         groups.extend((104..104 + joined).map(|node| vec![node, 101, 102]));
         let groups: Vec<&[u64]> = groups.iter().map(Vec::as_slice).collect();
         let mut cluster = Cluster::new(3 + joined, &groups);
+        // After restarts, one node may lead all groups.
+        if leader != 0 {
+            cluster = cluster.led_by(leader);
+        }
         let steps = cluster.settle();
         let (replicas, leaders): (Vec<_>, Vec<_>) = cluster.loads().into_iter().unzip();
-        for loads in [&replicas, &leaders] {
+        // A group cannot be led by a node without a replica of it.
+        for (loads, limit) in [(&replicas, 1), (&leaders, 2)] {
             let (least, most) = (loads.iter().min().unwrap(), loads.iter().max().unwrap());
-            assert!(most - least <= 1, "{joined} joined: {replicas:?}, {leaders:?}");
+            assert!(most - least <= limit, "{joined} joined: {replicas:?}, {leaders:?}");
         }
         assert!(steps > 0, "{joined} joined");
     }
@@ -183,6 +188,47 @@ fn leaders_are_spread_after_restarts() {
     assert_eq!(cluster.loads(), [(3, 1); 3]);
 }
 
+/// Any members, leaders and draining nodes: the steps end, and no group has fewer than three voters on the way.
+#[test]
+fn steps_end_in_any_cluster() {
+    let mut bits: u64 = 1;
+    let mut random = |limit: usize| {
+        bits = bits.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(bits >> 33).unwrap() % limit
+    };
+    for _ in 0..300 {
+        let nodes = 4 + random(4);
+        let ids: Vec<u64> = (101..).take(nodes).collect();
+        let groups: Vec<Vec<u64>> = ids
+            .iter()
+            .map(|home| {
+                let mut others: Vec<u64> = ids.iter().copied().filter(|id| id != home).collect();
+                let second = others.remove(random(others.len()));
+                vec![*home, second, others[random(others.len())]]
+            })
+            .collect();
+        let groups: Vec<&[u64]> = groups.iter().map(Vec::as_slice).collect();
+        let mut cluster = Cluster::new(nodes as u64, &groups);
+        for id in 1..=nodes as u64 {
+            let mut report = cluster.observed.groups.get(&GroupId(id)).unwrap().clone();
+            report.leader = *report.voters.iter().nth(random(REPLICAS)).unwrap();
+            cluster.observed.groups.insert_mut(GroupId(id), report);
+        }
+        raise_to_highest(&mut cluster.state);
+        let drained: Vec<u64> = ids.into_iter().take(random(nodes - 2)).collect();
+        for node_id in &drained {
+            let drain = v1::SetNodeDraining { node_id: *node_id, draining: true };
+            run(&mut cluster.state, Kind::SetNodeDraining(drain)).unwrap();
+        }
+        cluster.settle();
+        let loads = cluster.loads();
+        let (empty, others) = loads.split_at(drained.len());
+        assert!(empty.iter().all(|load| *load == (0, 0)), "{drained:?}: {loads:?}");
+        let replicas = || others.iter().map(|(replicas, _)| *replicas);
+        assert!(replicas().max() <= replicas().min().map(|least| least + 1), "{loads:?}");
+    }
+}
+
 #[test]
 fn leadership_moves_to_no_lagging_voter() {
     let mut cluster = Cluster::new(3, &THREE).led_by(101);
@@ -203,7 +249,7 @@ fn draining_node_loses_all_replicas() {
         let groups: [&[u64]; 4] =
             [&[101, 102, 103], &[102, 103, 104], &[103, 104, 101], &[104, 101, 102]];
         let mut cluster = Cluster::new(4, &groups);
-        crate::commands::testing::raise_to_highest(&mut cluster.state);
+        raise_to_highest(&mut cluster.state);
         let drain = v1::SetNodeDraining { node_id: drained, draining: true };
         run(&mut cluster.state, Kind::SetNodeDraining(drain)).unwrap();
         cluster.settle();

@@ -1,10 +1,13 @@
 //! Drain and removal of data nodes.
 
+use std::sync::Arc;
+
 use tidewater_common::ids::NodeId;
 use tidewater_common::refusal::Refusal;
-use tidewater_proto::v1::{self, meta_command::Kind};
+use tidewater_proto::v1::{self, NodeState, meta_command::Kind};
 
 use super::AdminService;
+use crate::catalog::Node;
 use crate::commands::drains::groups_on;
 
 impl AdminService {
@@ -14,8 +17,17 @@ impl AdminService {
     ) -> Result<v1::DrainNodeResponse, Refusal> {
         let running = self.slot.get()?;
         let (node_id, draining) = (request.node_id, !request.cancel);
-        let kind = Kind::SetNodeDraining(v1::SetNodeDraining { node_id, draining });
-        running.propose_at_level(kind).await?;
+        let is_so =
+            |node: &Arc<Node>| node.draining == draining && node.state != NodeState::Removed;
+        let is_known = running.group.view.read().node(NodeId(node_id)).is_some_and(is_so);
+        if is_known {
+            // A caller that waits asks again and again.
+            running.group.check_leading()?;
+            running.group.linearize().await?;
+        } else {
+            let kind = Kind::SetNodeDraining(v1::SetNodeDraining { node_id, draining });
+            running.propose_at_level(kind).await?;
+        }
         let state = running.group.view.read();
         let groups = groups_on(&state, NodeId(node_id)).map(|group| group.id.get());
         Ok(v1::DrainNodeResponse { group_ids: groups.collect() })

@@ -3,6 +3,7 @@
 mod order;
 
 use std::collections::BTreeMap;
+use std::process::Stdio;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -19,6 +20,9 @@ use crate::exit::{Exit, Failure};
 use crate::output::fact;
 use crate::text::time_span::TimeSpan;
 
+/// Time for which the cluster must be healthy after a restart: longer than the time after which a node without heartbeats
+/// is down, so that the new process has reported its replicas.
+const STABLE_FOR: Duration = Duration::from_secs(6);
 /// Interval between looks at the cluster.
 const POLL: Duration = Duration::from_millis(500);
 
@@ -33,8 +37,8 @@ const POLL: Duration = Duration::from_millis(500);
 )]
 pub(crate) struct Options {
     /// Shell command that restarts one node
-    #[arg(long, value_name = "COMMAND")]
-    command: String,
+    #[arg(long, value_name = "COMMAND", required_unless_present = "dry_run")]
+    command: Option<String>,
 
     /// Restart only nodes of this role: meta, data, compactor
     #[arg(long, value_name = "ROLE", value_parser = ["meta", "data", "compactor"])]
@@ -76,7 +80,8 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
         eprintln!("[{number}/{count}] {} node {} at {}", node.role, node.node_id, node.address);
         // Also before the first restart: a cluster with a problem may lose its majority.
         wait_until_ready(&client, &options, None).await?;
-        let evidence = Evidence::of_restart(&client, &node, &options.command).await?;
+        let command = options.command.as_deref().unwrap_or_default();
+        let evidence = Evidence::of_restart(&client, &node, command).await?;
         wait_until_ready(&client, &options, Some((&node, &evidence))).await?;
         restarted.nodes.push(node);
     }
@@ -102,7 +107,10 @@ async fn restart(command: &str, node: &RestartedNode) -> Result<(), Failure> {
         );
         Failure::new(Exit::Other, text)
     };
-    let ended = Command::new("sh").args(["-c", command]).envs(variables).status().await;
+    let mut shell = Command::new("sh");
+    // stdout is for the result.
+    shell.args(["-c", command]).envs(variables).stdin(Stdio::null()).stdout(std::io::stderr());
+    let ended = shell.status().await;
     let status = ended.map_err(|error| failed(format!("cannot be run: {error}")))?;
     if status.success() { Ok(()) } else { Err(failed(format!("failed: {status}"))) }
 }
@@ -142,13 +150,26 @@ async fn wait_until_ready(
     restarted: Option<(&RestartedNode, &Evidence)>,
 ) -> Result<(), Failure> {
     let until = Instant::now() + options.within.duration();
+    let stable_for = if restarted.is_some() { STABLE_FOR } else { Duration::ZERO };
+    let mut ready_since: Option<Instant> = None;
     let mut missing;
     loop {
-        missing = match missing_for(client, restarted).await {
-            Ok(None) => return Ok(()),
-            Ok(Some(missing)) => missing,
-            Err(failure) => failure.message,
-        };
+        let found =
+            missing_for(client, restarted).await.unwrap_or_else(|failure| Some(failure.message));
+        match found {
+            None => {
+                let since = *ready_since.get_or_insert_with(Instant::now);
+                if since.elapsed() >= stable_for {
+                    return Ok(());
+                }
+                missing =
+                    format!("the cluster has not been healthy for {} s", stable_for.as_secs());
+            }
+            Some(found) => {
+                ready_since = None;
+                missing = found;
+            }
+        }
         if Instant::now() >= until {
             break;
         }

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use clap::Args;
 use serde::Serialize;
-use tidewater_client::Client;
 use tidewater_common::ids::{GroupId, NodeId};
 use tokio::time::Instant;
 
@@ -82,7 +81,7 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
             shown = Some(left);
         }
         tokio::time::sleep(POLL).await;
-        left = groups_left(&client, node).await?;
+        left = ids(&client.drain_node(node, false).await?);
     }
     let drained = Drained { node_id: node.get(), draining: !options.cancel, groups_left: left };
     fact(options.client.output, &drained, Drained::text)?;
@@ -91,20 +90,10 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
     if is_late {
         return Err(Failure::new(
             Exit::Unavailable,
-            "the node still has replicas; the drain continues. `tidewater cluster status` shows what its groups wait for",
+            "the node still has replicas; the drain continues, and waits as long as a group has no other node that is up",
         ));
     }
     Ok(())
-}
-
-/// Returns the groups with a replica on the node, as their leaders reported last.
-async fn groups_left(client: &Client, node: NodeId) -> Result<Vec<u64>, Failure> {
-    let status = client.cluster_status().await?;
-    let hosts = |group: &&tidewater_proto::v1::Group| {
-        group.voters.contains(&node.get()) || group.learners.contains(&node.get())
-    };
-    let data = status.groups.iter().filter(|group| group.group_id != GroupId::META.get());
-    Ok(data.filter(hosts).map(|group| group.group_id).collect())
 }
 
 fn ids(groups: &[GroupId]) -> Vec<u64> {

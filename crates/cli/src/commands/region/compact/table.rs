@@ -56,8 +56,29 @@ impl TableCompacted {
                 Err(line)
             }
         };
-        let number = format!("[{}/{}] ", self.compacted.len() + self.failed.len(), self.regions);
+        let number = format!("[{}/{}] ", self.done(), self.regions);
         line.map(|line| number.clone() + &line).map_err(|line| number + &line)
+    }
+
+    /// Number of regions with a result.
+    fn done(&self) -> usize {
+        self.compacted.len() + self.failed.len()
+    }
+
+    /// Adds the result for a region, and prints its line.
+    fn show(
+        &mut self,
+        region: RegionId,
+        result: Result<Compacted, Failure>,
+        output: Output,
+    ) -> Result<(), Failure> {
+        match (self.add(region.get(), result), output) {
+            (Ok(shown), Output::Table) => line(&shown)?,
+            // stdout is for the JSON.
+            (Ok(shown), Output::Json) => eprintln!("{shown}"),
+            (Err(shown), _) => eprintln!("error: {shown}"),
+        }
+        Ok(())
     }
 
     fn text(&self) -> String {
@@ -108,14 +129,27 @@ impl TableCompacted {
 pub(super) async fn run(client: &Client, options: &Options, table: &str) -> Result<(), Failure> {
     let mut results = TableCompacted { table: table.to_owned(), ..TableCompacted::default() };
     let mut known = BTreeSet::new();
+    // Regions that their groups do not have: replaced, unless the catalog still has them.
+    let mut gone: Vec<(RegionId, ClientError)> = Vec::new();
     let started = Instant::now();
-    for round in 1..=MAX_REPLACED {
-        let regions = client.table_region_ids_besides(table, &known).await?;
-        known.extend(&regions);
-        results.regions += regions.len();
-        if !compact_all(client, options, regions, round < MAX_REPLACED, &mut results).await? {
+    for _ in 0..MAX_REPLACED {
+        let current: BTreeSet<RegionId> =
+            client.table_region_ids(table).await?.into_iter().collect();
+        gone.retain(|(region, _)| current.contains(region));
+        let regions: Vec<RegionId> = current.difference(&known).copied().collect();
+        if regions.is_empty() {
             break;
         }
+        known.extend(&regions);
+        results.regions = results.done() + regions.len() + gone.len();
+        gone.extend(compact_all(client, options, regions, &mut results).await?);
+        if gone.is_empty() {
+            break;
+        }
+    }
+    results.regions = results.done() + gone.len();
+    for (region, error) in gone {
+        results.show(region, Err(error.into()), options.client.output)?;
     }
     results.seconds = started.elapsed().as_secs_f64();
     match options.client.output {
@@ -125,16 +159,14 @@ pub(super) async fn run(client: &Client, options: &Options, table: &str) -> Resu
     results.outcome()
 }
 
-/// Compacts regions, a few at a time. Returns whether one of them was replaced before its turn, which then counts no
-/// more if `leave_out` is set.
+/// Compacts regions, a few at a time. Returns those that their groups do not have.
 async fn compact_all(
     client: &Client,
     options: &Options,
     regions: Vec<RegionId>,
-    leave_out: bool,
     results: &mut TableCompacted,
-) -> Result<bool, Failure> {
-    let mut is_replaced = false;
+) -> Result<Vec<(RegionId, ClientError)>, Failure> {
+    let mut gone = Vec::new();
     let mut compactions = stream::iter(regions)
         .map(|region| async move {
             let started = Instant::now();
@@ -143,20 +175,16 @@ async fn compact_all(
         })
         .buffer_unordered(usize::try_from(options.concurrency).unwrap_or(1));
     while let Some((region, report, seconds)) = compactions.next().await {
-        if leave_out && report.as_ref().is_err_and(ClientError::is_gone) {
-            is_replaced = true;
-            results.regions -= 1;
-            continue;
-        }
-        let compacted = report.map(|report| Compacted::new(region.get(), report, seconds));
-        match (results.add(region.get(), compacted.map_err(Failure::from)), options.client.output) {
-            (Ok(shown), Output::Table) => line(&shown)?,
-            // stdout is for the JSON.
-            (Ok(shown), Output::Json) => eprintln!("{shown}"),
-            (Err(shown), _) => eprintln!("error: {shown}"),
-        }
+        let compacted = match report {
+            Err(error) if error.is_gone() => {
+                gone.push((region, error));
+                continue;
+            }
+            report => report.map(|report| Compacted::new(region.get(), report, seconds)),
+        };
+        results.show(region, compacted.map_err(Failure::from), options.client.output)?;
     }
-    Ok(is_replaced)
+    Ok(gone)
 }
 
 #[cfg(test)]
