@@ -1,8 +1,8 @@
 //! Routes ordered by their starts, without overlaps: the one index of routes of clients and engines.
 //!
 //! The map is persistent: a clone shares everything, and a change copies one chunk of routes and the list of
-//! chunks. A lookup compares eight bytes of the starts, which are adjacent in memory, and reads a whole key only
-//! where these are equal (`prefixes`).
+//! chunks. A lookup compares eight bytes of the starts and of the end, which are adjacent in memory, and reads a whole key
+//! only where these are equal (`prefixes`).
 //!
 //! - *Chunk* (`chunk`): up to 512 adjacent routes. Lookup by start is a search of the chunks, then of one chunk.
 //! - *Id*: each route has one of its own, except ephemeral ones, which all have 0 and are found by key only.
@@ -94,7 +94,7 @@ impl<R: KeyedRoute> RouteMap<R> {
 
     /// Returns the route that contains a key.
     pub fn get(&self, key: GlobalKey<'_>) -> Option<&Arc<R>> {
-        self.chunks.last_up_to(key).filter(|route| route.reaches(key))
+        self.chunks.containing(key)
     }
 
     /// Returns the routes that have keys from `start` to `end` (exclusive; `None`: unbounded), in order.

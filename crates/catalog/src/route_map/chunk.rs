@@ -1,5 +1,6 @@
 //! Chunks of adjacent routes: a list in two levels, each searched by a few bytes of the starts.
 
+use std::cmp::Ordering;
 use std::sync::Arc;
 
 use super::KeyedRoute;
@@ -18,6 +19,8 @@ const FILLED: usize = MOST / 4 * 3;
 #[derive(Debug)]
 struct Chunk<R> {
     prefixes: Prefixes,
+    /// First bytes of the ends, as [`Prefixes`] has those of the starts: a lookup reads no route.
+    ends: Vec<u64>,
     routes: Vec<Arc<R>>,
 }
 
@@ -32,7 +35,11 @@ pub(super) struct Chunks<R> {
 
 impl<R> Clone for Chunk<R> {
     fn clone(&self) -> Self {
-        Self { prefixes: self.prefixes.clone(), routes: self.routes.clone() }
+        Self {
+            prefixes: self.prefixes.clone(),
+            ends: self.ends.clone(),
+            routes: self.routes.clone(),
+        }
     }
 }
 
@@ -51,7 +58,20 @@ impl<R> Default for Chunks<R> {
 impl<R: KeyedRoute> Chunk<R> {
     fn new(routes: Vec<Arc<R>>) -> Self {
         let prefixes = Prefixes::of(routes.iter().map(|route| route.start()));
-        Self { prefixes, routes }
+        let ends = routes.iter().map(|route| prefixes.number_of_end(route.end())).collect();
+        Self { prefixes, ends, routes }
+    }
+
+    /// Returns the route that contains a key.
+    fn containing(&self, key: GlobalKey<'_>) -> Option<&Arc<R>> {
+        let at = self.count_up_to(key).checked_sub(1)?;
+        let route = self.routes.get(at)?;
+        let contains = match self.prefixes.compare_end(*self.ends.get(at)?, key) {
+            Ordering::Greater => true,
+            Ordering::Less => false,
+            Ordering::Equal => route.reaches(key),
+        };
+        contains.then_some(route)
     }
 
     fn first(&self) -> Option<GlobalKey<'_>> {
@@ -65,6 +85,7 @@ impl<R: KeyedRoute> Chunk<R> {
 
     fn insert(&mut self, at: usize, route: Arc<R>) {
         let is_covered = self.prefixes.insert(at, route.start());
+        self.ends.insert(at, self.prefixes.number_of_end(route.end()));
         self.routes.insert(at, route);
         if !is_covered {
             *self = Self::new(std::mem::take(&mut self.routes));
@@ -73,6 +94,7 @@ impl<R: KeyedRoute> Chunk<R> {
 
     fn remove(&mut self, at: usize) {
         self.prefixes.remove(at);
+        self.ends.remove(at);
         self.routes.remove(at);
     }
 
@@ -96,6 +118,11 @@ impl<R: KeyedRoute> Chunks<R> {
 
     pub(super) fn len(&self) -> usize {
         self.len
+    }
+
+    /// Returns the route that contains a key.
+    pub(super) fn containing(&self, key: GlobalKey<'_>) -> Option<&Arc<R>> {
+        self.chunks.get(self.chunk_up_to(key)?)?.containing(key)
     }
 
     /// Returns the last route that starts at a key or before it.
@@ -194,6 +221,8 @@ impl<R: KeyedRoute> Chunks<R> {
         for route in self.iter_from(0) {
             let found = self.last_up_to(route.start());
             assert!(found.is_some_and(|found| Arc::ptr_eq(found, route)));
+            let containing = self.containing(route.start());
+            assert!(containing.is_some_and(|found| Arc::ptr_eq(found, route)));
         }
     }
 

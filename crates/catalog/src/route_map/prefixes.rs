@@ -50,6 +50,20 @@ impl Prefixes {
         self.numbers.remove(at);
     }
 
+    /// Returns the same bytes of the end of a route, or more: the end is above each key with a lower number.
+    pub(super) fn number_of_end(&self, end: Option<GlobalKey<'_>>) -> u64 {
+        match end.map(|end| end.number_after(self.shared.as_ref())) {
+            Some(Ok(number)) => number,
+            Some(Err(Ordering::Less)) => 0,
+            Some(Err(_)) | None => u64::MAX,
+        }
+    }
+
+    /// Compares the end of a route, by its number, with a key. `Equal`: the numbers do not decide.
+    pub(super) fn compare_end(&self, number: u64, key: GlobalKey<'_>) -> Ordering {
+        key.number_after(self.shared.as_ref()).map_or(Ordering::Equal, |of_key| number.cmp(&of_key))
+    }
+
     /// Returns the number of starts up to a key; `start_at` returns a start.
     pub(super) fn count_up_to<'a>(
         &self,
