@@ -19,6 +19,15 @@ use crate::scene::Scene;
 /// Tables that are created at the same time to reach a size.
 const CREATING: usize = 16;
 
+fn failed(error: impl ToString) -> HarnessError {
+    HarnessError::violated(error.to_string())
+}
+
+async fn connect(scene: &Scene) -> Result<Client> {
+    let connected = ClientOptions { meta: scene.metas.clone(), ..ClientOptions::default() };
+    Client::connect(connected).await.map_err(failed)
+}
+
 /// Measures at each size.
 pub(crate) async fn measure(
     scene: &mut Scene,
@@ -66,13 +75,11 @@ fn add_times(report: &mut Report, scenario: &str, name: &str, times: &ReachTimes
 
 /// Time of a creation by the client library, which fetches the catalog afterwards.
 async fn measure_client(scene: &Scene, options: &Options, name: &str) -> Result<Duration> {
-    let explain = |error: tidewater_client::ClientError| HarnessError::violated(error.to_string());
-    let connected = ClientOptions { meta: scene.metas.clone(), ..ClientOptions::default() };
-    let client = Client::connect(connected).await.map_err(explain)?;
+    let client = connect(scene).await?;
     let mut times = Vec::new();
     for number in 0..options.samples.div_ceil(3) {
         let begun = Instant::now();
-        client.create_table(new_table(&format!("{name}_{number}"))).await.map_err(explain)?;
+        client.create_table(new_table(&format!("{name}_{number}"))).await.map_err(failed)?;
         times.push(begun.elapsed());
     }
     Ok(ReachTimes::new(times).median())
@@ -125,23 +132,21 @@ async fn measure_routes(
     scenario: &str,
     report: &mut Report,
 ) -> Result<()> {
-    let explain = |error: tidewater_client::ClientError| HarnessError::violated(error.to_string());
-    let connected = ClientOptions { meta: scene.metas.clone(), ..ClientOptions::default() };
     let mut times: [Vec<Duration>; 4] = Default::default();
     for sample in 0..options.samples.div_ceil(3) {
         let begun = Instant::now();
-        let client = Client::connect(connected.clone()).await.map_err(explain)?;
+        let client = connect(scene).await?;
         times[0].push(begun.elapsed());
         let catalog = client.catalog();
         if sample == 0 {
             report.add(scenario, "routes", catalog.routes().count() as f64, "routes");
         }
-        let table = client.table("t1").await.map_err(explain)?.id;
+        let table = client.table("t1").await.map_err(failed)?.id;
         let route = catalog.routes().find(|route| route.table == table);
         let route = route.ok_or_else(|| HarnessError::violated("table t1 has no route"))?;
         let key = [&route.range.start[..], &[0]].concat();
         let begun = Instant::now();
-        let children = client.split_route(route.region, key.into()).await.map_err(explain)?;
+        let children = client.split_route(route.region, key.into()).await.map_err(failed)?;
         times[1].push(begun.elapsed());
         let revision = scene.calls.revision().await?;
         let reached = scene.watchers.times_to(revision, begun, options.limit).await?;
@@ -150,7 +155,7 @@ async fn measure_routes(
             return Err(HarnessError::violated(format!("a split into {children:?}")));
         };
         let begun = Instant::now();
-        client.merge_routes(first, second).await.map_err(explain)?;
+        client.merge_routes(first, second).await.map_err(failed)?;
         times[3].push(begun.elapsed());
     }
     let names = [
@@ -172,38 +177,36 @@ async fn measure_saves(
     scenario: &str,
     report: &mut Report,
 ) -> Result<()> {
-    let explain = |error: tidewater_client::ClientError| HarnessError::violated(error.to_string());
-    let connected = ClientOptions { meta: scene.metas.clone(), ..ClientOptions::default() };
-    let client = Client::connect(connected).await.map_err(explain)?;
+    let client = connect(scene).await?;
     let store = client.catalog_store();
     let reserved = NewTable { regions: 0, ..new_table("reserved") };
-    let table = store.reserve(reserved).await.map_err(explain)?;
-    let before = store.snapshot().await.map_err(explain)?.cursor;
+    let table = store.reserve(reserved).await.map_err(failed)?;
+    let before = store.snapshot().await.map_err(failed)?.cursor;
     for count in [10u32, 1_000] {
         let mut times = Vec::new();
         for _ in 0..options.samples.div_ceil(3) {
             let engine = RouteEngine::with_default_route(GroupId(1));
-            let engine = engine.map_err(|error| HarnessError::violated(error.to_string()))?;
+            let engine = engine.map_err(failed)?;
             for number in 1..count {
                 let start = global_key(table, &number.to_be_bytes());
                 let range = KeyRange { start, end: None };
                 let updated = engine.update_route(range, GroupId(1));
-                updated.map_err(|error| HarnessError::violated(error.to_string()))?;
+                updated.map_err(failed)?;
             }
             let routes = engine.routes_of_table(table);
-            let routes = routes.map_err(|error| HarnessError::violated(error.to_string()))?;
-            let version = store.version().await.map_err(explain)?;
+            let routes = routes.map_err(failed)?;
+            let version = store.version().await.map_err(failed)?;
             let begun = Instant::now();
-            store.save(version, table, &routes).await.map_err(explain)?;
+            store.save(version, table, &routes).await.map_err(failed)?;
             times.push(begun.elapsed());
         }
         let name = format!("save of {count} routes");
         report.add_time(scenario, &name, ReachTimes::new(times).median());
     }
     let begun = Instant::now();
-    store.changes_since(before, usize::MAX).await.map_err(explain)?;
+    store.changes_since(before, usize::MAX).await.map_err(failed)?;
     report.add_time(scenario, "changes since these saves", begun.elapsed());
-    client.drop_table("reserved").await.map(drop).map_err(explain)
+    client.drop_table("reserved").await.map(drop).map_err(failed)
 }
 
 /// Time from the start of a follower's process until it serves.

@@ -61,7 +61,7 @@ impl Contents {
         self.batches.values().filter(|batch| !batch.is_settled()).count()
     }
 
-    /// Compares the contents with all rows of a scan, and keeps what the scan tells of unknown outcomes.
+    /// Compares the contents with all rows of a scan, and records the rows that it has of batches with unknown outcomes.
     ///
     /// # Errors
     /// The first difference.

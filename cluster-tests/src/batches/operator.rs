@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep};
 
 use super::BATCH_TABLE;
 use super::contents::Contents;
-use super::rows::{added_value, names, of_batch};
+use super::rows::{added_value, batch_rows, names};
 use crate::cluster::{Cluster, LOG_TABLE};
 use crate::failures::is_expected;
 use crate::workload::options;
@@ -200,7 +200,7 @@ impl Operator {
         let (batch, rows) = self.next_batch();
         let writer = self.client.writer(BATCH_TABLE, WriterOptions::default()).await?;
         let schema = writer.table().schema.arrow();
-        let written = match of_batch(schema, batch, 0..rows) {
+        let written = match batch_rows(schema, batch, 0..rows) {
             Ok(rows) => writer.put_rows(rows).await.map(drop),
             Err(error) => Err(ClientError::BadInput(error.to_string())),
         };
@@ -213,7 +213,7 @@ impl Operator {
         let (batch, rows) = self.next_batch();
         let loader = self.client.bulk_loader(BATCH_TABLE).await?;
         let schema = loader.table().schema.arrow();
-        let loaded = match of_batch(schema, batch, 0..rows) {
+        let loaded = match batch_rows(schema, batch, 0..rows) {
             Ok(rows) => loader.write(rows).await.map(drop),
             Err(error) => Err(ClientError::BadInput(error.to_string())),
         };
@@ -228,7 +228,7 @@ impl Operator {
         let parts = self.random.random_range(1..=3);
         for part in 0..parts {
             let numbers = rows * part / parts..rows * (part + 1) / parts;
-            let rows = of_batch(loader.table().schema.arrow(), batch, numbers)
+            let rows = batch_rows(loader.table().schema.arrow(), batch, numbers)
                 .map_err(|error| ClientError::BadInput(error.to_string()))?;
             // After an error the loader is dropped, and `settle` cancels the load.
             loader.write(rows).await?;

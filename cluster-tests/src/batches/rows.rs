@@ -20,7 +20,7 @@ pub(super) fn added_value(column: &str) -> Option<i64> {
 }
 
 /// Returns the rows of a batch with these numbers.
-pub(super) fn of_batch(
+pub(super) fn batch_rows(
     schema: SchemaRef,
     batch: i64,
     numbers: std::ops::Range<i64>,
@@ -81,7 +81,7 @@ mod tests {
             field("c7", DataType::Int64),
         ];
         let schema = Arc::new(Schema::new(fields));
-        let rows = of_batch(schema.clone(), 5, 1..3).unwrap();
+        let rows = batch_rows(schema.clone(), 5, 1..3).unwrap();
         assert_eq!(names(&rows), Ok(vec![(5, 1), (5, 2)]));
         for (column, text) in [(0, "note"), (3, "value Some(5) in column c7")] {
             let mut columns = rows.columns().to_vec();

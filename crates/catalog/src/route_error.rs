@@ -58,5 +58,5 @@ pub enum RouteError {
     Gap(TableId),
     /// A route outside every table that has routes, or outside the table that a save names.
     #[error("route {0} is outside of every table")]
-    OutsideLiveTable(RegionId),
+    OutsideTable(RegionId),
 }

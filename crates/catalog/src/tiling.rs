@@ -43,7 +43,7 @@ pub fn validate_routes(
         };
     }
     match rest.first() {
-        Some(route) => Err(RouteError::OutsideLiveTable(route.route_id)),
+        Some(route) => Err(RouteError::OutsideTable(route.route_id)),
         None => Ok(()),
     }
 }
@@ -60,14 +60,14 @@ fn check_whole<'a, 'b>(
             return Err(RouteError::Gap(table));
         };
         if route.start < next {
-            return Err(RouteError::OutsideLiveTable(route.route_id));
+            return Err(RouteError::OutsideTable(route.route_id));
         }
         if route.start > next {
             return Err(RouteError::Gap(table));
         }
         match &route.end {
             Some(route_end) if *route_end <= end => next.clone_from(route_end),
-            _ => return Err(RouteError::OutsideLiveTable(route.route_id)),
+            _ => return Err(RouteError::OutsideTable(route.route_id)),
         }
         rest = remaining;
     }
@@ -85,7 +85,7 @@ fn check_partial<'a, 'b>(
         route.start >= start && route.end.as_ref().is_some_and(|route_end| *route_end <= end)
     };
     match own.iter().find(|route| !is_inside(route)) {
-        Some(route) => Err(RouteError::OutsideLiveTable(route.route_id)),
+        Some(route) => Err(RouteError::OutsideTable(route.route_id)),
         None => Ok(rest),
     }
 }
@@ -135,7 +135,7 @@ mod tests {
             assert_eq!(check(&routes), Ok(()), "{routes:?}");
         }
         let beyond = [first.clone(), route(2, middle, Some(&[0, 0, 0, 3, 1]))];
-        assert_eq!(check(&beyond), Err(RouteError::OutsideLiveTable(RegionId(2))));
+        assert_eq!(check(&beyond), Err(RouteError::OutsideTable(RegionId(2))));
         assert_eq!(check(&[first]), Err(RouteError::Gap(TableId(3))));
     }
 
@@ -174,10 +174,10 @@ mod tests {
             (vec![], &[1], RouteError::Gap(TableId(1))),
             (vec![route(1, T1_MID, Some(T2))], &[1], RouteError::Gap(TableId(1))),
             (vec![route(1, T1, Some(T1_MID))], &[1], RouteError::Gap(TableId(1))),
-            (vec![route(1, T1, Some(T2))], &[], RouteError::OutsideLiveTable(one)),
-            (vec![route(1, T1, Some(T3))], &[1], RouteError::OutsideLiveTable(one)),
-            (vec![route(1, T1, None)], &[1], RouteError::OutsideLiveTable(one)),
-            (vec![route(1, T1, Some(T2))], &[2], RouteError::OutsideLiveTable(one)),
+            (vec![route(1, T1, Some(T2))], &[], RouteError::OutsideTable(one)),
+            (vec![route(1, T1, Some(T3))], &[1], RouteError::OutsideTable(one)),
+            (vec![route(1, T1, None)], &[1], RouteError::OutsideTable(one)),
+            (vec![route(1, T1, Some(T2))], &[2], RouteError::OutsideTable(one)),
         ];
         for (routes, live, error) in cases {
             assert_eq!(check(&routes, live), Err(error), "{routes:?}");

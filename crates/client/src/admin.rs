@@ -2,6 +2,7 @@
 //! known or its deadline passes.
 
 mod catalog_store;
+mod change;
 mod cluster;
 mod compactions;
 mod garbage;

@@ -39,8 +39,8 @@ pub mod state;
 mod void;
 
 pub use self::action::{
-    Action, ActionKind, AreaId, AreaStep, Author, Change, Delta, Edit, Handover, ProcedureStep,
-    Truncate,
+    Action, ActionKind, AreaId, AreaStep, Author, Change, Delta, Edit, ProcedureStep,
+    RequiredProgress, Truncate,
 };
 pub(crate) use self::announce::announced_as;
 pub use self::closed_areas::{AreaOutcome, ClosedAreas};

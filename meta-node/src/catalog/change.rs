@@ -271,8 +271,8 @@ impl MetaState {
         } else if self.names.get(&table.name) == Some(&table.id) {
             self.names.remove_mut(&table.name);
         }
-        let rests = matches!(table.state, TableState::Active | TableState::Reserved);
-        if rests && table.change.is_none() {
+        let is_settled = matches!(table.state, TableState::Active | TableState::Reserved);
+        if is_settled && table.change.is_none() {
             self.in_progress.remove_mut(&table.id);
         } else {
             self.in_progress.insert_mut(table.id);

@@ -75,7 +75,7 @@ fn contradicting_rows_fail_to_load() {
     let mut orphan = one_of_each().rows().unwrap();
     orphan.remove(key_of(RowKind::Table.prefix()));
     let error = MetaState::from_rows(orphan).unwrap_err();
-    assert!(matches!(error, CatalogError::Route(RouteError::OutsideLiveTable(_))), "{error}");
+    assert!(matches!(error, CatalogError::Route(RouteError::OutsideTable(_))), "{error}");
     let mut hole = one_of_each().rows().unwrap();
     hole.remove(key_of(RowKind::Delta.prefix()) + 1);
     assert!(matches!(MetaState::from_rows(hole).unwrap_err(), CatalogError::DeltaHole { .. }));

@@ -8,6 +8,7 @@
 //! ([`for_new_routes`]); a command that moves a region must also update the group of its cursors.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use tidewater_common::ids::{ManifestVersion, RegionId, TableId};
 use tidewater_proto::v1::{self, CursorState, HookStart};
@@ -44,7 +45,7 @@ pub(super) fn start_of(request: &v1::AddHookRequest) -> Result<Option<CursorWork
 
 /// Returns a cursor for each region that the new hook observes.
 pub(super) fn for_new_hook(state: &MetaState, hook: &Hook, start: CursorWork) -> Vec<HookCursor> {
-    let has_regions = |table: &&std::sync::Arc<Table>| {
+    let has_regions = |table: &&Arc<Table>| {
         table.coverage() == Coverage::Whole && table.is_live() && hook.observes(table.id)
     };
     let live = state.tables().filter(has_regions);

@@ -1,6 +1,6 @@
 //! Errors of commands.
 
-use std::time::Duration;
+mod reason;
 
 use tidewater_common::agreed_limits::REPLICAS_PER_GROUP;
 use tidewater_common::feature_level::{FeatureLevel, UnsupportedRelease};
@@ -8,10 +8,9 @@ use tidewater_common::ids::{
     BootNumber, CatalogVersion, ClusterId, GroupId, NodeId, RegionId, TableId, Term,
 };
 use tidewater_common::quote::quoted;
-use tidewater_common::refusal::Refusal;
 use tidewater_common::rows::MAX_KEY_BYTES;
 use tidewater_common::schema::SchemaError;
-use tidewater_proto::v1::{GroupState, NodeRole, Reason, TableState};
+use tidewater_proto::v1::{GroupState, NodeRole, TableState};
 
 use super::procedures::kind_of;
 use crate::catalog::{CatalogError, LockHolder, RouteError, RouteState, Table};
@@ -244,7 +243,8 @@ pub enum CommandError {
     },
     /// A save of routes that are served.
     #[error(
-        "the routes of table {name} are live: `tidewater route split` and `route merge` change them",
+        "the routes of table {name} are live: `tidewater route split` and `route merge` change them; save the routes of a \
+         table that is reserved",
         name = quoted(.0)
     )]
     RouteLive(String),
@@ -423,86 +423,6 @@ impl CommandError {
     pub(super) fn busy(table: &Table, operation: &'static str) -> Self {
         Self::TableBusy { table: table.name.clone(), operation }
     }
-
-    /// Reason of the RPC error. No wildcard: a new error needs a decision.
-    pub fn reason(&self) -> Reason {
-        match self {
-            Self::NotBootstrapped => Reason::NotBootstrapped,
-            Self::AlreadyBootstrapped(_) => Reason::AlreadyBootstrapped,
-            Self::FeatureLevel { .. } | Self::UnknownCommand | Self::UnknownProcedureKind(_) => {
-                Reason::Unsupported
-            }
-            Self::LevelNotSupported { .. } | Self::LevelAboveRelease(_) | Self::Release(_) => {
-                Reason::ReleaseUnsupported
-            }
-            Self::StaleTerm { .. } => Reason::NotLeader,
-            Self::Malformed(_)
-            | Self::SplitKeyTooLong(_)
-            | Self::NotMergeable { .. }
-            | Self::NotADataNode { .. }
-            | Self::RouteIdUsed(_)
-            | Self::RouteIdTooHigh { .. }
-            | Self::BoundTooLong(_)
-            | Self::SavedRoutes { .. }
-            | Self::SavedRoute(_)
-            | Self::RoleCannotRegister
-            | Self::BadAddress(_)
-            | Self::ObjectStoreRequired
-            | Self::BadNodeState(_)
-            | Self::FirstMembers(_)
-            | Self::GroupState { .. }
-            | Self::BadReport(_)
-            | Self::TableState { .. }
-            | Self::NothingToAlter(_)
-            | Self::Schema(_)
-            | Self::UnknownColumn { .. }
-            | Self::Regions { .. }
-            | Self::HookName(_)
-            | Self::HookConfigTooLong(_)
-            | Self::TooManyAdvances(_)
-            | Self::TooManyObservations(_)
-            | Self::RequestIdReused(_) => Reason::InvalidArgument,
-            Self::HookExists(_) => Reason::HookExists,
-            Self::HookBeingRemoved(_) => Reason::TableBusy,
-            Self::HookNotFound(_) => Reason::HookNotFound,
-            Self::WrongCluster { .. } => Reason::WrongCluster,
-            Self::WrongDirectory { .. } => Reason::WrongNode,
-            Self::DirectoryCopied { .. } => Reason::DirectoryCopied,
-            Self::RoleMismatch { .. } => Reason::RoleMismatch,
-            Self::ObjectStoreMismatch { .. } => Reason::ObjectStoreMismatch,
-            Self::NodeNotFound(_) => Reason::NodeNotFound,
-            Self::NodeRemoved(_) => Reason::NodeRemoved,
-            Self::HomeTaken { .. } => Reason::MemberExists,
-            Self::GroupNotFound(_) => Reason::GroupNotFound,
-            Self::StaleReport(_) => Reason::MembershipStale,
-            Self::TableExists(_) => Reason::TableExists,
-            Self::TableBusy { .. } | Self::BeingCloned { .. } | Self::Locked { .. } => {
-                Reason::TableBusy
-            }
-            Self::ProcedureNotFound(_) => Reason::ProcedureNotFound,
-            Self::NotAbandonable { .. } | Self::NotRequested(_) => Reason::ProcedureNotAbandonable,
-            Self::LoadNotFound(_) | Self::LoadNotOpen(_) | Self::LoadEnded { .. } => {
-                Reason::LoadEnded
-            }
-            Self::TableNotFound(_) | Self::TableIdNotFound(_) => Reason::TableNotFound,
-            Self::RouteNotFound(_) => Reason::RegionNotFound,
-            Self::NodeInUse { .. } | Self::NodeNotDraining(_) | Self::NoRoomForGroups { .. } => {
-                Reason::MembershipBusy
-            }
-            Self::RouteLive(_) => Reason::RouteLive,
-            Self::RouteNotActive { .. } => Reason::RouteBusy,
-            Self::KeyOutsideRoute(_) => Reason::KeyOutsideRegion,
-            Self::KeyOnBoundary(_) => Reason::KeyOnBoundary,
-            Self::VersionMismatch { .. } => Reason::CatalogVersionMismatch,
-            Self::NoGroups | Self::ObjectStoreUnknown => Reason::NoDataNodes,
-            Self::OutcomesFull(_) => Reason::Overloaded,
-            // Definite failures that a retry does not help.
-            Self::IdsUsedUp(_)
-            | Self::TooManyHooks(_)
-            | Self::TooManyDurableHooks(_)
-            | Self::Catalog(_) => Reason::Unsupported,
-        }
-    }
 }
 
 /// Lists groups for a message, at most ten.
@@ -534,19 +454,5 @@ fn held_by(holder: &LockHolder) -> String {
 impl From<RouteError> for CommandError {
     fn from(error: RouteError) -> Self {
         CatalogError::from(error).into()
-    }
-}
-
-impl From<CommandError> for Refusal {
-    fn from(error: CommandError) -> Self {
-        let refusal = Self::new(error.reason(), error.to_string());
-        match error {
-            CommandError::NoGroups
-            | CommandError::ObjectStoreUnknown
-            | CommandError::OutcomesFull(_)
-            | CommandError::StaleTerm { .. }
-            | CommandError::NotBootstrapped => refusal.retry_after(Duration::from_millis(500)),
-            _ => refusal,
-        }
     }
 }

@@ -125,10 +125,10 @@ fn procedures_fit(before: &MetaState, after: &MetaState) -> Result<(), TestCaseE
             prop_assert!(procedure.number > was, "{procedure:?} after {was}");
         }
     }
-    let rests = |table: &Arc<Table>| {
+    let is_settled = |table: &Arc<Table>| {
         matches!(table.state, v1::TableState::Active | v1::TableState::Reserved)
     };
-    for table in after.tables().filter(|table| !rests(table)) {
+    for table in after.tables().filter(|table| !is_settled(table)) {
         let by_procedure = after.procedures().of_table(table.id).any(|of| of.table == table.id);
         let is_earlier = procedures::earlier::tables(after).any(|of| of.id == table.id);
         prop_assert!(by_procedure != is_earlier, "{table:?}");

@@ -118,7 +118,7 @@ pub(super) fn is_lost(down: Duration, silent: Duration, replace_after: Duration)
 mod tests {
     use super::*;
 
-    /// Replicated time that stands still must not stop repairs.
+    /// Repairs do not depend on the progress of replicated time.
     #[test]
     fn node_is_lost_after_silence_under_any_leader() {
         // Seconds since it went down by replicated time, seconds of silence towards this leader.

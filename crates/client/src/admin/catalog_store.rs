@@ -11,7 +11,7 @@ use tidewater_rpc::timed;
 
 pub use self::position::{CatalogCursor, RouteChanges, StoredRoutes};
 use super::NewTable;
-use super::tables::{CHANGE_TIMEOUT, definition};
+use super::tables::definition;
 use crate::catalog::{
     CatalogError, EngineError, RouteDelta, RouteDescriptor, RouteEngine, RouteSnapshot,
 };
@@ -135,14 +135,11 @@ impl CatalogStore {
         let what = format!("reserving table {}", quoted(&table.name));
         let request =
             v1::ReserveTableRequest { definition: Some(definition(table, String::new())) };
-        let router = &self.client.core.router;
         let response = self
             .client
             .core
-            .call(GroupId::META, &what, Repeat::Idempotent, CHANGE_TIMEOUT, |channel, timeout| {
-                let mut client = router.admin(channel);
-                let request = request.clone();
-                async move { client.reserve_table(timed(request, timeout)).await }
+            .change(&what, request, |mut client, request| async move {
+                client.reserve_table(request).await
             })
             .await?;
         Ok(TableId(response.table.unwrap_or_default().table_id))
@@ -153,7 +150,8 @@ impl CatalogStore {
     ///
     /// # Errors
     /// [`ClientError::Refused`] with `CatalogVersionMismatch` if another version was reached; `RouteLive` for a table
-    /// that is served; `TableBusy` while it is opened; `InvalidArgument` for invalid routes. Nothing has changed.
+    /// that is served; `TableBusy` while it is opened; `InvalidArgument` for invalid routes. The
+    /// catalog is unchanged.
     pub async fn save(
         &self,
         expected: CatalogVersion,
@@ -166,15 +164,12 @@ impl CatalogStore {
             expected_version: expected.get(),
             routes: routes.iter().map(Into::into).collect(),
         };
-        let router = &self.client.core.router;
         let what = format!("saving routes of table {table}");
         let response = self
             .client
             .core
-            .call(GroupId::META, &what, Repeat::Idempotent, CHANGE_TIMEOUT, |channel, timeout| {
-                let mut client = router.admin(channel);
-                let request = request.clone();
-                async move { client.save_routes(timed(request, timeout)).await }
+            .change(&what, request, |mut client, request| async move {
+                client.save_routes(request).await
             })
             .await?;
         let routes = response.routes.iter().map(RouteDescriptor::try_from);
@@ -191,15 +186,12 @@ impl CatalogStore {
             request_id: self.client.options().ids.next().to_string(),
             name: name.to_owned(),
         };
-        let router = &self.client.core.router;
         let what = format!("opening table {}", quoted(name));
         let response = self
             .client
             .core
-            .call(GroupId::META, &what, Repeat::Idempotent, CHANGE_TIMEOUT, |channel, timeout| {
-                let mut client = router.admin(channel);
-                let request = request.clone();
-                async move { client.open_table(timed(request, timeout)).await }
+            .change(&what, request, |mut client, request| async move {
+                client.open_table(request).await
             })
             .await?;
         self.client.core.refresh_catalog().await?;
@@ -207,8 +199,8 @@ impl CatalogStore {
     }
 
     /// Makes the routes of an engine those of a table if the cluster has no routes yet: reserves the table and saves
-    /// them as the first version. Then applies the stored routes to the engine, whoever has saved them. Returns
-    /// whether this call has saved its routes.
+    /// them as the first version. Then applies the stored routes to the engine, also those of another
+    /// caller. Returns whether this call has saved its routes.
     ///
     /// For deployments that begin with known routes. The engine's routes are cut to the keys of the table. A caller that
     /// loses to one with another table keeps its empty reservation.

@@ -1,16 +1,10 @@
 //! Drain and removal of data nodes.
 
-use std::time::Duration;
-
 use tidewater_common::ids::{GroupId, NodeId};
 use tidewater_proto::v1;
-use tidewater_rpc::timed;
 
 use crate::client::Client;
-use crate::core::Repeat;
 use crate::error::ClientError;
-
-const CHANGE_TIMEOUT: Duration = Duration::from_secs(30);
 
 impl Client {
     /// Begins the drain of a data node, or takes it back (`cancel`). Returns the groups with a replica on the node,
@@ -25,13 +19,11 @@ impl Client {
         cancel: bool,
     ) -> Result<Vec<GroupId>, ClientError> {
         let request = v1::DrainNodeRequest { node_id: node.get(), cancel };
-        let router = &self.core.router;
         let what = format!("draining node {node}");
         let response = self
             .core
-            .call(GroupId::META, &what, Repeat::Idempotent, CHANGE_TIMEOUT, |channel, timeout| {
-                let mut client = router.admin(channel);
-                async move { client.drain_node(timed(request, timeout)).await }
+            .change(&what, request, |mut client, request| async move {
+                client.drain_node(request).await
             })
             .await?;
         Ok(response.group_ids.into_iter().map(GroupId).collect())
@@ -43,12 +35,10 @@ impl Client {
     /// [`ClientError::Refused`] with `MembershipBusy` while it hosts replicas, `NodeNotFound`, `NodeRemoved` and others.
     pub async fn remove_node(&self, node: NodeId) -> Result<(), ClientError> {
         let request = v1::RemoveNodeRequest { node_id: node.get() };
-        let router = &self.core.router;
         let what = format!("removing node {node}");
         self.core
-            .call(GroupId::META, &what, Repeat::Idempotent, CHANGE_TIMEOUT, |channel, timeout| {
-                let mut client = router.admin(channel);
-                async move { client.remove_node(timed(request, timeout)).await }
+            .change(&what, request, |mut client, request| async move {
+                client.remove_node(request).await
             })
             .await
             .map(drop)

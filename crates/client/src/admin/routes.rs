@@ -1,18 +1,11 @@
 //! Operations on routes.
 
-use std::time::Duration;
-
 use bytes::Bytes;
-use tidewater_common::ids::{GroupId, RegionId};
+use tidewater_common::ids::RegionId;
 use tidewater_proto::v1;
-use tidewater_rpc::timed;
 
 use crate::client::Client;
-use crate::core::Repeat;
 use crate::error::ClientError;
-
-/// Timeout of an attempt to split or merge routes. The call returns after the group has replaced the regions.
-const CHANGE_TIMEOUT: Duration = Duration::from_secs(30);
 
 impl Client {
     /// Splits a route at a row key, which becomes the first key of the second child. Returns the ids of the
@@ -32,14 +25,11 @@ impl Client {
             split_key: key,
             expected_version: 0,
         };
-        let router = &self.core.router;
         let what = format!("splitting route {route}");
         let response = self
             .core
-            .call(GroupId::META, &what, Repeat::Idempotent, CHANGE_TIMEOUT, |channel, timeout| {
-                let mut client = router.admin(channel);
-                let request = request.clone();
-                async move { client.split_route(timed(request, timeout)).await }
+            .change(&what, request, |mut client, request| async move {
+                client.split_route(request).await
             })
             .await?;
         self.core.refresh_catalog().await?;
@@ -63,14 +53,11 @@ impl Client {
             neighbour_id: neighbour.get(),
             expected_version: 0,
         };
-        let router = &self.core.router;
         let what = format!("merging routes {route} and {neighbour}");
         let response = self
             .core
-            .call(GroupId::META, &what, Repeat::Idempotent, CHANGE_TIMEOUT, |channel, timeout| {
-                let mut client = router.admin(channel);
-                let request = request.clone();
-                async move { client.merge_routes(timed(request, timeout)).await }
+            .change(&what, request, |mut client, request| async move {
+                client.merge_routes(request).await
             })
             .await?;
         self.core.refresh_catalog().await?;

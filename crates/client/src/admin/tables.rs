@@ -1,20 +1,12 @@
 //! Calls that create, clone, alter, truncate and drop tables.
 
-use std::time::Duration;
-
-use tidewater_common::ids::{GroupId, TableId};
+use tidewater_common::ids::TableId;
 use tidewater_common::quote::quoted;
 use tidewater_common::schema::WriteMode;
 use tidewater_proto::v1;
-use tidewater_rpc::timed;
 
 use crate::client::Client;
-use crate::core::Repeat;
 use crate::error::ClientError;
-
-/// Timeout of an attempt to change a table. The call returns after the groups have applied the change to
-/// the table's regions.
-pub(super) const CHANGE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Parameters of a new column.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -128,13 +120,10 @@ impl Client {
     pub async fn create_table(&self, table: NewTable) -> Result<v1::Table, ClientError> {
         let what = format!("creating table {}", quoted(&table.name));
         let request = definition(table, self.options().ids.next().to_string());
-        let router = &self.core.router;
         let response = self
             .core
-            .call(GroupId::META, &what, Repeat::Idempotent, CHANGE_TIMEOUT, |channel, timeout| {
-                let mut client = router.admin(channel);
-                let request = request.clone();
-                async move { client.create_table(timed(request, timeout)).await }
+            .change(&what, request, |mut client, request| async move {
+                client.create_table(request).await
             })
             .await?;
         // The caller's next operation must find the table.
@@ -155,14 +144,11 @@ impl Client {
             name: name.to_owned(),
             new_name: new_name.to_owned(),
         };
-        let router = &self.core.router;
         let what = format!("cloning table {}", quoted(name));
         let response = self
             .core
-            .call(GroupId::META, &what, Repeat::Idempotent, CHANGE_TIMEOUT, |channel, timeout| {
-                let mut client = router.admin(channel);
-                let request = request.clone();
-                async move { client.clone_table(timed(request, timeout)).await }
+            .change(&what, request, |mut client, request| async move {
+                client.clone_table(request).await
             })
             .await?;
         self.core.refresh_catalog().await?;
@@ -184,14 +170,11 @@ impl Client {
             columns: change.columns.into_iter().map(Into::into).collect(),
             ttl_ms: change.ttl_ms.map(Option::unwrap_or_default),
         };
-        let router = &self.core.router;
         let what = format!("altering table {}", quoted(name));
         let response = self
             .core
-            .call(GroupId::META, &what, Repeat::Idempotent, CHANGE_TIMEOUT, |channel, timeout| {
-                let mut client = router.admin(channel);
-                let request = request.clone();
-                async move { client.alter_table(timed(request, timeout)).await }
+            .change(&what, request, |mut client, request| async move {
+                client.alter_table(request).await
             })
             .await?;
         self.core.refresh_catalog().await?;
@@ -207,14 +190,11 @@ impl Client {
             request_id: self.options().ids.next().to_string(),
             name: name.to_owned(),
         };
-        let router = &self.core.router;
         let what = format!("truncating table {}", quoted(name));
         let response = self
             .core
-            .call(GroupId::META, &what, Repeat::Idempotent, CHANGE_TIMEOUT, |channel, timeout| {
-                let mut client = router.admin(channel);
-                let request = request.clone();
-                async move { client.truncate_table(timed(request, timeout)).await }
+            .change(&what, request, |mut client, request| async move {
+                client.truncate_table(request).await
             })
             .await?;
         Ok(TableId(response.table_id))
@@ -230,14 +210,11 @@ impl Client {
             request_id: self.options().ids.next().to_string(),
             name: name.to_owned(),
         };
-        let router = &self.core.router;
         let what = format!("dropping table {}", quoted(name));
         let response = self
             .core
-            .call(GroupId::META, &what, Repeat::Idempotent, CHANGE_TIMEOUT, |channel, timeout| {
-                let mut client = router.admin(channel);
-                let request = request.clone();
-                async move { client.drop_table(timed(request, timeout)).await }
+            .change(&what, request, |mut client, request| async move {
+                client.drop_table(request).await
             })
             .await?;
         self.core.refresh_catalog().await?;

@@ -166,10 +166,8 @@ fn alter(state: &mut State) {
 }
 
 /// Splits the only region between the rows.
-fn split(state: &mut State) {
-    let region = *state.regions.keys().next().unwrap();
-    state.split(region, 10, (71, 72));
-    state.publish_routes();
+fn split() -> Answer {
+    Answer::Split { region: 100, at: 10, children: (71, 72) }
 }
 
 #[tokio::test]
@@ -193,13 +191,9 @@ async fn files_that_may_be_adopted_are_not_rewritten() {
     assert_eq!(cluster.state.lock().files_written.len(), 1);
 }
 
-fn moved() -> Answer {
-    Answer::Refuse(Refusal::new(Reason::RouteMoved, "the region has been split"))
-}
-
 #[tokio::test]
 async fn files_that_a_split_overtakes_are_written_again() {
-    let (cluster, result) = load_during(split, vec![moved()], 1).await;
+    let (cluster, result) = load_during(State::publish_routes, vec![split()], 1).await;
     assert_eq!(result.unwrap(), LoadedBatch { rows: 2, files: 2 });
     let state = cluster.state.lock();
     let last_two = state.adoptions.iter().rev().take(2);
@@ -209,7 +203,8 @@ async fn files_that_a_split_overtakes_are_written_again() {
 
 #[tokio::test]
 async fn files_that_children_may_have_are_not_rewritten() {
-    let (cluster, result) = load_during(split, vec![Answer::Lose, moved()], 2).await;
+    let (cluster, result) =
+        load_during(State::publish_routes, vec![Answer::Lose, split()], 2).await;
     let error = result.unwrap_err();
     assert!(matches!(error, ClientError::OutcomeUnknown { .. }), "{error}");
     assert_eq!(cluster.state.lock().files_written.len(), 1);

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use tidewater_common::keys::KeyRange;
 use tidewater_common::refusal::Refusal;
 use tidewater_common::rows::{decode_batch, encode_batch};
-use tidewater_proto::v1::{self, data_server::Data};
+use tidewater_proto::v1::{self, Reason, data_server::Data};
 use tonic::{Request, Response, Status};
 
 use super::state::{Answer, ScanAnswer, State, rows, schema};
@@ -115,6 +115,10 @@ impl Data for DataNode {
         match state.answers.pop_front().unwrap_or(Answer::Normal) {
             Answer::Refuse(refusal) => Err(refusal.into()),
             Answer::Lose => Err(Status::unavailable("connection reset")),
+            Answer::Split { region, at, children } => {
+                state.split(region, at, children);
+                Err(Refusal::new(Reason::RouteMoved, "the region has been split").into())
+            }
             _ => {
                 state.region(request.region_id)?;
                 state.check_schema(request.region_id, request.schema_version)?;

@@ -19,7 +19,7 @@ use crate::catalog::TableInfo;
 
 pub(crate) const TABLE: TableId = TableId(7);
 
-/// Scripted response of a data node to its next write.
+/// Scripted response of a data node to its next write, or adoption of files.
 #[derive(Debug, Clone)]
 pub(crate) enum Answer {
     /// Applies the write and succeeds.
@@ -38,7 +38,7 @@ pub(crate) enum Answer {
     Forget,
     /// Forgets all producers, receives all opening writes again, then applies the write.
     ForgetAndReopen,
-    /// Splits the region without updating the catalog, then applies the write.
+    /// Splits the region without updating the catalog, then applies the write; refuses an adoption.
     Split { region: u64, at: i64, children: (u64, u64) },
 }
 

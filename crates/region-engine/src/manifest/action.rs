@@ -112,7 +112,7 @@ pub enum ActionKind {
         /// The group that the owner leads.
         group: GroupId,
         /// Least progress of the manifest.
-        handover: Handover,
+        required: RequiredProgress,
     },
     /// Garbage collection floor: from now on no file of this region with an older id may be added.
     GcFloor {
@@ -147,10 +147,10 @@ pub struct Edit {
     pub expired: Vec<ExpiryMark>,
 }
 
-/// Least progress that the manifest must have for a fence: of a region that another group hands over, all of whose rows
+/// Least progress that the manifest must have for a fence: of a region that moves from another group, all of whose rows
 /// are in files. Zero for other fences.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Handover {
+pub struct RequiredProgress {
     /// Every row at or below this sequence is in files.
     pub flushed: Sequence,
     /// Every decision of the log at or below this sequence is recorded.

@@ -8,7 +8,8 @@ use tokio::sync::{Mutex, MutexGuard};
 
 use super::state::RegionOwner;
 use super::{
-    ActionKind, Author, Change, Delta, Handover, ManifestState, RegionManifestManager, announced_as,
+    ActionKind, Author, Change, Delta, ManifestState, RegionManifestManager, RequiredProgress,
+    announced_as,
 };
 use crate::env::RegionEnv;
 use crate::error::EngineError;
@@ -125,23 +126,23 @@ impl ManifestContext {
         owner: OwnerEpoch,
         group: GroupId,
     ) -> Result<ManifestVersion, EngineError> {
-        self.take_over(owner, group, Handover::default()).await
+        self.take_over(owner, group, RequiredProgress::default()).await
     }
 
-    /// Makes `owner` the region's owner, if the manifest has at least the progress of the hand-over: reads to the tail
-    /// and commits its fence there. Bookkeeping: notifies no hooks. Idempotent.
+    /// Makes `owner` the region's owner, if the manifest has at least the `required` progress: reads to the tail and
+    /// commits its fence there. Bookkeeping: notifies no hooks. Idempotent.
     ///
     /// # Errors
-    /// [`EngineError::Fenced`] by a later owner; [`EngineError::Refused`] if another group owns the region, or has not
-    /// handed it over.
+    /// [`EngineError::Fenced`] by a later owner; [`EngineError::Refused`] if another group owns the region, or the progress
+    /// is missing.
     pub async fn take_over(
         &self,
         owner: OwnerEpoch,
         group: GroupId,
-        handover: Handover,
+        required: RequiredProgress,
     ) -> Result<ManifestVersion, EngineError> {
         let mut guard = self.lock().await;
-        let result = guard.fence(owner, group, handover).await;
+        let result = guard.fence(owner, group, required).await;
         self.publish(&guard);
         result
     }
@@ -180,7 +181,7 @@ impl ManifestGuard<'_> {
         &mut self,
         owner: OwnerEpoch,
         group: GroupId,
-        handover: Handover,
+        required: RequiredProgress,
     ) -> Result<ManifestVersion, EngineError> {
         self.manager.refresh().await?;
         if self.manager.state().owner == Some(RegionOwner { epoch: owner, group })
@@ -188,7 +189,7 @@ impl ManifestGuard<'_> {
         {
             return Ok(self.manager.state().version);
         }
-        let fence = ActionKind::Fence { owner, group, handover };
+        let fence = ActionKind::Fence { owner, group, required };
         let delta = self.manager.update(Change::new(Author::Owner(owner), vec![fence])).await?;
         Ok(delta.version)
     }

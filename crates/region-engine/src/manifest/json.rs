@@ -6,7 +6,7 @@ use super::reader::{ManifestReader, ManifestTail};
 use super::replay::ReplayOutcome;
 use super::state::{RemovedFile, StagingArea};
 use super::{
-    Action, ActionKind, AreaStep, Author, Delta, Edit, ExpiryMark, Handover, ManifestState,
+    Action, ActionKind, AreaStep, Author, Delta, Edit, ExpiryMark, ManifestState, RequiredProgress,
     Truncate,
 };
 use crate::env::RegionEnv;
@@ -110,10 +110,10 @@ pub fn action_json(action: &Action) -> Value {
             ("truncate", json!({ "files": files.iter().map(ref_json).collect::<Vec<_>>() }))
         }
         ActionKind::Remove => ("remove", json!({})),
-        ActionKind::Fence { owner, group, handover } => {
+        ActionKind::Fence { owner, group, required } => {
             let mut fence = json!({ "owner_epoch": owner.to_string(), "group_id": group });
-            if *handover != Handover::default() {
-                fence["handover"] = json!({ "flushed": handover.flushed, "done": handover.done });
+            if *required != RequiredProgress::default() {
+                fence["required"] = json!({ "flushed": required.flushed, "done": required.done });
             }
             ("fence", fence)
         }

@@ -13,7 +13,7 @@ use tidewater_common::keys::KeyRange;
 use tidewater_common::schema::{Column, ColumnType, TableOptions, TableSchema};
 use uuid::Uuid;
 
-use super::Handover;
+use super::RequiredProgress;
 use super::{ActionKind, Author, Change, Delta, Edit, ManifestOptions};
 use crate::env::{EngineOptions, IdSource, RegionEnv};
 use crate::file_meta::{FileMeta, FileTail, IndexMeta};
@@ -127,8 +127,11 @@ pub(crate) fn index(number: u64) -> IndexMeta {
 }
 
 pub(crate) fn fence(term: u64) -> Change {
-    let fence =
-        ActionKind::Fence { owner: owner(term), group: GROUP, handover: Handover::default() };
+    let fence = ActionKind::Fence {
+        owner: owner(term),
+        group: GROUP,
+        required: RequiredProgress::default(),
+    };
     Change::new(Author::Owner(owner(term)), vec![fence])
 }
 

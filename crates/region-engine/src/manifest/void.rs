@@ -17,18 +17,18 @@ pub enum Void {
     },
     /// Another group has fenced the same move, or owns the region without one: terms of different groups are not
     /// compared.
-    #[error("owner {own} comes too late: group {group} owns the region")]
+    #[error("owner {own} is superseded: group {group} owns the region")]
     OwnedByGroup {
         /// The delta's owner.
         own: OwnerEpoch,
         /// The group at that point.
         group: GroupId,
     },
-    /// Rows or decisions of the group that hands the region over are not in the manifest.
+    /// Rows or decisions of the region's earlier group are not in the manifest.
     #[error(
-        "the region is not handed over: rows are flushed to {flushed}, decisions recorded to {done}"
+        "the manifest is behind the region's earlier group: rows are flushed to {flushed}, decisions recorded to {done}"
     )]
-    NotHandedOver {
+    ProgressMissing {
         /// The flushed sequence at that point.
         flushed: Sequence,
         /// Sequence up to which decisions are recorded.

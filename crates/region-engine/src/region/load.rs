@@ -6,7 +6,7 @@ use tidewater_common::ids::{GroupId, ManifestVersion, OwnerEpoch};
 
 use super::{Contents, Region};
 use crate::EngineError;
-use crate::manifest::{ActionKind, Author, Change, Handover};
+use crate::manifest::{ActionKind, Author, Change, RequiredProgress};
 use crate::version::Version;
 
 impl Region {
@@ -43,23 +43,23 @@ impl Region {
         own: OwnerEpoch,
         group: GroupId,
     ) -> Result<ManifestVersion, EngineError> {
-        self.take_over(own, group, Handover::default()).await
+        self.take_over(own, group, RequiredProgress::default()).await
     }
 
-    /// Makes this replica the owner of a region that another group hands over, as [`Region::take_ownership`]. The move
+    /// Makes this replica the owner of a region that another group releases, as [`Region::take_ownership`]. The move
     /// epoch of `own` is above that of the other group, and belongs to the first of both that fences it.
     ///
     /// # Errors
     /// Also [`EngineError::Refused`] with [`Void::OwnedByGroup`](crate::manifest::Void::OwnedByGroup) if the other
-    /// group has kept the region, and with [`Void::NotHandedOver`](crate::manifest::Void::NotHandedOver) if its last
+    /// group has kept the region, and with [`Void::ProgressMissing`](crate::manifest::Void::ProgressMissing) if its last
     /// rows or decisions are not in the manifest.
     pub async fn take_over(
         &self,
         own: OwnerEpoch,
         group: GroupId,
-        handover: Handover,
+        required: RequiredProgress,
     ) -> Result<ManifestVersion, EngineError> {
-        let result = self.fence_manifest(own, group, handover).await;
+        let result = self.fence_manifest(own, group, required).await;
         self.notifier.deliver().await;
         result
     }
@@ -68,7 +68,7 @@ impl Region {
         &self,
         own: OwnerEpoch,
         group: GroupId,
-        handover: Handover,
+        required: RequiredProgress,
     ) -> Result<ManifestVersion, EngineError> {
         self.read_manifest().await?;
         if !self.is_born()? {
@@ -77,7 +77,7 @@ impl Region {
         }
         let current = self.manifest.state().owner;
         if current.map(|owner| (owner.epoch, owner.group)) != Some((own, group)) {
-            self.note_fence(self.manifest.take_over(own, group, handover).await)?;
+            self.note_fence(self.manifest.take_over(own, group, required).await)?;
         }
         let state = self.manifest.state();
         let shape = self.shape();

@@ -1,11 +1,10 @@
-//! Opening of a reserved table: its saved routes must tile it; then it is created like any other table.
+//! Opening of a reserved table: its saved routes must tile it; from then on its steps are those of a creation.
 
 use bytes::Bytes;
 use tidewater_common::feature_level::FeatureLevel;
-use tidewater_proto::v1::{self, LockMode, ProcedureState, TableState};
+use tidewater_proto::v1::{self, LockMode, TableState};
 
-use super::create::{created, created_regions, opening, taken_back};
-use super::drop::drop_call;
+use super::create::CreateTable;
 use super::kind::{AfterStep, KindFacts, ProcedureBegin, ProcedureKind, RegionCall, StepRegion};
 use super::{check_lock, decoded};
 use crate::catalog::{
@@ -53,14 +52,11 @@ impl ProcedureKind for OpenTable {
     }
 
     fn regions(&self, state: &MetaState, procedure: &Procedure) -> Vec<StepRegion> {
-        created_regions(state, procedure)
+        CreateTable.regions(state, procedure)
     }
 
     fn call(&self, state: &MetaState, procedure: &Procedure, at: StepRegion) -> Option<RegionCall> {
-        if procedure.state == ProcedureState::Abandoning {
-            return Some(drop_call(at));
-        }
-        opening(state, procedure, at).map(RegionCall::Open)
+        CreateTable.call(state, procedure, at)
     }
 
     fn completed(
@@ -68,14 +64,14 @@ impl ProcedureKind for OpenTable {
         state: &MetaState,
         procedure: &Procedure,
     ) -> Result<AfterStep, CommandError> {
-        created(state, procedure)
+        CreateTable.completed(state, procedure)
     }
 
     fn abandoned(&self, state: &MetaState, procedure: &Procedure) -> Option<AfterStep> {
-        taken_back(state, procedure)
+        CreateTable.abandoned(state, procedure)
     }
 
-    fn ends_with_table(&self, _: &Procedure) -> bool {
-        true
+    fn ends_with_table(&self, procedure: &Procedure) -> bool {
+        CreateTable.ends_with_table(procedure)
     }
 }

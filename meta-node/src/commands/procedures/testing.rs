@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::test_kind::TEST_KIND;
 use crate::catalog::{MetaState, Procedure};
+use crate::commands::CommandError;
 use crate::commands::testing::{directory, raise_to_highest, run, table, with_groups};
 
 /// A state at the level of procedures, with the active tables "t" and "u" of two regions each.
@@ -85,4 +86,15 @@ pub(crate) fn abandon(state: &MetaState, number: u64, cause: AbandonCause) -> Ki
     let step = state.procedures().get(id(number)).map_or(0, |procedure| procedure.step);
     let id = wire_id(number);
     Kind::AbandonProcedure(v1::AbandonProcedure { id, number: change, cause: cause.into(), step })
+}
+
+/// Asserts that a procedure is abandoned at its deadline and not before, and that its regions are restored then.
+pub(crate) fn assert_abandoned_at_deadline(state: &mut MetaState, number: u64, after_ms: u64) {
+    let overdue = abandon(state, number, AbandonCause::Deadline);
+    let early = run(state, overdue.clone());
+    assert!(matches!(early, Err(CommandError::NotAbandonable { .. })), "{early:?}");
+    let now_ms = state.header().time_ms + after_ms;
+    run(state, Kind::AdvanceTime(v1::AdvanceTime { now_ms, agreed_ms: now_ms })).unwrap();
+    run(state, overdue).unwrap();
+    assert_eq!(state_of(state, number).0, ProcedureState::Abandoning);
 }

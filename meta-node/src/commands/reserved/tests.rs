@@ -141,8 +141,8 @@ fn each_invalid_save_has_its_own_error() {
             saved(RouteError::Overlap(five, RegionId(6))),
         ),
         (vec![route(5, &[], 9), route(6, &[], 8)], saved(RouteError::Order(five, RegionId(6)))),
-        (vec![foreign], saved(RouteError::OutsideLiveTable(five))),
-        (vec![unbounded], saved(RouteError::OutsideLiveTable(five))),
+        (vec![foreign], saved(RouteError::OutsideTable(five))),
+        (vec![unbounded], saved(RouteError::OutsideTable(five))),
         (in_group(0), saved(RouteError::GroupIdRequired(five))),
         (in_group(9), CommandError::GroupNotFound(GroupId(9))),
     ];

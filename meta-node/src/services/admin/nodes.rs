@@ -17,11 +17,10 @@ impl AdminService {
     ) -> Result<v1::DrainNodeResponse, Refusal> {
         let running = self.slot.get()?;
         let (node_id, draining) = (request.node_id, !request.cancel);
-        let is_so =
-            |node: &Arc<Node>| node.draining == draining && node.state != NodeState::Removed;
-        let is_known = running.group.view.read().node(NodeId(node_id)).is_some_and(is_so);
-        if is_known {
-            // A caller that waits asks again and again.
+        let drains = |node: &Arc<Node>| node.draining && node.state != NodeState::Removed;
+        let is_draining = running.group.view.read().node(NodeId(node_id)).is_some_and(drains);
+        if draining && is_draining {
+            // A caller that waits for the end repeats the call every second.
             running.group.check_leading()?;
             running.group.linearize().await?;
         } else {

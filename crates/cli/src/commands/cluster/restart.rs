@@ -32,7 +32,7 @@ const POLL: Duration = Duration::from_millis(500);
     after_help = "Example:\n  tidewater cluster restart --command 'ssh \"${TIDEWATER_ADDRESS%:*}\" systemctl restart \
                   tidewater-$TIDEWATER_ROLE'\n\nThe command is run by `sh -c` for each node, with TIDEWATER_NODE_ID, \
                   TIDEWATER_ADDRESS and TIDEWATER_ROLE (meta, data, compactor), and must return when the node was stopped and \
-                  started. The next node follows when this one is back and the cluster is healthy. Meta nodes come first, their leader last, \
+                  started. The next node follows when this one has restarted and the cluster is healthy. Meta nodes come first, their leader last, \
                   then data nodes, then compactors, as for an upgrade. After a failure no further node is restarted."
 )]
 pub(crate) struct Options {
@@ -48,7 +48,7 @@ pub(crate) struct Options {
     #[arg(long)]
     dry_run: bool,
 
-    /// Longest time until a node is back and the cluster is healthy
+    /// Longest time until a node has restarted and the cluster is healthy
     #[arg(long, value_name = "TIME", default_value = "5m")]
     within: TimeSpan,
 
@@ -81,8 +81,8 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
         // Also before the first restart: a cluster with a problem may lose its majority.
         wait_until_ready(&client, &options, None).await?;
         let command = options.command.as_deref().unwrap_or_default();
-        let evidence = Evidence::of_restart(&client, &node, command).await?;
-        wait_until_ready(&client, &options, Some((&node, &evidence))).await?;
+        let position = restart(&client, &node, command).await?;
+        wait_until_ready(&client, &options, Some((&node, &position))).await?;
         restarted.nodes.push(node);
     }
     fact(options.client.output, &restarted, |restarted| {
@@ -93,7 +93,7 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
     })
 }
 
-async fn restart(command: &str, node: &RestartedNode) -> Result<(), Failure> {
+async fn run_command(command: &str, node: &RestartedNode) -> Result<(), Failure> {
     let id = node.node_id.to_string();
     let variables = BTreeMap::from([
         ("TIDEWATER_NODE_ID", id.as_str()),
@@ -115,39 +115,37 @@ async fn restart(command: &str, node: &RestartedNode) -> Result<(), Failure> {
     if status.success() { Ok(()) } else { Err(failed(format!("failed: {status}"))) }
 }
 
-/// Facts by which a restarted node is recognized.
-#[derive(Debug, Default)]
-struct Evidence {
+/// Position before or after a restart, which the new process of the node passes.
+#[derive(Debug)]
+struct RestartPosition {
     /// Number of a data node's start before the restart.
     boot: u64,
     /// Entry of the meta group's log from after the restart.
     log: u64,
 }
 
-impl Evidence {
-    /// Restarts a node.
-    async fn of_restart(
-        client: &Client,
-        node: &RestartedNode,
-        command: &str,
-    ) -> Result<Self, Failure> {
-        let catalog = client.catalog();
-        let known = catalog.nodes().find(|known| known.node_id == node.node_id);
-        let boot = known.map_or(0, |known| known.boot);
-        restart(command, node).await?;
-        let log = match node.node_role() {
-            NodeRole::Meta => client.bench_command(Bytes::new()).await?.get(),
-            _ => 0,
-        };
-        Ok(Self { boot, log })
-    }
+/// Runs the command for a node.
+async fn restart(
+    client: &Client,
+    node: &RestartedNode,
+    command: &str,
+) -> Result<RestartPosition, Failure> {
+    let catalog = client.catalog();
+    let known = catalog.nodes().find(|known| known.node_id == node.node_id);
+    let boot = known.map_or(0, |known| known.boot);
+    run_command(command, node).await?;
+    let log = match node.node_role() {
+        NodeRole::Meta => client.bench_command(Bytes::new()).await?.get(),
+        _ => 0,
+    };
+    Ok(RestartPosition { boot, log })
 }
 
-/// Waits until the cluster is healthy and a restarted node is back.
+/// Waits until the cluster is healthy and a node has restarted.
 async fn wait_until_ready(
     client: &Client,
     options: &Options,
-    restarted: Option<(&RestartedNode, &Evidence)>,
+    restarted: Option<(&RestartedNode, &RestartPosition)>,
 ) -> Result<(), Failure> {
     let until = Instant::now() + options.within.duration();
     let stable_for = if restarted.is_some() { STABLE_FOR } else { Duration::ZERO };
@@ -182,22 +180,22 @@ async fn wait_until_ready(
 /// Returns what is missing until the next node can be restarted.
 async fn missing_for(
     client: &Client,
-    restarted: Option<(&RestartedNode, &Evidence)>,
+    restarted: Option<(&RestartedNode, &RestartPosition)>,
 ) -> Result<Option<String>, Failure> {
-    if let Some((node, evidence)) = restarted
-        && !is_back(client, node, evidence).await?
+    if let Some((node, position)) = restarted
+        && !has_restarted(client, node, position).await?
     {
-        return Ok(Some(format!("{} node {} is not back", node.role, node.node_id)));
+        return Ok(Some(format!("{} node {} has not restarted", node.role, node.node_id)));
     }
     let status = client.cluster_status().await?;
     Ok((!status.healthy)
         .then(|| format!("the cluster has problems: {}", status.problems.join("; "))))
 }
 
-async fn is_back(
+async fn has_restarted(
     client: &Client,
     node: &RestartedNode,
-    evidence: &Evidence,
+    position: &RestartPosition,
 ) -> Result<bool, Failure> {
     let catalog = client.catalog();
     let is_up = |known: &&v1::Node| known.state() == NodeState::Up && known.address == node.address;
@@ -211,9 +209,9 @@ async fn is_back(
             let members = client.meta_members().await?.members;
             let member = members.iter().find(|member| member.node_id == node.node_id);
             member.is_some_and(|member| {
-                member.leader || member.matched_index.is_some_and(|index| index >= evidence.log)
+                member.leader || member.matched_index.is_some_and(|index| index >= position.log)
             })
         }
-        _ => up.any(|known| known.node_id == node.node_id && known.boot > evidence.boot),
+        _ => up.any(|known| known.node_id == node.node_id && known.boot > position.boot),
     })
 }

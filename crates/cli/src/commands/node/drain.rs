@@ -19,7 +19,7 @@ const POLL: Duration = Duration::from_secs(1);
 #[derive(Debug, Args)]
 #[command(
     after_help = "Example:\n  tidewater node drain 102\n  tidewater node remove 102\n\nReads and writes continue. An interrupted \
-                  command does not end the drain: run it again to see what is left, or take it back with --cancel."
+                  command does not end the drain: run it again to see the remaining groups, or take it back with --cancel."
 )]
 pub(crate) struct Options {
     /// Id of the data node

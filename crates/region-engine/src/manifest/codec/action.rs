@@ -10,7 +10,9 @@ use tidewater_proto::v1::manifest_truncate::What;
 
 use super::CodecError;
 use super::file::{RangeMessage, owner_epoch, owner_epoch_message, uuid, uuid_bytes};
-use crate::manifest::{Action, ActionKind, AreaId, AreaStep, Edit, ExpiryMark, Handover, Truncate};
+use crate::manifest::{
+    Action, ActionKind, AreaId, AreaStep, Edit, ExpiryMark, RequiredProgress, Truncate,
+};
 
 pub(super) fn table_message(schema: &TableSchema, options: &TableOptions) -> v1::ManifestAlter {
     v1::ManifestAlter { schema: Some(schema.into()), options: Some(options.into()) }
@@ -39,11 +41,11 @@ impl From<&Action> for v1::ManifestAction {
             ActionKind::Edit(edit) => Kind::Edit(edit.into()),
             ActionKind::Truncate(truncate) => Kind::Truncate(truncate.into()),
             ActionKind::Remove => Kind::Remove(v1::ManifestRemove {}),
-            ActionKind::Fence { owner, group, handover } => Kind::Fence(v1::ManifestFence {
+            ActionKind::Fence { owner, group, required } => Kind::Fence(v1::ManifestFence {
                 owner: Some(owner_epoch_message(*owner)),
                 group_id: group.get(),
-                flushed: handover.flushed.get(),
-                done: handover.done.get(),
+                flushed: required.flushed.get(),
+                done: required.done.get(),
             }),
             ActionKind::GcFloor { floor_ms } => {
                 Kind::GcFloor(v1::ManifestGcFloor { floor_ms: *floor_ms })
@@ -79,7 +81,10 @@ impl TryFrom<v1::ManifestAction> for Action {
             Kind::Fence(fence) => ActionKind::Fence {
                 owner: fence.owner.map(owner_epoch).ok_or_else(|| CodecError::missing("owner"))?,
                 group: GroupId(fence.group_id),
-                handover: Handover { flushed: Sequence(fence.flushed), done: Sequence(fence.done) },
+                required: RequiredProgress {
+                    flushed: Sequence(fence.flushed),
+                    done: Sequence(fence.done),
+                },
             },
             Kind::GcFloor(floor) => ActionKind::GcFloor { floor_ms: floor.floor_ms },
             Kind::Area(area) => ActionKind::Area {

@@ -10,8 +10,8 @@ use crate::file_meta::{FileMeta, Stamp, TimeRange};
 use crate::manifest::replay;
 use crate::manifest::samples::*;
 use crate::manifest::{
-    Action, ActionKind, AreaId, AreaStep, Author, Change, Delta, Edit, ExpiryMark, Handover,
-    ProcedureStep, Truncate,
+    Action, ActionKind, AreaId, AreaStep, Author, Change, Delta, Edit, ExpiryMark, ProcedureStep,
+    RequiredProgress, Truncate,
 };
 
 /// One line per record: name, then the object's bytes in hex. Written once: every later release
@@ -63,8 +63,8 @@ fn deltas() -> Vec<(&'static str, Delta)> {
     let merged = Change { author: Author::System, ..merged };
     let options = TableOptions { ttl_ms: None, ..TableOptions::append_only() };
     let by_target = OwnerEpoch { move_epoch: 5, term: Term(2) };
-    let handover = Handover { flushed: Sequence(19), done: Sequence(11) };
-    let moved = ActionKind::Fence { owner: by_target, group: GroupId(9), handover };
+    let required = RequiredProgress { flushed: Sequence(19), done: Sequence(11) };
+    let moved = ActionKind::Fence { owner: by_target, group: GroupId(9), required };
     let moved = Change::new(Author::Owner(by_target), vec![moved]);
     vec![
         ("change", delta(2, create(1))),

@@ -2,7 +2,7 @@
 
 use tidewater_common::ids::OwnerEpoch;
 
-use crate::manifest::{ActionKind, Author, Delta, Handover, ManifestState, Void};
+use crate::manifest::{ActionKind, Author, Delta, ManifestState, RequiredProgress, Void};
 
 pub(super) fn may_commit(state: &ManifestState, delta: &Delta) -> Result<(), Void> {
     if state.is_removed() {
@@ -35,7 +35,7 @@ fn owner(state: &ManifestState, delta: &Delta, own: OwnerEpoch) -> Result<(), Vo
             ActionKind::Fence { .. } if at > 0 => {
                 return not_allowed("fence after its first action");
             }
-            ActionKind::Fence { group, handover, .. } => fence = Some((group, handover)),
+            ActionKind::Fence { group, required, .. } => fence = Some((group, required)),
             ActionKind::GcFloor { .. } => return not_allowed("raise the garbage collection floor"),
             _ => {}
         }
@@ -48,18 +48,18 @@ fn owner(state: &ManifestState, delta: &Delta, own: OwnerEpoch) -> Result<(), Vo
             Err(Void::OwnedByGroup { own, group: owner.group })
         }
         (Some(owner), _) if owner.epoch > own => Err(Void::Fenced { own, later: owner.epoch }),
-        (_, Some((_, handover))) => is_handed_over(state, handover),
+        (_, Some((_, required))) => has_progress(state, required),
         (Some(owner), None) if owner.epoch == own => Ok(()),
         (_, None) => Err(Void::NotFenced { own }),
     }
 }
 
-fn is_handed_over(state: &ManifestState, handover: Handover) -> Result<(), Void> {
+fn has_progress(state: &ManifestState, required: RequiredProgress) -> Result<(), Void> {
     let (flushed, done) = (state.flushed, state.done_through);
-    if flushed >= handover.flushed && done >= handover.done {
+    if flushed >= required.flushed && done >= required.done {
         Ok(())
     } else {
-        Err(Void::NotHandedOver { flushed, done })
+        Err(Void::ProgressMissing { flushed, done })
     }
 }
 

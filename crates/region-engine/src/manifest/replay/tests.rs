@@ -11,7 +11,7 @@ use crate::file_meta::{FileMeta, Stamp};
 use crate::manifest::codec::{decode_checkpoint, encode_checkpoint};
 use crate::manifest::samples::*;
 use crate::manifest::state::RegionOwner;
-use crate::manifest::{Action, AreaId, Author, Change, Edit, Handover, ProcedureStep};
+use crate::manifest::{Action, AreaId, Author, Change, Edit, ProcedureStep, RequiredProgress};
 
 const AREA: AreaId = AreaId(Uuid::from_u128(4));
 
@@ -100,7 +100,7 @@ fn fence_voids_deltas_of_earlier_owners() {
     }
     // Terms of different groups are not compared.
     for term in [2, 3, 4] {
-        let other = taken_over((0, term), GroupId(99), Handover::default());
+        let other = taken_over((0, term), GroupId(99), RequiredProgress::default());
         let own = OwnerEpoch { move_epoch: 0, term: Term(term) };
         assert_void(&state, other, Void::OwnedByGroup { own, group: GROUP });
     }
@@ -114,9 +114,13 @@ fn fence_voids_deltas_of_earlier_owners() {
 }
 
 /// The fence of an owner (move epoch, term) of a group.
-fn taken_over((move_epoch, term): (u64, u64), group: GroupId, handover: Handover) -> Change {
+fn taken_over(
+    (move_epoch, term): (u64, u64),
+    group: GroupId,
+    required: RequiredProgress,
+) -> Change {
     let owner = OwnerEpoch { move_epoch, term: Term(term) };
-    Change::new(Author::Owner(owner), vec![ActionKind::Fence { owner, group, handover }])
+    Change::new(Author::Owner(owner), vec![ActionKind::Fence { owner, group, required }])
 }
 
 // T4.
@@ -124,9 +128,9 @@ fn taken_over((move_epoch, term): (u64, u64), group: GroupId, handover: Handover
 fn first_group_that_fences_a_move_owns_the_region() {
     const TARGET: GroupId = GroupId(99);
     let before = with(vec![fence(3), flush(3, 1)]);
-    let handover = Handover { flushed: Sequence(19), done: Sequence(0) };
-    let by_target = |term| taken_over((5, term), TARGET, handover);
-    let by_source = |term| taken_over((5, term), GROUP, Handover::default());
+    let required = RequiredProgress { flushed: Sequence(19), done: Sequence(0) };
+    let by_target = |term| taken_over((5, term), TARGET, required);
+    let by_source = |term| taken_over((5, term), GROUP, RequiredProgress::default());
     let own = |term| OwnerEpoch { move_epoch: 5, term: Term(term) };
     // The target's term is lower than that of the source's owner.
     let mut moved = before.clone();
@@ -146,29 +150,29 @@ fn first_group_that_fences_a_move_owns_the_region() {
         assert_void(&kept, by_target(term), reason);
     }
     // The next move, and one back.
-    let next = taken_over((6, 1), TARGET, handover);
+    let next = taken_over((6, 1), TARGET, required);
     assert_eq!(push(&mut kept, next), ReplayOutcome::Applied);
-    assert_eq!(push(&mut kept, taken_over((7, 4), GROUP, handover)), ReplayOutcome::Applied);
-    let late = taken_over((6, 9), TARGET, handover);
+    assert_eq!(push(&mut kept, taken_over((7, 4), GROUP, required)), ReplayOutcome::Applied);
+    let late = taken_over((6, 9), TARGET, required);
     let own = OwnerEpoch { move_epoch: 6, term: Term(9) };
     let later = OwnerEpoch { move_epoch: 7, term: Term(4) };
     assert_void(&kept, late, Void::Fenced { own, later });
 }
 
 #[test]
-fn handover_needs_the_last_flush_and_decision() {
+fn required_needs_the_last_flush_and_decision() {
     let state = with(vec![flush(1, 1)]);
     let (flushed, done) = (state.flushed, state.done_through);
-    let handover = |more_flushed, more_done| Handover {
+    let required = |more_flushed, more_done| RequiredProgress {
         flushed: Sequence(flushed.get() + more_flushed),
         done: Sequence(done.get() + more_done),
     };
-    let by_target = |handover| taken_over((5, 1), GroupId(99), handover);
-    for behind in [handover(1, 0), handover(0, 1)] {
-        assert_void(&state, by_target(behind), Void::NotHandedOver { flushed, done });
+    let by_target = |required| taken_over((5, 1), GroupId(99), required);
+    for behind in [required(1, 0), required(0, 1)] {
+        assert_void(&state, by_target(behind), Void::ProgressMissing { flushed, done });
     }
     let mut state = state;
-    assert_eq!(push(&mut state, by_target(handover(0, 0))), ReplayOutcome::Applied);
+    assert_eq!(push(&mut state, by_target(required(0, 0))), ReplayOutcome::Applied);
 }
 
 #[test]
@@ -192,7 +196,7 @@ fn jobs_may_only_replace_files_and_add_indexes() {
         ActionKind::GcFloor { floor_ms: 1 },
         ActionKind::Truncate(Truncate::UpTo(Sequence(1))),
         area(AreaStep::Open { logged: true, deadline_ms: 1 }),
-        ActionKind::Fence { owner: owner(9), group: GROUP, handover: Handover::default() },
+        ActionKind::Fence { owner: owner(9), group: GROUP, required: RequiredProgress::default() },
         ActionKind::PartitionExprChange { range: KeyRange::whole() },
     ] {
         assert_void(&state, job(kind), not_allowed(other));

@@ -3,7 +3,9 @@ use tidewater_proto::v1::meta_command::Kind;
 use tidewater_proto::v1::{AbandonCause, ProcedureState, Reason};
 
 use super::*;
-use crate::commands::procedures::testing::{abandon, begin, complete, of, state_of, with_tables};
+use crate::commands::procedures::testing::{
+    abandon, assert_abandoned_at_deadline, begin, complete, of, state_of, with_tables,
+};
 use crate::commands::testing::{directory, durable_hook, raise_to, run, table, with_groups};
 
 fn request(number: u64, routes: [RegionId; 2]) -> v1::MergeRoutesRequest {
@@ -245,14 +247,8 @@ fn child_has_cursors_of_durable_hooks() {
 fn merge_is_abandoned_at_its_deadline() {
     let (mut state, routes) = with_routes();
     run(&mut state, merge(10, routes)).unwrap();
-    let overdue = abandon(&state, 10, AbandonCause::Deadline);
-    let early = run(&mut state, overdue.clone()).map_err(reason);
-    assert_eq!(early, Err(Reason::ProcedureNotAbandonable));
-    let now_ms = state.header().time_ms + HOLD_TIME_MS;
-    let later = v1::AdvanceTime { now_ms, agreed_ms: now_ms };
-    run(&mut state, Kind::AdvanceTime(later)).unwrap();
-    run(&mut state, overdue).unwrap();
-    assert_eq!(state_of(&state, 10), (ProcedureState::Abandoning, MERGE_ABANDON_STEP));
+    assert_abandoned_at_deadline(&mut state, 10, HOLD_TIME_MS);
+    assert_eq!(state_of(&state, 10).1, MERGE_ABANDON_STEP);
 }
 
 #[test]
