@@ -3,6 +3,7 @@
 
 mod change_membership;
 mod checks;
+mod moves;
 mod regions;
 mod request_flush;
 mod routes;
@@ -89,6 +90,8 @@ fn note_success(call: &'static str, group: u64, from: Option<SocketAddr>) {
         "split_region",
         "merge_regions",
         "close_region",
+        "receive_region",
+        "release_region",
         "change_membership",
         "stop_replica",
     ];
@@ -173,6 +176,15 @@ calls! {
     split_region: SplitRegionRequest => SplitRegionResponse, routes::split, Some(checks::split);
     merge_regions: MergeRegionsRequest => MergeRegionsResponse, routes::merge, Some(checks::merge);
     close_region: CloseRegionRequest => CloseRegionResponse, routes::close, Some(checks::close);
+    prepare_region: PrepareRegionRequest => PrepareRegionResponse, moves::prepare,
+        Some(checks::prepare);
+    get_departing_region: GetDepartingRegionRequest => GetDepartingRegionResponse, moves::departing, None;
+    receive_region: ReceiveRegionRequest => ReceiveRegionResponse, moves::receive,
+        Some(checks::receive);
+    release_region: ReleaseRegionRequest => ReleaseRegionResponse, moves::release,
+        Some(checks::release);
+    activate_region: ActivateRegionRequest => ActivateRegionResponse, moves::activate,
+        Some(checks::activate);
     drop_region: DropRegionRequest => DropRegionResponse, regions::drop, Some(checks::drop);
     request_flush: RequestFlushRequest => RequestFlushResponse, request_flush::call, None;
 }

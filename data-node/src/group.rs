@@ -26,6 +26,7 @@ pub mod hosted;
 pub mod loader;
 pub mod log_bytes;
 pub mod memtable_merger;
+pub mod moves;
 pub mod obligation;
 pub mod producers;
 pub mod refusals;

@@ -14,8 +14,8 @@
 //!
 //! - [`flush_loop`]: the owner's loop; [`flush_policy`]: regions to flush now (pure).
 //! - [`owner`]: the commits of one region; [`adopt`]: adoption of existing files; [`indexes`]: index
-//!   builds; `routes`: seal, birth and removal of regions that are split or merged; `held_regions`: those that
-//!   wait for it too long.
+//!   builds; `routes`: seal, birth and removal of regions that are split or merged; `moves`: take-over of
+//!   regions that are moved; `held_regions`: regions that wait for it too long.
 //! - [`compactions`]: regions to compact, and the loop that runs the jobs.
 //! - `level_raises`: raises of the group's feature level.
 //! - [`housekeeping`]: work of every replica, leader or follower; [`file_check`]: missing and damaged files.
@@ -29,6 +29,7 @@ pub mod held_regions;
 pub mod housekeeping;
 pub mod indexes;
 mod level_raises;
+mod moves;
 pub mod owner;
 mod routes;
 

@@ -4,14 +4,16 @@
 //! leader's tasks take them. A replica that does not lead drops them: the dropped reply channel shows
 //! the caller that it has to find the leader.
 
-use tidewater_common::ids::{FileId, ManifestVersion, NodeId, RegionId};
+use tidewater_common::ids::{FileId, GroupId, ManifestVersion, NodeId, RegionId};
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::CompactionPlace;
 use tidewater_region_engine::compaction::{Attempt, Scope};
 use tidewater_region_engine::layout::RegionDir;
-use tidewater_region_engine::manifest::{AreaId, ProcedureStep};
+use tidewater_region_engine::manifest::{AreaId, ProcedureStep, RequiredProgress};
 use tidewater_region_engine::{CompactionReport, FlushReport};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
+
+use crate::group::state::RegionState;
 
 /// Capacity of each request queue of a replica.
 pub const REQUEST_QUEUE: usize = 64;
@@ -27,7 +29,7 @@ pub enum OwnerRequest {
     FreeMemory(u64),
     /// Record in the region's manifest what the log has decided.
     Settle(RegionId, oneshot::Sender<Result<(), Refusal>>),
-    /// Work of a region's split or merge.
+    /// Work of a region's split, merge or move.
     Route(RegionId, RouteWork, oneshot::Sender<Result<ManifestVersion, Refusal>>),
     /// Commit `Remove` to the region's manifest.
     Remove(RegionId, oneshot::Sender<Result<(), Refusal>>),
@@ -35,7 +37,7 @@ pub enum OwnerRequest {
     Adopt(Adoption, oneshot::Sender<Result<u32, Refusal>>),
 }
 
-/// Work of the owner in a split or merge. Each is idempotent; the reply is the manifest version that has it.
+/// Work of the owner in a split, merge or move. Each is idempotent; the reply is the manifest version that has it.
 #[derive(Debug, Clone)]
 pub enum RouteWork {
     /// Seal the manifest of a held region.
@@ -49,6 +51,23 @@ pub enum RouteWork {
     Begin,
     /// Flush the children that have replaced the region, and remove it.
     Remove(Vec<RegionId>),
+    /// Fence the manifest of a region that another group has fenced for its move.
+    TakeOver(Box<TakeOver>),
+    /// Fence the manifest for an abandoned move of this number: the target group cannot take it over any more.
+    Reclaim(u64),
+    /// Check that the manifest belongs to this group, by the move of this number.
+    CheckOwner(GroupId, u64),
+}
+
+/// A region that this group receives from another one.
+#[derive(Debug, Clone)]
+pub struct TakeOver {
+    /// The region as the other group has it.
+    pub region: RegionState,
+    /// Number of the move.
+    pub move_epoch: u64,
+    /// Rows and decisions that the manifest must have.
+    pub required: RequiredProgress,
 }
 
 /// Existing files to be adopted by a region.

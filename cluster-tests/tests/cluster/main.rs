@@ -37,6 +37,7 @@ mod load_create;
 mod lost_nodes;
 mod many_runs;
 mod memory;
+mod moves;
 mod nycflights;
 mod partition;
 mod problems;

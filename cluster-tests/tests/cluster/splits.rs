@@ -19,7 +19,7 @@ fn row_key(writer: u64, serial: u64) -> Vec<u8> {
 }
 
 /// Returns the routes of a table, in key order.
-async fn routes(cluster: &Cluster, table: &str) -> Result<Vec<Value>> {
+pub(crate) async fn routes(cluster: &Cluster, table: &str) -> Result<Vec<Value>> {
     let list = ["route", "list", "--table", table, "--output", "json"];
     let routes = cluster.run(&list).await?.ok()?.json()?;
     Ok(routes.as_array().cloned().unwrap_or_default())
@@ -40,7 +40,7 @@ async fn split_before(cluster: &Cluster, writer: u64, serial: u64) -> Result<()>
 }
 
 /// Formats a distribution of times.
-fn distribution(mut times: Vec<Duration>) -> String {
+pub(crate) fn distribution(mut times: Vec<Duration>) -> String {
     times.sort();
     let at = |share: usize| times.get((times.len() * share / 100).min(times.len() - 1));
     let [half, most, all] = [50, 90, 100].map(|share| at(share).copied().unwrap_or_default());

@@ -97,6 +97,7 @@ impl ExpectedChange {
                 let other = Condition::OtherRoute(route.clone());
                 match (presence(hint, used), hint) {
                     (Some(RegionPresence::Dropped), _) => (other, true),
+                    (Some(RegionPresence::Moved(group)), _) => (other, *group != route.group),
                     (Some(RegionPresence::Served(served)), _) => {
                         let range_differs =
                             served.range.as_ref().is_some_and(|range| *range != route.range);
@@ -152,7 +153,7 @@ fn presence<'a>(hint: Option<&'a CatalogHint>, used: &UsedCatalog) -> Option<&'a
 fn served_region(presence: &RegionPresence) -> Option<&ServedRegion> {
     match presence {
         RegionPresence::Served(served) => Some(served),
-        RegionPresence::Unknown | RegionPresence::Dropped => None,
+        RegionPresence::Unknown | RegionPresence::Dropped | RegionPresence::Moved(_) => None,
     }
 }
 

@@ -37,3 +37,18 @@ pub const MERGE_STEP: u32 = 3;
 pub const MERGE_ABANDON_STEP: u32 = 4;
 /// Step that closes the regions that their child has replaced.
 pub const MERGE_CLOSE_STEP: u32 = 5;
+/// Step that holds a region before its move, while it is written.
+pub const MOVE_HOLD_STEP: u32 = 1;
+/// Step that prepares the target group of a move.
+pub const MOVE_PREPARE_STEP: u32 = 2;
+/// Step that fences and flushes the region.
+pub const MOVE_FENCE_STEP: u32 = 3;
+/// Step in which the target group takes the region's manifest over, the point of no return.
+pub const MOVE_RECEIVE_STEP: u32 = 4;
+/// Step that abandons a move. Above the four before. The source group takes it by itself when the fence lasts too long
+/// and the target group does not own the manifest.
+pub const MOVE_ABANDON_STEP: u32 = 5;
+/// Step that ends the service of the region by the source group.
+pub const MOVE_RELEASE_STEP: u32 = 6;
+/// Step that begins its service by the target group.
+pub const MOVE_ACTIVATE_STEP: u32 = 7;

@@ -39,6 +39,8 @@ pub enum RegionPresence {
     Unknown,
     /// The group has dropped the region permanently.
     Dropped,
+    /// Another group has the region.
+    Moved(GroupId),
 }
 
 /// A region as its group serves it.
@@ -73,6 +75,9 @@ impl From<CatalogHint> for v1::CatalogHint {
             }
             RegionPresence::Dropped => {
                 Self { presence: v1::RegionPresence::Dropped.into(), ..wire }
+            }
+            RegionPresence::Moved(group) => {
+                Self { presence: v1::RegionPresence::Moved.into(), group_id: group.get(), ..wire }
             }
             RegionPresence::Served(served) => Self {
                 presence: v1::RegionPresence::Served.into(),
@@ -116,6 +121,8 @@ impl CatalogHint {
             v1::RegionPresence::Unknown => RegionPresence::Unknown,
             v1::RegionPresence::Dropped => RegionPresence::Dropped,
             v1::RegionPresence::Served => RegionPresence::Served(served_region(wire)?),
+            v1::RegionPresence::Moved if wire.group_id == 0 => return None,
+            v1::RegionPresence::Moved => RegionPresence::Moved(GroupId(wire.group_id)),
         };
         Some(Self::Region { region: RegionId(wire.region_id), presence })
     }
@@ -167,6 +174,7 @@ mod tests {
         for hint in [
             region(RegionPresence::Unknown),
             region(RegionPresence::Dropped),
+            region(RegionPresence::Moved(GroupId(3))),
             served(Some(KeyRange::whole())),
             served(Some(KeyRange::new(b"a", Some(b"b".to_vec())))),
             CatalogHint::Catalog { revision: Revision(12), version: CatalogVersion(3) },

@@ -51,5 +51,5 @@ pub use self::expiry_marks::{ExpiryMark, ExpiryMarks};
 pub use self::json::manifest_json;
 pub use self::manager::RegionManifestManager;
 pub use self::options::ManifestOptions;
-pub use self::state::ManifestState;
+pub use self::state::{ManifestState, RegionOwner};
 pub use self::void::Void;

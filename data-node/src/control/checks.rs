@@ -15,6 +15,7 @@ use tidewater_proto::v1::{
     OpenRegionRequest, ProcedureStep, Reason, StartGroupRequest, TableState, TruncateRegionRequest,
 };
 
+pub(super) use self::routes::moves::{activate, prepare, receive, release};
 use self::routes::replaces;
 pub(super) use self::routes::{hold, merge, split};
 use crate::catalog::CatalogRecords;

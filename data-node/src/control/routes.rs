@@ -1,4 +1,4 @@
-//! Calls of splits and merges: hold, fence and seal a region, replace it by its children, or several by one, close it.
+//! Calls of splits, merges and moves: hold, fence and seal a region, replace it by its children, or several by one, close it.
 //! Each can be repeated, also on the next leader: log and manifest record which of their parts are done.
 
 use std::time::Duration;
@@ -24,15 +24,15 @@ use crate::group::state::RegionState;
 use crate::groups::Groups;
 use crate::owner_request::{OwnerRequest, RouteWork};
 
-const DECIDE_TIMEOUT: Duration = Duration::from_secs(10);
-const SEAL_TIMEOUT: Duration = Duration::from_secs(20);
+pub(super) const DECIDE_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const SEAL_TIMEOUT: Duration = Duration::from_secs(20);
 /// Long, because rows in memory are flushed.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Holds a region for its split or merge, in one of the modes of [`HoldMode`], or abandons that.
+/// Holds a region for its split, merge or move, in one of the modes of [`HoldMode`], or abandons that.
 ///
-/// An abandonment is decided by the log before the manifest's range is restored: a delayed split or merge has no
-/// effect then, so that no children begin with a manifest that changes.
+/// An abandonment of a split or merge is decided by the log before the manifest's range is restored: a delayed one has no
+/// effect then, so that no children begin with a manifest that changes. That of a move is decided by the manifest.
 pub(super) async fn hold(
     groups: &Groups,
     request: HoldRegionRequest,
@@ -50,14 +50,37 @@ pub(super) async fn hold(
         // After the flush, before which the owner has read the manifest.
         check_not_sealed(&replica, region)?;
     }
-    let fenced = request.held && mode == HoldMode::Fenced;
-    let held =
-        RegionHeld { region_id: region.get(), held: request.held, step: request.step, fenced };
+    let is_move_end = !request.held && mode == HoldMode::Departing;
+    if is_move_end {
+        if is_taken {
+            return Ok(HoldRegionResponse {});
+        }
+        call_route(&replica, region, RouteWork::Reclaim(step.number), SEAL_TIMEOUT).await?;
+    }
+    let fenced = request.held && matches!(mode, HoldMode::Fenced | HoldMode::Departing);
+    let held = RegionHeld {
+        region_id: region.get(),
+        held: request.held,
+        step: request.step,
+        fenced,
+        target_group_id: if fenced { request.target_group_id } else { 0 },
+        move_epoch: if is_move_end { step.number } else { 0 },
+    };
     decide(&replica, entry::held(held)).await?;
     let work = match (request.held, mode) {
+        (false, HoldMode::Departing) => return Ok(HoldRegionResponse {}),
         (false, _) => RouteWork::Unseal(step),
         (true, HoldMode::Open) => return Ok(HoldRegionResponse {}),
         (true, HoldMode::Sealed) => RouteWork::Seal(step),
+        (true, HoldMode::Departing) => {
+            // The last decisions and rows: none follow.
+            call_owner(&replica, SEAL_TIMEOUT, "recording decisions in the manifest", |reply| {
+                OwnerRequest::Settle(region, reply)
+            })
+            .await?;
+            flush(&replica, region).await?;
+            return Ok(HoldRegionResponse {});
+        }
         (true, HoldMode::Fenced) => {
             // The last rows: none follow.
             flush(&replica, region).await?;
@@ -223,21 +246,21 @@ async fn is_replaced(
     Ok(is_taken)
 }
 
-async fn decide(replica: &GroupReplica, entry: EncodedEntry) -> Result<(), Refusal> {
+pub(super) async fn decide(replica: &GroupReplica, entry: EncodedEntry) -> Result<(), Refusal> {
     replica.propose(entry, DECIDE_TIMEOUT).await?.into_result().map(drop)
 }
 
-async fn call_route(
+pub(super) async fn call_route(
     replica: &GroupReplica,
     region: RegionId,
     work: RouteWork,
     limit: Duration,
 ) -> Result<ManifestVersion, Refusal> {
     let request = |reply| OwnerRequest::Route(region, work, reply);
-    call_owner(replica, limit, "a step of a split or merge", request).await
+    call_owner(replica, limit, "a step of a split, merge or move", request).await
 }
 
-fn named_step(step: Option<&v1::ProcedureStep>) -> Result<ProcedureStep, Refusal> {
+pub(super) fn named_step(step: Option<&v1::ProcedureStep>) -> Result<ProcedureStep, Refusal> {
     step.map(step_from_wire).ok_or_else(|| {
         let text = "a change of a route must name the procedure step that causes it";
         Refusal::new(Reason::InvalidArgument, text)

@@ -43,7 +43,10 @@ fn presence(state: &GroupState, group: GroupId, region: RegionId) -> RegionPrese
             range: Some(served.descriptor.range.clone()),
         }),
         None if state.dropped.contains(&region) => RegionPresence::Dropped,
-        None => RegionPresence::Unknown,
+        None => match state.moves.departure(region) {
+            Some(departure) => RegionPresence::Moved(departure.to),
+            None => RegionPresence::Unknown,
+        },
     }
 }
 

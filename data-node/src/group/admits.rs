@@ -14,6 +14,10 @@ pub enum ServingState {
     Held,
     /// Admits no writes either: the region is about to be merged.
     Fenced,
+    /// As fenced: another group is about to take the region over.
+    Departing,
+    /// The group has taken the region over, and does not serve it yet.
+    Arriving,
     /// Its children have replaced it: they serve calls that name it.
     Replaced,
 }
@@ -29,7 +33,7 @@ pub enum Operation {
     Decide,
     /// A manifest version of the owner: a flush, a compaction.
     Advance,
-    /// The preparation of a split or merge, or its abandonment.
+    /// The preparation of a split, merge or move, or its abandonment.
     Hold,
     /// The replacement by several children.
     Split,
@@ -37,6 +41,10 @@ pub enum Operation {
     Merge,
     /// The end, after the replacement.
     Close,
+    /// The end, after another group has taken the region over.
+    Release,
+    /// The begin of the service, after this group has.
+    Activate,
 }
 
 /// Regions that carry out an operation that a state admits.
@@ -58,7 +66,7 @@ pub fn admit(
     operation: Operation,
     region: RegionId,
 ) -> Result<Server, EntryOutcome> {
-    use Operation::{Advance, Close, Decide, Hold, Merge, Read, Split, Write};
+    use Operation::{Activate, Advance, Close, Decide, Hold, Merge, Read, Release, Split, Write};
     let because =
         |reason, text: &str| Err(EntryOutcome::refused(reason, format!("region {region} {text}")));
     let refused = |text: &str| because(Reason::RouteBusy, text);
@@ -66,26 +74,44 @@ pub fn admit(
         (ServingState::Active, Read | Write | Decide | Advance | Hold)
         | (ServingState::Held, Read | Write | Advance | Hold | Split)
         | (ServingState::Fenced, Read | Advance | Hold | Merge)
+        | (ServingState::Departing, Read | Advance | Hold | Release)
+        | (ServingState::Arriving, Advance | Activate)
         | (ServingState::Replaced, Close) => Ok(Server::Region),
         (ServingState::Replaced, Read | Write) => Ok(Server::Children),
         (ServingState::Active, Split) => refused("is not held: it cannot be split"),
         (ServingState::Active | ServingState::Held, Merge) => {
             refused("is not fenced: it cannot be merged")
         }
+        (ServingState::Departing, Write) => {
+            because(Reason::RouteWriteFenced, "is being moved: repeat the write")
+        }
+        (ServingState::Arriving, Read | Write) => {
+            because(Reason::RouteWriteFenced, "is about to be served by this group: retry")
+        }
         (ServingState::Fenced, Split) => refused("is being merged: it cannot be split"),
         (ServingState::Fenced, Write) => {
             because(Reason::RouteWriteFenced, "is being merged: repeat the write")
         }
         (ServingState::Held | ServingState::Fenced, Decide) => {
-            refused("is being split or merged: repeat the operation after that")
+            refused("is being split, merged or moved: repeat the operation after that")
         }
-        (ServingState::Active | ServingState::Held | ServingState::Fenced, Close) => {
-            refused("has not been replaced by children: it cannot be closed")
+        (ServingState::Departing | ServingState::Arriving, Decide | Hold | Split | Merge) => {
+            refused("is being moved: repeat the operation after that")
         }
+        (
+            ServingState::Active
+            | ServingState::Held
+            | ServingState::Fenced
+            | ServingState::Departing
+            | ServingState::Arriving,
+            Close,
+        ) => refused("has not been replaced by children: it cannot be closed"),
         (ServingState::Replaced, Decide) => {
             because(Reason::RouteMoved, "has been replaced: refresh the catalog")
         }
         (ServingState::Replaced, Advance | Hold | Split | Merge) => refused("has been replaced"),
+        (_, Release) => refused("is not fenced for a move: it cannot be released"),
+        (_, Activate) => refused("has not been received from another group"),
     }
 }
 
@@ -95,15 +121,20 @@ mod tests {
 
     #[test]
     fn states_admit_operations_cell_by_cell() {
-        use Operation::{Advance, Close, Decide, Hold, Merge, Read, Split, Write};
-        let operations = [Read, Write, Decide, Advance, Hold, Split, Merge, Close];
+        use Operation::{
+            Activate, Advance, Close, Decide, Hold, Merge, Read, Release, Split, Write,
+        };
+        let operations =
+            [Read, Write, Decide, Advance, Hold, Split, Merge, Close, Release, Activate];
         // R: the region, C: its children, -: refused, F: refused for a short time, M: refused, since it has moved to
         // the children.
         for (state, cells) in [
-            (ServingState::Active, "RRRRR---"),
-            (ServingState::Held, "RR-RRR--"),
-            (ServingState::Fenced, "RF-RR-R-"),
-            (ServingState::Replaced, "CCM----R"),
+            (ServingState::Active, "RRRRR-----"),
+            (ServingState::Held, "RR-RRR----"),
+            (ServingState::Fenced, "RF-RR-R---"),
+            (ServingState::Departing, "RF-RR---R-"),
+            (ServingState::Arriving, "FF-R-----R"),
+            (ServingState::Replaced, "CCM----R--"),
         ] {
             for (operation, cell) in operations.into_iter().zip(cells.chars()) {
                 let found = match admit(state, operation, RegionId(7)) {

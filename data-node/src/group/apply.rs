@@ -5,6 +5,7 @@
 //! or passed on: rows through [`RowSink`], the rest as [`ApplyEffect`]s that the shell carries out.
 //! None of them waits for object storage.
 
+mod activated;
 mod altered;
 mod areas;
 mod closed;
@@ -14,11 +15,15 @@ mod level_raised;
 mod manifest_advanced;
 mod merged;
 mod opened;
+mod prepared;
+mod received;
+mod released;
 mod split;
 mod truncated;
 mod writes;
 
 pub(crate) use self::altered::check_altered;
+pub(crate) use self::received::check_departing;
 pub(crate) use self::writes::{
     earlier_outcome, named_opening, producer_key, row_op, served_version,
 };
@@ -35,6 +40,7 @@ use tidewater_region_engine::region::{Cause, PendingObligation};
 use super::admits::Operation;
 use super::descriptor::Descriptor;
 use super::entry::{EntryOutcome, ManifestAdvance, entry_level};
+use super::moves::not_served;
 use super::state::{GroupState, RegionState};
 
 #[cfg(test)]
@@ -100,6 +106,17 @@ pub enum ApplyEffect {
         /// The child.
         child: RegionId,
     },
+    /// Host a region that another group has fenced.
+    Receive {
+        /// The region.
+        descriptor: Arc<Descriptor>,
+        /// Base sequence of the region.
+        base: Sequence,
+        /// Manifest version that has all its rows.
+        version: ManifestVersion,
+    },
+    /// Serve a received region.
+    Activate(RegionId),
     /// Close a region.
     Close(RegionId),
     /// Load at least this manifest version, then drop flushed runs.
@@ -132,6 +149,8 @@ impl Applied {
             ApplyEffect::Open { .. }
             | ApplyEffect::Divide { .. }
             | ApplyEffect::Merge { .. }
+            | ApplyEffect::Receive { .. }
+            | ApplyEffect::Activate(_)
             | ApplyEffect::Close(_)
             | ApplyEffect::Follow(..) => Sequence(0),
         };
@@ -164,6 +183,10 @@ pub fn apply(
         group_entry::Entry::Split(entry) => split::apply(state, index, &entry),
         group_entry::Entry::Merged(entry) => merged::apply(state, index, &entry),
         group_entry::Entry::Closed(entry) => closed::apply(state, &entry),
+        group_entry::Entry::Prepared(entry) => prepared::apply(state, &entry),
+        group_entry::Entry::Received(entry) => received::apply(state, index, entry),
+        group_entry::Entry::Released(entry) => released::apply(state, &entry),
+        group_entry::Entry::Activated(entry) => activated::apply(state, index, &entry),
         group_entry::Entry::Dropped(entry) => Ok(dropped::apply(state, RegionId(entry.region_id))),
         group_entry::Entry::ManifestAdvanced(entry) => {
             Ok(manifest_advanced::apply(state, &ManifestAdvance::from(&entry)))
@@ -182,15 +205,10 @@ fn admitted<'a>(
     step: Option<&v1::ProcedureStep>,
     operation: Operation,
 ) -> Result<&'a mut RegionState, EntryOutcome> {
-    let region = state.regions.get_mut(&id).ok_or_else(|| not_served(id))?;
+    let departure = state.moves.departure(id);
+    let region = state.regions.get_mut(&id).ok_or_else(|| not_served(id, departure))?;
     region.check_step(step, operation)?;
     Ok(region)
-}
-
-/// Refuses an entry of a region that the group does not serve.
-fn not_served(region: RegionId) -> EntryOutcome {
-    let text = format!("region {region} is no longer served by this group");
-    EntryOutcome::refused(Reason::RegionNotFound, text)
 }
 
 /// Refuses an entry that the group's level does not allow yet, on every replica alike.

@@ -18,7 +18,7 @@ use super::producers::Eviction;
 mod tests;
 
 /// Field numbers of the kinds of entries in `GroupEntry`.
-const KINDS: [u32; 14] = [1, 2, 3, 4, 6, 7, 8, 9, 10, 13, 16, 18, 19, 20];
+const KINDS: [u32; 18] = [1, 2, 3, 4, 6, 7, 8, 9, 10, 13, 16, 18, 19, 20, 21, 22, 23, 24];
 /// Alignment in bytes that columns of 64-bit values need.
 const ALIGNMENT: usize = 8;
 /// Time after which a caller repeats what the split or merge of a region has delayed.
@@ -102,9 +102,14 @@ pub fn entry_level(entry: &group_entry::Entry) -> FeatureLevel {
         | Entry::AreaOpened(_)
         | Entry::AreaPublished(_)
         | Entry::AreaAbandoned(_) => FeatureLevel::FIRST,
-        Entry::Held(_) | Entry::Split(_) | Entry::Merged(_) | Entry::Closed(_) => {
-            FeatureLevel::new(4)
-        }
+        Entry::Held(_)
+        | Entry::Split(_)
+        | Entry::Merged(_)
+        | Entry::Closed(_)
+        | Entry::Prepared(_)
+        | Entry::Received(_)
+        | Entry::Released(_)
+        | Entry::Activated(_) => FeatureLevel::new(4),
     }
 }
 
@@ -194,6 +199,26 @@ pub fn merged(merged: v1::RegionsMerged) -> EncodedEntry {
 /// Encodes the end of a region that its children have replaced.
 pub fn closed(closed: v1::RegionClosed) -> EncodedEntry {
     encode(group_entry::Entry::Closed(closed))
+}
+
+/// Encodes that the group is about to receive a region.
+pub fn prepared(prepared: v1::RegionPrepared) -> EncodedEntry {
+    encode(group_entry::Entry::Prepared(prepared))
+}
+
+/// Encodes that the group has taken a region over.
+pub fn received(received: v1::RegionReceived) -> EncodedEntry {
+    encode(group_entry::Entry::Received(received))
+}
+
+/// Encodes that another group has a region.
+pub fn released(released: v1::RegionReleased) -> EncodedEntry {
+    encode(group_entry::Entry::Released(released))
+}
+
+/// Encodes that the group serves a region that it has received.
+pub fn activated(activated: v1::RegionActivated) -> EncodedEntry {
+    encode(group_entry::Entry::Activated(activated))
 }
 
 /// Encodes the raise of the group's feature level.

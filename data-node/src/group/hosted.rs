@@ -1,6 +1,6 @@
 //! Regions of a group on this node, looked up by calls.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use parking_lot::RwLock;
@@ -24,6 +24,8 @@ pub struct HostedRegions {
     by_id: RwLock<BTreeMap<RegionId, HostedRegion>>,
     /// Children that have replaced a region, in key order.
     children: RwLock<BTreeMap<RegionId, Vec<RegionId>>>,
+    /// Regions that the group has received, and does not serve yet.
+    arriving: RwLock<BTreeSet<RegionId>>,
 }
 
 impl HostedRegions {
@@ -41,6 +43,21 @@ impl HostedRegions {
             Some(children) => children.iter().map(|child| regions.get(child).cloned()).collect(),
             None => Some(vec![regions.get(&region).cloned()?]),
         }
+    }
+
+    /// Sets whether the group has yet to serve a region that it has received.
+    pub fn set_arriving(&self, region: RegionId, is_arriving: bool) {
+        let mut arriving = self.arriving.write();
+        if is_arriving {
+            arriving.insert(region);
+        } else {
+            arriving.remove(&region);
+        }
+    }
+
+    /// Returns whether the group has yet to serve a region that it has received.
+    pub fn is_arriving(&self, region: RegionId) -> bool {
+        self.arriving.read().contains(&region)
     }
 
     /// Lets children serve the reads of a region.
@@ -88,6 +105,7 @@ impl HostedRegions {
         let old = self.by_id.write().remove(&region);
         children.remove(&region);
         drop(children);
+        self.set_arriving(region, false);
         if let Some(old) = old {
             old.region.close();
         }
@@ -96,6 +114,7 @@ impl HostedRegions {
     /// Removes and closes all regions: the replica stops, or a snapshot replaces its state.
     pub fn clear(&self) {
         self.children.write().clear();
+        self.arriving.write().clear();
         let old = std::mem::take(&mut *self.by_id.write());
         for hosted in old.values() {
             hosted.region.close();

@@ -285,6 +285,22 @@ impl Producers {
         merged
     }
 
+    /// Gives all producers positions at `index`, in their order. Those of another group's log have no order with those of
+    /// this one: producers with greater positions would never be forgotten.
+    pub fn rebase(&mut self, index: LogIndex) {
+        let mut by_use: Vec<_> = self.opened.iter().chain(&self.established).collect();
+        by_use.sort_unstable_by_key(|(position, _)| **position);
+        let keys: Vec<ProducerKey> = by_use.into_iter().map(|(_, key)| *key).collect();
+        self.opened.clear();
+        self.established.clear();
+        for (ordinal, key) in (0u32..).zip(keys) {
+            let Some(entry) = self.entries.get_mut(&key) else { continue };
+            entry.used = (index, ordinal);
+            let serial = entry.serial;
+            self.by_use(serial).insert((index, ordinal), key);
+        }
+    }
+
     /// Forgets all producers.
     pub fn clear(&mut self) {
         *self = Self::new(self.capacity);

@@ -23,6 +23,9 @@ use super::state_machine::GroupStateMachine;
 /// A leader without an answer from a quorum for this time is not reported as leader.
 const QUORUM_SILENCE: Duration = Duration::from_secs(3);
 
+/// Time after which a call to a region that the group is about to serve is repeated.
+const ARRIVAL_TIME: Duration = Duration::from_millis(50);
+
 /// Time limit for a replica's tasks to end.
 const STOP: Duration = Duration::from_secs(5);
 
@@ -111,17 +114,24 @@ impl GroupReplica {
 
     /// Returns a region if this group serves it.
     pub fn region(&self, region: RegionId) -> Result<HostedRegion, Refusal> {
-        self.shared.regions.get(region).ok_or_else(|| {
-            Refusal::new(
+        if let Some(hosted) = self.shared.regions.get(region) {
+            let is_arriving = self.shared.regions.is_arriving(region);
+            return if is_arriving { Err(arriving(region)) } else { Ok(hosted) };
+        }
+        let departure = self.shared.state.read().moves.departure(region);
+        Err(match departure {
+            Some(departure) => departure.refusal(region).into_refusal(),
+            None => Refusal::new(
                 Reason::RegionNotFound,
                 format!("group {} serves no region {region}: refresh the catalog", self.group()),
-            )
+            ),
         })
     }
 
     /// Returns the regions that serve reads of a region, in key order: itself, or the children that have replaced it.
     pub fn serving(&self, region: RegionId) -> Result<Vec<HostedRegion>, Refusal> {
-        if let Some(serving) = self.shared.regions.serving(region) {
+        let hosted = self.shared.regions.serving(region);
+        if let Some(serving) = hosted.filter(|_| !self.shared.regions.is_arriving(region)) {
             return Ok(serving);
         }
         self.region(region)?;
@@ -132,11 +142,15 @@ impl GroupReplica {
     /// Refuses a read of a region that may lack published files: no replica has them in memory, and
     /// only the owner of this term knows that no caller has received their publication's outcome.
     pub fn check_published(&self, hosted: &HostedRegion) -> Result<(), Refusal> {
-        let own = Phase::Owning(OwnerEpoch { move_epoch: 0, term: Term(self.leadership().term) });
-        if !hosted.region.has_unrecorded_publication() || hosted.region.stats().phase == own {
+        if !hosted.region.has_unrecorded_publication() {
             return Ok(());
         }
         let region = hosted.descriptor.region_id;
+        let move_epoch = self.shared.move_epoch(region).unwrap_or_default();
+        let term = Term(self.leadership().term);
+        if hosted.region.stats().phase == Phase::Owning(OwnerEpoch { move_epoch, term }) {
+            return Ok(());
+        }
         let message = format!("region {region} has yet to read the files that were loaded into it");
         Err(Refusal::new(Reason::RegionLoading, message).retry_after(Duration::from_millis(50)))
     }
@@ -222,4 +236,10 @@ impl GroupReplica {
         }
         self.shared.regions.clear();
     }
+}
+
+/// Returns the refusal of a call to a region that the group is about to serve.
+fn arriving(region: RegionId) -> Refusal {
+    let text = format!("region {region} is about to be served by this group: retry");
+    Refusal::new(Reason::RouteWriteFenced, text).retry_after(ARRIVAL_TIME)
 }

@@ -15,6 +15,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::admits::ServingState;
 use super::apply::earlier_outcome;
 use super::damaged_files::DamagedFiles;
 use super::descriptor::Descriptor;
@@ -224,6 +225,17 @@ impl ReplicaState {
     pub fn has_obligations(&self, region: RegionId) -> bool {
         let state = self.state.read();
         state.regions.get(&region).is_some_and(|region| !region.obligations.is_empty())
+    }
+
+    /// Returns the move epoch of a region's owners in this group; `None`: the group does not have the region.
+    pub fn move_epoch(&self, region: RegionId) -> Option<u64> {
+        self.state.read().regions.get(&region).map(|region| region.owner.move_epoch)
+    }
+
+    /// Returns whether another group is about to take a region over.
+    pub fn is_departing(&self, region: RegionId) -> bool {
+        let state = self.state.read();
+        state.regions.get(&region).is_some_and(|of| of.serving() == ServingState::Departing)
     }
 
     /// Outcome of a write that took effect before its region was altered; `None` if the write is to

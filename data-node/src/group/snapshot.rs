@@ -15,6 +15,7 @@ use tidewater_raft_store::types::{LogId, SnapshotMeta, StoredMembership, wire};
 use tidewater_region_engine::RunImage;
 
 use super::entry::EntryError;
+use super::moves::Moves;
 use super::state::{GroupState, RegionState};
 
 #[cfg(test)]
@@ -82,6 +83,8 @@ impl SnapshotView {
             applied: self.applied.as_ref().map(wire::log_id_to_wire),
             membership: Some(wire::stored_membership_to_wire(&self.membership)),
             dropped: self.state.dropped.iter().map(|region| region.get()).collect(),
+            departed: self.state.moves.departed_to_wire(),
+            prepared: self.state.moves.prepared_to_wire(),
             level: match self.state.level {
                 FeatureLevel::FIRST => 0,
                 level => level.get(),
@@ -183,6 +186,7 @@ fn read_header(input: &mut impl Read) -> io::Result<SnapshotView> {
         state: GroupState {
             dropped: header.dropped.into_iter().map(RegionId).collect(),
             level,
+            moves: Moves::from_wire(&header.departed, &header.prepared),
             ..GroupState::default()
         },
         runs: Vec::new(),

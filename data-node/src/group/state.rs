@@ -11,7 +11,7 @@ use std::sync::Arc;
 use prost::Message;
 use tidewater_common::feature_level::FeatureLevel;
 use tidewater_common::ids::{
-    Incarnation, LogIndex, ManifestVersion, OwnerEpoch, RegionId, Sequence, TableId, Term,
+    GroupId, Incarnation, LogIndex, ManifestVersion, OwnerEpoch, RegionId, Sequence, TableId, Term,
 };
 use tidewater_proto::v1::{self, Reason};
 use tidewater_region_engine::layout::RegionDir;
@@ -21,6 +21,7 @@ use tidewater_region_engine::region::{Cause, Parent, PendingObligation};
 use super::admits::{Operation, Server, ServingState, admit};
 use super::descriptor::{Descriptor, DescriptorError};
 use super::entry::EntryOutcome;
+use super::moves::{Moves, not_served};
 use super::obligation;
 use super::producers::Producers;
 
@@ -56,6 +57,10 @@ pub struct RegionState {
     pub held: bool,
     /// Nothing is written either. A fenced region is held.
     pub fenced: bool,
+    /// Group to which the fenced region is moved.
+    pub moving_to: Option<GroupId>,
+    /// The group owns the manifest, and does not serve the region yet.
+    pub arriving: bool,
     /// Regions with whose files the region begins, until its own manifest is known to exist.
     pub parents: Vec<Parent>,
     /// Regions that have replaced it, in key order.
@@ -79,6 +84,8 @@ impl RegionState {
             areas: BTreeSet::new(),
             held: false,
             fenced: false,
+            moving_to: None,
+            arriving: false,
             parents: Vec::new(),
             children: Vec::new(),
         }
@@ -86,11 +93,13 @@ impl RegionState {
 
     /// Returns the state that decides which operations the region admits.
     pub fn serving(&self) -> ServingState {
-        match (self.children.is_empty(), self.held, self.fenced) {
-            (false, ..) => ServingState::Replaced,
-            (true, _, true) => ServingState::Fenced,
-            (true, true, false) => ServingState::Held,
-            (true, false, false) => ServingState::Active,
+        match (self.held, self.fenced) {
+            _ if !self.children.is_empty() => ServingState::Replaced,
+            _ if self.arriving => ServingState::Arriving,
+            (_, true) if self.moving_to.is_some() => ServingState::Departing,
+            (_, true) => ServingState::Fenced,
+            (true, false) => ServingState::Held,
+            (false, false) => ServingState::Active,
         }
     }
 
@@ -203,6 +212,8 @@ impl RegionState {
             fenced: self.fenced,
             parents: self.parents.iter().map(parent_to_wire).collect(),
             children: self.children.iter().map(|child| child.get()).collect(),
+            target_group_id: self.moving_to.map_or(0, GroupId::get),
+            arriving: self.arriving,
         }
     }
 
@@ -236,6 +247,8 @@ impl RegionState {
                 .ok_or(DescriptorError::Missing("staging area"))?,
             held: wire.held,
             fenced: wire.fenced,
+            moving_to: Some(GroupId(wire.target_group_id)).filter(|group| group.get() != 0),
+            arriving: wire.arriving,
             parents,
             children: wire.children.into_iter().map(RegionId).collect(),
         })
@@ -278,6 +291,8 @@ pub struct GroupState {
     pub dropped: BTreeSet<RegionId>,
     /// Entries that need a higher level are refused.
     pub level: FeatureLevel,
+    /// Regions that other groups have or have kept, and regions that this group is about to receive.
+    pub moves: Moves,
 }
 
 impl GroupState {
@@ -287,7 +302,13 @@ impl GroupState {
         while self.dropped.len() > DROPPED_REMEMBERED {
             self.dropped.pop_first();
         }
+        self.moves.forget(region);
         self.regions.remove(&region).is_some()
+    }
+
+    /// Returns the refusal of an operation on a region that the group does not serve.
+    pub fn not_served(&self, region: RegionId) -> EntryOutcome {
+        not_served(region, self.moves.departure(region))
     }
 
     /// Hex digest of the whole state: 16 characters.
@@ -298,6 +319,13 @@ impl GroupState {
         }
         for region in &self.dropped {
             bytes.extend_from_slice(&region.get().to_le_bytes());
+        }
+        // Groups without moves have the digest of releases that know none.
+        for departed in self.moves.departed_to_wire() {
+            bytes.extend_from_slice(&departed.encode_to_vec());
+        }
+        for prepared in self.moves.prepared_to_wire() {
+            bytes.extend_from_slice(&prepared.encode_to_vec());
         }
         // Replicas of releases without levels have the same digest at the first level.
         if self.level > FeatureLevel::FIRST {

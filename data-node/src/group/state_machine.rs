@@ -143,6 +143,14 @@ impl GroupStateMachine {
                 self.shared.targets.request(child, ManifestVersion(0));
                 self.shared.housekeeping.notify_one();
             }
+            ApplyEffect::Receive { descriptor, base, version } => {
+                let id = descriptor.region_id;
+                self.shared.regions.set_arriving(id, true);
+                self.shared.host(descriptor, base, base, Vec::new())?;
+                self.shared.targets.request(id, version);
+                self.shared.housekeeping.notify_one();
+            }
+            ApplyEffect::Activate(region) => self.shared.regions.set_arriving(region, false),
             ApplyEffect::Close(region) => self.shared.close(region),
             ApplyEffect::Follow(region, version) => self.shared.targets.request(region, version),
         }

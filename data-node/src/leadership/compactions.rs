@@ -147,9 +147,11 @@ impl CompactionLoop<'_> {
         let context = self.context;
         let state = self.regions.get(&region);
         let held_back = state.is_some_and(|state| {
-            state.running || state.lost || state.not_before.is_some_and(|when| when > now)
-        }) || context.compactors.registry.count_quarantined(region)
-            >= MAX_QUARANTINED;
+            state.running
+                || is_lost(state.lost_at, context.shared.move_epoch(region))
+                || state.not_before.is_some_and(|when| when > now)
+        }) || context.shared.is_departing(region)
+            || context.compactors.registry.count_quarantined(region) >= MAX_QUARANTINED;
         let due = if held_back { Vec::new() } else { hosted.region.compactions_due() };
         let (files, bytes) = due.first().map_or((0, 0), |due| (due.files, due.bytes));
         let all_files = due.iter().map(|due| due.files).sum();
@@ -252,7 +254,7 @@ impl CompactionLoop<'_> {
                     | EngineError::NotOwner { .. },
                 ),
             ) => {
-                state.lost = true;
+                state.lost_at = self.context.shared.move_epoch(job.region);
                 return;
             }
             JobOutcome::Aborted(problem) => problem,
@@ -270,6 +272,11 @@ impl CompactionLoop<'_> {
         meters::record_compaction_failure();
         warn!(%group, region = %job.region, %problem, ?wait, "compaction failed; retrying");
     }
+}
+
+/// Returns whether a region was lost at its move epoch of now.
+fn is_lost(lost_at: Option<u64>, now: Option<u64>) -> bool {
+    lost_at.is_some() && lost_at == now
 }
 
 async fn run_job(job: RegionCompaction) -> JobOutcome {

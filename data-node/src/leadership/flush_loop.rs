@@ -42,12 +42,17 @@ struct RegionFlushState {
     flush_failures: u32,
     // Consecutive failures of other work.
     other_failures: u32,
-    // A later owner has taken the region, or it is not hosted any more: no more work in this term.
-    fenced: bool,
+    // Move epoch of the region when a later owner had taken it, or it was not hosted any more: no more work in this
+    // term, unless it has another epoch since.
+    fenced_at: Option<u64>,
     replies: Vec<FlushReply>,
 }
 
 impl RegionFlushState {
+    fn is_fenced(&self, move_epoch: Option<u64>) -> bool {
+        self.fenced_at.is_some() && self.fenced_at == move_epoch
+    }
+
     fn record_success(&mut self, work: RegionWork) {
         self.other_failures = 0;
         if work == RegionWork::Flush {
@@ -206,9 +211,12 @@ impl FlushLoop<'_> {
                 let state = self.regions.get(&region);
                 let works = [state.and_then(|state| state.running), self.queued(region)];
                 // A sealed region takes no flush: the split or merge ends soon, or is abandoned.
+                // So does one that another group is about to own: its rows are in files.
                 let backs_off = hosted.region.is_sealed()
+                    || shared.is_departing(region)
                     || state.is_some_and(|state| {
-                        state.fenced || state.not_before.is_some_and(|when| when > now)
+                        state.is_fenced(shared.move_epoch(region))
+                            || state.not_before.is_some_and(|when| when > now)
                     });
                 let age = stats.unflushed_since_ms.map_or(0, |since| now_ms.saturating_sub(since));
                 FlushCandidate {
@@ -319,13 +327,13 @@ fn handle_failure(
     let group = context.shared.group;
     match problem {
         OwnerError::Engine(EngineError::Fenced { .. }) => {
-            state.fenced = true;
+            state.fenced_at = context.shared.move_epoch(region);
             context.shared.failing_flushes.clear(region);
             error!(%group, %region, %problem, "region fenced by a later owner; flushes stopped");
         }
         OwnerError::NotHosted
         | OwnerError::Engine(EngineError::Removed { .. } | EngineError::Closed { .. }) => {
-            state.fenced = true;
+            state.fenced_at = context.shared.move_epoch(region);
             context.shared.failing_flushes.clear(region);
         }
         // Expected during a split or a merge: the work waits until the range is restored.

@@ -1,6 +1,6 @@
-//! Regions that wait too long for the next step of their split or merge, and seals that no step needs. A fenced region
-//! takes no writes, and a sealed one does not flush: if the step does not follow, their group abandons the
-//! split or merge without the meta service.
+//! Regions that wait too long for the next step of their split, merge or move, and seals that no step needs. A fenced
+//! region takes no writes, and a sealed one does not flush: if the step does not follow, their group abandons the split
+//! or merge without the meta service. So it does with a move whose target group has not taken the manifest over.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use parking_lot::Mutex;
-use tidewater_common::agreed_limits::{MERGE_ABANDON_STEP, SPLIT_ABANDON_STEP};
+use tidewater_common::agreed_limits::{MERGE_ABANDON_STEP, MOVE_ABANDON_STEP, SPLIT_ABANDON_STEP};
 use tidewater_common::ids::{RegionId, TableId};
 use tidewater_proto::v1;
 use tidewater_region_engine::manifest::ProcedureStep;
@@ -30,7 +30,7 @@ const DECIDE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest times in one term for which a region waits for a step.
 #[derive(Debug, Clone, Copy)]
 pub struct HoldLimits {
-    /// A fence before a merge. A merge needs a fraction of a second, and a new meta leader a few seconds.
+    /// A fence before a merge or move. It needs a fraction of a second, and a new meta leader a few seconds.
     pub fence: Duration,
     /// A seal before a split.
     pub seal: Duration,
@@ -57,9 +57,13 @@ impl HeldRegion {
     fn limit(&self, limits: &HoldLimits) -> Option<(Duration, u32)> {
         match self.serving {
             ServingState::Fenced => Some((limits.fence, MERGE_ABANDON_STEP)),
+            ServingState::Departing => Some((limits.fence, MOVE_ABANDON_STEP)),
             // A region is sealed without a fence before its split only.
             ServingState::Held if self.is_sealed => Some((limits.seal, SPLIT_ABANDON_STEP)),
-            ServingState::Active | ServingState::Held | ServingState::Replaced => None,
+            ServingState::Active
+            | ServingState::Held
+            | ServingState::Arriving
+            | ServingState::Replaced => None,
         }
     }
 
@@ -77,6 +81,8 @@ struct HeldWork {
     abandon: BTreeMap<RegionId, ProcedureStep>,
     /// Regions whose manifests are restored: they were sealed while they were held.
     restore: Vec<RegionId>,
+    /// Regions whose move is abandoned, under these steps.
+    keep: BTreeMap<RegionId, ProcedureStep>,
 }
 
 /// Held regions of a group in one term, with the time at which each was first seen.
@@ -102,6 +108,10 @@ impl HeldRegions {
             if now.duration_since(since) < limit {
                 continue;
             }
+            if of.serving == ServingState::Departing {
+                due.keep.insert(of.region, ProcedureStep { step, ..of.step });
+                continue;
+            }
             // The other region of a merge, too: it would be fenced for nothing.
             for partner in held.iter().filter(|partner| partner.is_partner(of)) {
                 due.abandon.insert(partner.region, ProcedureStep { step, ..of.step });
@@ -120,12 +130,18 @@ pub(super) async fn run(context: &OwnerContext, owner: Arc<Owner>) {
         let due = known.due(&held(context), Instant::now());
         let abandoned = due.abandon.into_iter();
         join_all(abandoned.map(|(region, step)| abandon(context, region, step))).await;
-        for region in due.restore {
+        let restored = due.restore.into_iter().map(|region| (region, None));
+        let kept = due.keep.into_iter().map(|(region, step)| (region, Some(step)));
+        for (region, step) in restored.chain(kept) {
             if restoring.lock().insert(region) {
                 // A task of its own: a store that does not answer keeps no fence of other regions.
                 let (owner, restoring) = (owner.clone(), restoring.clone());
-                context.tasks.spawn(async move {
-                    restore(&owner, region).await;
+                let context = context.clone();
+                context.tasks.clone().spawn(async move {
+                    match step {
+                        Some(step) => keep(&context, &owner, region, step).await,
+                        None => restore(&owner, region).await,
+                    }
                     restoring.lock().remove(&region);
                 });
             }
@@ -147,25 +163,37 @@ fn held(context: &OwnerContext) -> Vec<HeldRegion> {
     held.collect()
 }
 
+/// Abandons a move, unless the target group has taken the region over: the manifest decides.
+async fn keep(context: &OwnerContext, owner: &Owner, region: RegionId, step: ProcedureStep) {
+    match owner.change_route(region, RouteWork::Reclaim(step.number)).await {
+        Ok(_) => abandon(context, region, step).await,
+        Err(error) => debug!(group = %owner.group(), %region, %error, "move was not abandoned"),
+    }
+}
+
 /// Lets the log decide: a split or merge that comes later has no effect.
 async fn abandon(context: &OwnerContext, region: RegionId, step: ProcedureStep) {
     let group = context.shared.group;
     let held = v1::RegionHeld {
         region_id: region.get(),
-        held: false,
         step: Some(step_to_wire(step)),
-        fenced: false,
+        move_epoch: if step.step == MOVE_ABANDON_STEP { step.number } else { 0 },
+        ..v1::RegionHeld::default()
     };
     let proposed = propose_entry(&context.shared, &context.raft, entry::held(held));
     match tokio::time::timeout(DECIDE_TIMEOUT, proposed).await {
         Ok(Ok(outcomes)) if outcomes == [EntryOutcome::DONE] => {
             let procedure = step.number;
-            warn!(%group, %region, procedure, "region was held for too long; abandoned its split or merge");
+            warn!(%group, %region, procedure, "region was held for too long; abandoned its split, merge or move");
         }
-        Ok(Ok(outcomes)) => debug!(%group, %region, ?outcomes, "split or merge was not abandoned"),
-        Ok(Err(problem)) => debug!(%group, %region, %problem, "failed to abandon a split or merge"),
+        Ok(Ok(outcomes)) => {
+            debug!(%group, %region, ?outcomes, "split, merge or move was not abandoned")
+        }
+        Ok(Err(problem)) => {
+            debug!(%group, %region, %problem, "failed to abandon a split, merge or move")
+        }
         Err(_) => {
-            debug!(%group, %region, "abandonment of a split or merge was not decided in time")
+            debug!(%group, %region, "abandonment of a split, merge or move was not decided in time")
         }
     }
 }
@@ -231,9 +259,21 @@ mod tests {
         assert_eq!(known.due(&all, start), HeldWork::default());
         let due = known.due(&all, start + HoldLimits::default().fence);
         assert_eq!(abandoned(&due), [(7, 4, MERGE_ABANDON_STEP), (8, 4, MERGE_ABANDON_STEP)]);
-        // A region that is held for a merge and not fenced waits for the meta leader.
+        // A region that is held and not fenced waits for the meta leader.
         let later = start + 100 * HoldLimits::default().seal;
         assert_eq!(known.due(&all[1..2], later), HeldWork::default());
+    }
+
+    #[test]
+    fn departing_region_is_kept_after_a_limited_time() {
+        let start = Instant::now();
+        let mut known = HeldRegions::default();
+        let all =
+            [held(7, ServingState::Departing, 4, false), held(8, ServingState::Arriving, 5, false)];
+        assert_eq!(known.due(&all, start), HeldWork::default());
+        let due = known.due(&all, start + HoldLimits::default().fence);
+        let step = ProcedureStep { number: 4, step: MOVE_ABANDON_STEP };
+        assert_eq!(due, HeldWork { keep: [(RegionId(7), step)].into(), ..HeldWork::default() });
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The owner's commits to the manifest of one region in the name of one term: fence, flush, compact, index,
 //! remove; and the manifest advances that it proposes to the log afterwards.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,8 +34,9 @@ const RETRY_AFTER: Duration = Duration::from_millis(500);
 pub struct Owner {
     pub(super) context: OwnerContext,
     term: Term,
-    // Regions whose manifests have this term's fence.
-    fenced: Mutex<BTreeSet<RegionId>>,
+    // Regions whose manifests have this term's fence, with the move epoch of the fence: a region may leave the group
+    // and come back in one term.
+    fenced: Mutex<BTreeMap<RegionId, u64>>,
     // Committed to manifests, but not to the log yet.
     pending_advances: Mutex<BTreeMap<RegionId, ManifestAdvance>>,
 }
@@ -107,9 +108,15 @@ impl Owner {
         &self.context.shared.env.compactions
     }
 
-    /// Epoch in whose name this owner commits.
-    pub fn epoch(&self) -> OwnerEpoch {
-        OwnerEpoch { move_epoch: 0, term: self.term }
+    /// Term of this owner.
+    pub(super) fn term(&self) -> Term {
+        self.term
+    }
+
+    /// Epoch in whose name this owner commits to a region's manifest.
+    pub fn epoch(&self, region: RegionId) -> OwnerEpoch {
+        let move_epoch = self.context.shared.move_epoch(region).unwrap_or_default();
+        OwnerEpoch { move_epoch, term: self.term }
     }
 
     /// Flushes a region; fences its manifest first.
@@ -164,7 +171,7 @@ impl Owner {
 
     /// Fails unless this owner owns the region: it must not advance the log to a later owner's commit.
     fn check_owned(&self, region: RegionId, phase: Phase) -> Result<(), EngineError> {
-        let own = self.epoch();
+        let own = self.epoch(region);
         match phase {
             Phase::Owning(_) => Ok(()),
             Phase::Fenced(later) => Err(EngineError::Fenced { region, own, later }),
@@ -264,10 +271,13 @@ impl Owner {
             region_id: id,
             version,
             flushed: region.flushed_sequence(),
-            owner: self.epoch(),
+            owner: self.epoch(id),
             done: region.done_through(),
         };
         let known = pending.entry(id).or_insert(latest);
+        if known.owner != latest.owner {
+            *known = latest;
+        }
         known.version = known.version.max(latest.version);
         known.flushed = known.flushed.max(latest.flushed);
         known.done = known.done.max(latest.done);
@@ -292,11 +302,12 @@ impl Owner {
 
     /// Reads the manifest to its tail and commits this term's fence, unless that was done before.
     pub(super) async fn fence(&self, id: RegionId, region: &Arc<Region>) -> Result<(), OwnerError> {
-        if self.fenced.lock().contains(&id) {
+        let own = self.epoch(id);
+        if self.fenced.lock().get(&id) == Some(&own.move_epoch) {
             return Ok(());
         }
-        let version = region.take_ownership(self.epoch(), self.context.shared.group).await?;
-        self.fenced.lock().insert(id);
+        let version = region.take_ownership(own, self.context.shared.group).await?;
+        self.fenced.lock().insert(id, own.move_epoch);
         self.record_committed(id, region, version);
         self.propose_pending_advance(id).await
     }
@@ -307,6 +318,11 @@ impl Owner {
         let Some(advance) = self.pending_advances.lock().get(&id).copied() else {
             return Ok(());
         };
+        if self.context.shared.move_epoch(id) != Some(advance.owner.move_epoch) {
+            // The region has left the group, or is back.
+            self.pending_advances.lock().remove(&id);
+            return Ok(());
+        }
         self.propose_advance(&advance).await?;
         let mut pending = self.pending_advances.lock();
         if pending.get(&id).is_some_and(|latest| *latest == advance) {

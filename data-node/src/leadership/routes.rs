@@ -1,4 +1,5 @@
-//! The owner's commits in a split or merge: seal of a region, birth of its children, its removal.
+//! The owner's commits in a split or merge: seal of a region, birth of its children, its removal. Those of a move are
+//! in `moves`.
 
 use std::sync::Arc;
 
@@ -11,20 +12,26 @@ use tidewater_region_engine::manifest::ProcedureStep;
 use tidewater_region_engine::{EngineError, Region};
 use tracing::info;
 
+use super::moves::check_owner;
 use super::owner::{Owner, OwnerError};
 use crate::group::admits::ServingState;
 use crate::group::state::RegionState;
 use crate::owner_request::RouteWork;
 
 impl Owner {
-    /// Carries out work of a split or merge and returns the manifest version that has it.
+    /// Carries out work of a split, merge or move and returns the manifest version that has it.
     pub(super) async fn change_route(
         &self,
         id: RegionId,
         work: RouteWork,
     ) -> Result<ManifestVersion, OwnerError> {
+        // The group does not have the region yet.
+        if let RouteWork::TakeOver(take_over) = work {
+            return self.take_over(*take_over).await;
+        }
         let region = self.region(id)?;
         match work {
+            RouteWork::TakeOver(_) => Err(OwnerError::NotHosted),
             RouteWork::Seal(step) => {
                 let empty = KeyRange { start: Vec::new(), end: Some(Vec::new()) };
                 // A seal that is delayed beyond the abandonment has no effect.
@@ -45,6 +52,10 @@ impl Owner {
                 Ok(region.stats().manifest_version)
             }
             RouteWork::Remove(children) => self.remove_replaced(id, &region, &children).await,
+            RouteWork::Reclaim(move_epoch) => self.reclaim(id, &region, move_epoch).await,
+            RouteWork::CheckOwner(group, move_epoch) => {
+                check_owner(&region, group, move_epoch).await
+            }
         }
     }
 
@@ -83,7 +94,7 @@ impl Owner {
     ) -> Result<ManifestVersion, OwnerError> {
         let version = || region.stats().manifest_version;
         // Without an advance of the log, which takes none of a region that was replaced.
-        match region.take_ownership(self.epoch(), self.group()).await {
+        match region.take_ownership(self.epoch(id), self.group()).await {
             Err(EngineError::Removed { .. }) => return Ok(version()),
             owned => owned?,
         };

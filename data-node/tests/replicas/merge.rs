@@ -31,6 +31,7 @@ fn know_merge(three: &ThreeNodes, abandoning: bool) {
         split_keys: Vec::new(),
         abandoning,
         successor_id: RIGHT,
+        target_group_id: 0,
     };
     for node in three.running() {
         node.know_changes(vec![change.clone()]);
@@ -53,6 +54,7 @@ async fn hold(node: &Node, held: bool, mode: HoldMode, at: u32) -> Result<(), Re
             held,
             step: step(at),
             mode: mode.into(),
+            target_group_id: 0,
         };
         node.control.hold_region(Request::new(request)).await?;
     }

@@ -51,6 +51,7 @@ pub(super) fn know_split(three: &ThreeNodes, abandoning: bool) {
         split_keys: vec![key(SPLIT_AT)],
         abandoning,
         successor_id: 0,
+        target_group_id: 0,
     };
     for node in three.running() {
         node.know_changes(vec![change.clone()]);
@@ -72,6 +73,7 @@ pub(super) async fn hold(node: &Node, held: bool) -> Result<(), Refusal> {
         held,
         step: step(if held { 1 } else { 3 }),
         mode: v1::HoldMode::Sealed.into(),
+        target_group_id: 0,
     };
     node.control.hold_region(Request::new(request)).await?;
     Ok(())

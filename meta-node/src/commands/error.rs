@@ -241,6 +241,16 @@ pub enum CommandError {
         /// Reason, with the remedy.
         why: &'static str,
     },
+    /// The route cannot be moved to the group.
+    #[error("route {route} cannot be moved to group {target}: {why}")]
+    NotMovable {
+        /// Id of the route.
+        route: RegionId,
+        /// Id of the group.
+        target: GroupId,
+        /// Reason, with the remedy.
+        why: &'static str,
+    },
     /// A save of routes that are served.
     #[error(
         "the routes of table {name} are live: `tidewater route split` and `route merge` change them; save the routes of a \

@@ -20,6 +20,7 @@ pub(crate) mod kind;
 mod kinds;
 pub(crate) mod load;
 mod merge;
+mod move_route;
 mod open;
 mod routes;
 mod split;
@@ -124,7 +125,11 @@ pub(super) fn abandon(
     }
     let kind = known_kind(procedure.kind)?;
     let is_running = procedure.state == ProcedureState::Running;
-    let following = if is_running { kind.abandoned(state, procedure) } else { None };
+    let following = match (is_running, cause) {
+        (false, _) => None,
+        (true, AbandonCause::Superseded) => kind.superseded(state, procedure),
+        (true, _) => kind.abandoned(state, procedure),
+    };
     match cause {
         AbandonCause::Operator => {}
         AbandonCause::Superseded if command.step != procedure.step => {

@@ -169,6 +169,51 @@ impl Control {
         self.call(node, request, async |mut to, ask| to.merge_regions(ask).await).await.map(drop)
     }
 
+    pub(crate) async fn prepare_region(
+        &self,
+        node: NodeId,
+        request: v1::PrepareRegionRequest,
+    ) -> Result<(), Refusal> {
+        let request = v1::PrepareRegionRequest { header: self.header(node), ..request };
+        self.call(node, request, async |mut to, ask| to.prepare_region(ask).await).await.map(drop)
+    }
+
+    pub(crate) async fn receive_region(
+        &self,
+        node: NodeId,
+        request: v1::ReceiveRegionRequest,
+    ) -> Result<(), Refusal> {
+        let request = v1::ReceiveRegionRequest { header: self.header(node), ..request };
+        self.call(node, request, async |mut to, ask| to.receive_region(ask).await).await.map(drop)
+    }
+
+    pub(crate) async fn release_region(
+        &self,
+        node: NodeId,
+        request: v1::ReleaseRegionRequest,
+    ) -> Result<(), Refusal> {
+        let request = v1::ReleaseRegionRequest { header: self.header(node), ..request };
+        self.call(node, request, async |mut to, ask| to.release_region(ask).await).await.map(drop)
+    }
+
+    pub(crate) async fn activate_region(
+        &self,
+        node: NodeId,
+        request: v1::ActivateRegionRequest,
+    ) -> Result<(), Refusal> {
+        let request = v1::ActivateRegionRequest { header: self.header(node), ..request };
+        self.call(node, request, async |mut to, ask| to.activate_region(ask).await).await.map(drop)
+    }
+
+    pub(crate) async fn get_departing_region(
+        &self,
+        node: NodeId,
+        request: v1::GetDepartingRegionRequest,
+    ) -> Result<v1::GetDepartingRegionResponse, Refusal> {
+        let request = v1::GetDepartingRegionRequest { header: self.header(node), ..request };
+        self.call(node, request, async |mut to, ask| to.get_departing_region(ask).await).await
+    }
+
     pub(crate) async fn close_region(
         &self,
         node: NodeId,

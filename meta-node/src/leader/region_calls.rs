@@ -5,9 +5,10 @@ use std::time::Duration;
 use tidewater_common::ids::{GroupId, NodeId};
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::{self, Reason};
+use tracing::debug;
 
 use super::leader_term::LeaderTerm;
-use crate::commands::procedures::kind::{RegionCall, RegionClone};
+use crate::commands::procedures::kind::{RegionCall, RegionClone, RegionReceipt};
 
 /// Maximum number of calls that follow leader hints.
 const MAX_HOPS: usize = 3;
@@ -56,6 +57,28 @@ impl LeaderTerm {
             RegionCall::Drop(ask) => {
                 self.at_leader(group, |node| to.drop_region(node, ask.clone())).await
             }
+            RegionCall::Prepare(ask) => {
+                self.at_leader(group, |node| to.prepare_region(node, ask.clone())).await
+            }
+            RegionCall::Receive(receipt) => self.receive_region(group, *receipt).await,
+            RegionCall::Release(ask) => {
+                self.at_leader(group, |node| to.release_region(node, ask.clone())).await
+            }
+            RegionCall::Activate(ask) => {
+                self.at_leader(group, |node| to.activate_region(node, ask.clone())).await
+            }
+            RegionCall::AbandonMove(hold, forget) => {
+                self.at_leader(group, |node| to.hold_region(node, hold.clone())).await?;
+                let target = GroupId(forget.group_id);
+                let forgotten =
+                    self.at_leader(target, |node| to.release_region(node, forget.clone())).await;
+                if let Err(problem) = forgotten {
+                    // It may be why the move is abandoned. The preparation alone has no effect.
+                    let region = forget.region_id;
+                    debug!(group = %target, region, %problem, "group did not forget a prepared region");
+                }
+                Ok(())
+            }
         };
         match called {
             Err(refusal) if refusal.reason == Reason::RegionNotFound && !needs_region => Ok(()),
@@ -76,6 +99,18 @@ impl LeaderTerm {
         let open = v1::OpenRegionRequest { base, ..open };
         self.at_leader(group, |node| to.open_region(node, open.clone())).await?;
         self.at_leader(group, |node| to.copy_region(node, copy.clone())).await
+    }
+
+    /// Passes the state of a region in the group that has fenced it to the group that receives it.
+    async fn receive_region(&self, group: GroupId, receipt: RegionReceipt) -> Result<(), Refusal> {
+        let RegionReceipt { departing, receive } = receipt;
+        let to = &self.control;
+        let source = GroupId(departing.group_id);
+        let state =
+            self.at_leader(source, |node| to.get_departing_region(node, departing.clone())).await?;
+        let v1::GetDepartingRegionResponse { region, done_sequence } = state;
+        let receive = v1::ReceiveRegionRequest { region, done_sequence, ..receive };
+        self.at_leader(group, |node| to.receive_region(node, receive.clone())).await
     }
 
     /// Calls the group's leader, with a permit of the group, and follows leader hints.
@@ -130,7 +165,12 @@ fn needs_region(call: &RegionCall) -> bool {
         | RegionCall::CloseArea(_)
         | RegionCall::Split(_)
         | RegionCall::Merge(_)
-        | RegionCall::Close(_) => true,
+        | RegionCall::Close(_)
+        | RegionCall::Prepare(_)
+        | RegionCall::Receive(_)
+        | RegionCall::Release(_)
+        | RegionCall::Activate(_)
+        | RegionCall::AbandonMove(..) => true,
     }
 }
 

@@ -239,6 +239,13 @@ impl Admin for AdminService {
         Ok(Response::new(self.merge(request.into_inner()).await?))
     }
 
+    async fn move_route(
+        &self,
+        request: Request<v1::MoveRouteRequest>,
+    ) -> Result<Response<v1::MoveRouteResponse>, Status> {
+        Ok(Response::new(self.move_to_group(request.into_inner()).await?))
+    }
+
     async fn reserve_table(
         &self,
         request: Request<v1::ReserveTableRequest>,

@@ -51,6 +51,11 @@ calls! {
     split_region: SplitRegionRequest => SplitRegionResponse, split_region;
     merge_regions: MergeRegionsRequest => MergeRegionsResponse, merge_regions;
     close_region: CloseRegionRequest => CloseRegionResponse, close_region;
+    prepare_region: PrepareRegionRequest => PrepareRegionResponse, prepare_region;
+    get_departing_region: GetDepartingRegionRequest => GetDepartingRegionResponse, get_departing_region;
+    receive_region: ReceiveRegionRequest => ReceiveRegionResponse, receive_region;
+    release_region: ReleaseRegionRequest => ReleaseRegionResponse, release_region;
+    activate_region: ActivateRegionRequest => ActivateRegionResponse, activate_region;
     drop_region: DropRegionRequest => DropRegionResponse, drop_region;
     request_flush: RequestFlushRequest => RequestFlushResponse, request_flush;
 }
@@ -214,6 +219,55 @@ async fn close_region(
     let region = RegionId(request.region_id);
     node.world.drop_region(node.node, GroupId(request.group_id), region)?;
     Ok(v1::CloseRegionResponse {})
+}
+
+async fn prepare_region(
+    node: &NodeCore,
+    request: v1::PrepareRegionRequest,
+) -> Result<v1::PrepareRegionResponse, Refusal> {
+    node.world.require_leader(node.node, GroupId(request.group_id))?;
+    Ok(v1::PrepareRegionResponse {})
+}
+
+async fn get_departing_region(
+    node: &NodeCore,
+    request: v1::GetDepartingRegionRequest,
+) -> Result<v1::GetDepartingRegionResponse, Refusal> {
+    let (group, region) = (GroupId(request.group_id), RegionId(request.region_id));
+    let (_, left) = node.world.write(node.node, group, region)?;
+    // Stubs know these two numbers of a region.
+    let done_sequence = u64::from(left.table) << 32 | u64::from(left.schema_version);
+    Ok(v1::GetDepartingRegionResponse { done_sequence, ..Default::default() })
+}
+
+async fn receive_region(
+    node: &NodeCore,
+    request: v1::ReceiveRegionRequest,
+) -> Result<v1::ReceiveRegionResponse, Refusal> {
+    let (group, region) = (GroupId(request.group_id), RegionId(request.region_id));
+    let number = |bits: u64| u32::try_from(bits & u64::from(u32::MAX)).unwrap_or_default();
+    let (table, schema_version) =
+        (number(request.done_sequence >> 32), number(request.done_sequence));
+    let step = request.step.map_or((0, 0), |step| (step.number, step.step));
+    node.world.open(node.node, group, region, StubRegion { table, schema_version, step })?;
+    Ok(v1::ReceiveRegionResponse {})
+}
+
+async fn release_region(
+    node: &NodeCore,
+    request: v1::ReleaseRegionRequest,
+) -> Result<v1::ReleaseRegionResponse, Refusal> {
+    let region = RegionId(request.region_id);
+    node.world.drop_region(node.node, GroupId(request.group_id), region)?;
+    Ok(v1::ReleaseRegionResponse {})
+}
+
+async fn activate_region(
+    node: &NodeCore,
+    request: v1::ActivateRegionRequest,
+) -> Result<v1::ActivateRegionResponse, Refusal> {
+    node.world.require_leader(node.node, GroupId(request.group_id))?;
+    Ok(v1::ActivateRegionResponse {})
 }
 
 async fn drop_region(

@@ -2,6 +2,7 @@
 
 mod list;
 mod merge;
+mod move_route;
 mod split;
 mod watch;
 
@@ -21,6 +22,8 @@ pub(crate) enum Route {
     Split(split::Options),
     /// Merge two neighbouring routes: a new route replaces them, and writes to them wait for a short time
     Merge(merge::Options),
+    /// Move a route to another group: its files stay where they are, and writes to it wait for a short time
+    Move(move_route::Options),
     /// Print changes of routes as they happen
     Watch(watch::Options),
 }
@@ -31,6 +34,7 @@ impl Route {
             Self::List(options) => list::run(options).await,
             Self::Split(options) => split::run(options).await,
             Self::Merge(options) => merge::run(options).await,
+            Self::Move(options) => move_route::run(options).await,
             Self::Watch(options) => watch::run(options).await,
         }
     }

@@ -1,7 +1,7 @@
 //! Operations on routes.
 
 use bytes::Bytes;
-use tidewater_common::ids::RegionId;
+use tidewater_common::ids::{GroupId, RegionId};
 use tidewater_proto::v1;
 
 use crate::client::Client;
@@ -62,5 +62,27 @@ impl Client {
             .await?;
         self.core.refresh_catalog().await?;
         Ok(RegionId(response.child_id))
+    }
+
+    /// Moves a route to another group. Its files stay where they are; writes to it wait for a short time. Returns when the
+    /// group serves the route.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] with `RegionNotFound`, `GroupNotFound`, `InvalidArgument` for the group in which the route
+    /// is, `RouteBusy`, `TableBusy`, `ProcedureCancelled`, `ProcedureSuperseded` and others.
+    pub async fn move_route(&self, route: RegionId, target: GroupId) -> Result<(), ClientError> {
+        let request = v1::MoveRouteRequest {
+            request_id: self.options().ids.next().to_string(),
+            route_id: route.get(),
+            target_group_id: target.get(),
+            expected_version: 0,
+        };
+        let what = format!("moving route {route} to group {target}");
+        self.core
+            .change(&what, request, |mut client, request| async move {
+                client.move_route(request).await
+            })
+            .await?;
+        self.core.refresh_catalog().await.map(drop)
     }
 }

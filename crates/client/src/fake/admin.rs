@@ -118,6 +118,13 @@ impl Admin for AdminNode {
         self.respond()
     }
 
+    async fn move_route(
+        &self,
+        _request: Request<v1::MoveRouteRequest>,
+    ) -> Result<Response<v1::MoveRouteResponse>, Status> {
+        self.respond()
+    }
+
     async fn split_route(
         &self,
         _request: Request<v1::SplitRouteRequest>,

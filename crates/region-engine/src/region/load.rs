@@ -6,7 +6,7 @@ use tidewater_common::ids::{GroupId, ManifestVersion, OwnerEpoch};
 
 use super::{Contents, Region};
 use crate::EngineError;
-use crate::manifest::{ActionKind, Author, Change, RequiredProgress};
+use crate::manifest::{ActionKind, Author, Change, RegionOwner, RequiredProgress};
 use crate::version::Version;
 
 impl Region {
@@ -62,6 +62,11 @@ impl Region {
         let result = self.fence_manifest(own, group, required).await;
         self.notifier.deliver().await;
         result
+    }
+
+    /// Owner that the manifest names, as of its last read.
+    pub fn manifest_owner(&self) -> Option<RegionOwner> {
+        self.manifest.state().owner
     }
 
     async fn fence_manifest(

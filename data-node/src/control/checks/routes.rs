@@ -1,4 +1,6 @@
-//! Checks of calls that split and merge regions.
+//! Checks of calls that split, merge and move regions.
+
+pub(super) mod moves;
 
 use tidewater_common::agreed_limits::{
     MERGE_ABANDON_STEP, MERGE_FENCE_STEP, MERGE_HOLD_STEP, MERGE_STEP, SPLIT_ABANDON_STEP,
@@ -15,10 +17,13 @@ use crate::catalog::CatalogRecords;
 #[cfg(test)]
 mod tests;
 
-/// Checks the preparation of a split or merge, or its abandonment.
+/// Checks the preparation of a split, merge or move, or its abandonment.
 pub(in crate::control) fn hold(catalog: &CatalogRecords, request: &HoldRegionRequest) -> Checked {
     let region = request.region_id;
     let change = route_change(catalog, request.group_id, region, request.step.as_ref())?;
+    if change.target_group_id != 0 {
+        return moves::hold(change, request);
+    }
     let is_merge = change.successor_id != 0;
     let expected = match (is_merge, request.held, request.mode()) {
         (false, true, HoldMode::Sealed) => Some(SPLIT_HOLD_STEP),
@@ -26,7 +31,9 @@ pub(in crate::control) fn hold(catalog: &CatalogRecords, request: &HoldRegionReq
         (true, true, HoldMode::Open) => Some(MERGE_HOLD_STEP),
         (true, true, HoldMode::Fenced) => Some(MERGE_FENCE_STEP),
         (true, false, _) => Some(MERGE_ABANDON_STEP),
-        (false, true, HoldMode::Open | HoldMode::Fenced) | (true, true, HoldMode::Sealed) => None,
+        (_, true, HoldMode::Departing)
+        | (false, true, HoldMode::Open | HoldMode::Fenced)
+        | (true, true, HoldMode::Sealed) => None,
     };
     if change.abandoning == request.held
         || expected.is_none_or(|step| !is_step(&request.step, step))
@@ -43,6 +50,7 @@ pub(in crate::control) fn split(catalog: &CatalogRecords, request: &SplitRegionR
     let ids = request.children.iter().map(|child| child.region_id);
     let keys = request.children.iter().skip(1).map(|child| &child.start);
     let is_decided = change.successor_id == 0
+        && change.target_group_id == 0
         && is_step(&request.step, SPLIT_STEP)
         && ids.eq(change.child_ids.iter().copied())
         && keys.eq(&change.split_keys);

@@ -8,7 +8,7 @@ use tidewater_common::schema::TableSchema;
 use tidewater_proto::v1::{self, Reason};
 use tidewater_region_engine::region::{Obligation, PendingObligation};
 
-use super::{Applied, ApplyEffect, admitted, not_served};
+use super::{Applied, ApplyEffect, admitted};
 use crate::group::admits::Operation;
 use crate::group::descriptor::Descriptor;
 use crate::group::entry::EntryOutcome;
@@ -48,7 +48,7 @@ pub(crate) fn check_altered(
     entry: &v1::RegionAltered,
 ) -> Result<(), EntryOutcome> {
     let id = RegionId(entry.region_id);
-    let region = state.regions.get(&id).ok_or_else(|| not_served(id))?;
+    let region = state.regions.get(&id).ok_or_else(|| state.not_served(id))?;
     match region.check_step(entry.step.as_ref(), Operation::Decide) {
         Ok(()) => altered(&region.descriptor, entry).map(drop),
         Err(EntryOutcome::Done { .. }) => Ok(()),

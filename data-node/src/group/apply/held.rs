@@ -1,8 +1,11 @@
 //! `held`: nothing is decided any more that the region's manifest must record, or it is again. A region is held
 //! before it is sealed: a sealed manifest takes no obligation, and one that is open would be lost with the region.
-//! A fenced region takes no writes either: all rows of a region that is merged are in files.
+//! A fenced region takes no writes either: all rows of a region that is merged or moved are in files.
+//!
+//! The abandonment of a move names its number, under which the group has fenced the manifest again: the target
+//! group cannot take it over any more.
 
-use tidewater_common::ids::{LogIndex, RegionId};
+use tidewater_common::ids::{GroupId, LogIndex, OwnerEpoch, RegionId};
 use tidewater_proto::v1::{self, Reason};
 
 use super::{Applied, admitted};
@@ -23,8 +26,19 @@ pub(super) fn apply(
         let text = format!("region {} has an open staging area", entry.region_id);
         return Err(EntryOutcome::refused(Reason::RouteBusy, text));
     }
+    if !entry.held && region.moving_to.is_some() && entry.move_epoch == 0 {
+        let text =
+            format!("region {} is being moved: the manifest must be fenced first", entry.region_id);
+        return Err(EntryOutcome::refused(Reason::InvalidArgument, text));
+    }
     region.take_step(index, step)?;
     region.held = entry.held;
     region.fenced = entry.held && entry.fenced;
+    region.moving_to =
+        Some(GroupId(entry.target_group_id)).filter(|group| region.fenced && group.get() != 0);
+    if !entry.held && entry.move_epoch != 0 {
+        let own = OwnerEpoch { move_epoch: entry.move_epoch, ..OwnerEpoch::default() };
+        region.owner = region.owner.max(own);
+    }
     Ok(Applied::outcome(EntryOutcome::DONE))
 }

@@ -12,7 +12,7 @@ use tidewater_proto::v1::{self, Reason};
 use tidewater_region_engine::layout::RegionDir;
 use tidewater_region_engine::region::Parent;
 
-use super::{Applied, ApplyEffect, not_served};
+use super::{Applied, ApplyEffect};
 use crate::group::admits::Operation;
 use crate::group::descriptor::Descriptor;
 use crate::group::entry::EntryOutcome;
@@ -31,7 +31,7 @@ pub(super) fn apply(
     let mut parents = Vec::with_capacity(entry.parents.len());
     for parent in &entry.parents {
         let id = RegionId(parent.region_id);
-        let region = state.regions.get(&id).ok_or_else(|| not_served(id))?;
+        let region = state.regions.get(&id).ok_or_else(|| state.not_served(id))?;
         region.check_step(step, Operation::Merge)?;
         check_sealed(region, parent.sealed_version)?;
         parents.push((region.clone(), ManifestVersion(parent.sealed_version)));

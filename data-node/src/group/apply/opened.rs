@@ -44,6 +44,9 @@ pub(super) fn apply(state: &mut GroupState, entry: &v1::RegionOpened) -> Applied
             format!("region {id} was dropped; its id is never used again"),
         ));
     }
+    if let Some(departure) = state.moves.departure(id) {
+        return Applied::outcome(departure.refusal(id));
+    }
     let base = Sequence(entry.base);
     state.regions.insert(id, RegionState::new(descriptor.clone(), base));
     Applied::with_effect(ApplyEffect::Open { descriptor, base })

@@ -12,7 +12,7 @@ use tidewater_proto::v1::{self, Reason};
 use tidewater_region_engine::layout::RegionDir;
 use tidewater_region_engine::region::Parent;
 
-use super::{Applied, ApplyEffect, admitted, not_served};
+use super::{Applied, ApplyEffect, admitted};
 use crate::group::admits::Operation;
 use crate::group::descriptor::Descriptor;
 use crate::group::entry::EntryOutcome;
@@ -28,7 +28,7 @@ pub(super) fn apply(
 ) -> Result<Applied, EntryOutcome> {
     let id = RegionId(entry.region_id);
     let step = entry.step.as_ref();
-    let parent = state.regions.get(&id).ok_or_else(|| not_served(id))?;
+    let parent = state.regions.get(&id).ok_or_else(|| state.not_served(id))?;
     parent.check_step(step, Operation::Split)?;
     let children = check(state, parent, entry)?;
     let parent = admitted(state, id, step, Operation::Split)?;

@@ -15,7 +15,7 @@ use tidewater_common::keys::KeyRange;
 use tidewater_proto::v1::{Reason, RegionWrites, RowOp, WriteRequest};
 
 use self::decoded_rows::{DecodedRows, mismatch};
-use super::{Applied, RowSink, SinkError, not_served};
+use super::{Applied, RowSink, SinkError};
 use crate::group::admits::{Operation, Server};
 use crate::group::descriptor::Descriptor;
 use crate::group::entry::EntryOutcome;
@@ -37,7 +37,7 @@ pub(super) fn apply(
         let outcome =
             match state.regions.get_mut(&id).map(|region| (region.admit(Operation::Write), region))
             {
-                None => not_served(id),
+                None => state.not_served(id),
                 Some((Err(refused), _)) => refused,
                 Some((Ok(Server::Region), region)) => apply_one(region, &attempt, sink)?,
                 Some((Ok(Server::Children), _)) => replaced::apply(state, id, &attempt, sink)?,

@@ -117,7 +117,13 @@ fn changes_of_routes(
     [
         (
             "held",
-            held(v1::RegionHeld { region_id: 7, held: true, step, fenced: true }),
+            held(v1::RegionHeld {
+                region_id: 7,
+                held: true,
+                step,
+                fenced: true,
+                ..Default::default()
+            }),
             "9a010c 0807 1001 1a0408031001 2001",
         ),
         (

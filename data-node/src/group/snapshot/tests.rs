@@ -161,6 +161,8 @@ fn snapshot_records_match_their_frozen_bytes() {
         applied: Some(v1::RaftLogId { term: 2, index: 9 }),
         membership: None,
         dropped: vec![7],
+        departed: Vec::new(),
+        prepared: Vec::new(),
         level: 0,
     };
     let mut file = Vec::new();

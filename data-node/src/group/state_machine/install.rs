@@ -32,6 +32,7 @@ pub(super) fn install(shared: &ReplicaState, view: SnapshotView) -> io::Result<(
     let mut replaced = Vec::new();
     for (id, state) in &view.state.regions {
         let parents = state.parents.clone();
+        shared.regions.set_arriving(*id, state.arriving);
         let region = shared.host(state.descriptor.clone(), state.base, state.flushed, parents)?;
         if let Some(images) = runs.remove(id) {
             region.restore(images);

@@ -13,8 +13,9 @@ pub(super) struct RegionCompactionState {
     pub(super) due_since: Option<Instant>,
     /// The log has the message that no compactor is available.
     pub(super) logged_unavailable: bool,
-    /// A later owner has taken the region, or it was dropped: no more jobs in this term.
-    pub(super) lost: bool,
+    /// Move epoch of the region when a later owner had taken it, or it was dropped: no more jobs in this term, unless it
+    /// has another epoch since.
+    pub(super) lost_at: Option<u64>,
 }
 
 impl RegionCompactionState {

@@ -128,7 +128,7 @@ impl<'a> JobRunner<'a> {
         let job = self.job;
         let owner = JobOwner {
             group: job.owner.group(),
-            epoch: job.owner.epoch(),
+            epoch: job.owner.epoch(job.region),
             progress_timeout: job.policy.progress_timeout,
         };
         let attempt = job.compactors.attempt(compactor, owner, &self.planned, number, &job.attempt);

@@ -23,6 +23,7 @@ impl CommandError {
             Self::Malformed(_)
             | Self::SplitKeyTooLong(_)
             | Self::NotMergeable { .. }
+            | Self::NotMovable { .. }
             | Self::NotADataNode { .. }
             | Self::RouteIdUsed(_)
             | Self::RouteIdTooHigh { .. }

@@ -90,6 +90,11 @@ pub(crate) trait ProcedureKind: Sync {
     /// Decides what follows when the procedure is abandoned at its step; `None`: it is past its point of no return.
     fn abandoned(&self, state: &MetaState, procedure: &Procedure) -> Option<AfterStep>;
 
+    /// Decides what follows when a region's group has abandoned the procedure at its step; `None`: the procedure ends.
+    fn superseded(&self, state: &MetaState, procedure: &Procedure) -> Option<AfterStep> {
+        self.abandoned(state, procedure)
+    }
+
     /// Returns whether a drop of its table ends the procedure. Otherwise the drop is refused.
     fn ends_with_table(&self, procedure: &Procedure) -> bool;
 }
@@ -153,7 +158,7 @@ pub(crate) enum RegionCall {
     OpenArea(v1::OpenAreaRequest),
     /// Publishes or abandons the region's staging area.
     CloseArea(v1::CloseAreaRequest),
-    /// Prepares the region for its split or merge, or abandons that.
+    /// Prepares the region for its split, merge or move, or abandons that.
     Hold(v1::HoldRegionRequest),
     /// Replaces the region by its children.
     Split(v1::SplitRegionRequest),
@@ -161,6 +166,16 @@ pub(crate) enum RegionCall {
     Merge(v1::MergeRegionsRequest),
     /// Ends the region that its children have replaced.
     Close(v1::CloseRegionRequest),
+    /// Prepares the group for a region that is moved to it.
+    Prepare(v1::PrepareRegionRequest),
+    /// Takes the region over from another group.
+    Receive(Box<RegionReceipt>),
+    /// Ends the region's service by a group that no longer owns it.
+    Release(v1::ReleaseRegionRequest),
+    /// Begins the region's service by the group that has received it.
+    Activate(v1::ActivateRegionRequest),
+    /// Serves the region as before its move. The target group forgets it, if it has a leader.
+    AbandonMove(v1::HoldRegionRequest, v1::ReleaseRegionRequest),
     /// Removes the region; one that does not exist is removed.
     Drop(v1::DropRegionRequest),
 }
@@ -175,6 +190,15 @@ pub(crate) struct RegionClone {
     pub(crate) open: v1::OpenRegionRequest,
     /// Adoption of the files.
     pub(crate) copy: v1::CopyRegionRequest,
+}
+
+/// Receipt of a region that another group has fenced.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct RegionReceipt {
+    /// Question for the region's state in the other group.
+    pub(crate) departing: v1::GetDepartingRegionRequest,
+    /// Receipt; the state follows from the answer.
+    pub(crate) receive: v1::ReceiveRegionRequest,
 }
 
 /// Decision at the end of a step.

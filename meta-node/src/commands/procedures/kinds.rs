@@ -7,6 +7,7 @@ use super::drop::DropTable;
 use super::kind::ProcedureKind;
 use super::load::LoadTable;
 use super::merge::MergeRoutes;
+use super::move_route::MoveRoute;
 use super::open::OpenTable;
 use super::split::SplitRoute;
 #[cfg(test)]
@@ -23,6 +24,7 @@ const KINDS: &[&dyn ProcedureKind] = &[
     &SplitRoute,
     &MergeRoutes,
     &OpenTable,
+    &MoveRoute,
     #[cfg(test)]
     &TestKind,
 ];

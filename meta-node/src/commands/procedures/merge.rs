@@ -75,6 +75,7 @@ impl ProcedureKind for MergeRoutes {
             split_keys: Vec::new(),
             abandoning: procedure.step == MERGE_ABANDON_STEP,
             successor_id: plan.second.get(),
+            target_group_id: 0,
         })
     }
 
@@ -91,10 +92,15 @@ impl ProcedureKind for MergeRoutes {
         let (group_id, region_id) = (at.group.get(), at.region.get());
         let step = Some(v1::ProcedureStep { number: procedure.number, step: procedure.step });
         let hold = |held, mode: HoldMode| {
-            let mode = mode.into();
-            let header = None;
-            let call = v1::HoldRegionRequest { header, group_id, region_id, held, step, mode };
-            Some(RegionCall::Hold(call))
+            Some(RegionCall::Hold(v1::HoldRegionRequest {
+                header: None,
+                group_id,
+                region_id,
+                held,
+                step,
+                mode: mode.into(),
+                target_group_id: 0,
+            }))
         };
         match procedure.step {
             MERGE_HOLD_STEP => hold(true, HoldMode::Open),

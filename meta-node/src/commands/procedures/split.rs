@@ -74,6 +74,7 @@ impl ProcedureKind for SplitRoute {
             split_keys: vec![request.split_key],
             abandoning: procedure.step == SPLIT_ABANDON_STEP,
             successor_id: 0,
+            target_group_id: 0,
         })
     }
 
@@ -92,8 +93,15 @@ impl ProcedureKind for SplitRoute {
         match procedure.step {
             SPLIT_HOLD_STEP | SPLIT_ABANDON_STEP => {
                 let held = procedure.step == SPLIT_HOLD_STEP;
-                let mode = HoldMode::Sealed.into();
-                let call = v1::HoldRegionRequest { header, group_id, region_id, held, step, mode };
+                let call = v1::HoldRegionRequest {
+                    header,
+                    group_id,
+                    region_id,
+                    held,
+                    step,
+                    mode: HoldMode::Sealed.into(),
+                    target_group_id: 0,
+                };
                 Some(RegionCall::Hold(call))
             }
             SPLIT_STEP => {

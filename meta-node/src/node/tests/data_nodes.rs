@@ -254,6 +254,55 @@ impl GroupControl for FakeGroupControl {
         Ok(Response::new(v1::CloseRegionResponse {}))
     }
 
+    async fn prepare_region(
+        &self,
+        request: Request<v1::PrepareRegionRequest>,
+    ) -> Result<Response<v1::PrepareRegionResponse>, Status> {
+        let request = request.into_inner();
+        self.hosted.lock().change(request.region_id, request.step)?;
+        Ok(Response::new(v1::PrepareRegionResponse {}))
+    }
+
+    async fn get_departing_region(
+        &self,
+        request: Request<v1::GetDepartingRegionRequest>,
+    ) -> Result<Response<v1::GetDepartingRegionResponse>, Status> {
+        let request = request.into_inner();
+        self.hosted.lock().call(request.region_id)?;
+        Ok(Response::new(v1::GetDepartingRegionResponse::default()))
+    }
+
+    async fn receive_region(
+        &self,
+        request: Request<v1::ReceiveRegionRequest>,
+    ) -> Result<Response<v1::ReceiveRegionResponse>, Status> {
+        let request = request.into_inner();
+        let mut hosted = self.hosted.lock();
+        hosted.change(request.region_id, request.step)?;
+        hosted.regions.insert((request.group_id, request.region_id));
+        Ok(Response::new(v1::ReceiveRegionResponse {}))
+    }
+
+    async fn release_region(
+        &self,
+        request: Request<v1::ReleaseRegionRequest>,
+    ) -> Result<Response<v1::ReleaseRegionResponse>, Status> {
+        let request = request.into_inner();
+        let mut hosted = self.hosted.lock();
+        hosted.change(request.region_id, request.step)?;
+        hosted.regions.remove(&(request.group_id, request.region_id));
+        Ok(Response::new(v1::ReleaseRegionResponse {}))
+    }
+
+    async fn activate_region(
+        &self,
+        request: Request<v1::ActivateRegionRequest>,
+    ) -> Result<Response<v1::ActivateRegionResponse>, Status> {
+        let request = request.into_inner();
+        self.hosted.lock().change(request.region_id, request.step)?;
+        Ok(Response::new(v1::ActivateRegionResponse {}))
+    }
+
     async fn drop_region(
         &self,
         request: Request<v1::DropRegionRequest>,

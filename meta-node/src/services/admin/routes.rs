@@ -47,6 +47,24 @@ impl AdminService {
         let child_id = child_ids.first().copied().unwrap_or_default();
         Ok(v1::MergeRoutesResponse { child_id, catalog_version })
     }
+
+    pub(super) async fn move_to_group(
+        &self,
+        request: v1::MoveRouteRequest,
+    ) -> Result<v1::MoveRouteResponse, Refusal> {
+        let running = self.slot.get()?;
+        let route = RegionId(request.route_id);
+        let begin = ProcedureRequest::new(ProcedureKind::Move, &request.request_id, &request)?;
+        let id = begin.id;
+        begin.begin(&running).await?;
+        let operation = format!("the move of route {route}");
+        let (_, catalog_version) =
+            wait_for(&running, &format!("route {route} is being moved"), |state| {
+                result(state, id, &operation, &[route])
+            })
+            .await?;
+        Ok(v1::MoveRouteResponse { catalog_version })
+    }
 }
 
 /// Returns the routes that have replaced `parents`, and the version of the catalog; `None`: the procedure has not ended.

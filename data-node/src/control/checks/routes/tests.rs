@@ -16,6 +16,7 @@ fn region_is_split_only_as_the_catalog_decides() {
         split_keys: vec![key.clone()],
         abandoning,
         successor_id: 0,
+        target_group_id: 0,
     };
     let with = |changes: Vec<v1::RouteChange>| {
         let mut records = records(TableState::Active, None);
@@ -108,6 +109,7 @@ fn merging(abandoning: bool) -> CatalogRecords {
         split_keys: Vec::new(),
         abandoning,
         successor_id: 8,
+        target_group_id: 0,
     }];
     records
 }

@@ -20,7 +20,13 @@ fn step(step: u32) -> Option<v1::ProcedureStep> {
 
 fn held(region: RegionId, at: u32, fenced: bool) -> Entry {
     let held = at < 4;
-    Entry::Held(v1::RegionHeld { region_id: region.get(), held, step: step(at), fenced })
+    Entry::Held(v1::RegionHeld {
+        region_id: region.get(),
+        held,
+        step: step(at),
+        fenced,
+        ..Default::default()
+    })
 }
 
 fn whole(id: RegionId) -> v1::SplitChild {
@@ -187,7 +193,7 @@ fn half_of_a_write_is_completed_after_the_merge() {
         region_id,
         held: true,
         step: Some(hold(1)),
-        fenced: false,
+        ..Default::default()
     }));
     let part = |id: u64, start: Option<i64>, end: Option<i64>| v1::SplitChild {
         region_id: id,

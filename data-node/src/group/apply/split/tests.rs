@@ -14,7 +14,13 @@ fn step(number: u64, step: u32) -> Option<v1::ProcedureStep> {
 }
 
 fn held(held: bool, at: Option<v1::ProcedureStep>) -> Entry {
-    Entry::Held(v1::RegionHeld { region_id: 7, held, step: at, fenced: false })
+    Entry::Held(v1::RegionHeld {
+        region_id: 7,
+        held,
+        step: at,
+        fenced: false,
+        ..Default::default()
+    })
 }
 
 fn child(id: RegionId, start: Option<i64>, end: Option<i64>) -> v1::SplitChild {
@@ -296,7 +302,13 @@ fn write_that_one_child_refuses_changes_neither() {
 fn write_is_refused_when_a_child_is_replaced() {
     let mut group = with_split_region();
     let region_id = LEFT.get();
-    let held = v1::RegionHeld { region_id, held: true, step: step(2, 1), fenced: false };
+    let held = v1::RegionHeld {
+        region_id,
+        held: true,
+        step: step(2, 1),
+        fenced: false,
+        ..Default::default()
+    };
     assert_eq!(reason(&group.apply(Entry::Held(held))), None);
     let children = vec![child(RegionId(10), None, Some(5)), child(RegionId(11), Some(5), Some(10))];
     let again = v1::RegionSplit { region_id, children, step: step(2, 2), ..split() };
