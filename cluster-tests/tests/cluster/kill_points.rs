@@ -22,6 +22,8 @@ const ROWS: u64 = 200;
 /// Rows that a load adds.
 const LOADED: u64 = 50;
 const REGIONS: &str = "6";
+/// Data groups of the cluster.
+const GROUPS: u64 = 3;
 
 /// Process that is killed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,7 +56,7 @@ struct Step {
     hold: Hold,
 }
 
-const STEPS: [Step; 16] = [
+const STEPS: [Step; 18] = [
     Step { kind: "create", step: 1, hold: Hold::Quorum },
     Step { kind: "open", step: 1, hold: Hold::Quorum },
     Step { kind: "truncate", step: 1, hold: Hold::Manifests },
@@ -70,6 +72,8 @@ const STEPS: [Step; 16] = [
     Step { kind: "merge", step: 2, hold: Hold::Manifests },
     Step { kind: "merge", step: 3, hold: Hold::Child },
     Step { kind: "merge", step: 5, hold: Hold::Parent },
+    Step { kind: "move", step: 1, hold: Hold::Manifests },
+    Step { kind: "move", step: 4, hold: Hold::Manifests },
     Step { kind: "drop", step: 1, hold: Hold::Manifests },
 ];
 const VICTIMS: [Victim; 3] = [Victim::MetaLeader, Victim::GroupLeader, Victim::Caller];
@@ -97,6 +101,7 @@ fn args(kind: &str, table: &str) -> Vec<String> {
         "load" => &["load", table, "", "--atomic"],
         "split" => &["route", "split", "", "--at", ""],
         "merge" => &["route", "merge", "", ""],
+        "move" => &["route", "move", "", "--to", ""],
         _ => &["table", "drop", table],
     };
     args.iter().map(|arg| (*arg).to_owned()).collect()
@@ -121,6 +126,12 @@ async fn call(
             args[2] = route["route_id"].to_string();
             // The next possible key after the first one of the route.
             args[4] = format!("{}00", route["start"].as_str().unwrap_or_default());
+        }
+        "move" => {
+            let [route, _] = first_routes(cluster, table).await?;
+            args[2] = route["route_id"].to_string();
+            let group = route["group_id"].as_u64().unwrap_or_default();
+            args[4] = (group % GROUPS + 1).to_string();
         }
         "merge" => {
             let routes = first_routes(cluster, table).await?;
@@ -329,6 +340,10 @@ async fn kill_in_step(
     if step.kind == "merge" {
         prepare_merge(cluster, table, step.step).await?;
     }
+    if (step.kind, step.step) == ("move", 4) {
+        // The steps before have nothing to flush.
+        cluster.flush(table).await?.ok()?;
+    }
     hold(cluster, step.hold, Signal::Stop).await?;
     let caller = call(cluster, step.kind, table).await?;
     if step.hold == Hold::Parent {
@@ -351,7 +366,7 @@ async fn kill_in_step(
         cluster.run(&["procedure", "cancel", id]).await?.ok()?;
     }
     // A fence ends by itself while the victim starts on a slow machine.
-    let may_lapse = (step.kind, step.step) == ("merge", 2);
+    let may_lapse = [("merge", 2), ("move", 4)].contains(&(step.kind, step.step));
     let ended =
         wait_for(cluster, at, "has ended", |procedure| procedure["ended_ms"] != Value::Null)
             .await?;
@@ -369,7 +384,7 @@ async fn kill_in_step(
     check(cluster, step, table, expected).await
 }
 
-/// CI runs each step with one victim; `TIDEWATER_KILL_POINTS=48` runs each with all of them.
+/// CI runs each step with one victim; `TIDEWATER_KILL_POINTS=54` runs each with all of them.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn procedures_end_once_when_processes_are_killed() -> Result<()> {
     let points = setting("TIDEWATER_KILL_POINTS", STEPS.len());

@@ -1,4 +1,4 @@
-//! Random splits, merges, loads, truncations, alters and clones while nodes are killed and frozen: no acknowledged
+//! Random splits, merges, moves, loads, truncations, alters and clones while nodes are killed and frozen: no acknowledged
 //! row is lost, no deleted one returns, and each change ends once.
 
 use std::path::Path;
@@ -16,7 +16,7 @@ use tidewater_cluster_tests::node::Signal;
 use tidewater_cluster_tests::registers::{REGISTER_TABLE, Registers};
 use tidewater_cluster_tests::workload::{LoadOptions, Workload, options};
 use tidewater_cluster_tests::{HarnessError, Result, wait};
-use tidewater_common::ids::RegionId;
+use tidewater_common::ids::{GroupId, RegionId};
 use tidewater_common::keys::KeyRange;
 use tidewater_proto::v1::{AbandonCause, ProcedureInfo, ProcedureState};
 use tokio::task::JoinHandle;
@@ -35,7 +35,9 @@ const TABLES: [&str; 3] = [LOG_TABLE, REGISTER_TABLE, BATCH_TABLE];
 const LISTED: u32 = 1_000;
 /// Most routes of a table.
 const MAX_ROUTES: usize = 40;
-/// Fewest splits, and fewest merges, that are completed, however slow the machine is.
+/// Data groups of the cluster.
+const GROUPS: u64 = 3;
+/// Fewest splits, merges, and moves that are completed, however slow the machine is.
 const MIN_CHANGES: usize = 2;
 /// Time for those, after the time of the faults.
 const CHANGE_WITHIN: Duration = Duration::from_secs(120);
@@ -44,7 +46,7 @@ fn failed(error: &ClientError) -> HarnessError {
     HarnessError::violated(format!("change of a route: {error}"))
 }
 
-/// Splits and merges routes until the test stops it.
+/// Splits, merges and moves routes until the test stops it.
 struct Administrator {
     client: Client,
     table: &'static str,
@@ -58,6 +60,8 @@ enum Change {
     Split,
     /// Merge with the next route.
     Merge(RegionId),
+    /// Move of this route to a group.
+    Move(RegionId, GroupId),
 }
 
 /// Numbers of changes that were completed.
@@ -65,6 +69,7 @@ enum Change {
 struct Completed {
     splits: AtomicUsize,
     merges: AtomicUsize,
+    moves: AtomicUsize,
 }
 
 impl Completed {
@@ -72,12 +77,13 @@ impl Completed {
         match change {
             Change::Split => &self.splits,
             Change::Merge(_) => &self.merges,
+            Change::Move(..) => &self.moves,
         }
     }
 
     fn are_enough(&self) -> bool {
-        let fewest = self.splits.load(Ordering::SeqCst).min(self.merges.load(Ordering::SeqCst));
-        fewest >= MIN_CHANGES
+        let all = [&self.splits, &self.merges, &self.moves];
+        all.iter().all(|of| of.load(Ordering::SeqCst) >= MIN_CHANGES)
     }
 }
 
@@ -105,7 +111,8 @@ impl Administrator {
         }))
     }
 
-    /// Splits the route of a random row, or merges it with the next one, and cancels one of four changes.
+    /// Splits the route of a random row, moves it, or merges it with the next one, and cancels one of four changes. Of
+    /// neighbours in different groups, one is moved first.
     async fn change(&mut self) -> Result<()> {
         let (first, second) = match self.table {
             LOG_TABLE => (4, 2_000),
@@ -114,13 +121,19 @@ impl Administrator {
         };
         let key = row_key(self.random.random_range(1..=first), self.random.random_range(0..second));
         let routes = self.routes().await?;
-        let Some(at) = routes.iter().position(|(_, range)| range.contains(&key)) else {
+        let Some(at) = routes.iter().position(|(_, _, range)| range.contains(&key)) else {
             return Ok(());
         };
-        let route = routes[at].0;
+        let (route, group, _) = routes[at];
         let merges = self.random.random_bool(0.4) || routes.len() >= MAX_ROUTES;
-        let next = routes.get(at + 1).filter(|_| merges);
-        let change = next.map_or(Change::Split, |(next, _)| Change::Merge(*next));
+        let moves = self.random.random_bool(0.3);
+        let other = GroupId(group.get() % GROUPS + 1);
+        let change = match routes.get(at + 1).filter(|_| merges) {
+            Some((next, of, _)) if *of == group => Change::Merge(*next),
+            Some((next, ..)) => Change::Move(*next, group),
+            None if moves => Change::Move(route, other),
+            None => Change::Split,
+        };
         let cancel = self.random.random_range(0..4) == 0;
         let delay = Duration::from_millis(self.random.random_range(0..300));
         let begun = Instant::now();
@@ -128,6 +141,7 @@ impl Administrator {
             match change {
                 Change::Split => self.client.split_route(route, key.into()).await.map(drop),
                 Change::Merge(next) => self.client.merge_routes(route, next).await.map(drop),
+                Change::Move(route, to) => self.client.move_route(route, to).await,
             }
         };
         let cancelled = async {
@@ -150,14 +164,14 @@ impl Administrator {
         }
     }
 
-    /// Returns the routes of the table and their ranges, in key order.
-    async fn routes(&self) -> Result<Vec<(RegionId, KeyRange)>> {
+    /// Returns the routes of the table, their groups and their ranges, in key order.
+    async fn routes(&self) -> Result<Vec<(RegionId, GroupId, KeyRange)>> {
         let table = self.client.table(self.table).await.map_err(|error| failed(&error))?.id;
         let catalog = self.client.catalog();
         let of_table = catalog.routes().filter(|route| route.table == table);
         let mut routes: Vec<_> =
-            of_table.map(|route| (route.region, route.range.clone())).collect();
-        routes.sort_by(|(_, a), (_, b)| a.start.cmp(&b.start));
+            of_table.map(|route| (route.region, route.group, route.range.clone())).collect();
+        routes.sort_by(|(_, _, a), (_, _, b)| a.start.cmp(&b.start));
         Ok(routes)
     }
 
@@ -210,10 +224,10 @@ async fn inject(cluster: &mut Cluster, random: &mut StdRng) -> Result<()> {
 }
 
 fn is_change(procedure: &ProcedureInfo) -> bool {
-    procedure.kind == "split" || procedure.kind == "merge"
+    ["split", "merge", "move"].contains(&procedure.kind.as_str())
 }
 
-/// Waits until no split or merge runs, and checks that the routes are those of the completed ones.
+/// Waits until no split, merge or move runs, and checks that the routes are those of the completed ones.
 async fn check_ended(cluster: &Cluster) -> Result<()> {
     let client = Client::connect(options(cluster)).await.map_err(|error| failed(&error))?;
     let ended = wait::until("every change of a route has ended", SETTLED_WITHIN, || async {
@@ -230,9 +244,9 @@ async fn check_ended(cluster: &Cluster) -> Result<()> {
         let completed = |of: &&ProcedureInfo| of.state() == ProcedureState::Completed;
         ended.iter().filter(completed).filter(|of| of.kind == kind).count()
     };
-    let (splits, merges) = (completed("split"), completed("merge"));
+    let [splits, merges, moves] = ["split", "merge", "move"].map(completed);
     let of_cause = |cause| ended.iter().filter(|of| of.cause() == cause).count();
-    // A group restores fenced regions by itself.
+    // A group keeps fenced regions by itself.
     let restored = of_cause(AbandonCause::Superseded);
     let cancelled = of_cause(AbandonCause::Operator);
     let mut routes = 0;
@@ -240,10 +254,10 @@ async fn check_ended(cluster: &Cluster) -> Result<()> {
         routes += super::routes(cluster, table).await?.len();
     }
     println!(
-        "{splits} splits and {merges} merges completed, {cancelled} changes cancelled, {restored} taken back, \
-         {routes} routes"
+        "{splits} splits, {merges} merges and {moves} moves completed, {cancelled} changes cancelled, {restored} taken \
+         back, {routes} routes"
     );
-    let is_accounted = splits + merges + cancelled + restored == ended.len();
+    let is_accounted = splits + merges + moves + cancelled + restored == ended.len();
     if !is_accounted || routes + merges != splits + TABLES.len() {
         return Err(HarnessError::violated(format!("{routes} routes after {ended:?}")));
     }

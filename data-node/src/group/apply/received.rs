@@ -1,6 +1,9 @@
 //! `received`: the group owns the manifest of a region that it has prepared for. The region begins with the state that it
 //! had in the other group, whose rows are all in files, and is not served before it is activated.
 
+#[cfg(test)]
+mod tests;
+
 use tidewater_common::ids::{LogIndex, ManifestVersion, OwnerEpoch, RegionId, Sequence};
 use tidewater_proto::v1::{self, Reason};
 

@@ -104,7 +104,45 @@ fn golden() -> Vec<(&'static str, EncodedEntry, &'static str)> {
     ]
     .into_iter()
     .chain(changes_of_routes(step))
+    .chain(moves_of_regions(step))
     .collect()
+}
+
+/// Entries of moves.
+fn moves_of_regions(
+    step: Option<v1::ProcedureStep>,
+) -> [(&'static str, EncodedEntry, &'static str); 6] {
+    let region_id = 7;
+    let state = v1::GroupSnapshotRegion { base: 5, ..Default::default() };
+    let departing = v1::RegionHeld {
+        region_id,
+        held: true,
+        step,
+        fenced: true,
+        target_group_id: 6,
+        move_epoch: 0,
+    };
+    let kept = v1::RegionHeld { region_id, step, move_epoch: 3, ..Default::default() };
+    [
+        ("departing", held(departing), "9a010e 0807 1001 1a0408031001 2001 2806"),
+        ("kept", held(kept), "9a010a 0807 1a0408031001 3003"),
+        ("prepared", prepared(v1::RegionPrepared { region_id, step }), "aa0108 0807 120408031001"),
+        (
+            "received",
+            received(v1::RegionReceived { region: Some(state), fence_version: 9, step }),
+            "b2010c 0a021005 1009 1a0408031001",
+        ),
+        (
+            "released",
+            released(v1::RegionReleased { region_id, group_id: 6, step }),
+            "ba010a 0807 1006 1a0408031001",
+        ),
+        (
+            "activated",
+            activated(v1::RegionActivated { region_id, step }),
+            "c20108 0807 120408031001",
+        ),
+    ]
 }
 
 /// Entries of splits and merges.
