@@ -6,8 +6,9 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 use prost::Message;
 use tidewater_common::agreed_limits::{
-    MERGE_CLOSE_STEP, MERGE_FENCE_STEP, MERGE_HOLD_STEP, MERGE_STEP, SPLIT_CLOSE_STEP,
-    SPLIT_HOLD_STEP, SPLIT_STEP,
+    MERGE_CLOSE_STEP, MERGE_FENCE_STEP, MERGE_HOLD_STEP, MERGE_STEP, MOVE_ACTIVATE_STEP,
+    MOVE_FENCE_STEP, MOVE_HOLD_STEP, MOVE_PREPARE_STEP, MOVE_RECEIVE_STEP, MOVE_RELEASE_STEP,
+    SPLIT_CLOSE_STEP, SPLIT_HOLD_STEP, SPLIT_STEP,
 };
 use tidewater_proto::v1::column_change::Change;
 use tidewater_proto::v1::{NewColumn, NodeRole, NodeState, WriteMode};
@@ -376,7 +377,7 @@ fn changes_of_routes() -> Vec<v1::MetaCommand> {
         completed(72, 3, MERGE_CLOSE_STEP),
     ];
     let raise = command(3, Kind::RaiseFeatureLevel(raise));
-    let later = procedures.into_iter().chain(reserved_table());
+    let later = procedures.into_iter().chain(reserved_table()).chain(moved_route());
     std::iter::once(raise).chain(later.map(|kind| command(4, kind))).collect()
 }
 
@@ -415,6 +416,40 @@ fn reserved_table() -> [Kind; 7] {
         Kind::SetNodeDraining(v1::SetNodeDraining { node_id: DRAINED, draining: true }),
         Kind::RemoveNode(v1::RemoveNode { node_id: DRAINED }),
     ]
+}
+
+/// A second active group, and a route that moves to it.
+fn moved_route() -> Vec<Kind> {
+    let relocate = v1::MoveRouteRequest {
+        request_id: directory(76),
+        route_id: FIRST_SPLIT + 3,
+        target_group_id: TARGET,
+        expected_version: 0,
+    };
+    let steps = [
+        MOVE_HOLD_STEP,
+        MOVE_PREPARE_STEP,
+        MOVE_FENCE_STEP,
+        MOVE_RECEIVE_STEP,
+        MOVE_RELEASE_STEP,
+        MOVE_ACTIVATE_STEP,
+    ];
+    let completed = |step| {
+        let id = wire_id(76);
+        Kind::AdvanceProcedure(v1::AdvanceProcedure {
+            id,
+            number: 4,
+            step,
+            completed: true,
+            ..Default::default()
+        })
+    };
+    let begun = [
+        Kind::CreateGroup(v1::CreateGroup { first_members: vec![102] }),
+        Kind::ActivateGroup(v1::ActivateGroup { group_id: TARGET }),
+        begin(v1::ProcedureKind::Move, 76, &relocate),
+    ];
+    begun.into_iter().chain(steps.map(completed)).collect()
 }
 
 /// Commands with the fields of later releases.
@@ -525,6 +560,8 @@ const SECOND_LEVEL: usize = 47;
 const THIRD_LEVEL: usize = 68;
 /// Id of the route that is split.
 const FIRST_SPLIT: u64 = 14;
+/// Group to which a route is moved.
+const TARGET: u64 = 3;
 /// A data node without replicas.
 const DRAINED: u64 = 105;
 /// Id of the reserved table, and the version of the catalog when its routes are saved.
@@ -536,4 +573,4 @@ const REACHED_WITHOUT_LEVELS: (u64, u32) = (32, 3_387_268_013);
 const REACHED_FIRST_WITH_LEVELS: (u64, u32) = (33, 1_535_834_383);
 const REACHED_SECOND_LEVEL: (u64, u32) = (37, 1_508_243_390);
 const REACHED_THIRD_LEVEL: (u64, u32) = (54, 4_031_649_270);
-const REACHED: (u64, u32) = (72, 1_098_756_603);
+const REACHED: (u64, u32) = (81, 3_215_974_706);

@@ -33,6 +33,7 @@ fn any_procedure_command() -> impl Strategy<Value = Kind> {
         1 => (70u64..80, 1u8..6).prop_map(|(request, table)| test(request, table)),
         1 => any_split(),
         1 => any_merge(),
+        1 => any_move(),
         1 => any_opening(),
     ];
     let cause = prop_oneof![
@@ -90,6 +91,15 @@ fn any_merge() -> impl Strategy<Value = Kind> {
             expected_version: 0,
         };
         begin(v1::ProcedureKind::Merge, request, &merge)
+    })
+}
+
+fn any_move() -> impl Strategy<Value = Kind> {
+    (40u64..70, 0u64..8, 0u64..5).prop_map(|(request, route_id, target_group_id)| {
+        let request_id = directory(request);
+        let relocate =
+            v1::MoveRouteRequest { request_id, route_id, target_group_id, expected_version: 0 };
+        begin(v1::ProcedureKind::Move, request, &relocate)
     })
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use prost::Message;
-use tidewater_common::ids::TableId;
+use tidewater_common::ids::{GroupId, TableId};
 use tidewater_common::keys::split_global_key;
 use tidewater_proto::v1::{self, meta_command::Kind};
 
@@ -46,6 +46,9 @@ fn fitted(state: &MetaState, kind: Kind) -> Kind {
         }
         Kind::BeginProcedure(begin) if begin.kind == v1::ProcedureKind::Merge as u32 => {
             Kind::BeginProcedure(fitted_merge(state, begin))
+        }
+        Kind::BeginProcedure(begin) if begin.kind == v1::ProcedureKind::Move as u32 => {
+            Kind::BeginProcedure(fitted_move(state, begin))
         }
         Kind::AdvanceProcedure(advance) if advance.number > 1 => {
             Kind::AdvanceProcedure(at_step(state, advance))
@@ -115,9 +118,27 @@ fn fitted_merge(state: &MetaState, begin: v1::BeginProcedure) -> v1::BeginProced
     v1::BeginProcedure { arguments: request.encode_to_vec().into(), ..begin }
 }
 
-/// The step of a procedure that runs, if there is one.
+/// A move of a route that exists, mostly to a group in which it is not.
+fn fitted_move(state: &MetaState, begin: v1::BeginProcedure) -> v1::BeginProcedure {
+    let request = v1::MoveRouteRequest::decode(begin.arguments.clone()).unwrap();
+    let at = usize::try_from(request.route_id).unwrap();
+    let routes: Vec<_> = state.routes().collect();
+    let Some(route) = routes.get(at % routes.len().max(1)) else { return begin };
+    let other = |(id, _): &(GroupId, usize)| *id != route.group_id;
+    let target = state.active_groups().find(other).filter(|_| request.target_group_id > 0);
+    let target_group_id = target.map_or(request.target_group_id, |(id, _)| id.get());
+    let request =
+        v1::MoveRouteRequest { route_id: route.route_id.get(), target_group_id, ..request };
+    v1::BeginProcedure { arguments: request.encode_to_vec().into(), ..begin }
+}
+
+/// The step of a procedure that runs, if there is one: often of the one with the greatest step, so that long ones end.
 fn at_step(state: &MetaState, advance: v1::AdvanceProcedure) -> v1::AdvanceProcedure {
-    match running(state, u64::from(advance.step)) {
+    let of = match advance.number {
+        3.. => state.procedures().running().max_by_key(|of| of.step).map(AsRef::as_ref),
+        _ => running(state, u64::from(advance.step)),
+    };
+    match of {
         Some(of) => {
             v1::AdvanceProcedure { id: wire(of), number: of.number, step: of.step, ..advance }
         }
