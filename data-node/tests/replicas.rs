@@ -20,6 +20,8 @@ mod fake_compactor;
 mod membership;
 #[path = "replicas/merge.rs"]
 mod merge;
+#[path = "replicas/moves.rs"]
+mod moves;
 #[path = "replicas/outage.rs"]
 mod outage;
 #[path = "replicas/remote.rs"]

@@ -361,6 +361,11 @@ impl Node {
             projection: vec![1, 2],
             ..Default::default()
         };
+        self.scan_with(request).await
+    }
+
+    /// Returns the ids of the rows of a scan.
+    pub(crate) async fn scan_with(&self, request: ScanRequest) -> Result<Vec<i64>, Refusal> {
         let mut stream = self.data.scan(Request::new(request)).await?.into_inner();
         let mut ids = Vec::new();
         let mut done = false;
@@ -461,7 +466,11 @@ impl Node {
     }
 
     pub(crate) fn leads(&self) -> bool {
-        self.groups.get(GroupId(GROUP)).is_ok_and(|replica| replica.leadership().is_leader)
+        self.leads_group(GROUP)
+    }
+
+    pub(crate) fn leads_group(&self, group: u64) -> bool {
+        self.groups.get(GroupId(group)).is_ok_and(|replica| replica.leadership().is_leader)
     }
 
     pub(crate) fn hosts_region(&self) -> bool {

@@ -7,6 +7,7 @@ mod format;
 mod hooks;
 mod lifecycle;
 mod model;
+mod moving;
 mod reads;
 mod remote_compactor;
 mod staging;
