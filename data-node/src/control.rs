@@ -18,6 +18,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tidewater_common::agreed_limits::REGION_STATE_BYTES;
 use tidewater_common::header::check_header;
 use tidewater_common::log_rate::LogRate;
 use tidewater_common::refusal::Refusal;
@@ -53,6 +54,8 @@ impl ControlService {
     /// Wraps the service for tonic.
     pub fn into_server(self) -> GroupControlServer<Self> {
         GroupControlServer::new(self)
+            .max_decoding_message_size(REGION_STATE_BYTES)
+            .max_encoding_message_size(REGION_STATE_BYTES)
     }
 
     /// Refuses a call for another node, and one that contradicts the catalog.

@@ -13,8 +13,6 @@ use tidewater_region_engine::manifest::{AreaId, ProcedureStep, RequiredProgress}
 use tidewater_region_engine::{CompactionReport, FlushReport};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
-use crate::group::state::RegionState;
-
 /// Capacity of each request queue of a replica.
 pub const REQUEST_QUEUE: usize = 64;
 
@@ -29,6 +27,8 @@ pub enum OwnerRequest {
     FreeMemory(u64),
     /// Record in the region's manifest what the log has decided.
     Settle(RegionId, oneshot::Sender<Result<(), Refusal>>),
+    /// Fence the manifest of a region that another group has fenced for its move. The reply is the version of the fence.
+    TakeOver(TakeOver, oneshot::Sender<Result<ManifestVersion, Refusal>>),
     /// Work of a region's split, merge or move.
     Route(RegionId, RouteWork, oneshot::Sender<Result<ManifestVersion, Refusal>>),
     /// Commit `Remove` to the region's manifest.
@@ -51,8 +51,6 @@ pub enum RouteWork {
     Begin,
     /// Flush the children that have replaced the region, and remove it.
     Remove(Vec<RegionId>),
-    /// Fence the manifest of a region that another group has fenced for its move.
-    TakeOver(Box<TakeOver>),
     /// Fence the manifest for an abandoned move of this number: the target group cannot take it over any more.
     Reclaim(u64),
     /// Check that the manifest belongs to this group, by the move of this number.
@@ -60,10 +58,10 @@ pub enum RouteWork {
 }
 
 /// A region that this group receives from another one.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub struct TakeOver {
-    /// The region as the other group has it.
-    pub region: RegionState,
+    /// Directory of the region.
+    pub region: RegionDir,
     /// Number of the move.
     pub move_epoch: u64,
     /// Rows and decisions that the manifest must have.

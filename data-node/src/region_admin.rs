@@ -236,7 +236,13 @@ fn info(
 ) -> RegionInfo {
     let stats = hosted.region.stats();
     let id = hosted.descriptor.region_id;
-    let is_replaced = replica.shared.regions.is_replaced(id);
+    let state = if replica.shared.regions.is_replaced(id) {
+        "replaced"
+    } else if replica.shared.regions.is_arriving(id) {
+        "arriving"
+    } else {
+        phase_name(stats.phase)
+    };
     // The digest and its index are read under one lock.
     let (applied, digest, last_sequence, logged) = {
         let state = replica.shared.state.read();
@@ -263,7 +269,7 @@ fn info(
         flushed_sequence: stats.flushed_sequence.get(),
         last_sequence,
         schema_version: hosted.descriptor.schema_version().get(),
-        state: if is_replaced { "replaced" } else { phase_name(stats.phase) }.to_owned(),
+        state: state.to_owned(),
         applied_index: applied.get(),
         digest,
         logged_version: logged,

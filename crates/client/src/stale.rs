@@ -97,7 +97,6 @@ impl ExpectedChange {
                 let other = Condition::OtherRoute(route.clone());
                 match (presence(hint, used), hint) {
                     (Some(RegionPresence::Dropped), _) => (other, true),
-                    (Some(RegionPresence::Moved(group)), _) => (other, *group != route.group),
                     (Some(RegionPresence::Served(served)), _) => {
                         let range_differs =
                             served.range.as_ref().is_some_and(|range| *range != route.range);
@@ -106,8 +105,10 @@ impl ExpectedChange {
                     (None, Some(CatalogHint::Catalog { revision, .. })) => {
                         (Condition::Revision(*revision), true)
                     }
-                    // The replica may have yet to apply the opening of the region.
-                    (Some(RegionPresence::Unknown) | None, _) => (other, false),
+                    // The replica may have yet to apply the opening of the region, or its return.
+                    (Some(RegionPresence::Unknown | RegionPresence::Moved(_)) | None, _) => {
+                        (other, false)
+                    }
                 }
             }
             _ => (Condition::OtherVersion(used.version), false),

@@ -8,6 +8,9 @@ pub const REPLICAS_PER_GROUP: usize = 3;
 /// region's owner moves its cursor. Bounds the versions that are repeated after a crash, and the memory.
 pub const CURSOR_VERSIONS_PER_MOVE: u64 = 64;
 
+/// Most bytes of a region's state in the calls of its move: that of all producers a region knows.
+pub const REGION_STATE_BYTES: usize = 64 * 1024 * 1024;
+
 /// Milliseconds by which timestamps may be ahead of replicated time. Leaders of all releases agree on it.
 pub const TIMESTAMP_LEAD_MS: u64 = 3_000;
 

@@ -6,7 +6,6 @@
 mod routes;
 
 use tidewater_common::agreed_limits::{CHANGE_STEP, CLONE_STEP, LOAD_CLOSE_STEP, LOAD_OPEN_STEP};
-use tidewater_common::ids::Sequence;
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::change_membership_request::Change;
 use tidewater_proto::v1::{
@@ -19,9 +18,7 @@ pub(super) use self::routes::moves::{activate, prepare, receive, release};
 use self::routes::replaces;
 pub(super) use self::routes::{hold, merge, split};
 use crate::catalog::CatalogRecords;
-
-/// Greatest base of a region's sequences: leaves room for 2^46 log entries.
-const GREATEST_BASE: Sequence = Sequence(1 << 62);
+use crate::group::state::GREATEST_BASE;
 
 /// Result of a check.
 pub(super) type Checked = Result<(), Refusal>;

@@ -16,14 +16,18 @@ use tidewater_proto::v1::{
 use tidewater_region_engine::manifest::RequiredProgress;
 
 use super::routes::{DECIDE_TIMEOUT, SEAL_TIMEOUT, call_route, decide, named_step};
+use super::settle::call_owner;
 use crate::group::admits::ServingState;
 use crate::group::apply::check_departing;
 use crate::group::entry::{self, EntryOutcome};
+use crate::group::replica::GroupReplica;
 use crate::group::state::RegionState;
 use crate::groups::Groups;
-use crate::owner_request::{RouteWork, TakeOver};
+use crate::owner_request::{OwnerRequest, RouteWork, TakeOver};
 
-/// Time after which a call is repeated for which the source group has yet to do something.
+/// Longest wait for the first read of a manifest.
+const READ_TIMEOUT: Duration = Duration::from_secs(5);
+/// Time after which a call is repeated that comes too early.
 const RETRY_TIME: Duration = Duration::from_millis(100);
 
 /// Prepares the group for a region: its quorum answers.
@@ -61,7 +65,9 @@ pub(super) async fn departing(
         return Err(Refusal::new(Reason::RouteBusy, text).retry_after(RETRY_TIME));
     }
     let done_sequence = hosted.region.done_through().get();
-    Ok(GetDepartingRegionResponse { region: state.to_wire().encode_to_vec().into(), done_sequence })
+    let level = replica.shared.level().get();
+    let region = state.to_wire().encode_to_vec().into();
+    Ok(GetDepartingRegionResponse { region, done_sequence, level })
 }
 
 /// Takes the manifest of a region over, then records the region in the log.
@@ -77,24 +83,49 @@ pub(super) async fn receive(
     replica.require_leader()?;
     // Only a current registry shows whether the group has prepared for the region, or has received it.
     replica.confirm(DECIDE_TIMEOUT).await?;
-    let is_prepared = {
+    let (is_prepared, is_received) = {
         let state = replica.shared.state.read();
         let known = state.regions.get(&region);
-        if known.is_some_and(|known| known.owner.move_epoch == move_epoch) {
-            return Ok(ReceiveRegionResponse {});
-        }
-        state.moves.prepared(region) == Some(move_epoch)
+        let is_received = known.is_some_and(|known| known.owner.move_epoch == move_epoch);
+        (state.moves.prepared(region) == Some(move_epoch), is_received)
     };
+    if is_received {
+        return wait_until_read(&replica, region).await;
+    }
     if !is_prepared || left.moving_to != Some(group) {
         return Err(superseded(region));
     }
     let required =
-        RequiredProgress { flushed: left.flushed, done: Sequence(request.done_sequence) };
-    let take_over = RouteWork::TakeOver(Box::new(TakeOver { region: left, move_epoch, required }));
-    let fenced = call_route(&replica, region, take_over, SEAL_TIMEOUT).await?;
-    let received =
-        RegionReceived { region: Some(wire), fence_version: fenced.get(), step: request.step };
+        RequiredProgress { flushed: left.flushed_rows(), done: Sequence(request.done_sequence) };
+    let dir = left.descriptor.dir();
+    let fenced = call_owner(&replica, SEAL_TIMEOUT, "a fence of the manifest", |reply| {
+        OwnerRequest::TakeOver(TakeOver { region: dir, move_epoch, required }, reply)
+    })
+    .await?;
+    let received = RegionReceived {
+        region: Some(wire),
+        fence_version: fenced.get(),
+        step: request.step,
+        level: request.level,
+    };
     decide(&replica, entry::received(received)).await?;
+    wait_until_read(&replica, region).await
+}
+
+/// Waits until this replica has read the manifest of a received region: until then, the other group serves reads.
+async fn wait_until_read(
+    replica: &GroupReplica,
+    region: RegionId,
+) -> Result<ReceiveRegionResponse, Refusal> {
+    let read = async {
+        while replica.shared.targets.is_open(region) {
+            replica.shared.targets.wait_any_loaded(RETRY_TIME).await;
+        }
+    };
+    if tokio::time::timeout(READ_TIMEOUT, read).await.is_err() {
+        let text = format!("the manifest of region {region} has not been read yet: retry");
+        return Err(Refusal::new(Reason::RouteBusy, text).retry_after(RETRY_TIME));
+    }
     Ok(ReceiveRegionResponse {})
 }
 

@@ -51,10 +51,12 @@ pub(super) async fn hold(
         check_not_sealed(&replica, region)?;
     }
     let is_move_end = !request.held && mode == HoldMode::Departing;
-    if is_move_end {
-        if is_taken {
-            return Ok(HoldRegionResponse {});
-        }
+    if is_move_end && is_taken {
+        return Ok(HoldRegionResponse {});
+    }
+    // Before its fence, the target group cannot take it over.
+    let is_fenced = is_move_end && replica.shared.is_departing(region);
+    if is_fenced {
         call_route(&replica, region, RouteWork::Reclaim(step.number), SEAL_TIMEOUT).await?;
     }
     let fenced = request.held && matches!(mode, HoldMode::Fenced | HoldMode::Departing);
@@ -64,7 +66,7 @@ pub(super) async fn hold(
         step: request.step,
         fenced,
         target_group_id: if fenced { request.target_group_id } else { 0 },
-        move_epoch: if is_move_end { step.number } else { 0 },
+        move_epoch: if is_fenced { step.number } else { 0 },
     };
     decide(&replica, entry::held(held)).await?;
     let work = match (request.held, mode) {

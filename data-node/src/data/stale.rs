@@ -57,6 +57,7 @@ mod tests {
 
     use super::*;
     use crate::group::descriptor::Descriptor;
+    use crate::group::moves::Departure;
     use crate::group::state::RegionState;
     use crate::group::testing::{key, region};
 
@@ -67,6 +68,7 @@ mod tests {
         let descriptor = Descriptor::new(&described).unwrap();
         state.regions.insert(RegionId(7), RegionState::new(descriptor, Sequence(0)));
         state.drop_region(RegionId(6));
+        state.moves.depart(RegionId(9), Departure { epoch: 4, to: GroupId(2) });
         let presence = |id| presence(&state, GroupId(5), RegionId(id));
         let expected = ServedRegion {
             table: TableId(described.table_id),
@@ -77,5 +79,6 @@ mod tests {
         assert_eq!(presence(7), RegionPresence::Served(expected));
         assert_eq!(presence(6), RegionPresence::Dropped);
         assert_eq!(presence(8), RegionPresence::Unknown);
+        assert_eq!(presence(9), RegionPresence::Moved(GroupId(2)));
     }
 }

@@ -43,7 +43,7 @@ pub enum Operation {
     Close,
     /// The end, after another group has taken the region over.
     Release,
-    /// The begin of the service, after this group has.
+    /// The begin of the service by a group that has received the region.
     Activate,
 }
 

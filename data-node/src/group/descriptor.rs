@@ -9,6 +9,7 @@ use tidewater_common::ids::{Incarnation, RegionId, SchemaVersion, TableId};
 use tidewater_common::keys::{KeyCodec, KeyRange};
 use tidewater_common::schema::{SchemaError, TableOptions, TableSchema};
 use tidewater_proto::v1::{self, RowOp};
+use tidewater_region_engine::layout::RegionDir;
 use tidewater_region_engine::{EngineError, RegionSpec, TableShape};
 
 /// A region's identity, schema and range, validated once. Immutable and cheap to share.
@@ -156,6 +157,15 @@ impl Descriptor {
             options: self.options.clone(),
             range: self.range.clone(),
             parents: Vec::new(),
+        }
+    }
+
+    /// Directory of the region in the object store.
+    pub fn dir(&self) -> RegionDir {
+        RegionDir {
+            table_id: self.table_id,
+            region_id: self.region_id,
+            incarnation: self.incarnation,
         }
     }
 

@@ -8,7 +8,7 @@ use tidewater_proto::v1::{self, Reason};
 
 use super::entry::EntryOutcome;
 
-/// Number of regions whose moves a group remembers. Beyond it, the regions with the least ids are forgotten.
+/// Number of regions whose moves a group remembers. Beyond it, the departed regions with the least ids are forgotten.
 const REMEMBERED: usize = 65_536;
 
 /// End of a region's move in a group: the region has left, or has not been received.
@@ -58,15 +58,13 @@ impl Moves {
         self.prepared.get(&region).copied()
     }
 
-    /// Prepares for a region.
-    pub fn prepare(&mut self, region: RegionId, epoch: u64) {
-        self.prepared.insert(region, epoch);
-        bound(&mut self.prepared);
-    }
-
-    /// Records that the group has received a region.
-    pub fn receive(&mut self, region: RegionId) {
-        self.forget(region);
+    /// Prepares for a region. Returns false if the group prepares for too many: one that is forgotten could not be received.
+    pub fn prepare(&mut self, region: RegionId, epoch: u64) -> bool {
+        let has_room = self.prepared.len() < REMEMBERED || self.prepared.contains_key(&region);
+        if has_room {
+            self.prepared.insert(region, epoch);
+        }
+        has_room
     }
 
     /// Records that a region has left, or is not received.
@@ -75,7 +73,9 @@ impl Moves {
             self.prepared.remove(&region);
         }
         self.departed.insert(region, departure);
-        bound(&mut self.departed);
+        while self.departed.len() > REMEMBERED {
+            self.departed.pop_first();
+        }
     }
 
     /// Forgets a region.
@@ -116,12 +116,6 @@ impl Moves {
     }
 }
 
-fn bound<T>(regions: &mut BTreeMap<RegionId, T>) {
-    while regions.len() > REMEMBERED {
-        regions.pop_first();
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -132,12 +126,13 @@ mod tests {
         let departure = Departure { epoch: 4, to: GroupId(2) };
         for region in 1..=REMEMBERED as u64 + 1 {
             moves.depart(RegionId(region), departure);
-            moves.prepare(RegionId(region), 5);
+            assert_eq!(moves.prepare(RegionId(region), 5), region <= REMEMBERED as u64);
         }
         assert_eq!(moves.departure(RegionId(1)), None);
-        assert_eq!(moves.prepared(RegionId(1)), None);
         assert_eq!(moves.departure(RegionId(2)), Some(departure));
-        assert_eq!(moves.prepared(RegionId(2)), Some(5));
+        // One that is known can be prepared again.
+        assert!(moves.prepare(RegionId(1), 6));
+        assert_eq!(moves.prepared(RegionId(1)), Some(6));
         let stored = Moves::from_wire(&moves.departed_to_wire(), &moves.prepared_to_wire());
         assert_eq!(stored, moves);
     }
@@ -150,7 +145,7 @@ mod tests {
         assert_eq!(moves.prepared(RegionId(7)), Some(6));
         moves.depart(RegionId(7), Departure { epoch: 6, to: GroupId(3) });
         assert_eq!(moves.prepared(RegionId(7)), None);
-        moves.receive(RegionId(7));
+        moves.forget(RegionId(7));
         assert_eq!(moves, Moves::default());
     }
 }

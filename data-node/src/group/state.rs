@@ -28,6 +28,9 @@ use super::producers::Producers;
 /// Number of dropped regions that a group remembers, so that a late `opened` does not restore one.
 pub const DROPPED_REMEMBERED: usize = 65_536;
 
+/// Greatest base of a region's sequences: leaves room for 2^46 log entries.
+pub const GREATEST_BASE: Sequence = Sequence(1 << 62);
+
 /// Replicated state of one region.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RegionState {
@@ -101,6 +104,12 @@ impl RegionState {
             (true, false) => ServingState::Held,
             (false, false) => ServingState::Active,
         }
+    }
+
+    /// Returns the flushed sequence that the manifest has at least. A region without rows above its base counts as flushed up
+    /// to it, of which its manifest does not know.
+    pub fn flushed_rows(&self) -> Sequence {
+        if self.flushed > self.base { self.flushed } else { Sequence(0) }
     }
 
     /// Returns which region carries out an operation on this one.

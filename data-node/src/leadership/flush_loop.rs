@@ -167,6 +167,13 @@ impl FlushLoop<'_> {
                     let _ = reply.send(settled.map_err(|error| error.refusal(region)));
                 });
             }
+            OwnerRequest::TakeOver(from, reply) => {
+                let owner = self.owner.clone();
+                self.context.tasks.spawn(async move {
+                    let taken = owner.take_over(from).await;
+                    let _ = reply.send(taken.map_err(|error| error.refusal(from.region.region_id)));
+                });
+            }
             OwnerRequest::Route(region, work, reply) => {
                 let owner = self.owner.clone();
                 self.context.tasks.spawn(async move {
@@ -211,7 +218,7 @@ impl FlushLoop<'_> {
                 let state = self.regions.get(&region);
                 let works = [state.and_then(|state| state.running), self.queued(region)];
                 // A sealed region takes no flush: the split or merge ends soon, or is abandoned.
-                // So does one that another group is about to own: its rows are in files.
+                // The rows of a region that another group is about to own are in files.
                 let backs_off = hosted.region.is_sealed()
                     || shared.is_departing(region)
                     || state.is_some_and(|state| {

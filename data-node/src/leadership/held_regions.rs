@@ -1,6 +1,6 @@
 //! Regions that wait too long for the next step of their split, merge or move, and seals that no step needs. A fenced
 //! region takes no writes, and a sealed one does not flush: if the step does not follow, their group abandons the split
-//! or merge without the meta service. So it does with a move whose target group has not taken the manifest over.
+//! or merge without the meta service, and a move if the target group does not own the manifest.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tidewater_common::ids::{GroupId, ManifestVersion, OwnerEpoch, RegionId};
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::Reason;
-use tidewater_region_engine::manifest::{RequiredProgress, Void};
+use tidewater_region_engine::manifest::{ManifestContext, RequiredProgress, Void};
 use tidewater_region_engine::{EngineError, Region};
 use tracing::info;
 
@@ -19,14 +19,12 @@ impl Owner {
     /// # Errors
     /// [`Reason::ProcedureSuperseded`] if the other group has kept the region.
     pub(super) async fn take_over(&self, from: TakeOver) -> Result<ManifestVersion, OwnerError> {
-        let TakeOver { region: left, move_epoch, required } = from;
-        let spec = left.descriptor.spec();
-        // Not hosted: the group has the region when its log has the state.
-        let region = Region::new(self.context.shared.env.clone(), spec, left.base, left.flushed)?;
+        let TakeOver { region: dir, move_epoch, required } = from;
+        // The region is not hosted before the log has its state.
+        let manifest = ManifestContext::new(self.context.shared.env.clone(), dir);
         let own = OwnerEpoch { move_epoch, term: self.term() };
-        let fenced = region.take_over(own, self.group(), required).await;
-        region.close();
-        let id = left.descriptor.region_id;
+        let fenced = manifest.take_over(own, self.group(), required).await;
+        let id = dir.region_id;
         let version = fenced.map_err(|error| match error {
             EngineError::Refused { reason: Void::OwnedByGroup { .. }, .. } => {
                 let text = format!("its group has kept region {id}");

@@ -319,7 +319,7 @@ impl Owner {
             return Ok(());
         };
         if self.context.shared.move_epoch(id) != Some(advance.owner.move_epoch) {
-            // The region has left the group, or is back.
+            // The region has left the group, and may have returned by a later move.
             self.pending_advances.lock().remove(&id);
             return Ok(());
         }

@@ -25,13 +25,8 @@ impl Owner {
         id: RegionId,
         work: RouteWork,
     ) -> Result<ManifestVersion, OwnerError> {
-        // The group does not have the region yet.
-        if let RouteWork::TakeOver(take_over) = work {
-            return self.take_over(*take_over).await;
-        }
         let region = self.region(id)?;
         match work {
-            RouteWork::TakeOver(_) => Err(OwnerError::NotHosted),
             RouteWork::Seal(step) => {
                 let empty = KeyRange { start: Vec::new(), end: Some(Vec::new()) };
                 // A seal that is delayed beyond the abandonment has no effect.

@@ -221,21 +221,23 @@ async fn fenced_region_has_no_rows_in_memory() {
     know_merge(&three, false);
     open(node).await.unwrap();
     let until_refused = async {
-        let mut serial = 3;
-        loop {
-            match node.write(to(LEFT, write(1, serial, &[3]))).await {
-                Ok(_) => serial += 1,
-                Err(refused) => return refused.reason,
+        let mut written = Vec::new();
+        for (serial, id) in (3..).zip((i64::MIN..0).rev()) {
+            match node.write(to(LEFT, write(1, serial, &[id]))).await {
+                Ok(_) => written.push(id),
+                Err(refused) => return (refused.reason, written),
             }
         }
+        panic!("no write was refused")
     };
-    let (fenced, refused) = tokio::join!(fence(node), until_refused);
+    let (fenced, (refused, written)) = tokio::join!(fence(node), until_refused);
     fenced.unwrap();
     assert_eq!(refused, Reason::RouteWriteFenced);
     let region = node.groups.get(GroupId(GROUP)).unwrap().region(RegionId(LEFT)).unwrap();
     assert_eq!(region.region.stats().memtable_rows, 0);
     merge(node).await.unwrap();
-    expect_rows(node, &[1, 2, 3, 11, 12]).await;
+    let expected: Vec<i64> = written.into_iter().rev().chain([1, 2, 11, 12]).collect();
+    expect_rows(node, &expected).await;
     three.stop().await;
 }
 

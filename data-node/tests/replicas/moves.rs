@@ -120,6 +120,7 @@ impl Move {
             region_id: REGION,
             region: left.region.clone(),
             done_sequence: left.done_sequence,
+            level: left.level,
             step: self.step(4),
         };
         node.control.receive_region(Request::new(request)).await?;
@@ -286,6 +287,20 @@ async fn region_moves_and_comes_back() {
     assert_eq!(reason(FIRST.prepare(&node).await), Some(Reason::ProcedureSuperseded));
     assert_eq!(reason(FIRST.activate(&node).await), Some(Reason::RouteMoved));
     expect_rows(&node, SOURCE, &[1, 2, 3, 4, 5]).await;
+    node.stop().await;
+}
+
+// Its base is above all that its manifest knows.
+#[tokio::test(flavor = "multi_thread")]
+async fn region_without_new_rows_moves_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let (node, _) = with_rows(&folder, GroupOptions::default()).await;
+    FIRST.complete(&node).await;
+    BACK.complete(&node).await;
+    expect_rows(&node, SOURCE, &[1, 2]).await;
+    node.write(write(1, 4, &[3])).await.unwrap();
+    assert_eq!(flush(&node, SOURCE).await, 1);
+    expect_rows(&node, SOURCE, &[1, 2, 3]).await;
     node.stop().await;
 }
 

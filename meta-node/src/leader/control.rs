@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use tidewater_common::agreed_limits::REGION_STATE_BYTES;
 use tidewater_common::header::CallSender;
 use tidewater_common::ids::{ClusterId, LogIndex, NodeId, Term};
 use tidewater_common::refusal::Refusal;
@@ -260,7 +261,9 @@ impl Control {
         request: Q,
         send: impl AsyncFnOnce(GroupClient, Request<Q>) -> Result<Response<A>, Status>,
     ) -> Result<A, Refusal> {
-        let client = GroupControlClient::new(self.channel(node)?);
+        let client = GroupControlClient::new(self.channel(node)?)
+            .max_decoding_message_size(REGION_STATE_BYTES)
+            .max_encoding_message_size(REGION_STATE_BYTES);
         let request = timed(request, CALL_DEADLINE);
         Ok(attempt(target(node), CALL_DEADLINE, send(client, request)).await?)
     }

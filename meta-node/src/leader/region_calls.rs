@@ -73,7 +73,7 @@ impl LeaderTerm {
                 let forgotten =
                     self.at_leader(target, |node| to.release_region(node, forget.clone())).await;
                 if let Err(problem) = forgotten {
-                    // It may be why the move is abandoned. The preparation alone has no effect.
+                    // A group without a leader is a reason to abandon a move. The preparation alone has no effect.
                     let region = forget.region_id;
                     debug!(group = %target, region, %problem, "group did not forget a prepared region");
                 }
@@ -108,8 +108,8 @@ impl LeaderTerm {
         let source = GroupId(departing.group_id);
         let state =
             self.at_leader(source, |node| to.get_departing_region(node, departing.clone())).await?;
-        let v1::GetDepartingRegionResponse { region, done_sequence } = state;
-        let receive = v1::ReceiveRegionRequest { region, done_sequence, ..receive };
+        let v1::GetDepartingRegionResponse { region, done_sequence, level } = state;
+        let receive = v1::ReceiveRegionRequest { region, done_sequence, level, ..receive };
         self.at_leader(group, |node| to.receive_region(node, receive.clone())).await
     }
 
@@ -156,7 +156,7 @@ impl LeaderTerm {
 fn needs_region(call: &RegionCall) -> bool {
     match call {
         RegionCall::Drop(_) => false,
-        RegionCall::Hold(ask) => ask.held,
+        RegionCall::Hold(ask) | RegionCall::AbandonMove(ask, _) => ask.held,
         RegionCall::Open(_)
         | RegionCall::Clone(_)
         | RegionCall::Alter(_)
@@ -169,8 +169,7 @@ fn needs_region(call: &RegionCall) -> bool {
         | RegionCall::Prepare(_)
         | RegionCall::Receive(_)
         | RegionCall::Release(_)
-        | RegionCall::Activate(_)
-        | RegionCall::AbandonMove(..) => true,
+        | RegionCall::Activate(_) => true,
     }
 }
 
@@ -181,10 +180,14 @@ mod tests {
     #[test]
     fn lost_region_completes_drops_and_abandoned_splits() {
         let hold = |held| RegionCall::Hold(v1::HoldRegionRequest { held, ..Default::default() });
+        let (kept, forgotten) = Default::default();
+        let abandon_move = RegionCall::AbandonMove(kept, forgotten);
         for (call, expected) in [
             (RegionCall::Drop(v1::DropRegionRequest::default()), false),
             (hold(false), false),
             (hold(true), true),
+            (abandon_move, false),
+            (RegionCall::Release(v1::ReleaseRegionRequest::default()), true),
             (RegionCall::Split(v1::SplitRegionRequest::default()), true),
             (RegionCall::Merge(v1::MergeRegionsRequest::default()), true),
             (RegionCall::Close(v1::CloseRegionRequest::default()), true),

@@ -81,9 +81,10 @@ impl Completed {
         }
     }
 
-    fn are_enough(&self) -> bool {
+    /// Returns whether splits, merges, and moves are yet too few.
+    fn lacking(&self) -> [bool; 3] {
         let all = [&self.splits, &self.merges, &self.moves];
-        all.iter().all(|of| of.load(Ordering::SeqCst) >= MIN_CHANGES)
+        all.map(|of| of.load(Ordering::SeqCst) < MIN_CHANGES)
     }
 }
 
@@ -111,8 +112,8 @@ impl Administrator {
         }))
     }
 
-    /// Splits the route of a random row, moves it, or merges it with the next one, and cancels one of four changes. Of
-    /// neighbours in different groups, one is moved first.
+    /// Splits the route of a random row, moves it, or merges two neighbours, and cancels one of four changes. If all
+    /// neighbours are in different groups, one is moved. Changes of which there were too few come first.
     async fn change(&mut self) -> Result<()> {
         let (first, second) = match self.table {
             LOG_TABLE => (4, 2_000),
@@ -125,14 +126,19 @@ impl Administrator {
             return Ok(());
         };
         let (route, group, _) = routes[at];
-        let merges = self.random.random_bool(0.4) || routes.len() >= MAX_ROUTES;
-        let moves = self.random.random_bool(0.3);
+        let [no_splits, no_merges, no_moves] = self.completed.lacking();
+        let splits = no_splits && routes.len() < MAX_ROUTES;
+        let merges =
+            !splits && (no_merges || routes.len() >= MAX_ROUTES || self.random.random_bool(0.4));
+        let moves = !splits && (no_moves || self.random.random_bool(0.3));
         let other = GroupId(group.get() % GROUPS + 1);
-        let change = match routes.get(at + 1).filter(|_| merges) {
-            Some((next, of, _)) if *of == group => Change::Merge(*next),
-            Some((next, ..)) => Change::Move(*next, group),
-            None if moves => Change::Move(route, other),
-            None => Change::Split,
+        let pairs: Vec<_> = routes.windows(2).filter(|pair| pair[0].1 == pair[1].1).collect();
+        let pair = pairs.get(self.random.random_range(0..pairs.len().max(1)));
+        let (route, change) = match (pair.filter(|_| merges), routes.get(at + 1)) {
+            (Some(pair), _) => (pair[0].0, Change::Merge(pair[1].0)),
+            (None, Some((next, ..))) if merges => (route, Change::Move(*next, group)),
+            (None, _) if moves => (route, Change::Move(route, other)),
+            (None, _) => (route, Change::Split),
         };
         let cancel = self.random.random_range(0..4) == 0;
         let delay = Duration::from_millis(self.random.random_range(0..300));
@@ -304,7 +310,7 @@ async fn faults_during_changes_of_routes_lose_no_write() -> Result<()> {
         administrators.push(started);
     }
     let end = Instant::now() + time;
-    while Instant::now() < end || !completed.are_enough() {
+    while Instant::now() < end || completed.lacking().contains(&true) {
         if Instant::now() > end + CHANGE_WITHIN {
             return Err(HarnessError::violated("too few changes were completed"));
         }

@@ -94,20 +94,21 @@ fn match_reports(
     reported: Vec<v1::RegionInfo>,
     silent: &[(NodeId, String)],
 ) -> Vec<TableRegion> {
-    let mut latest: BTreeMap<u64, v1::RegionInfo> = BTreeMap::new();
+    // Two groups report a region that moves between them: that of its route counts.
+    let mut latest: BTreeMap<(u64, u64), v1::RegionInfo> = BTreeMap::new();
     for report in reported {
         // A deposed leader may still report a region that its successor reports too.
         let is_older = latest
-            .get(&report.region_id)
+            .get(&(report.group_id, report.region_id))
             .is_some_and(|known| report.applied_index <= known.applied_index);
         if !is_older {
-            latest.insert(report.region_id, report);
+            latest.insert((report.group_id, report.region_id), report);
         }
     }
     let mut regions: Vec<TableRegion> = expected
         .iter()
         .map(|expected| {
-            let report = match latest.remove(&expected.region.get()) {
+            let report = match latest.remove(&(expected.group.get(), expected.region.get())) {
                 Some(report) if report.state == SERVING => Ok(report),
                 Some(report) => {
                     Err(format!("node {} reports it as {}", report.node_id, report.state))
@@ -136,6 +137,7 @@ mod tests {
     fn report(region: u64, node: u64, applied_index: u64, state: &str) -> v1::RegionInfo {
         v1::RegionInfo {
             region_id: region,
+            group_id: region + 100,
             node_id: node,
             applied_index,
             state: state.to_owned(),
@@ -167,7 +169,8 @@ mod tests {
     fn each_region_has_a_report_or_a_reason() {
         let serving = |region, node| report(region, node, 5, SERVING);
         type Case = (Vec<v1::RegionInfo>, &'static [(u64, &'static str)], [&'static str; 2]);
-        let cases: [Case; 6] = [
+        let leaving = v1::RegionInfo { group_id: 9, ..report(2, 14, 7, SERVING) };
+        let cases: [Case; 7] = [
             (vec![serving(1, 11), serving(2, 12)], &[], ["node 11", "node 12"]),
             (
                 vec![serving(1, 11)],
@@ -186,6 +189,8 @@ mod tests {
                 &[],
                 ["node 11", "node 13"],
             ),
+            // A region moves: the group of its route counts.
+            (vec![serving(1, 11), leaving, serving(2, 12)], &[], ["node 11", "node 12"]),
             // A region that the catalog does not contain is of a dropped table.
             (vec![serving(1, 11), serving(2, 12), serving(3, 11)], &[], ["node 11", "node 12"]),
         ];

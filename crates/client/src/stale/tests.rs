@@ -54,7 +54,7 @@ fn expected(reason: Reason, hint: Option<CatalogHint>) -> String {
 
 #[test]
 fn expected_change_follows_from_reason_and_hint() {
-    use Reason::{KeyOutsideRegion, RegionFenced, RegionNotFound, SchemaVersionStale};
+    use Reason::{KeyOutsideRegion, RegionFenced, RegionNotFound, RouteMoved, SchemaVersionStale};
     let own = KeyRange::new(b"g", Some(b"p".to_vec()));
     let other = KeyRange::new(b"g", Some(b"k".to_vec()));
     let revision = CatalogHint::Catalog { revision: Revision(30), version: CatalogVersion(9) };
@@ -68,6 +68,7 @@ fn expected_change_follows_from_reason_and_hint() {
         (RegionNotFound, None, "possible: route of 12"),
         (RegionNotFound, hint(12, RegionPresence::Unknown), "possible: route of 12"),
         (RegionNotFound, hint(12, RegionPresence::Dropped), "certain: route of 12"),
+        (RouteMoved, hint(12, RegionPresence::Moved(GroupId(9))), "possible: route of 12"),
         (RegionNotFound, hint(13, RegionPresence::Dropped), "possible: route of 12"),
         (KeyOutsideRegion, hint(12, served(1, 1, Some(other.clone()))), "certain: route of 12"),
         (KeyOutsideRegion, hint(12, served(1, 1, Some(own.clone()))), "possible: route of 12"),

@@ -24,6 +24,9 @@ pub(in crate::control) fn hold(catalog: &CatalogRecords, request: &HoldRegionReq
     if change.target_group_id != 0 {
         return moves::hold(change, request);
     }
+    if request.target_group_id != 0 {
+        return Err(no_such_change(region));
+    }
     let is_merge = change.successor_id != 0;
     let expected = match (is_merge, request.held, request.mode()) {
         (false, true, HoldMode::Sealed) => Some(SPLIT_HOLD_STEP),

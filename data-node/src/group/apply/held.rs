@@ -26,6 +26,11 @@ pub(super) fn apply(
         let text = format!("region {} has an open staging area", entry.region_id);
         return Err(EntryOutcome::refused(Reason::RouteBusy, text));
     }
+    let number = step.map_or(0, |step| step.number);
+    if entry.move_epoch != 0 && (entry.held || entry.move_epoch != number) {
+        let text = "only the abandonment of a move names its number";
+        return Err(EntryOutcome::refused(Reason::InvalidArgument, text));
+    }
     if !entry.held && region.moving_to.is_some() && entry.move_epoch == 0 {
         let text =
             format!("region {} is being moved: the manifest must be fenced first", entry.region_id);

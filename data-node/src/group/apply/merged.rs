@@ -6,10 +6,9 @@ mod tests;
 
 use std::sync::Arc;
 
-use tidewater_common::ids::{LogIndex, ManifestVersion, OwnerEpoch, RegionId, Sequence};
+use tidewater_common::ids::{LogIndex, ManifestVersion, OwnerEpoch, RegionId};
 use tidewater_common::keys::KeyRange;
 use tidewater_proto::v1::{self, Reason};
-use tidewater_region_engine::layout::RegionDir;
 use tidewater_region_engine::region::Parent;
 
 use super::{Applied, ApplyEffect};
@@ -142,12 +141,7 @@ fn child(
 }
 
 fn begun(parent: &RegionState, sealed_at: ManifestVersion) -> Parent {
-    let of = &parent.descriptor;
-    let dir =
-        RegionDir { table_id: of.table_id, region_id: of.region_id, incarnation: of.incarnation };
-    // It was flushed after its fence: it has no later rows. A region without rows counts as flushed up to its base, of
-    // which its manifest does not know.
-    let has_rows = parent.flushed > parent.base;
-    let last_sequence = if has_rows { parent.flushed } else { Sequence(0) };
-    Parent { dir, sealed_at, last_sequence }
+    let dir = parent.descriptor.dir();
+    // It was flushed after its fence: it has no later rows.
+    Parent { dir, sealed_at, last_sequence: parent.flushed_rows() }
 }

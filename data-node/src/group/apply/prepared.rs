@@ -33,7 +33,10 @@ pub(super) fn apply(
     if prepared == Some(epoch) {
         return Ok(Applied::repeated());
     }
-    state.moves.prepare(id, epoch);
+    if !state.moves.prepare(id, epoch) {
+        let text = "the group prepares for too many regions: retry when their moves have ended";
+        return Err(EntryOutcome::refused(Reason::RouteBusy, text));
+    }
     Ok(Applied::outcome(EntryOutcome::DONE))
 }
 

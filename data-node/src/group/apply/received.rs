@@ -4,7 +4,8 @@
 #[cfg(test)]
 mod tests;
 
-use tidewater_common::ids::{LogIndex, ManifestVersion, OwnerEpoch, RegionId, Sequence};
+use tidewater_common::feature_level::FeatureLevel;
+use tidewater_common::ids::{LogIndex, ManifestVersion, OwnerEpoch, RegionId};
 use tidewater_proto::v1::{self, Reason};
 
 use super::prepared::{move_epoch, superseded};
@@ -12,10 +13,7 @@ use super::{Applied, ApplyEffect};
 use crate::group::admits::ServingState;
 use crate::group::entry::EntryOutcome;
 use crate::group::obligation::step_from_wire;
-use crate::group::state::{GroupState, RegionState};
-
-/// Greatest base of a region's sequences: leaves room for 2^46 log entries.
-const GREATEST_BASE: Sequence = Sequence(1 << 62);
+use crate::group::state::{GREATEST_BASE, GroupState, RegionState};
 
 pub(super) fn apply(
     state: &mut GroupState,
@@ -23,6 +21,11 @@ pub(super) fn apply(
     entry: v1::RegionReceived,
 ) -> Result<Applied, EntryOutcome> {
     let epoch = move_epoch(entry.step.as_ref())?;
+    if FeatureLevel::new(entry.level) > state.level {
+        // The state may have fields that a replica of an earlier release would lose.
+        let text = format!("the other group is at feature level {}: retry", entry.level);
+        return Err(EntryOutcome::refused(Reason::RouteBusy, text));
+    }
     let left = entry.region.map(RegionState::from_wire);
     let left = match left {
         Some(Ok(left)) => left,
@@ -40,7 +43,7 @@ pub(super) fn apply(
     let version = ManifestVersion(entry.fence_version);
     let region = begun(left, index, epoch, version, entry.step.as_ref());
     let (descriptor, base) = (region.descriptor.clone(), region.base);
-    state.moves.receive(id);
+    state.moves.forget(id);
     state.regions.insert(id, region);
     Ok(Applied::with_effect(ApplyEffect::Receive { descriptor, base, version }))
 }

@@ -26,7 +26,7 @@ pub(super) fn apply(
         state.moves.depart(id, Departure { epoch, to });
         return Ok(Applied::outcome(EntryOutcome::DONE));
     };
-    // It has come back since.
+    // A later move has brought it back.
     if region.owner.move_epoch > epoch {
         return Ok(Applied::repeated());
     }

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use tidewater_common::ids::{LogIndex, ManifestVersion, OwnerEpoch, RegionId};
 use tidewater_common::keys::KeyRange;
 use tidewater_proto::v1::{self, Reason};
-use tidewater_region_engine::layout::RegionDir;
 use tidewater_region_engine::region::Parent;
 
 use super::{Applied, ApplyEffect, admitted};
@@ -88,9 +87,7 @@ fn check(
 
 /// Returns the state in which a child begins.
 fn child(parent: &RegionState, descriptor: Arc<Descriptor>, sealed_version: u64) -> RegionState {
-    let of = &parent.descriptor;
-    let dir =
-        RegionDir { table_id: of.table_id, region_id: of.region_id, incarnation: of.incarnation };
+    let dir = parent.descriptor.dir();
     let sealed_at = ManifestVersion(sealed_version);
     let begun = Parent { dir, sealed_at, last_sequence: parent.last_sequence };
     RegionState {

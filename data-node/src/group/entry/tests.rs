@@ -129,8 +129,8 @@ fn moves_of_regions(
         ("prepared", prepared(v1::RegionPrepared { region_id, step }), "aa0108 0807 120408031001"),
         (
             "received",
-            received(v1::RegionReceived { region: Some(state), fence_version: 9, step }),
-            "b2010c 0a021005 1009 1a0408031001",
+            received(v1::RegionReceived { region: Some(state), fence_version: 9, step, level: 4 }),
+            "b2010e 0a021005 1009 1a0408031001 2004",
         ),
         (
             "released",

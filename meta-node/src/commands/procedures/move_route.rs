@@ -129,6 +129,7 @@ impl ProcedureKind for MoveRoute {
                     region_id,
                     region: Bytes::new(),
                     done_sequence: 0,
+                    level: 0,
                     step,
                 };
                 RegionCall::Receive(Box::new(RegionReceipt { departing, receive }))

@@ -1,5 +1,8 @@
 //! Checks of calls that move regions.
 
+#[cfg(test)]
+mod tests;
+
 use tidewater_common::agreed_limits::{
     MOVE_ABANDON_STEP, MOVE_ACTIVATE_STEP, MOVE_FENCE_STEP, MOVE_HOLD_STEP, MOVE_PREPARE_STEP,
     MOVE_RECEIVE_STEP, MOVE_RELEASE_STEP,

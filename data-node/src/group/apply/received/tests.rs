@@ -1,7 +1,7 @@
 use bytes::Bytes;
 use prost::Message;
 use tidewater_common::feature_level::FeatureLevel;
-use tidewater_common::ids::GroupId;
+use tidewater_common::ids::{GroupId, Sequence};
 use tidewater_proto::v1::group_entry::Entry;
 use tidewater_proto::v1::{RegionActivated, RegionHeld, RegionPrepared, RegionReceived};
 
@@ -46,6 +46,7 @@ fn received(number: u64, left: &RegionState) -> Entry {
         region: Some(left.to_wire()),
         fence_version: FENCE_VERSION,
         step: step(number, 4),
+        level: 4,
     })
 }
 
@@ -204,7 +205,9 @@ fn late_entries_of_a_move_have_no_effect() {
 #[test]
 fn abandoned_move_needs_a_fence_of_the_manifest() {
     let mut source = departing(4);
-    refused(&mut source, kept(4, 0), Reason::InvalidArgument);
+    for epoch in [0, 3, 5] {
+        refused(&mut source, kept(4, epoch), Reason::InvalidArgument);
+    }
     done(&mut source, kept(4, 4));
     let region = &source.state.regions[&REGION];
     assert_eq!((region.serving(), region.owner.move_epoch), (ServingState::Active, 4));
@@ -262,8 +265,15 @@ fn only_fenced_and_recorded_regions_are_received() {
     }
     let mut target = group();
     done(&mut target, prepared(4));
-    let absent = RegionReceived { region: None, fence_version: 1, step: step(4, 4) };
+    let absent = RegionReceived { step: step(4, 4), ..Default::default() };
     refused(&mut target, Entry::Received(absent), Reason::InvalidArgument);
+    let later = RegionReceived {
+        region: Some(left.to_wire()),
+        fence_version: FENCE_VERSION,
+        step: step(4, 4),
+        level: 5,
+    };
+    refused(&mut target, Entry::Received(later), Reason::RouteBusy);
     for entry in [
         Entry::Prepared(RegionPrepared { region_id: 7, step: None }),
         Entry::Received(RegionReceived { region: Some(left.to_wire()), ..Default::default() }),
