@@ -199,7 +199,7 @@ impl Core {
                 continue;
             }
             let what = what.to_owned();
-            let cause = Box::new(failure.refusal.clone());
+            let cause = Box::new(attempts.cause().unwrap_or_else(|| failure.refusal.clone()));
             let made = attempts.made();
             let elapsed = limits.elapsed();
             return Err(match (failure.retry_action(), attempts.outcome()) {

@@ -19,7 +19,9 @@ pub struct Attempts {
     made: u32,
     faults: u32,
     unknown: bool,
-    last: Option<Refusal>,
+    last: Option<FailedAttempt>,
+    /// Last error that a node answered with.
+    answer: Option<Refusal>,
 }
 
 /// Outcome of a write without a successful attempt.
@@ -42,7 +44,10 @@ impl Attempts {
         if failure.retry_action() == RetryAction::RepeatFew {
             self.faults = self.faults.saturating_add(1);
         }
-        self.last = Some(failure.refusal.clone());
+        if !failure.silent {
+            self.answer = Some(failure.refusal.clone());
+        }
+        self.last = Some(failure.clone());
     }
 
     /// Returns the number of attempts made.
@@ -66,9 +71,16 @@ impl Attempts {
         if self.unknown { WriteOutcome::Unknown } else { WriteOutcome::Failed }
     }
 
-    /// Returns the error of the last attempt.
-    pub fn last(&self) -> Option<&Refusal> {
-        self.last.as_ref()
+    /// Returns the error to report: that of the last attempt. The last attempt before a deadline is short, so
+    /// its timeout explains little: the message then also has the last answer.
+    #[must_use]
+    pub fn cause(&self) -> Option<Refusal> {
+        let last = self.last.as_ref()?;
+        let mut cause = last.refusal.clone();
+        if let Some(answer) = self.answer.as_ref().filter(|_| last.is_timeout()) {
+            cause.message = format!("{}; the last answer was: {}", cause.message, answer.message);
+        }
+        Some(cause)
     }
 }
 
@@ -88,6 +100,14 @@ mod tests {
     fn lost() -> FailedAttempt {
         FailedAttempt {
             refusal: Refusal::new(Reason::Unavailable, "connection reset"),
+            effect: Effect::Unknown,
+            silent: true,
+        }
+    }
+
+    fn timed_out() -> FailedAttempt {
+        FailedAttempt {
+            refusal: Refusal::new(Reason::DeadlineExceeded, "n did not answer within 1s"),
             effect: Effect::Unknown,
             silent: true,
         }
@@ -177,5 +197,38 @@ mod tests {
             attempts.record(&answered(Reason::Internal));
         }
         assert!(attempts.too_many_faults());
+    }
+
+    #[test]
+    fn cause_names_the_last_answer_after_a_timeout() {
+        let cause = |failures: &[FailedAttempt]| {
+            let mut attempts = Attempts::default();
+            for failure in failures {
+                attempts.record(failure);
+            }
+            attempts.cause().map(|cause| (cause.reason, cause.message))
+        };
+        let full = FailedAttempt {
+            refusal: Refusal::new(Reason::ObjectStoreUnavailable, "disk full"),
+            effect: Effect::None,
+            silent: false,
+        };
+        assert_eq!(cause(&[]), None);
+        assert_eq!(
+            cause(&[full.clone(), timed_out(), timed_out()]),
+            Some((
+                Reason::DeadlineExceeded,
+                "n did not answer within 1s; the last answer was: disk full".into()
+            ))
+        );
+        assert_eq!(
+            cause(&[timed_out()]),
+            Some((Reason::DeadlineExceeded, "n did not answer within 1s".into()))
+        );
+        // Other errors of the transport explain themselves.
+        let refused = (Reason::Unavailable, "connection refused".into());
+        assert_eq!(cause(&[full.clone(), not_connected()]), Some(refused));
+        let answered = (Reason::ObjectStoreUnavailable, "disk full".into());
+        assert_eq!(cause(&[timed_out(), full]), Some(answered));
     }
 }

@@ -68,7 +68,7 @@ async fn compaction_recovers_after_the_object_store_disk_fills_up() -> Result<()
     output.expect_stderr(&["disk"])?;
     // Flushes fail as well, and writes are still accepted. The outputs of the job are deleted.
     disk.fill()?;
-    let flush = ["region", "flush", "--table", LOG_TABLE, "--timeout", "3s"];
+    let flush = ["region", "flush", "--table", LOG_TABLE, "--timeout", "10s"];
     let flushed = cluster.run(&flush).await?;
     expect("a flush fails", flushed.status == Some(5), &flushed)?;
     flushed.expect_stderr(&["disk"])?;

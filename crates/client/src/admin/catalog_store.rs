@@ -150,8 +150,8 @@ impl CatalogStore {
     ///
     /// # Errors
     /// [`ClientError::Refused`] with `CatalogVersionMismatch` if another version was reached; `RouteLive` for a table
-    /// that is served; `TableBusy` while it is opened; `InvalidArgument` for invalid routes. The
-    /// catalog is unchanged.
+    /// that is served; `TableBusy` for a table that `open` has begun to serve; `InvalidArgument` for invalid
+    /// routes. The catalog is unchanged.
     pub async fn save(
         &self,
         expected: CatalogVersion,

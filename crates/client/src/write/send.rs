@@ -127,7 +127,7 @@ impl PieceSender<'_> {
                         WriteOutcome::Failed => report.failed += rows,
                         WriteOutcome::Unknown => report.unknown += rows,
                     }
-                    report.add_cause(pending.attempts.last().cloned().unwrap_or_else(no_time_left));
+                    report.add_cause(pending.attempts.cause().unwrap_or_else(no_time_left));
                 }
             }
         }
