@@ -9,6 +9,7 @@
 //! - *Revision*: counter that grows with every change that watchers see.
 //! - *Catalog version*: counter that grows only with changes of routes.
 
+mod balance;
 mod change;
 mod codec;
 mod cursor;
@@ -36,6 +37,7 @@ pub use tidewater_catalog::{
     encode_catalog_version, is_catalog_route_key, route_id_from_key, table_bounds, validate_routes,
 };
 
+pub use self::balance::BalanceSettings;
 pub use self::change::{CatalogChange, ChangeEffects, StateRowWrite};
 pub use self::cursor::{Cursors, HookCursor};
 pub use self::error::CatalogError;

@@ -5,12 +5,13 @@
 //! modification.
 
 mod alter_table;
+mod balance;
 mod bootstrap;
 mod clone_table;
 mod cursors;
 pub(crate) mod drains;
 mod error;
-mod groups;
+pub(crate) mod groups;
 mod hook_procedures;
 mod hooks;
 mod levels;
@@ -43,8 +44,11 @@ pub(crate) struct Rules(pub(crate) u32);
 impl Rules {
     /// Rules of the commands that a cluster proposes from each feature level on. New rules need a new
     /// level: a release that does not know them would apply a command by those that it knows.
-    const SINCE: [(FeatureLevel, Self); 2] =
-        [(FeatureLevel::FIRST, Self(1)), (FeatureLevel::new(2), Self(2))];
+    const SINCE: [(FeatureLevel, Self); 3] = [
+        (FeatureLevel::FIRST, Self(1)),
+        (FeatureLevel::new(2), Self(2)),
+        (FeatureLevel::new(4), Self(3)),
+    ];
 
     /// Returns the rules of the commands that a cluster at this level proposes.
     pub(crate) fn at(level: FeatureLevel) -> Self {
@@ -54,7 +58,12 @@ impl Rules {
 
     /// Returns whether a node is the home of at most one live group.
     fn has_unique_homes(self) -> bool {
-        self >= Self(1)
+        self >= Self(1) && !self.has_counted_homes()
+    }
+
+    /// Returns whether a node is the home of any number of groups, which the creation of another one names.
+    fn has_counted_homes(self) -> bool {
+        self >= Self(3)
     }
 
     /// Returns whether a repeated request must have the same arguments.
@@ -149,6 +158,9 @@ fn decide(
         Kind::ActivateGroup(command) => groups::activate(state, &command).map(done),
         Kind::AbandonGroup(command) => groups::abandon(state, &command).map(done),
         Kind::ReportGroup(command) => groups::report(state, &command).map(done),
+        Kind::SetGroupRetiring(command) => groups::set_retiring(state, &command).map(done),
+        Kind::RetireGroup(command) => groups::retire(state, &command).map(done),
+        Kind::SetBalance(command) => balance::set(state, &command).map(done),
         Kind::CreateTable(command) => tables::create(state, &command, rules),
         Kind::ActivateTable(command) => tables::activate(state, &command).map(done),
         Kind::BeginDropTable(command) => tables::begin_drop(state, &command, rules),

@@ -14,6 +14,8 @@
 //! - `rounds`: rounds of the planner.
 //! - `plan`: the next `placement_step` of each group (pure); `placement_tasks`: steps in progress; `steps`:
 //!   performs a step; `step_failures`: log level of its failures (pure).
+//! - `group_count`: creation and retirement of groups; `balance`: spread of replicas and leaders; `route_balance`: spread
+//!   of routes (all pure).
 //! - `control`: calls to data nodes; `garbage`: schedule of garbage collection.
 //! - `procedures`: attempts on procedures; `attempts`: their backoff and progress (pure); `region_calls`: their calls to
 //!   the leaders of groups; `group_permits`: limit of the calls to each group.
@@ -29,6 +31,7 @@ pub(crate) mod clocks;
 mod control;
 mod detector;
 pub(crate) mod garbage;
+mod group_count;
 mod group_permits;
 mod hook_procedures;
 mod leader_term;
@@ -46,6 +49,7 @@ mod region_calls;
 pub(crate) mod releases;
 mod replicated_time;
 mod rounds;
+mod route_balance;
 mod step_failures;
 mod steps;
 
@@ -59,4 +63,4 @@ pub(crate) use self::leader_term::{LeaderTiming, watch_leadership};
 pub(crate) use self::observations::{
     HookReports, MemberDifference, Observations, ObservedCluster, ObservedGroup, ObservedReplica,
 };
-pub(crate) use self::plan::{CREATION_LIMIT, REPLICAS};
+pub(crate) use self::plan::{CREATION_LIMIT, PlacementOptions, REPLICAS};

@@ -68,6 +68,11 @@ pub const fn facts(kind: ProblemKind) -> ProblemFacts {
             "A node with replicas sends no heartbeats",
             "start the node again; its replicas are moved after `meta --replace-after`",
         ),
+        ProblemKind::DrainWaits => row(
+            "A draining node keeps replicas that no other node can have, or whose group has no leader",
+            "start data nodes that are down or another one, or take the drain back: `tidewater node drain --cancel`",
+        )
+        .after(RECHECK),
         ProblemKind::NodeUnreachable => row(
             "A node is alive, but does not answer new connections to its address",
             "check --advertise, the firewall and the limit of open files of the node; restart it if it \
@@ -213,7 +218,7 @@ mod tests {
     #[test]
     fn every_kind_has_a_meaning_and_a_remedy() {
         let mut names: Vec<String> = kinds().map(name).collect();
-        assert_eq!(names.len(), 33);
+        assert_eq!(names.len(), 34);
         assert!(names.contains(&"group_without_leader".to_owned()));
         for kind in kinds() {
             let ProblemFacts { meaning, remedy, .. } = facts(kind);
@@ -223,6 +228,6 @@ mod tests {
         }
         names.sort();
         names.dedup();
-        assert_eq!(names.len(), 33);
+        assert_eq!(names.len(), 34);
     }
 }

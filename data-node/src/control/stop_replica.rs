@@ -109,8 +109,8 @@ fn may_stop(
 ) -> Result<StopDecision, &'static str> {
     let Some(record) = record else { return Err("the meta group does not know the group") };
     match record.state() {
-        // It never served a region, whatever its replicas believe.
-        GroupState::Abandoned => return Ok(StopDecision::Stop),
+        // It never served a region, or serves none any more, whatever its replicas believe.
+        GroupState::Abandoned | GroupState::Retired => return Ok(StopDecision::Stop),
         GroupState::Active => {}
         _ => return Err("the group is being created"),
     }
@@ -185,7 +185,7 @@ mod tests {
 
     #[test]
     fn replica_stops_when_the_meta_group_removed_it() {
-        use GroupState::{Abandoned, Active, Creating};
+        use GroupState::{Abandoned, Active, Creating, Retired};
         let removed = || Some(record(Active, &[1, 2], &[4]));
         let lagging = replica(false, Some((1, 5)), true);
         let cases = [
@@ -205,7 +205,13 @@ mod tests {
             (removed(), (2, 9), replica(false, Some((2, 9)), true), false),
             (removed(), (2, 9), replica(false, Some((2, 11)), false), false),
             (removed(), (2, 9), replica(false, Some((3, 1)), true), false),
-            // An abandoned group.
+            // An abandoned and a retired group.
+            (
+                Some(record(Retired, &[1, 2, 3], &[])),
+                (u64::MAX, u64::MAX),
+                replica(true, Some((2, 9)), true),
+                true,
+            ),
             (Some(record(Abandoned, &[3], &[])), (u64::MAX, u64::MAX), lagging, true),
             (
                 Some(record(Abandoned, &[], &[])),
@@ -217,9 +223,9 @@ mod tests {
         for (record, decided, replica, stops) in cases {
             let stopped = may_stop(record.as_ref(), OWN, decided, &replica);
             assert_eq!(stopped.is_ok(), stops, "{record:?} {decided:?} {replica:?}: {stopped:?}");
-            let abandoned = record.is_some_and(|group| group.state() == Abandoned);
+            let ended = record.is_some_and(|group| matches!(group.state(), Abandoned | Retired));
             let needed = StopDecision::Confirm { leader: 1 };
-            let expected = if abandoned { StopDecision::Stop } else { needed };
+            let expected = if ended { StopDecision::Stop } else { needed };
             assert!(stopped.is_err() || stopped == Ok(expected), "{stopped:?}");
         }
     }

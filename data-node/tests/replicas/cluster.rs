@@ -129,6 +129,7 @@ fn catalog(nodes: &[GroupMember]) -> Event {
         state: NodeState::Up.into(),
         boot: 0,
         draining: false,
+        replacement_id: 0,
     };
     let group = Group { group_id: GROUP, state: GroupState::Active.into(), ..Group::default() };
     Event::Snapshot(CatalogSnapshot {

@@ -8,8 +8,8 @@ use tidewater_proto::v1::{self, TableState};
 use uuid::Uuid;
 
 use super::{
-    CatalogError, DELTAS_KEPT, Group, Header, Hook, HookCursor, HookProcedure, MetaState, Node,
-    Procedure, RequestOutcome, RouteDescriptor, RouteError, RowKind, Table,
+    BalanceSettings, CatalogError, DELTAS_KEPT, Group, Header, Hook, HookCursor, HookProcedure,
+    MetaState, Node, Procedure, RequestOutcome, RouteDescriptor, RouteError, RowKind, Table,
     catalog_next_route_id_key, catalog_route_key, catalog_version_key, codec,
     encode_catalog_next_route_id, encode_catalog_route, encode_catalog_version, keys,
 };
@@ -52,6 +52,8 @@ pub struct CatalogChange {
     pub cursors: Vec<HookCursor>,
     /// Cursors deleted, by region and hook name.
     pub cursor_deletes: Vec<(RegionId, String)>,
+    /// Settings of the balance; not part of the watched catalog.
+    pub balance: Option<BalanceSettings>,
     /// Request id to record, with its outcome.
     pub outcome: Option<(Uuid, RequestOutcome)>,
     /// Expired request ids to delete.
@@ -190,6 +192,12 @@ impl MetaState {
         }
         let deleted = change.cursor_deletes.iter();
         rows.extend(deleted.map(|(region, hook)| (keys::cursor(*region, hook), None)));
+        if let Some(settings) = change.balance {
+            // Equal states have equal rows: the defaults have none.
+            let is_set = settings != BalanceSettings::default();
+            let message = v1::BalanceSettings::from(settings);
+            rows.push((keys::balance(), is_set.then(|| codec::encode_message(&message))));
+        }
         if let Some((request, outcome)) = &change.outcome {
             let message = v1::OutcomeRecord::from(outcome);
             rows.push((keys::outcome(*request), Some(codec::encode_message(&message))));
@@ -246,6 +254,9 @@ impl MetaState {
             self.cursors.remove(*region, hook);
         }
         change.cursors.into_iter().for_each(|cursor| self.cursors.put(cursor));
+        if let Some(settings) = change.balance {
+            self.balance = settings;
+        }
         if let Some((request, outcome)) = change.outcome {
             self.put_outcome(request, outcome);
         }

@@ -11,6 +11,11 @@ pub(super) fn header() -> Vec<u8> {
     RowKind::Header.prefix().to_vec()
 }
 
+/// Key of the settings of the balance.
+pub(super) fn balance() -> Vec<u8> {
+    RowKind::Balance.prefix().to_vec()
+}
+
 pub(super) fn table(id: TableId) -> Vec<u8> {
     joined(RowKind::Table, &id.get().to_be_bytes())
 }

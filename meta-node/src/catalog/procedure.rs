@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
-use tidewater_common::ids::{RegionId, TableId};
+use tidewater_common::ids::{GroupId, RegionId, TableId};
 use tidewater_proto::v1::{self, AbandonCause, LockMode, ProcedureState};
 use uuid::Uuid;
 
@@ -81,6 +81,12 @@ impl Procedure {
     /// Returns whether it holds its locks.
     pub fn is_running(&self) -> bool {
         matches!(self.state, ProcedureState::Running | ProcedureState::Abandoning)
+    }
+
+    /// The group that is about to receive a region.
+    pub fn receiver(&self) -> Option<GroupId> {
+        let target = self.published_route.as_ref()?.target_group_id;
+        (target != 0).then_some(GroupId(target))
     }
 
     /// Returns the procedure at its end. Its arguments and its plan are no longer needed; its last failure stays

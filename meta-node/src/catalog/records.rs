@@ -42,7 +42,7 @@ pub struct Header {
 pub struct Group {
     /// Unique id, never reused.
     pub id: GroupId,
-    /// Creating, active or abandoned.
+    /// Creating, active, abandoned or retired.
     pub state: GroupState,
     /// Initial membership, never changed; the first member is the group's home.
     pub first_members: Vec<NodeId>,
@@ -56,9 +56,26 @@ pub struct Group {
     pub leader: Option<NodeId>,
     /// Term of the last known leader.
     pub leader_term: Term,
+    /// An active group that gets no routes, and is retired when it has none.
+    pub retiring: bool,
 }
 
 impl Group {
+    /// Returns whether the group has replicas, or is about to have them: it is neither abandoned nor retired.
+    pub fn is_live(&self) -> bool {
+        matches!(self.state, GroupState::Creating | GroupState::Active)
+    }
+
+    /// Returns whether new routes are placed in the group.
+    pub fn takes_routes(&self) -> bool {
+        self.state == GroupState::Active && !self.retiring
+    }
+
+    /// The first of the first members.
+    pub fn home(&self) -> Option<NodeId> {
+        self.first_members.first().copied()
+    }
+
     /// Nodes that host, or are about to host, a replica: before the first report, the first members.
     pub fn replicas(&self) -> BTreeSet<NodeId> {
         if self.voters.is_empty() {
@@ -82,6 +99,7 @@ impl From<&Group> for v1::Group {
             membership_index: group.membership.1.get(),
             leader: group.leader.map_or(0, NodeId::get),
             leader_term: group.leader_term.get(),
+            retiring: group.retiring,
         }
     }
 }
@@ -99,6 +117,8 @@ pub struct Node {
     pub state: NodeState,
     /// A data node that gets no replicas and loses those that it has.
     pub draining: bool,
+    /// The node that gets the replicas of a draining node; `None`: any nodes.
+    pub replacement: Option<NodeId>,
     /// Id created with the data directory; `None` for meta nodes.
     pub directory_id: Option<Uuid>,
     /// Replicated time of the last state change.
@@ -129,6 +149,7 @@ impl From<&Node> for v1::Node {
             // Not in stored deltas, whose bytes would differ between releases: see `publish_starts`.
             boot: 0,
             draining: node.draining,
+            replacement_id: node.replacement.map_or(0, NodeId::get),
         }
     }
 }
@@ -192,6 +213,7 @@ impl TryFrom<v1::Group> for Group {
             membership: (Term(stored.membership_term), LogIndex(stored.membership_index)),
             leader: (stored.leader != 0).then_some(NodeId(stored.leader)),
             leader_term: Term(stored.leader_term),
+            retiring: stored.retiring,
         })
     }
 }
@@ -224,6 +246,7 @@ impl TryFrom<v1::NodeRecord> for Node {
             address: node.address,
             state: known(NodeState::try_from(node.state), NodeState::Unspecified, "node")?,
             draining: node.draining,
+            replacement: (node.replacement_id != 0).then_some(NodeId(node.replacement_id)),
             directory_id: uuid(&stored.directory_id, "its directory id is not a UUID")?,
             state_since_ms: stored.state_since_ms,
             registered_ms: stored.registered_ms,

@@ -19,11 +19,12 @@ pub(crate) enum RowKind {
     Procedure,
     Cursor,
     Delta,
+    Balance,
 }
 
 impl RowKind {
     /// All kinds. The most frequent ones are first.
-    const ALL: [Self; 13] = [
+    const ALL: [Self; 14] = [
         Self::Header,
         Self::Delta,
         Self::Route,
@@ -37,6 +38,7 @@ impl RowKind {
         Self::Hook,
         Self::HookProcedure,
         Self::Procedure,
+        Self::Balance,
     ];
 
     /// Returns the key of the kind's only row, or the prefix of the keys of its rows.
@@ -55,6 +57,7 @@ impl RowKind {
             Self::Procedure => b"meta/procedure/",
             Self::Cursor => b"meta/cursor/",
             Self::Delta => b"meta/delta/",
+            Self::Balance => b"meta/balance",
         }
     }
 
@@ -75,12 +78,13 @@ impl RowKind {
             | Self::Delta => FeatureLevel::FIRST,
             Self::HookProcedure => FeatureLevel::new(2),
             Self::Procedure => FeatureLevel::new(3),
+            Self::Balance => FeatureLevel::new(4),
         }
     }
 
     /// Returns whether the kind has one row, whose key is the prefix.
     const fn is_single(self) -> bool {
-        matches!(self, Self::Header | Self::CatalogVersion | Self::NextRouteId)
+        matches!(self, Self::Header | Self::CatalogVersion | Self::NextRouteId | Self::Balance)
     }
 
     /// Returns the kind of the row with this key.

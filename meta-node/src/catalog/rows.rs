@@ -7,10 +7,10 @@ use tidewater_proto::v1;
 use uuid::Uuid;
 
 use super::{
-    CatalogError, MetaState, RouteError, RowKind, catalog_next_route_id_key, catalog_route_key,
-    catalog_version_key, codec, decode_catalog_next_route_id, decode_catalog_route,
-    decode_catalog_version, encode_catalog_next_route_id, encode_catalog_route,
-    encode_catalog_version, keys, route_id_from_key,
+    BalanceSettings, CatalogError, MetaState, RouteError, RowKind, catalog_next_route_id_key,
+    catalog_route_key, catalog_version_key, codec, decode_catalog_next_route_id,
+    decode_catalog_route, decode_catalog_version, encode_catalog_next_route_id,
+    encode_catalog_route, encode_catalog_version, keys, route_id_from_key,
 };
 
 /// A state row: key and framed bytes.
@@ -55,6 +55,10 @@ impl MetaState {
             let message = v1::HookCursor::from(cursor);
             let key = keys::cursor(cursor.region, &cursor.hook);
             rows.push((key, codec::encode_message(&message)));
+        }
+        if self.balance != BalanceSettings::default() {
+            let message = v1::BalanceSettings::from(self.balance);
+            rows.push((keys::balance(), codec::encode_message(&message)));
         }
         for (request, outcome) in &self.outcomes {
             let message = v1::OutcomeRecord::from(outcome.as_ref());
@@ -128,6 +132,10 @@ impl MetaState {
                 let cursor =
                     codec::decode_message::<v1::HookCursor>("cursor", bytes)?.try_into()?;
                 self.cursors.put(cursor);
+            }
+            RowKind::Balance => {
+                let stored = codec::decode_message::<v1::BalanceSettings>("balance", bytes)?;
+                self.balance = stored.into();
             }
             RowKind::Outcome => {
                 let request = key.strip_prefix(kind.prefix()).unwrap_or_default();

@@ -91,7 +91,7 @@ fn indexes_are_rebuilt_on_load() {
     let loaded = MetaState::from_rows(one_of_each().rows().unwrap()).unwrap();
     assert_eq!(loaded, one_of_each());
     assert!(loaded.table_named("t").is_some() && loaded.table_named("u").is_none());
-    assert_eq!(loaded.active_groups().collect::<Vec<_>>(), [(GroupId(1), 2)]);
+    assert_eq!(loaded.open_groups().collect::<Vec<_>>(), [(GroupId(1), 2)]);
     let in_progress = loaded.tables_in_progress().map(|table| table.id.get());
     assert_eq!(in_progress.collect::<Vec<_>>(), [1, 2], "one is created, one is dropped");
     let routes = loaded.routes_of(TableId(1)).map(|route| route.route_id.get());

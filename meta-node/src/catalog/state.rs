@@ -8,12 +8,12 @@ use tidewater_common::feature_level::FeatureLevel;
 use tidewater_common::ids::{
     CatalogVersion, GroupId, Incarnation, NodeId, RegionId, Revision, TableId,
 };
-use tidewater_proto::v1::{self, GroupState};
+use tidewater_proto::v1;
 use uuid::Uuid;
 
 use super::{
-    CatalogError, CursorWork, Cursors, Group, Header, Hook, HookProcedure, Node, Procedures,
-    RequestOutcome, RouteDescriptor, RouteIndex, Table, validate_routes,
+    BalanceSettings, CatalogError, CursorWork, Cursors, Group, Header, Hook, HookProcedure, Node,
+    Procedures, RequestOutcome, RouteDescriptor, RouteIndex, Table, validate_routes,
 };
 
 /// Number of deltas kept for watchers that reconnect.
@@ -48,6 +48,7 @@ pub struct MetaState {
     pub(super) cursors: Cursors,
     pub(super) outcomes: PersistentMap<Uuid, Arc<RequestOutcome>>,
     pub(super) deltas: PersistentMap<Revision, Arc<v1::CatalogDelta>>,
+    pub(super) balance: BalanceSettings,
     // Indexes over the fields above; rebuilt on load.
     pub(super) starts: RouteIndex,
     pub(super) in_progress: PersistentSet<TableId>,
@@ -83,6 +84,7 @@ impl Default for MetaState {
             cursors: Cursors::default(),
             outcomes: PersistentMap::default(),
             deltas: PersistentMap::default(),
+            balance: BalanceSettings::default(),
             starts: RouteIndex::default(),
             in_progress: PersistentSet::default(),
             names: PersistentMap::default(),
@@ -174,12 +176,25 @@ impl MetaState {
         self.groups.get(&id)
     }
 
-    /// Active groups, each with the number of regions that it serves.
-    pub fn active_groups(&self) -> impl Iterator<Item = (GroupId, usize)> {
-        self.groups
-            .values()
-            .filter(|group| group.state == GroupState::Active)
-            .map(|group| (group.id, self.regions_of.get(&group.id).copied().unwrap_or(0)))
+    /// Groups that new routes are placed in, each with its number of routes.
+    pub fn open_groups(&self) -> impl Iterator<Item = (GroupId, usize)> {
+        let open = self.groups.values().filter(|group| group.takes_routes());
+        open.map(|group| (group.id, self.routes_in(group.id)))
+    }
+
+    /// Number of routes of a group.
+    pub fn routes_in(&self, group: GroupId) -> usize {
+        self.regions_of.get(&group).copied().unwrap_or(0)
+    }
+
+    /// Groups that have replicas, or are about to have them.
+    pub fn live_groups(&self) -> impl Iterator<Item = &Arc<Group>> {
+        self.groups.values().filter(|group| group.is_live())
+    }
+
+    /// Settings of the balance of routes.
+    pub fn balance(&self) -> BalanceSettings {
+        self.balance
     }
 
     /// All nodes, including removed ones. Records of compactors are deleted after [`COMPACTOR_KEPT_MS`].

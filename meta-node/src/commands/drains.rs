@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tidewater_common::agreed_limits::REPLICAS_PER_GROUP;
 use tidewater_common::ids::{GroupId, NodeId};
-use tidewater_proto::v1::{self, GroupState, NodeRole, NodeState};
+use tidewater_proto::v1::{self, NodeRole, NodeState};
 
 use super::CommandError;
 use crate::catalog::{CatalogChange, Group, MetaState, Node};
@@ -17,13 +17,38 @@ pub(super) fn set_draining(
     command: &v1::SetNodeDraining,
 ) -> Result<CatalogChange, CommandError> {
     let node = data_node(state, NodeId(command.node_id))?;
-    if node.draining == command.draining {
+    let named = (command.replacement_id != 0).then_some(NodeId(command.replacement_id));
+    // A drain that has begun keeps its replacement until another one is named.
+    let replacement = named.or(node.replacement).filter(|_| command.draining);
+    if (node.draining, node.replacement) == (command.draining, replacement) {
         return Ok(CatalogChange::default());
     }
-    if command.draining {
+    if let Some(replacement) = named.filter(|_| command.draining) {
+        check_replacement(state, node, replacement)?;
+    }
+    if command.draining && !node.draining {
         check_room(state, node)?;
     }
-    Ok(changed(Node { draining: command.draining, ..node.as_ref().clone() }))
+    Ok(changed(Node { draining: command.draining, replacement, ..node.as_ref().clone() }))
+}
+
+/// Checks that a node can have the replicas of another one.
+fn check_replacement(
+    state: &MetaState,
+    node: &Node,
+    replacement: NodeId,
+) -> Result<(), CommandError> {
+    let other = data_node(state, replacement)?;
+    let why = if other.id == node.id {
+        "it is the same node"
+    } else if other.draining {
+        "that node is draining itself: `tidewater node drain --cancel` takes it back"
+    } else if other.state != NodeState::Up {
+        "that node is down: start it first"
+    } else {
+        return Ok(());
+    };
+    Err(CommandError::Replacement { node: node.id, replacement, why })
 }
 
 /// Removes a data node that hosts nothing.
@@ -62,10 +87,7 @@ fn data_node(state: &MetaState, id: NodeId) -> Result<&Arc<Node>, CommandError> 
 
 /// Returns the groups with a replica on a node.
 pub(crate) fn groups_on(state: &MetaState, node: NodeId) -> impl Iterator<Item = &Arc<Group>> {
-    let hosts = move |group: &&Arc<Group>| {
-        group.state != GroupState::Abandoned && group.replicas().contains(&node)
-    };
-    state.groups().filter(hosts)
+    state.live_groups().filter(move |group| group.replicas().contains(&node))
 }
 
 /// Checks that each group of the node can have all its replicas on other nodes: it never has fewer on the way.
@@ -91,7 +113,11 @@ mod tests {
     use crate::commands::testing::{compactor, raise_to_highest, registration, run, with_nodes};
 
     fn drain(state: &mut MetaState, node_id: u64, draining: bool) -> Result<(), CommandError> {
-        run(state, Kind::SetNodeDraining(v1::SetNodeDraining { node_id, draining })).map(drop)
+        run(
+            state,
+            Kind::SetNodeDraining(v1::SetNodeDraining { node_id, draining, replacement_id: 0 }),
+        )
+        .map(drop)
     }
 
     fn removed(state: &mut MetaState, node_id: u64) -> Result<(), CommandError> {
@@ -102,7 +128,8 @@ mod tests {
     fn cluster() -> MetaState {
         let mut state = with_nodes(4);
         let first_members = vec![101, 102, 103];
-        run(&mut state, Kind::CreateGroup(v1::CreateGroup { first_members })).unwrap();
+        run(&mut state, Kind::CreateGroup(v1::CreateGroup { first_members, home_groups: 0 }))
+            .unwrap();
         raise_to_highest(&mut state);
         state
     }
@@ -146,6 +173,46 @@ mod tests {
         assert!(refused.to_string().contains("group 1"), "{refused}");
         drain(&mut state, 104, false).unwrap();
         drain(&mut state, 103, true).unwrap();
+    }
+
+    fn replace(state: &mut MetaState, node_id: u64, by: u64) -> Result<(), CommandError> {
+        let command = v1::SetNodeDraining { node_id, draining: true, replacement_id: by };
+        run(state, Kind::SetNodeDraining(command)).map(drop)
+    }
+
+    fn replacement_of(state: &MetaState, node: u64) -> Option<u64> {
+        state.node(NodeId(node)).unwrap().replacement.map(NodeId::get)
+    }
+
+    #[test]
+    fn drain_keeps_its_replacement_until_it_is_taken_back() {
+        let mut state = cluster();
+        replace(&mut state, 103, 104).unwrap();
+        assert_eq!(replacement_of(&state, 103), Some(104));
+        assert_eq!(MetaState::from_rows(state.rows().unwrap()).unwrap(), state);
+        let before = state.clone();
+        drain(&mut state, 103, true).unwrap();
+        replace(&mut state, 103, 104).unwrap();
+        assert_eq!(state, before);
+        replace(&mut state, 103, 102).unwrap();
+        assert_eq!(replacement_of(&state, 103), Some(102));
+        drain(&mut state, 103, false).unwrap();
+        assert_eq!((is_draining(&state, 103), replacement_of(&state, 103)), (false, None));
+    }
+
+    #[test]
+    fn invalid_replacement_is_refused() {
+        let mut state = cluster();
+        let refused = |state: &mut MetaState, by| replace(state, 101, by).unwrap_err().to_string();
+        assert!(refused(&mut state, 101).contains("the same node"));
+        assert_eq!(refused(&mut state, 999), "node 999 does not exist");
+        let down = v1::SetNodeState { node_id: 104, state: NodeState::Down.into() };
+        run(&mut state, Kind::SetNodeState(down)).unwrap();
+        assert!(refused(&mut state, 104).contains("start it first"));
+        let up = v1::SetNodeState { node_id: 104, state: NodeState::Up.into() };
+        run(&mut state, Kind::SetNodeState(up)).unwrap();
+        drain(&mut state, 104, true).unwrap();
+        assert!(refused(&mut state, 104).contains("draining itself"));
     }
 
     #[test]

@@ -188,6 +188,35 @@ pub enum CommandError {
         /// The first group.
         group: GroupId,
     },
+    /// A group whose home has another number of groups than its leader knew.
+    #[error("node {home} is the home of {known} groups, not of {expected}")]
+    HomeGroups {
+        /// First member of the groups.
+        home: NodeId,
+        /// Number that the leader knew.
+        expected: u32,
+        /// Current number.
+        known: usize,
+    },
+    /// A retirement of the only group that takes routes.
+    #[error("group {0} is the only one that takes routes: it is not retired")]
+    LastGroup(GroupId),
+    /// A retirement of a group with regions.
+    #[error("group {0} has regions, or is about to receive one: it is not retired")]
+    GroupInUse(GroupId),
+    /// A rest of the balance outside of its range, in milliseconds.
+    #[error("the balance cannot rest for {0} ms: use 1s to 24h")]
+    BalanceRest(u64),
+    /// A replacement of a node by one that cannot have its replicas.
+    #[error("node {node} cannot be replaced by node {replacement}: {why}")]
+    Replacement {
+        /// Id of the node.
+        node: NodeId,
+        /// Id of the other node.
+        replacement: NodeId,
+        /// Reason, with the remedy.
+        why: &'static str,
+    },
     /// No group has this id.
     #[error("group {0} does not exist")]
     GroupNotFound(GroupId),

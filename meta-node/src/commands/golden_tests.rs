@@ -76,8 +76,8 @@ fn commands() -> Vec<v1::MetaCommand> {
         Kind::RegisterNode(registration(3, NodeRole::Compactor)),
     ];
     let leader = [
-        Kind::CreateGroup(v1::CreateGroup { first_members: vec![101, 102] }),
-        Kind::CreateGroup(v1::CreateGroup { first_members: vec![102] }),
+        Kind::CreateGroup(v1::CreateGroup { first_members: vec![101, 102], home_groups: 0 }),
+        Kind::CreateGroup(v1::CreateGroup { first_members: vec![102], home_groups: 0 }),
         Kind::ActivateGroup(v1::ActivateGroup { group_id: 1 }),
         Kind::AbandonGroup(v1::AbandonGroup { group_id: 2 }),
         Kind::ReportGroup(report),
@@ -178,6 +178,7 @@ fn commands() -> Vec<v1::MetaCommand> {
         .chain(leveled())
         .chain(procedures())
         .chain(changes_of_routes())
+        .chain(counted_groups())
         .collect()
 }
 
@@ -413,7 +414,11 @@ fn reserved_table() -> [Kind; 7] {
         begin(v1::ProcedureKind::Open, 74, &open),
         Kind::AdvanceProcedure(completed),
         Kind::RegisterNode(crate::commands::testing::registration(75)),
-        Kind::SetNodeDraining(v1::SetNodeDraining { node_id: DRAINED, draining: true }),
+        Kind::SetNodeDraining(v1::SetNodeDraining {
+            node_id: DRAINED,
+            draining: true,
+            replacement_id: 0,
+        }),
         Kind::RemoveNode(v1::RemoveNode { node_id: DRAINED }),
     ]
 }
@@ -445,11 +450,35 @@ fn moved_route() -> Vec<Kind> {
         })
     };
     let begun = [
-        Kind::CreateGroup(v1::CreateGroup { first_members: vec![102] }),
+        Kind::CreateGroup(v1::CreateGroup { first_members: vec![102], home_groups: 0 }),
         Kind::ActivateGroup(v1::ActivateGroup { group_id: TARGET }),
         begin(v1::ProcedureKind::Move, 76, &relocate),
     ];
     begun.into_iter().chain(steps.map(completed)).collect()
+}
+
+/// A second group of the same home, which is retired, a drain with a replacement, and settings of the balance.
+fn counted_groups() -> Vec<v1::MetaCommand> {
+    let second = v1::CreateGroup { first_members: vec![102], home_groups: 1 };
+    let retiring = v1::SetGroupRetiring { group_id: RETIRED, retiring: true };
+    let drain = v1::SetNodeDraining { node_id: REPLACED, draining: true, replacement_id: 101 };
+    let settings = v1::SetBalanceRequest { spread: Some(false), rest_ms: Some(2_000) };
+    let kinds = [
+        Kind::CreateGroup(second),
+        Kind::ActivateGroup(v1::ActivateGroup { group_id: RETIRED }),
+        Kind::SetGroupRetiring(retiring),
+        Kind::RetireGroup(v1::RetireGroup { group_id: RETIRED }),
+        Kind::RegisterNode(crate::commands::testing::registration(77)),
+        Kind::SetNodeDraining(drain),
+        Kind::SetBalance(settings),
+    ];
+    let at_level_4 = |kind| v1::MetaCommand {
+        feature_level: 4,
+        rules: 3,
+        kind: Some(kind),
+        ..v1::MetaCommand::default()
+    };
+    kinds.into_iter().map(at_level_4).collect()
 }
 
 /// Commands with the fields of later releases.
@@ -517,7 +546,7 @@ fn command_bytes_are_frozen() {
 #[test]
 fn every_command_kind_is_in_the_golden_file() {
     let names = kinds();
-    assert_eq!(names.len(), 36, "{names:?}");
+    assert_eq!(names.len(), 39, "{names:?}");
 }
 
 #[test]
@@ -562,6 +591,10 @@ const THIRD_LEVEL: usize = 68;
 const FIRST_SPLIT: u64 = 14;
 /// Group to which a route is moved.
 const TARGET: u64 = 3;
+/// A data node without replicas, which is replaced.
+const REPLACED: u64 = 106;
+/// Group that is retired.
+const RETIRED: u64 = 4;
 /// A data node without replicas.
 const DRAINED: u64 = 105;
 /// Id of the reserved table, and the version of the catalog when its routes are saved.
@@ -573,4 +606,4 @@ const REACHED_WITHOUT_LEVELS: (u64, u32) = (32, 3_387_268_013);
 const REACHED_FIRST_WITH_LEVELS: (u64, u32) = (33, 1_535_834_383);
 const REACHED_SECOND_LEVEL: (u64, u32) = (37, 1_508_243_390);
 const REACHED_THIRD_LEVEL: (u64, u32) = (54, 4_031_649_270);
-const REACHED: (u64, u32) = (81, 3_215_974_706);
+const REACHED: (u64, u32) = (87, 3_461_758_978);

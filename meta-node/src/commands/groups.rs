@@ -1,4 +1,4 @@
-//! Data groups: creation with a fixed first membership, activation or abandonment, reports.
+//! Data groups: creation with a fixed first membership, activation or abandonment, reports, retirement.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use tidewater_common::ids::{GroupId, LogIndex, NodeId, Term};
 use tidewater_proto::v1::{self, GroupState, NodeRole, NodeState};
 
 use super::{CommandError, CommandReply, Rules};
-use crate::catalog::{CatalogChange, Group, Header, MetaState};
+use crate::catalog::{CatalogChange, Group, Header, MetaState, Table};
 
 const MAX_FIRST_MEMBERS: usize = 7;
 
@@ -18,7 +18,9 @@ pub(super) fn create(
 ) -> Result<(CommandReply, CatalogChange), CommandError> {
     let first_members: Vec<NodeId> = command.first_members.iter().copied().map(NodeId).collect();
     check_first_members(state, &first_members)?;
-    if rules.has_unique_homes() {
+    if rules.has_counted_homes() {
+        check_home_groups(state, &first_members, command.home_groups)?;
+    } else if rules.has_unique_homes() {
         check_home(state, &first_members)?;
     }
     let id = state.header().next_group_id;
@@ -33,6 +35,7 @@ pub(super) fn create(
         membership: (Term(0), LogIndex(0)),
         leader: None,
         leader_term: Term(0),
+        retiring: false,
     };
     let change =
         CatalogChange { header: Some(header), groups: vec![group], ..CatalogChange::default() };
@@ -42,11 +45,24 @@ pub(super) fn create(
 /// Rejects a second group of the same home. The leader plans a group again when the first command was
 /// committed after its deadline.
 fn check_home(state: &MetaState, first_members: &[NodeId]) -> Result<(), CommandError> {
-    let is_live = |group: &&Arc<Group>| group.state != GroupState::Abandoned;
-    let same_home = |group: &&Arc<Group>| group.first_members.first() == first_members.first();
-    match (first_members.first(), state.groups().filter(is_live).find(same_home)) {
-        (Some(home), Some(group)) => Err(CommandError::HomeTaken { home: *home, group: group.id }),
-        _ => Ok(()),
+    let Some(home) = first_members.first() else { return Ok(()) };
+    match state.live_groups().find(|group| group.home() == Some(*home)) {
+        Some(group) => Err(CommandError::HomeTaken { home: *home, group: group.id }),
+        None => Ok(()),
+    }
+}
+
+/// Rejects a group whose home has got another one, or lost one, since the leader has decided.
+fn check_home_groups(
+    state: &MetaState,
+    first_members: &[NodeId],
+    expected: u32,
+) -> Result<(), CommandError> {
+    let Some(home) = first_members.first() else { return Ok(()) };
+    let known = state.live_groups().filter(|group| group.home() == Some(*home)).count();
+    match usize::try_from(expected) {
+        Ok(expected) if expected == known => Ok(()),
+        _ => Err(CommandError::HomeGroups { home: *home, expected, known }),
     }
 }
 
@@ -101,6 +117,52 @@ fn finish_creation(
     Ok(CatalogChange { groups: vec![group], ..CatalogChange::default() })
 }
 
+/// Marks a group as retiring, or takes that back.
+pub(super) fn set_retiring(
+    state: &MetaState,
+    command: &v1::SetGroupRetiring,
+) -> Result<CatalogChange, CommandError> {
+    let group = find_group(state, GroupId(command.group_id))?;
+    if group.state != GroupState::Active {
+        return Err(CommandError::GroupState { group: group.id, state: group.state });
+    }
+    if group.retiring == command.retiring {
+        return Ok(CatalogChange::default());
+    }
+    if command.retiring && !state.open_groups().any(|(open, _)| open != group.id) {
+        return Err(CommandError::LastGroup(group.id));
+    }
+    let group = Group { retiring: command.retiring, ..group.as_ref().clone() };
+    Ok(CatalogChange { groups: vec![group], ..CatalogChange::default() })
+}
+
+/// Retires a retiring group without regions. A repeated command changes nothing.
+pub(super) fn retire(
+    state: &MetaState,
+    command: &v1::RetireGroup,
+) -> Result<CatalogChange, CommandError> {
+    let group = find_group(state, GroupId(command.group_id))?;
+    if group.state == GroupState::Retired {
+        return Ok(CatalogChange::default());
+    }
+    if group.state != GroupState::Active || !group.retiring {
+        return Err(CommandError::GroupState { group: group.id, state: group.state });
+    }
+    if has_regions(state, group.id) {
+        return Err(CommandError::GroupInUse(group.id));
+    }
+    let group = Group { state: GroupState::Retired, ..group.as_ref().clone() };
+    Ok(CatalogChange { groups: vec![group], ..CatalogChange::default() })
+}
+
+/// Returns whether a group has regions, is about to receive one, or has dropped ones that are not closed yet.
+pub(crate) fn has_regions(state: &MetaState, group: GroupId) -> bool {
+    let drops = |table: &Arc<Table>| table.dropping.iter().any(|region| region.group_id == group);
+    state.routes_in(group) > 0
+        || state.tables_in_progress().any(drops)
+        || state.procedures().running().any(|procedure| procedure.receiver() == Some(group))
+}
+
 fn find_group(state: &MetaState, id: GroupId) -> Result<&Arc<Group>, CommandError> {
     state.group(id).ok_or(CommandError::GroupNotFound(id))
 }
@@ -111,7 +173,7 @@ pub(super) fn report(
 ) -> Result<CatalogChange, CommandError> {
     let id = GroupId(command.group_id);
     let known = find_group(state, id)?;
-    if known.state == GroupState::Abandoned {
+    if !known.is_live() {
         return Err(CommandError::GroupState { group: id, state: known.state });
     }
     let voters: BTreeSet<NodeId> = command.voters.iter().copied().map(NodeId).collect();

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use tidewater_common::feature_level::FeatureLevel;
 use tidewater_common::ids::{BootNumber, NodeId};
-use tidewater_proto::v1::{self, GroupState, NodeRole, NodeState, meta_command::Kind};
+use tidewater_proto::v1::{self, NodeRole, NodeState, meta_command::Kind};
 
 use super::CommandError;
 use crate::catalog::{CatalogChange, Header, MetaState, Node};
@@ -26,7 +26,10 @@ pub(crate) fn command_level(kind: &Kind) -> FeatureLevel {
         Kind::ReserveTable(_)
         | Kind::SaveRoutes(_)
         | Kind::SetNodeDraining(_)
-        | Kind::RemoveNode(_) => FeatureLevel::new(4),
+        | Kind::RemoveNode(_)
+        | Kind::SetGroupRetiring(_)
+        | Kind::RetireGroup(_)
+        | Kind::SetBalance(_) => FeatureLevel::new(4),
         Kind::Bootstrap(_)
         | Kind::RegisterNode(_)
         | Kind::UpdateNode(_)
@@ -96,9 +99,7 @@ pub(crate) fn must_support(state: &MetaState, node: &Node) -> bool {
     match (node.state, node.role) {
         (NodeState::Removed, _) => false,
         (_, NodeRole::Meta) | (NodeState::Up, _) => true,
-        (_, NodeRole::Data) => state.groups().any(|group| {
-            group.state != GroupState::Abandoned && group.replicas().contains(&node.id)
-        }),
+        (_, NodeRole::Data) => state.live_groups().any(|group| group.replicas().contains(&node.id)),
         _ => false,
     }
 }

@@ -37,8 +37,7 @@ pub(super) fn creation(
 ) -> Result<TableCreation, CommandError> {
     let (schema, options) = new_table::definition(request)?;
     let id = new_id(state, &request.name)?;
-    let regions =
-        new_table::region_count(request.regions, &options, state.active_groups().count())?;
+    let regions = new_table::region_count(request.regions, &options, state.open_groups().count())?;
     let ranges = new_table::split(id, &options, regions)?;
     let new = TableDefinition { id, name: request.name.clone(), schema, options, clone_of: None };
     begin(state, new, ranges)
@@ -114,7 +113,7 @@ fn assign_groups(
     state: &MetaState,
     ranges: Vec<(Vec<u8>, Vec<u8>)>,
 ) -> Result<(Vec<RouteDescriptor>, RegionId), CommandError> {
-    let mut load: BTreeMap<GroupId, usize> = state.active_groups().collect();
+    let mut load: BTreeMap<GroupId, usize> = state.open_groups().collect();
     let mut next = state.next_route_id();
     let mut routes = Vec::with_capacity(ranges.len());
     for (start, end) in ranges {

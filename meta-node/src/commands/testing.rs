@@ -56,6 +56,9 @@ pub(crate) fn kind_name(kind: &Kind) -> &'static str {
         Kind::SaveRoutes(_) => "save_routes",
         Kind::SetNodeDraining(_) => "set_node_draining",
         Kind::RemoveNode(_) => "remove_node",
+        Kind::SetGroupRetiring(_) => "set_group_retiring",
+        Kind::RetireGroup(_) => "retire_group",
+        Kind::SetBalance(_) => "set_balance",
     }
 }
 
@@ -153,7 +156,8 @@ pub(crate) fn with_groups(nodes: u64, groups: u64) -> MetaState {
     let mut state = with_nodes(nodes);
     for group in 1..=groups {
         let first_members = (101..101 + nodes).collect();
-        run(&mut state, Kind::CreateGroup(v1::CreateGroup { first_members })).unwrap();
+        run(&mut state, Kind::CreateGroup(v1::CreateGroup { first_members, home_groups: 0 }))
+            .unwrap();
         run(&mut state, Kind::ActivateGroup(v1::ActivateGroup { group_id: group })).unwrap();
     }
     state

@@ -337,8 +337,9 @@ fn meta_nodes_follow_the_membership_entries() {
 #[test]
 fn group_of_up_nodes_is_activated_or_abandoned_once() {
     let mut state = with_nodes(3);
-    let create =
-        |members: &[u64]| Kind::CreateGroup(v1::CreateGroup { first_members: members.to_vec() });
+    let create = |members: &[u64]| {
+        Kind::CreateGroup(v1::CreateGroup { first_members: members.to_vec(), home_groups: 0 })
+    };
     for bad in [&[][..], &[101, 101], &[7], &[101; 8]] {
         assert!(matches!(run(&mut state, create(bad)), Err(CommandError::FirstMembers(_))));
     }
@@ -653,13 +654,16 @@ fn number_of_request_ids_is_limited() {
 }
 
 #[test]
-fn node_is_the_home_of_one_live_group() {
+fn node_below_level_4_is_home_of_one_group() {
     let mut state = with_nodes(3);
     let create = |rules, members: &[u64]| v1::MetaCommand {
         rules,
-        ..command(Kind::CreateGroup(v1::CreateGroup { first_members: members.to_vec() }))
+        ..command(Kind::CreateGroup(v1::CreateGroup {
+            first_members: members.to_vec(),
+            home_groups: 0,
+        }))
     };
-    let current = Rules::at(FeatureLevel::HIGHEST).0;
+    let current = Rules::at(FeatureLevel::new(3)).0;
     let taken = |group| Err(CommandError::HomeTaken { home: NodeId(101), group: GroupId(group) });
     // The first command was committed after its deadline, and the leader planned the group again.
     let made = run_command(&mut state, create(current, &[101, 102, 103]));

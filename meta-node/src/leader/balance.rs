@@ -28,11 +28,7 @@ pub(super) fn plan_balance(
     if observed.quiet_for < BALANCE_AFTER || observed.leading_for < BALANCE_AFTER {
         return None;
     }
-    let groups: Vec<&Group> = state
-        .groups()
-        .filter(|group| group.state != GroupState::Abandoned)
-        .map(|group| group.as_ref())
-        .collect();
+    let groups: Vec<&Group> = state.live_groups().map(|group| group.as_ref()).collect();
     let mut complete = Vec::with_capacity(groups.len());
     for group in groups {
         complete.push((group, complete_group(group, observed, load)?));

@@ -48,14 +48,13 @@ pub(crate) struct LeaderTiming {
 impl LeaderTiming {
     pub(crate) fn new(
         failure_timeout: Duration,
-        settle: Duration,
-        replace_after: Duration,
+        placement: PlacementOptions,
         garbage: GarbageOptions,
     ) -> Self {
         Self {
             round: Duration::from_millis(200),
             failure_timeout,
-            placement: PlacementOptions { settle, replace_after },
+            placement,
             garbage,
             jitter: Jitter::system(),
         }
@@ -73,6 +72,8 @@ pub(crate) struct LeaderTerm {
     /// Notified of changes that may need a round of the planner.
     pub(super) replan: Notify,
     pub(super) failures: Mutex<StepFailures>,
+    /// Time of the next plan of moves of routes; `None`: the first one is due.
+    pub(super) next_moves: Mutex<Option<Instant>>,
     pub(super) steps: Semaphore,
     pub(super) attempts: Mutex<Attempts<OperationKey, ProcedurePhase>>,
     pub(super) procedure_commands: Semaphore,
@@ -140,6 +141,7 @@ impl LeaderTerm {
             busy: Mutex::default(),
             replan: Notify::new(),
             failures: Mutex::default(),
+            next_moves: Mutex::default(),
             steps: Semaphore::new(MAX_CONCURRENT_STEPS),
             attempts: Mutex::default(),
             procedure_commands: Semaphore::new(MAX_CONCURRENT_PROCEDURE_COMMANDS),

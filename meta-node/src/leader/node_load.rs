@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tidewater_common::ids::NodeId;
-use tidewater_proto::v1::{GroupState, NodeRole, NodeState};
+use tidewater_proto::v1::{NodeRole, NodeState};
 
 use super::ObservedCluster;
 use super::plan::PlacementOptions;
@@ -43,7 +43,7 @@ impl<'a> NodeLoad<'a> {
         };
         let lost = nodes.values().copied().filter(is_lost).map(|node| node.id).collect();
         let mut replicas: BTreeMap<NodeId, usize> = BTreeMap::new();
-        for group in state.groups().filter(|group| group.state != GroupState::Abandoned) {
+        for group in state.live_groups() {
             for node in group.replicas() {
                 *replicas.entry(node).or_default() += 1;
             }
@@ -53,9 +53,18 @@ impl<'a> NodeLoad<'a> {
         Self { nodes, replicas, up, lost }
     }
 
-    /// Ids of all data nodes, ascending.
-    pub(super) fn nodes(&self) -> impl Iterator<Item = NodeId> {
-        self.nodes.keys().copied()
+    /// Ids of all data nodes that are neither removed nor draining, ascending.
+    pub(super) fn lasting(&self) -> impl Iterator<Item = NodeId> {
+        let lasting = |node: &&&Node| node.state != NodeState::Removed && !node.draining;
+        self.nodes.values().filter(lasting).map(|node| node.id)
+    }
+
+    /// The usable node that is to get the replicas of a draining one among these members.
+    pub(super) fn replacement(&self, members: &BTreeSet<NodeId>) -> Option<NodeId> {
+        let draining = members.iter().filter_map(|node| self.nodes.get(node));
+        let mut replacements =
+            draining.filter(|node| node.draining).filter_map(|node| node.replacement);
+        replacements.find(|node| self.is_usable(*node) && !members.contains(node))
     }
 
     pub(super) fn is_up(&self, node: NodeId) -> bool {

@@ -1,13 +1,13 @@
 //! Placement steps: the decisions of the planner.
 
-use tidewater_common::ids::{GroupId, LogIndex, NodeId, Term};
+use tidewater_common::ids::{GroupId, LogIndex, NodeId, RegionId, Term};
 
 /// One placement step. The group's leader rejects a step with a membership (`on`) when its current
 /// membership differs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum PlacementStep {
-    /// Creates a group with its first membership.
-    Create { first_members: Vec<NodeId> },
+    /// Creates a group with its first membership. `home_groups`: number of groups of the same home.
+    Create { first_members: Vec<NodeId>, home_groups: usize },
     /// Starts the replicas of a group in state creating, and initializes the group.
     Start { group: GroupId },
     /// Activates a group that has a leader.
@@ -24,6 +24,12 @@ pub(crate) enum PlacementStep {
     Transfer { group: GroupId, leader: NodeId, to: NodeId },
     /// Stops a replica on a node that is not a member.
     Stop { group: GroupId, node: NodeId, on: (Term, LogIndex) },
+    /// Marks a group as retiring, or takes that back.
+    SetRetiring { group: GroupId, retiring: bool },
+    /// Retires a group without regions.
+    Retire { group: GroupId },
+    /// Begins the move of a route to another group.
+    MoveRoute { route: RegionId, to: GroupId },
 }
 
 /// Subject of a step. Each has one step at a time.
@@ -33,24 +39,27 @@ pub(crate) enum StepSubject {
     Group(GroupId),
     /// The group that a step creates, by its home.
     NewGroup { home: Option<NodeId> },
+    /// The route that a step moves.
+    Route(RegionId),
 }
 
 impl PlacementStep {
     /// The subject of the step.
     pub(crate) fn subject(&self) -> StepSubject {
         match (self, self.group()) {
+            (Self::MoveRoute { route, .. }, _) => StepSubject::Route(*route),
             (_, Some(group)) => StepSubject::Group(group),
-            (Self::Create { first_members }, None) => {
+            (Self::Create { first_members, .. }, None) => {
                 StepSubject::NewGroup { home: first_members.first().copied() }
             }
             (_, None) => StepSubject::NewGroup { home: None },
         }
     }
 
-    /// The group of the step; `None` for a group that does not exist yet.
+    /// The group whose failures in a row the step counts for; `None` for a group that does not exist yet, and for a move.
     pub(crate) fn group(&self) -> Option<GroupId> {
         match self {
-            Self::Create { .. } => None,
+            Self::Create { .. } | Self::MoveRoute { .. } => None,
             Self::Start { group }
             | Self::Activate { group }
             | Self::Abandon { group }
@@ -58,7 +67,9 @@ impl PlacementStep {
             | Self::Promote { group, .. }
             | Self::Remove { group, .. }
             | Self::Transfer { group, .. }
-            | Self::Stop { group, .. } => Some(*group),
+            | Self::Stop { group, .. }
+            | Self::SetRetiring { group, .. }
+            | Self::Retire { group } => Some(*group),
         }
     }
 }

@@ -88,8 +88,10 @@ mod tests {
     fn subject_has_one_step_at_a_time() {
         let mut busy = TasksInProgress::default();
         let start = |group| PlacementStep::Start { group: GroupId(group) }.subject();
-        let create =
-            |home| PlacementStep::Create { first_members: vec![NodeId(home), NodeId(9)] }.subject();
+        let create = |home| {
+            PlacementStep::Create { first_members: vec![NodeId(home), NodeId(9)], home_groups: 0 }
+                .subject()
+        };
         for subject in [start(1), start(2), create(1), create(2)] {
             assert!(busy.begin(subject), "{subject:?}");
         }

@@ -1,11 +1,11 @@
 //! Placement planner: decides the next step of each data group from the state and the observations.
 //! Pure.
 //!
-//! Each data node gets a group of which it is the *home* (the first of the first members), with
-//! replicas on up to three nodes. A group with fewer replicas grows as nodes join. A replica on a
-//! *lost* node (removed, or down for longer than `replace_after`) or on a draining node is replaced. A group has one
-//! step at a time, based on the membership that its leader reported last. When no group needs a step, replicas and
-//! leaders are spread over the nodes ([`super::balance`]).
+//! Groups are created as data nodes join, and retired as they leave ([`super::group_count`]), with replicas on up to
+//! three nodes. A group with fewer replicas grows as nodes join. A replica on a *lost* node (removed, or down for longer
+//! than `replace_after`) or on a draining node is replaced. A group has one step at a time, based on the membership that
+//! its leader reported last. When no group needs a step, replicas and leaders are spread over the nodes
+//! ([`super::balance`]).
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -15,14 +15,12 @@ use tidewater_common::ids::{GroupId, LogIndex, NodeId, Term};
 use tidewater_proto::v1::GroupState;
 
 use super::balance::plan_balance;
+use super::group_count::plan_group_count;
 use super::node_load::NodeLoad;
 use super::placement_step::PlacementStep;
 use super::{ObservedCluster, ObservedGroup, ObservedReplica};
 use crate::catalog::{Group, MetaState};
 
-/// Most groups that one round creates. Many nodes may register together: with one group in each round, 1,000
-/// nodes would wait for minutes.
-const MAX_NEW_GROUPS: usize = 32;
 /// Target number of replicas of a group.
 pub(crate) const REPLICAS: usize = REPLICAS_PER_GROUP;
 /// Time after which a group that is being created without a leader is abandoned.
@@ -44,6 +42,8 @@ pub(crate) struct PlacementOptions {
     pub(crate) settle: Duration,
     /// Time after which a node that is down is lost.
     pub(crate) replace_after: Duration,
+    /// Number of groups for each data node, 1 or more.
+    pub(crate) groups_per_node: usize,
 }
 
 /// Returns the steps that are due: at most one for each group, and some new groups.
@@ -53,45 +53,19 @@ pub(crate) fn plan(
     options: &PlacementOptions,
 ) -> Vec<PlacementStep> {
     let mut load = NodeLoad::new(state, observed, options);
-    let mut steps = plan_new_groups(state, observed, options, &mut load);
+    let mut steps = plan_group_count(state, observed, options, &mut load);
     for group in state.groups() {
         let step = match group.state {
             GroupState::Creating => plan_creation(group, observed),
             GroupState::Active => plan_membership(group, observed, &mut load),
             _ => None,
         };
-        steps.extend(step.or_else(|| plan_stop(group, observed)));
+        steps.extend(step.or_else(|| plan_stop(group, observed, &load)));
     }
     if steps.is_empty() {
         steps.extend(plan_balance(state, observed, &load));
     }
     steps
-}
-
-/// Plans groups for the first data nodes that are not the home of a group yet.
-fn plan_new_groups(
-    state: &MetaState,
-    observed: &ObservedCluster,
-    options: &PlacementOptions,
-    load: &mut NodeLoad<'_>,
-) -> Vec<PlacementStep> {
-    if observed.quiet_for < options.settle {
-        return Vec::new();
-    }
-    let live = state.groups().filter(|group| group.state != GroupState::Abandoned);
-    let homes: BTreeSet<NodeId> =
-        live.filter_map(|group| group.first_members.first().copied()).collect();
-    let needs_group = |id: &NodeId| load.is_usable(*id) && !homes.contains(id);
-    let new_homes: Vec<NodeId> = load.nodes().filter(needs_group).take(MAX_NEW_GROUPS).collect();
-    let create = |home: NodeId| {
-        let excluded = BTreeSet::from([home]);
-        let others = load.candidates(&excluded);
-        let first_members: Vec<NodeId> =
-            std::iter::once(home).chain(others).take(REPLICAS).collect();
-        first_members.iter().for_each(|node| load.add_replica(*node));
-        PlacementStep::Create { first_members }
-    };
-    new_homes.into_iter().map(create).collect()
 }
 
 /// Plans the next step of a group in state creating.
@@ -135,7 +109,7 @@ fn plan_membership(
     }
     if sound < REPLICAS && report.learners.is_empty() {
         let members = report.voters.union(&report.learners).copied().collect();
-        let node = load.candidates(&members).next()?;
+        let node = load.replacement(&members).or_else(|| load.candidates(&members).next())?;
         load.add_replica(node);
         return Some(PlacementStep::Add { group: id, leader, node, on });
     }
@@ -227,12 +201,18 @@ pub(super) fn is_lagging(
     last_log(report.leader).saturating_sub(last_log(node)) > MAX_LAG
 }
 
-/// Plans to stop a replica of an abandoned group, or a replica on a node that is not a member according
-/// to the leader's report.
-fn plan_stop(group: &Group, observed: &ObservedCluster) -> Option<PlacementStep> {
+/// Plans to stop a replica of an abandoned or a retired group, or a replica on a node that is not a member according
+/// to the leader's report. A node that is down would not answer.
+fn plan_stop(
+    group: &Group,
+    observed: &ObservedCluster,
+    load: &NodeLoad<'_>,
+) -> Option<PlacementStep> {
     let (members, on) = match group.state {
         // The greatest log id, so that a replica stops whatever membership it knows.
-        GroupState::Abandoned => (BTreeSet::new(), (Term(u64::MAX), LogIndex(u64::MAX))),
+        GroupState::Abandoned | GroupState::Retired => {
+            (BTreeSet::new(), (Term(u64::MAX), LogIndex(u64::MAX)))
+        }
         GroupState::Active => {
             let report = observed.groups.get(&group.id)?;
             if observed.changed.get(&group.id).is_some_and(|at| report.membership < *at) {
@@ -249,8 +229,9 @@ fn plan_stop(group: &Group, observed: &ObservedCluster) -> Option<PlacementStep>
         _ => return None,
     };
     let mut hosts = observed.replicas.get(&group.id)?.iter();
-    let is_stray =
-        |node, own: &ObservedReplica| own.hosted_for > STRAY_LIMIT && !members.contains(node);
+    let is_stray = |node: &NodeId, own: &ObservedReplica| {
+        own.hosted_for > STRAY_LIMIT && !members.contains(node) && load.is_up(*node)
+    };
     let (node, _) = hosts.find(|(node, own)| is_stray(node, own))?;
     Some(PlacementStep::Stop { group: group.id, node: *node, on })
 }

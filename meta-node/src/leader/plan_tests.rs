@@ -4,10 +4,13 @@ use tidewater_proto::v1::{self, NodeState, meta_command::Kind};
 
 use super::super::node_load::RETURN_LIMIT;
 use super::*;
-use crate::commands::testing::{bootstrapped, run, with_groups, with_nodes};
+use crate::commands::testing::{raise_to_highest, run, with_groups, with_nodes};
 
-const OPTIONS: PlacementOptions =
-    PlacementOptions { settle: Duration::from_secs(1), replace_after: Duration::from_secs(600) };
+const OPTIONS: PlacementOptions = PlacementOptions {
+    settle: Duration::from_secs(1),
+    replace_after: Duration::from_secs(600),
+    groups_per_node: 1,
+};
 
 fn ids(numbers: &[u64]) -> BTreeSet<NodeId> {
     numbers.iter().copied().map(NodeId).collect()
@@ -65,65 +68,13 @@ fn remove(node: u64) -> PlacementStep {
 }
 
 #[test]
-fn new_group_has_up_to_three_members() {
-    let members = |state: &MetaState| match plan(state, &quiet(), &OPTIONS).first() {
-        Some(PlacementStep::Create { first_members }) => {
-            first_members.iter().map(|id| id.get()).collect::<Vec<_>>()
-        }
-        other => panic!("{other:?}"),
-    };
-    assert_eq!(plan(&bootstrapped(), &quiet(), &OPTIONS), []);
-    assert_eq!(members(&with_nodes(1)), [101]);
-    assert_eq!(members(&with_nodes(2)), [101, 102]);
-    let mut state = with_nodes(4);
-    assert_eq!(members(&state), [101, 102, 103]);
-    set(&mut state, 102, NodeState::Down);
-    assert_eq!(members(&state), [101, 103, 104]);
-    set(&mut state, 102, NodeState::Up);
-    let first = v1::CreateGroup { first_members: vec![101, 102, 103] };
-    run(&mut state, Kind::CreateGroup(first)).unwrap();
-    assert_eq!(members(&state), [102, 104, 101], "the node without replicas is chosen first");
-    // An abandoned group does not count.
-    run(&mut state, Kind::AbandonGroup(v1::AbandonGroup { group_id: 1 })).unwrap();
-    assert_eq!(members(&state), [101, 102, 103]);
-}
-
-/// Each planned group counts at once, so that the groups of one round spread over the nodes.
-#[test]
-fn nodes_that_register_together_get_their_groups_together() {
-    let created = |nodes: u64| -> Vec<Vec<u64>> {
-        let steps = plan(&with_nodes(nodes), &quiet(), &OPTIONS).into_iter();
-        let members = steps.map(|step| match step {
-            PlacementStep::Create { first_members } => {
-                first_members.iter().map(|id| id.get()).collect()
-            }
-            other => panic!("{other:?}"),
-        });
-        members.collect()
-    };
-    let six = created(6);
-    assert_eq!(
-        six.iter().map(|members| members[0]).collect::<Vec<_>>(),
-        [101, 102, 103, 104, 105, 106]
-    );
-    for node in 101..=106 {
-        let replicas = six.iter().filter(|members| members.contains(&node)).count();
-        assert_eq!(replicas, REPLICAS, "of node {node} in {six:?}");
-    }
-    assert_eq!(created(40).len(), MAX_NEW_GROUPS);
-}
-
-#[test]
-fn first_group_waits_until_registrations_settle() {
-    let early =
-        ObservedCluster { quiet_for: Duration::from_millis(900), ..ObservedCluster::default() };
-    assert_eq!(plan(&with_nodes(2), &early, &OPTIONS), []);
-}
-
-#[test]
 fn new_group_is_started_then_activated_or_abandoned() {
     let mut state = with_nodes(1);
-    run(&mut state, Kind::CreateGroup(v1::CreateGroup { first_members: vec![101] })).unwrap();
+    run(
+        &mut state,
+        Kind::CreateGroup(v1::CreateGroup { first_members: vec![101], home_groups: 0 }),
+    )
+    .unwrap();
     let group = GroupId(1);
     assert_eq!(plan(&state, &quiet(), &OPTIONS), [PlacementStep::Start { group }]);
     assert_eq!(
@@ -254,6 +205,27 @@ fn replicas_of_lost_nodes_are_replaced() {
     assert_eq!(plan(&state, &reported(&[101], &[102], &[]), &OPTIONS), [remove(102)]);
 }
 
+#[test]
+fn replacement_gets_the_replicas_of_its_node() {
+    let mut state = with_groups(6, 1);
+    raise_to_highest(&mut state);
+    let full = reported(&[101, 102, 103], &[], &[]);
+    let drain = |replacement_id| {
+        Kind::SetNodeDraining(v1::SetNodeDraining { node_id: 103, draining: true, replacement_id })
+    };
+    run(&mut state, drain(106)).unwrap();
+    // It may be down for a moment only.
+    set(&mut state, 103, NodeState::Down);
+    let membership = |state: &MetaState, observed: &ObservedCluster| {
+        let steps = plan(state, observed, &OPTIONS).into_iter();
+        let of_group = |step: &PlacementStep| step.group() == Some(GroupId(1));
+        steps.filter(of_group).collect::<Vec<_>>()
+    };
+    assert_eq!(membership(&state, &full), [add(106)]);
+    set(&mut state, 106, NodeState::Down);
+    assert_eq!(membership(&state, &full), [add(104)], "the replacement is down");
+}
+
 /// A replica that its node has reported for some seconds.
 fn hosted(
     group: u64,
@@ -272,7 +244,8 @@ fn steps_of_one_round_spread_over_the_nodes() {
     let mut observed = observed();
     for id in 1..=3 {
         let first_members = vec![101];
-        run(&mut state, Kind::CreateGroup(v1::CreateGroup { first_members })).unwrap();
+        run(&mut state, Kind::CreateGroup(v1::CreateGroup { first_members, home_groups: 0 }))
+            .unwrap();
         run(&mut state, Kind::ActivateGroup(v1::ActivateGroup { group_id: id })).unwrap();
         let report = reported(&[101], &[], &[]).groups.get(&GroupId(1)).cloned().unwrap();
         observed.groups.insert_mut(GroupId(id), report);
@@ -302,7 +275,11 @@ fn stray_replicas_are_stopped_after_a_delay() {
     let on = observed.groups.get(&GroupId(1)).unwrap().membership;
     let stop = PlacementStep::Stop { group: GroupId(1), node: NodeId(104), on };
     assert_eq!(plan(&state, &observed, &OPTIONS), [stop]);
-    run(&mut state, Kind::CreateGroup(v1::CreateGroup { first_members: vec![101] })).unwrap();
+    run(
+        &mut state,
+        Kind::CreateGroup(v1::CreateGroup { first_members: vec![101], home_groups: 0 }),
+    )
+    .unwrap();
     run(&mut state, Kind::AbandonGroup(v1::AbandonGroup { group_id: 2 })).unwrap();
     observed.replicas = hosted(2, 101, 16);
     let on = (Term(u64::MAX), LogIndex(u64::MAX));

@@ -6,10 +6,11 @@
 //!   Where the catalog or a node knows the age, a new leader knows it as well; otherwise a problem begins
 //!   with the leader's term.
 //!
-//! - `members`: the meta group; `nodes`: data nodes and compactors; `groups`: data groups; `tables`: tables
+//! - `members`: the meta group; `nodes`: data nodes and compactors; `drains`: nodes that leave; `groups`: data groups; `tables`: tables
 //!   and garbage collection.
 //! - `watch`: evaluates the problems at intervals; `probe`: connects to nodes at intervals.
 
+mod drains;
 mod groups;
 mod members;
 mod nodes;
@@ -55,6 +56,7 @@ pub(crate) struct ClusterKnowledge<'a> {
 pub(crate) fn find_problems(known: &ClusterKnowledge<'_>) -> Vec<Problem> {
     let mut problems = members::problems(known);
     problems.extend(nodes::problems(known));
+    problems.extend(drains::problems(known));
     problems.extend(groups::problems(known));
     problems.extend(tables::problems(known));
     let of_leader = |problem: &Problem| {

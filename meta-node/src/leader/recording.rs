@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures::stream::{self, StreamExt};
 use tidewater_common::feature_level::FeatureLevel;
 use tidewater_common::ids::NodeId;
-use tidewater_proto::v1::{self, GroupState, NodeState, meta_command::Kind};
+use tidewater_proto::v1::{self, NodeState, meta_command::Kind};
 use tokio::task::JoinSet;
 
 use super::leader_term::LeaderTerm;
@@ -83,7 +83,7 @@ pub(super) fn due_reports(state: &MetaState, observed: &ObservedCluster) -> Vec<
     let mut due = Vec::new();
     for (id, report) in observed.groups.iter() {
         let Some(known) = state.group(*id) else { continue };
-        if known.state != GroupState::Abandoned && !report.voters.is_empty() {
+        if known.is_live() && !report.voters.is_empty() {
             due.extend(due_group_report(known, report, observed));
         }
     }

@@ -11,11 +11,14 @@ use tidewater_proto::v1::{GroupState, NodeState, ReportGroup};
 use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{Instant, sleep};
 
+use super::ObservedCluster;
 use super::detector;
 use super::leader_term::LeaderTerm;
 use super::placement_step::PlacementStep;
 use super::plan::plan;
 use super::recording::due_reports;
+use super::route_balance::plan_moves;
+use crate::catalog::MetaState;
 use crate::meters;
 
 /// Pause after a round, as a multiple of its time: under a steady load of commands, a planner whose rounds take
@@ -23,6 +26,11 @@ use crate::meters;
 const PAUSE_FACTOR: u32 = 4;
 /// Maximum pause: a longer round must not delay the next one for long.
 const MAX_PAUSE: Duration = Duration::from_millis(200);
+
+/// Interval between plans of moves while routes are moved.
+const MOVING_PAUSE: Duration = Duration::from_secs(2);
+/// Interval between plans of moves while none is due: with 100,000 routes, one takes a part of a second.
+const SETTLED_PAUSE: Duration = Duration::from_secs(10);
 
 /// Work that a round has found.
 #[derive(Debug, Default)]
@@ -80,12 +88,31 @@ impl LeaderTerm {
         self.group_permits.retain_groups(|group| !state.is_forgotten_group(group));
         let observed = self.observations.snapshot(&creating, now);
         let mut steps = plan(&state, &observed, &self.timing.placement);
+        steps.extend(self.plan_due_moves(&state, &observed, now));
         steps.retain(|step| !in_progress.contains(&step.subject()));
         RoundDecisions {
             node_states: detector::detect(&state, &observed, self.timing.failure_timeout),
             reports: due_reports(&state, &observed),
             steps,
         }
+    }
+
+    /// Plans moves of routes at intervals, since it takes time for every route.
+    fn plan_due_moves(
+        &self,
+        state: &MetaState,
+        observed: &ObservedCluster,
+        now: Instant,
+    ) -> Vec<PlacementStep> {
+        let mut next = self.next_moves.lock();
+        if next.is_some_and(|next| now < next) {
+            return Vec::new();
+        }
+        let steps = plan_moves(state, observed);
+        let is_moving = state.procedures().running().any(|of| of.receiver().is_some());
+        let pause = if is_moving || !steps.is_empty() { MOVING_PAUSE } else { SETTLED_PAUSE };
+        *next = Some(now + pause);
+        steps
     }
 
     /// Starts tasks for all work that a round has found.

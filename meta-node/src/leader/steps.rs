@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures::future::try_join_all;
-use tidewater_common::ids::{GroupId, LogIndex, NodeId, Term};
+use prost::Message;
+use tidewater_common::ids::{GroupId, LogIndex, NodeId, RegionId, Term};
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::{self, Reason, change_membership_request::Change, meta_command::Kind};
 use tokio::time::Instant;
+use uuid::Builder;
 
 use super::leader_term::LeaderTerm;
 use super::placement_step::PlacementStep;
@@ -21,10 +24,25 @@ impl LeaderTerm {
     /// Performs a step. A failed step is planned again from later observations.
     pub(super) async fn perform_step(&self, step: PlacementStep) -> Result<(), Refusal> {
         match step {
-            PlacementStep::Create { first_members } => {
+            PlacementStep::Create { first_members, home_groups } => {
                 let first_members = first_members.iter().map(|id| id.get()).collect::<Vec<_>>();
-                tracing::info!(?first_members, "creating a data group");
-                self.command(Kind::CreateGroup(v1::CreateGroup { first_members })).await
+                tracing::info!(?first_members, home_groups, "creating a data group");
+                let home_groups = u32::try_from(home_groups).unwrap_or(u32::MAX);
+                self.command(Kind::CreateGroup(v1::CreateGroup { first_members, home_groups }))
+                    .await
+            }
+            PlacementStep::SetRetiring { group, retiring } => {
+                tracing::info!(%group, retiring, "changing whether a data group retires");
+                let command = v1::SetGroupRetiring { group_id: group.get(), retiring };
+                self.command(Kind::SetGroupRetiring(command)).await
+            }
+            PlacementStep::Retire { group } => {
+                tracing::info!(%group, "retiring a data group without routes");
+                self.command(Kind::RetireGroup(v1::RetireGroup { group_id: group.get() })).await
+            }
+            PlacementStep::MoveRoute { route, to } => {
+                tracing::info!(%route, %to, "moving a route to another group");
+                self.begin_move(route, to).await
             }
             PlacementStep::Start { group } => {
                 self.start(group).await?;
@@ -71,6 +89,24 @@ impl LeaderTerm {
                 self.control.stop_replica(node, group.get(), on).await
             }
         }
+    }
+
+    /// Begins a move of a route as an operator would. The procedure is driven like any other.
+    async fn begin_move(&self, route: RegionId, to: GroupId) -> Result<(), Refusal> {
+        let bits = || u128::from(self.timing.jitter.bits());
+        let id = Builder::from_random_bytes((bits() << 64 | bits()).to_be_bytes()).into_uuid();
+        let request = v1::MoveRouteRequest {
+            request_id: id.to_string(),
+            route_id: route.get(),
+            target_group_id: to.get(),
+            expected_version: 0,
+        };
+        let begin = v1::BeginProcedure {
+            id: Bytes::copy_from_slice(id.as_bytes()),
+            kind: v1::ProcedureKind::Move as u32,
+            arguments: request.encode_to_vec().into(),
+        };
+        self.command(Kind::BeginProcedure(begin)).await
     }
 
     /// Starts the other replicas first. The home starts last and initializes the group, so that it is

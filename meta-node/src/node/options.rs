@@ -45,6 +45,8 @@ pub struct MetaOptions {
     pub settle: Duration,
     /// Time after which the replicas on a node that is down are replaced.
     pub replace_after: Duration,
+    /// Number of data groups for each data node, 1 or more. The same on all meta nodes.
+    pub groups_per_node: usize,
     /// Maximum number of data nodes in the catalog, including those that are down. The same on all meta nodes.
     pub max_data_nodes: usize,
     /// Difference of a clock from the other clocks of the cluster beyond which it is wrong; more than 0.
@@ -72,6 +74,8 @@ pub struct MetaOptions {
 const MAX_HOOK_RETENTION: Duration = Duration::from_secs(6 * 24 * 60 * 60);
 
 impl MetaOptions {
+    /// Default of [`MetaOptions::groups_per_node`]: the load of a node that is lost is shared by several nodes.
+    pub const GROUPS_PER_NODE: usize = 2;
     /// Default of [`MetaOptions::max_data_nodes`].
     pub const MAX_DATA_NODES: usize = 4_096;
 
@@ -90,6 +94,7 @@ impl MetaOptions {
             failure_timeout: Duration::from_secs(5),
             settle: Duration::from_secs(1),
             replace_after: Duration::from_secs(600),
+            groups_per_node: Self::GROUPS_PER_NODE,
             max_data_nodes: Self::MAX_DATA_NODES,
             max_clock_difference: ClusterClock::DEFAULT_BOUND,
             max_level: None,
@@ -102,10 +107,14 @@ impl MetaOptions {
         }
     }
 
-    /// Creates options of a cluster with a single meta node.
+    /// Creates options of a cluster with a single meta node and a single data node, which needs one group.
     pub fn standalone(data_dir: impl Into<PathBuf>, address: impl Into<String>) -> Self {
         let peers = BTreeMap::from([(NodeId(1), address.into())]);
-        Self { settle: Duration::ZERO, ..Self::new(NodeId(1), data_dir, peers, Bootstrap::IfEmpty) }
+        Self {
+            settle: Duration::ZERO,
+            groups_per_node: 1,
+            ..Self::new(NodeId(1), data_dir, peers, Bootstrap::IfEmpty)
+        }
     }
 
     /// Retention of unreferenced objects.

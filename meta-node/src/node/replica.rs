@@ -21,7 +21,9 @@ use crate::feed::CatalogFeed;
 use crate::group::MetaGroup;
 use crate::join::MetaPeers;
 use crate::leader::problems::{ProblemWatch, probe_nodes};
-use crate::leader::{Control, GarbageOptions, LeaderTiming, Observations, watch_leadership};
+use crate::leader::{
+    Control, GarbageOptions, LeaderTiming, Observations, PlacementOptions, watch_leadership,
+};
 use crate::machine::{MetaMachine, SnapshotPressure};
 use crate::services::RunningReplica;
 
@@ -94,12 +96,12 @@ impl MetaReplica {
         let observations = Arc::new(Observations::default());
         let stop = CancellationToken::new();
         let garbage = GarbageOptions { interval: options.gc_every, retention: options.retention() };
-        let timing = LeaderTiming::new(
-            options.failure_timeout,
-            options.settle,
-            options.replace_after,
-            garbage,
-        );
+        let placement = PlacementOptions {
+            settle: options.settle,
+            replace_after: options.replace_after,
+            groups_per_node: options.groups_per_node,
+        };
+        let timing = LeaderTiming::new(options.failure_timeout, placement, garbage);
         let leadership = tokio::spawn(watch_leadership(
             Arc::clone(&group),
             Arc::clone(&control),

@@ -1,5 +1,6 @@
 //! Implementation of the proto service `Admin`.
 
+mod balance;
 mod definitions;
 mod nodes;
 mod reserved;
@@ -145,7 +146,7 @@ fn describe_cluster(
     let leaderless = problems.iter().map(|lasting| &lasting.problem);
     let leaderless = leaderless.filter(|problem| problem.kind == ProblemKind::GroupWithoutLeader);
     let leaderless: BTreeSet<_> = leaderless.filter_map(|problem| problem.subject.group).collect();
-    let groups = state.groups().filter(|group| group.state != GroupState::Abandoned);
+    let groups = state.live_groups();
     let groups = groups.map(|group| with_current_leader(group, &leaderless));
     let nodes = state.nodes().filter(|node| node.state != NodeState::Removed);
     v1::ClusterStatusResponse {
@@ -192,6 +193,7 @@ fn group_0(members: &v1::ListMetaMembersResponse, term: u64) -> v1::Group {
         membership_index: members.membership_index,
         leader: members.members.iter().find(|m| m.leader).map_or(0, |m| m.node_id),
         leader_term: term,
+        retiring: false,
     }
 }
 
@@ -342,6 +344,20 @@ impl Admin for AdminService {
         request: Request<v1::RemoveNodeRequest>,
     ) -> Result<Response<v1::RemoveNodeResponse>, Status> {
         Ok(Response::new(self.remove(request.into_inner()).await?))
+    }
+
+    async fn get_balance(
+        &self,
+        _request: Request<v1::GetBalanceRequest>,
+    ) -> Result<Response<v1::GetBalanceResponse>, Status> {
+        Ok(Response::new(self.balance().await?))
+    }
+
+    async fn set_balance(
+        &self,
+        request: Request<v1::SetBalanceRequest>,
+    ) -> Result<Response<v1::SetBalanceResponse>, Status> {
+        Ok(Response::new(self.change_balance(request.into_inner()).await?))
     }
 
     async fn bench_command(

@@ -24,6 +24,8 @@ impl CommandError {
             | Self::SplitKeyTooLong(_)
             | Self::NotMergeable { .. }
             | Self::NotMovable { .. }
+            | Self::BalanceRest(_)
+            | Self::Replacement { .. }
             | Self::NotADataNode { .. }
             | Self::RouteIdUsed(_)
             | Self::RouteIdTooHigh { .. }
@@ -57,7 +59,7 @@ impl CommandError {
             Self::ObjectStoreMismatch { .. } => Reason::ObjectStoreMismatch,
             Self::NodeNotFound(_) => Reason::NodeNotFound,
             Self::NodeRemoved(_) => Reason::NodeRemoved,
-            Self::HomeTaken { .. } => Reason::MemberExists,
+            Self::HomeTaken { .. } | Self::HomeGroups { .. } => Reason::MemberExists,
             Self::GroupNotFound(_) => Reason::GroupNotFound,
             Self::StaleReport(_) => Reason::MembershipStale,
             Self::TableExists(_) => Reason::TableExists,
@@ -71,9 +73,11 @@ impl CommandError {
             }
             Self::TableNotFound(_) | Self::TableIdNotFound(_) => Reason::TableNotFound,
             Self::RouteNotFound(_) => Reason::RegionNotFound,
-            Self::NodeInUse { .. } | Self::NodeNotDraining(_) | Self::NoRoomForGroups { .. } => {
-                Reason::MembershipBusy
-            }
+            Self::GroupInUse(_)
+            | Self::LastGroup(_)
+            | Self::NodeInUse { .. }
+            | Self::NodeNotDraining(_)
+            | Self::NoRoomForGroups { .. } => Reason::MembershipBusy,
             Self::RouteLive(_) => Reason::RouteLive,
             Self::RouteNotActive { .. } => Reason::RouteBusy,
             Self::KeyOutsideRoute(_) => Reason::KeyOutsideRegion,

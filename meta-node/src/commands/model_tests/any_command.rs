@@ -15,13 +15,28 @@ pub(crate) fn any_command() -> impl Strategy<Value = Kind> {
     prop_oneof![
         15 => any_single_command(),
         6 => any_table_change(),
-        9 => any_procedure_command(),
+        11 => any_procedure_command(),
         1 => reserve,
+        3 => any_group_count(),
         1 => (100u64..106, any::<bool>()).prop_map(|(node_id, draining)| {
-            Kind::SetNodeDraining(v1::SetNodeDraining { node_id, draining })
+            let replacement_id = if node_id % 2 == 0 { 0 } else { node_id - 1 };
+            Kind::SetNodeDraining(v1::SetNodeDraining { node_id, draining, replacement_id })
         }),
         1 => (100u64..106).prop_map(|node_id| Kind::RemoveNode(v1::RemoveNode { node_id })),
         2 => any_save(),
+    ]
+}
+
+/// Retirements of groups, and settings of the balance.
+fn any_group_count() -> impl Strategy<Value = Kind> {
+    prop_oneof![
+        (1u64..5, any::<bool>()).prop_map(|(group_id, retiring)| {
+            Kind::SetGroupRetiring(v1::SetGroupRetiring { group_id, retiring })
+        }),
+        (1u64..5).prop_map(|group_id| Kind::RetireGroup(v1::RetireGroup { group_id })),
+        (proptest::option::of(any::<bool>()), proptest::option::of(0u64..3_000)).prop_map(
+            |(spread, rest_ms)| Kind::SetBalance(v1::SetBalanceRequest { spread, rest_ms })
+        ),
     ]
 }
 
@@ -33,7 +48,7 @@ fn any_procedure_command() -> impl Strategy<Value = Kind> {
         1 => (70u64..80, 1u8..6).prop_map(|(request, table)| test(request, table)),
         1 => any_split(),
         1 => any_merge(),
-        1 => any_move(),
+        3 => any_move(),
         1 => any_opening(),
     ];
     let cause = prop_oneof![
@@ -167,8 +182,9 @@ fn any_single_command() -> impl Strategy<Value = Kind> {
         any_raise().prop_map(Kind::RaiseFeatureLevel),
         (200u64..206, 1u64..3).prop_map(|(number, at)| Kind::RegisterNode(compactor(number, at))),
         any_state().prop_map(Kind::SetNodeState),
-        proptest::collection::vec(101u64..105, 0..4)
-            .prop_map(|first_members| Kind::CreateGroup(v1::CreateGroup { first_members })),
+        proptest::collection::vec(101u64..105, 0..4).prop_map(|first_members| Kind::CreateGroup(
+            v1::CreateGroup { first_members, home_groups: 0 }
+        )),
         (1u64..5).prop_map(|group_id| Kind::ActivateGroup(v1::ActivateGroup { group_id })),
         (1u64..5).prop_map(|group_id| Kind::AbandonGroup(v1::AbandonGroup { group_id })),
         any_report().prop_map(Kind::ReportGroup),

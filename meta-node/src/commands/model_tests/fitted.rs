@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use prost::Message;
-use tidewater_common::ids::{GroupId, TableId};
+use tidewater_common::ids::{GroupId, NodeId, TableId};
 use tidewater_common::keys::split_global_key;
 use tidewater_proto::v1::{self, meta_command::Kind};
 
@@ -59,11 +59,20 @@ fn fitted(state: &MetaState, kind: Kind) -> Kind {
                 None => abandon,
             })
         }
+        Kind::CreateGroup(create) => Kind::CreateGroup(fitted_creation(state, create)),
         Kind::SaveRoutes(save) if save.expected_version > 1 => {
             Kind::SaveRoutes(fitted_save(state, save))
         }
         other => other,
     }
+}
+
+/// A group whose home has the number of groups that its leader knows, unless it is one of four first members.
+fn fitted_creation(state: &MetaState, create: v1::CreateGroup) -> v1::CreateGroup {
+    let home = create.first_members.first().copied().map(NodeId);
+    let known = state.live_groups().filter(|group| group.home() == home).count();
+    let home_groups = if create.first_members.len() > 3 { 0 } else { known };
+    v1::CreateGroup { home_groups: u32::try_from(home_groups).unwrap(), ..create }
 }
 
 /// A save on the current version, mostly of routes that tile a reserved table if there is one.
@@ -125,7 +134,7 @@ fn fitted_move(state: &MetaState, begin: v1::BeginProcedure) -> v1::BeginProcedu
     let routes: Vec<_> = state.routes().collect();
     let Some(route) = routes.get(at % routes.len().max(1)) else { return begin };
     let other = |(id, _): &(GroupId, usize)| *id != route.group_id;
-    let target = state.active_groups().find(other).filter(|_| request.target_group_id > 0);
+    let target = state.open_groups().find(other).filter(|_| request.target_group_id > 0);
     let target_group_id = target.map_or(request.target_group_id, |(id, _)| id.get());
     let request =
         v1::MoveRouteRequest { route_id: route.route_id.get(), target_group_id, ..request };

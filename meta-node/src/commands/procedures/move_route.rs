@@ -195,6 +195,8 @@ fn check_target(
     let group = state.group(target).ok_or(CommandError::GroupNotFound(target))?;
     let why = if route.group_id == target {
         "the route is in this group already"
+    } else if group.retiring || !group.is_live() {
+        "the group is being retired, or never was active: `tidewater group list` shows others"
     } else if group.state != GroupState::Active {
         "the group has not been created yet: retry when `tidewater group list` shows it as active"
     } else {

@@ -260,7 +260,7 @@ fn reserved_table_keeps_its_definition() {
 fn route_in_a_group_being_created_is_refused() {
     let mut state = reserved();
     let first_members = vec![101];
-    run(&mut state, Kind::CreateGroup(v1::CreateGroup { first_members })).unwrap();
+    run(&mut state, Kind::CreateGroup(v1::CreateGroup { first_members, home_groups: 0 })).unwrap();
     let routes = [v1::Route { group_id: 2, ..route(0, &[], 0xff) }];
     let refused = save(&mut state, 10, &routes);
     let expected = CommandError::GroupState { group: GroupId(2), state: GroupState::Creating };

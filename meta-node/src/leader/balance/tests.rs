@@ -8,8 +8,11 @@ use super::*;
 use crate::commands::testing::{raise_to_highest, run, with_nodes};
 use crate::leader::plan::{PlacementOptions, plan};
 
-const OPTIONS: PlacementOptions =
-    PlacementOptions { settle: Duration::from_secs(1), replace_after: Duration::from_secs(600) };
+const OPTIONS: PlacementOptions = PlacementOptions {
+    settle: Duration::from_secs(1),
+    replace_after: Duration::from_secs(600),
+    groups_per_node: 1,
+};
 
 fn ids(numbers: &[u64]) -> BTreeSet<NodeId> {
     numbers.iter().copied().map(NodeId).collect()
@@ -31,7 +34,8 @@ impl Cluster {
         };
         for (id, voters) in (1..).zip(groups) {
             let first_members = voters.to_vec();
-            run(&mut state, Kind::CreateGroup(v1::CreateGroup { first_members })).unwrap();
+            run(&mut state, Kind::CreateGroup(v1::CreateGroup { first_members, home_groups: 0 }))
+                .unwrap();
             let activate = v1::ActivateGroup { group_id: id };
             run(&mut state, Kind::ActivateGroup(activate)).unwrap();
             let report = v1::ReportGroup {
@@ -75,6 +79,20 @@ impl Cluster {
 
     /// Carries out a step as the groups do.
     fn perform(&mut self, step: &PlacementStep) {
+        match *step {
+            PlacementStep::SetRetiring { group, retiring } => {
+                let command = v1::SetGroupRetiring { group_id: group.get(), retiring };
+                run(&mut self.state, Kind::SetGroupRetiring(command)).unwrap();
+                return;
+            }
+            PlacementStep::Retire { group } => {
+                let command = v1::RetireGroup { group_id: group.get() };
+                run(&mut self.state, Kind::RetireGroup(command)).unwrap();
+                self.observed.groups.remove_mut(&group);
+                return;
+            }
+            _ => {}
+        }
         let mut report = self.observed.groups.get(&step.group().unwrap()).unwrap().clone();
         match step {
             PlacementStep::Add { node, .. } => {
@@ -217,7 +235,8 @@ fn steps_end_in_any_cluster() {
         raise_to_highest(&mut cluster.state);
         let drained: Vec<u64> = ids.into_iter().take(random(nodes - 2)).collect();
         for node_id in &drained {
-            let drain = v1::SetNodeDraining { node_id: *node_id, draining: true };
+            let drain =
+                v1::SetNodeDraining { node_id: *node_id, draining: true, replacement_id: 0 };
             run(&mut cluster.state, Kind::SetNodeDraining(drain)).unwrap();
         }
         cluster.settle();
@@ -250,13 +269,13 @@ fn draining_node_loses_all_replicas() {
             [&[101, 102, 103], &[102, 103, 104], &[103, 104, 101], &[104, 101, 102]];
         let mut cluster = Cluster::new(4, &groups);
         raise_to_highest(&mut cluster.state);
-        let drain = v1::SetNodeDraining { node_id: drained, draining: true };
+        let drain = v1::SetNodeDraining { node_id: drained, draining: true, replacement_id: 0 };
         run(&mut cluster.state, Kind::SetNodeDraining(drain)).unwrap();
         cluster.settle();
         let loads = cluster.loads();
         let at = usize::try_from(drained - 101).unwrap();
         assert_eq!(loads[at], (0, 0), "{loads:?}");
         let (replicas, _): (Vec<_>, Vec<_>) = loads.into_iter().unzip();
-        assert_eq!(replicas.iter().sum::<usize>(), 12);
+        assert_eq!(replicas.iter().sum::<usize>(), 9, "one group is retired");
     }
 }

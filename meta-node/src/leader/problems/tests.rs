@@ -7,7 +7,7 @@ use tidewater_raft_store::DiskHealth;
 
 use super::members::MAX_LAG;
 use super::*;
-use crate::commands::testing::{compactor, run, table, with_groups, with_nodes};
+use crate::commands::testing::{compactor, raise_to_highest, run, table, with_groups, with_nodes};
 use crate::leader::{MemberDifference, ObservedReplica};
 
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -293,7 +293,7 @@ fn hooks_that_are_not_called_are_problems() {
 fn cluster_without_an_active_group_has_a_problem() {
     let mut state = with_groups(3, 0);
     assert_eq!(Known::new(state.clone()).only().kind, ProblemKind::NoActiveGroup);
-    let create = v1::CreateGroup { first_members: vec![101] };
+    let create = v1::CreateGroup { first_members: vec![101], home_groups: 0 };
     run(&mut state, Kind::CreateGroup(create)).unwrap();
     let mut creating = Known::new(state.clone());
     assert_eq!(creating.kinds(), [ProblemKind::NoActiveGroup]);
@@ -441,4 +441,34 @@ fn removed_node_is_not_a_problem() {
     let mut state = with_nodes(1);
     set(&mut state, 101, NodeState::Removed);
     assert_eq!(Known::new(state).problems(), []);
+}
+
+#[test]
+fn drain_that_cannot_continue_is_a_problem() {
+    let mut known = Known::healthy(4);
+    raise_to_highest(&mut known.state);
+    let drain = v1::SetNodeDraining { node_id: 103, draining: true, replacement_id: 0 };
+    run(&mut known.state, Kind::SetNodeDraining(drain)).unwrap();
+    assert_eq!(known.kinds(), []);
+    let set = |known: &mut Known, node_id, to: NodeState| {
+        let command = v1::SetNodeState { node_id, state: to.into() };
+        run(&mut known.state, Kind::SetNodeState(command)).unwrap();
+    };
+    set(&mut known, 104, NodeState::Down);
+    let problem = known.problems().into_iter().find(|of| of.kind == ProblemKind::DrainWaits);
+    let problem = problem.unwrap();
+    assert_eq!(
+        problem.detail,
+        "the drain of node 103 waits for group 1 whose replicas no other data node that is up can have"
+    );
+    assert_eq!(problem.subject.node, Some(NodeId(103)));
+    set(&mut known, 104, NodeState::Up);
+    known.observed.reported_for.insert(GroupId(1), TIMEOUT * 2);
+    let problems = known.problems();
+    let waits = problems.iter().find(|of| of.kind == ProblemKind::DrainWaits).unwrap();
+    assert_eq!(waits.detail, "the drain of node 103 waits for group 1 without a leader");
+    // Its replica only has to be removed: nothing is missing.
+    known.observed.reported_for.insert(GroupId(1), Duration::ZERO);
+    report(&mut known.state, &[101, 102, 103, 104], &[]);
+    assert!(!known.kinds().contains(&ProblemKind::DrainWaits));
 }

@@ -111,7 +111,7 @@ fn write_ahead_log(dir: &Path) -> std::path::PathBuf {
 async fn log_replay_restores_the_state_after_a_crash() {
     let table =
         |number, name: &str| Kind::CreateTable(crate::commands::testing::table(number, name));
-    let group = v1::CreateGroup { first_members: vec![101, 102] };
+    let group = v1::CreateGroup { first_members: vec![101, 102], home_groups: 0 };
     let mut kinds =
         vec![Kind::CreateGroup(group), Kind::ActivateGroup(v1::ActivateGroup { group_id: 1 })];
     for number in 10..20 {

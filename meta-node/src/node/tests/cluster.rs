@@ -108,6 +108,7 @@ impl MetaCluster {
         let data_dir = self.dir.path().join(id.to_string());
         MetaOptions {
             settle: Duration::from_millis(300),
+            groups_per_node: 1,
             ..MetaOptions::new(NodeId(id), data_dir, self.peers.clone(), bootstrap)
         }
     }

@@ -17,7 +17,7 @@ use super::data_nodes::{FakeDataNode, FakeDataNodes, register_request, voters};
 use crate::catalog::MetaState;
 use crate::commands::testing::directory;
 use crate::group::MetaGroup;
-use crate::leader::{GarbageOptions, LeaderTerm, LeaderTiming, Retention};
+use crate::leader::{GarbageOptions, LeaderTerm, LeaderTiming, PlacementOptions, Retention};
 use crate::machine::CatalogView;
 
 fn reason<T: std::fmt::Debug>(result: Result<T, Status>) -> Reason {
@@ -134,7 +134,8 @@ async fn invalid_requests_are_rejected() {
     // Apply rejects the decision of a leader service in another term.
     let retention = Retention { grace: LIMIT, hook_age: LIMIT, hook_versions: 1 };
     let garbage = GarbageOptions { interval: LIMIT, retention };
-    let timing = LeaderTiming::new(LIMIT, LIMIT, LIMIT, garbage);
+    let placement = PlacementOptions { settle: LIMIT, replace_after: LIMIT, groups_per_node: 1 };
+    let timing = LeaderTiming::new(LIMIT, placement, garbage);
     let term = group.leading().unwrap();
     for (decided_term, expected) in [(Term(term.get() + 1), Err(Reason::NotLeader)), (term, Ok(()))]
     {

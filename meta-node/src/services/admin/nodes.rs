@@ -17,14 +17,20 @@ impl AdminService {
     ) -> Result<v1::DrainNodeResponse, Refusal> {
         let running = self.slot.get()?;
         let (node_id, draining) = (request.node_id, !request.cancel);
-        let drains = |node: &Arc<Node>| node.draining && node.state != NodeState::Removed;
+        let replacement_id = request.replacement_id;
+        let is_replaced =
+            |node: &Node| replacement_id == 0 || node.replacement == Some(NodeId(replacement_id));
+        let drains = |node: &Arc<Node>| {
+            node.draining && node.state != NodeState::Removed && is_replaced(node)
+        };
         let is_draining = running.group.view.read().node(NodeId(node_id)).is_some_and(drains);
         if draining && is_draining {
             // A caller that waits for the end repeats the call every second.
             running.group.check_leading()?;
             running.group.linearize().await?;
         } else {
-            let kind = Kind::SetNodeDraining(v1::SetNodeDraining { node_id, draining });
+            let kind =
+                Kind::SetNodeDraining(v1::SetNodeDraining { node_id, draining, replacement_id });
             running.propose_at_level(kind).await?;
         }
         let state = running.group.view.read();

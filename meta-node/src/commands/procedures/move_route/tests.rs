@@ -149,13 +149,19 @@ fn received_region_is_not_given_back() {
 #[test]
 fn invalid_moves_are_refused() {
     let (mut state, route, target) = with_route();
-    let creating = Kind::CreateGroup(v1::CreateGroup { first_members: vec![101] });
+    let creating = Kind::CreateGroup(v1::CreateGroup { first_members: vec![101], home_groups: 0 });
     run(&mut state, creating).unwrap();
     let source = group_of(&state, route);
+    let retired = v1::CreateGroup { first_members: vec![101], home_groups: 0 };
+    run(&mut state, Kind::CreateGroup(retired)).unwrap();
+    run(&mut state, Kind::ActivateGroup(v1::ActivateGroup { group_id: 4 })).unwrap();
+    let retiring = v1::SetGroupRetiring { group_id: 4, retiring: true };
+    run(&mut state, Kind::SetGroupRetiring(retiring)).unwrap();
     for (target, expected, text) in [
         (source, Reason::InvalidArgument, "in this group already"),
         (9, Reason::GroupNotFound, "group 9 does not exist"),
         (3, Reason::InvalidArgument, "not been created yet"),
+        (4, Reason::InvalidArgument, "being retired"),
     ] {
         let refused = run(&mut state, relocate(10, route, target)).unwrap_err();
         assert!(refused.to_string().contains(text), "{refused}");
