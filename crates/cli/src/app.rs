@@ -70,6 +70,9 @@ pub(crate) enum Command {
     /// List Raft groups and transfer their leadership
     #[command(subcommand)]
     Group(commands::group::Group),
+    /// Show and change the settings of the balance of routes
+    #[command(subcommand)]
+    Balance(commands::balance::Balance),
     /// Show which group serves which key range
     #[command(subcommand)]
     Route(commands::route::Route),
@@ -139,6 +142,7 @@ impl App {
             Command::MetaMember(member) => member.run().await,
             Command::Node(node) => node.run().await,
             Command::Group(group) => group.run().await,
+            Command::Balance(balance) => balance.run().await,
             Command::Route(route) => route.run().await,
             Command::Procedure(procedure) => procedure.run().await,
             Command::Region(region) => region.run().await,

@@ -1,5 +1,6 @@
 //! Commands. A noun is a directory; a verb is a file with its options and one function.
 
+pub(crate) mod balance;
 pub(crate) mod bench;
 pub(crate) mod client;
 pub(crate) mod cluster;

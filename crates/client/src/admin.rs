@@ -1,6 +1,7 @@
 //! Typed administrative calls. Each is routed to the node that serves it, and retried until its outcome is
 //! known or its deadline passes.
 
+mod balance;
 mod catalog_store;
 mod change;
 mod cluster;
@@ -15,6 +16,7 @@ mod routes;
 mod table_regions;
 mod tables;
 
+pub use self::balance::{BalanceChange, BalanceSettings};
 pub use self::catalog_store::{CatalogCursor, CatalogStore, RouteChanges, StoredRoutes};
 pub use self::compactions::Compactions;
 pub use self::hooks::{HookFrom, NewHook};

@@ -61,6 +61,12 @@ pub(crate) struct Options {
     #[arg(long, env = "TIDEWATER_REPLACE_AFTER", value_name = "TIME", default_value = "10m")]
     pub(crate) replace_after: TimeSpan,
 
+    /// Number of groups for each data node; use the same value on all meta nodes
+    #[arg(long, env = "TIDEWATER_GROUPS_PER_NODE", value_name = "N",
+          default_value_t = MetaOptions::GROUPS_PER_NODE as u32,
+          value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub(crate) groups_per_node: u32,
+
     /// Maximum number of data nodes in the catalog, including those that are down; use the same value on
     /// all meta nodes
     #[arg(long, env = "TIDEWATER_MAX_DATA_NODES", value_name = "N",
@@ -115,6 +121,7 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
     let bootstrap = if options.bootstrap { Bootstrap::Once } else { Bootstrap::Never };
     let settings = MetaOptions {
         replace_after: options.replace_after.duration(),
+        groups_per_node: options.groups_per_node as usize,
         max_data_nodes: options.max_data_nodes as usize,
         max_clock_difference: options.clock.max_clock_difference.duration(),
         max_level: options.max_feature_level.map(FeatureLevel::new),

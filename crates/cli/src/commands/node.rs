@@ -4,6 +4,7 @@ mod drain;
 mod list;
 mod log_level;
 mod remove;
+mod replace;
 
 use clap::Subcommand;
 
@@ -22,6 +23,8 @@ pub(crate) enum Node {
     Drain(drain::Options),
     /// Remove a drained data node for good
     Remove(remove::Options),
+    /// Move all replicas of a data node to another one, and remove it
+    Replace(replace::Options),
     /// Change the log filter of a running node
     LogLevel(log_level::Options),
 }
@@ -32,6 +35,7 @@ impl Node {
             Self::List(options) => list::run(options).await,
             Self::Drain(options) => drain::run(options).await,
             Self::Remove(options) => remove::run(options).await,
+            Self::Replace(options) => replace::run(options).await,
             Self::LogLevel(options) => log_level::run(options).await,
         }
     }

@@ -18,7 +18,30 @@ impl Client {
         node: NodeId,
         cancel: bool,
     ) -> Result<Vec<GroupId>, ClientError> {
-        let request = v1::DrainNodeRequest { node_id: node.get(), cancel };
+        let request = v1::DrainNodeRequest { node_id: node.get(), cancel, replacement_id: 0 };
+        self.drain(node, request).await
+    }
+
+    /// Begins the drain of a data node, down or up, whose replicas `replacement` gets. Returns the groups with a replica
+    /// on the node, at once.
+    ///
+    /// # Errors
+    /// Those of [`drain_node`](Self::drain_node), and `InvalidArgument` if the replacement is draining or down.
+    pub async fn replace_node(
+        &self,
+        node: NodeId,
+        replacement: NodeId,
+    ) -> Result<Vec<GroupId>, ClientError> {
+        let (node_id, replacement_id) = (node.get(), replacement.get());
+        let request = v1::DrainNodeRequest { node_id, cancel: false, replacement_id };
+        self.drain(node, request).await
+    }
+
+    async fn drain(
+        &self,
+        node: NodeId,
+        request: v1::DrainNodeRequest,
+    ) -> Result<Vec<GroupId>, ClientError> {
         let what = format!("draining node {node}");
         let response = self
             .core

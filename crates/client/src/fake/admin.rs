@@ -179,6 +179,20 @@ impl Admin for AdminNode {
         self.respond()
     }
 
+    async fn get_balance(
+        &self,
+        _request: Request<v1::GetBalanceRequest>,
+    ) -> Result<Response<v1::GetBalanceResponse>, Status> {
+        self.respond()
+    }
+
+    async fn set_balance(
+        &self,
+        _request: Request<v1::SetBalanceRequest>,
+    ) -> Result<Response<v1::SetBalanceResponse>, Status> {
+        self.respond()
+    }
+
     async fn bench_command(
         &self,
         _request: Request<v1::BenchCommandRequest>,

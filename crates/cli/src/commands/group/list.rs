@@ -40,8 +40,10 @@ impl From<&v1::Group> for GroupLine {
             state: match group.state() {
                 v1::GroupState::Unspecified => "unknown",
                 v1::GroupState::Creating => "creating",
+                v1::GroupState::Active if group.retiring => "retiring",
                 v1::GroupState::Active => "active",
                 v1::GroupState::Abandoned => "abandoned",
+                v1::GroupState::Retired => "retired",
             },
             term: group.leader_term,
         }

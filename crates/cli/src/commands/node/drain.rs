@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 use serde::Serialize;
+use tidewater_client::ClientError;
 use tidewater_common::ids::{GroupId, NodeId};
 use tokio::time::Instant;
 
@@ -68,32 +69,54 @@ fn listed(groups: &[u64]) -> String {
     format!("of groups {}{rest}", shown.join(", "))
 }
 
+/// Progress of a drain, printed when it changes.
+pub(super) struct Progress {
+    node: NodeId,
+    shown: Option<Vec<u64>>,
+}
+
+impl Progress {
+    pub(super) fn new(node: NodeId) -> Self {
+        Self { node, shown: None }
+    }
+
+    /// Repeats the call of a drain until no group is left, or the time has come; returns the groups left.
+    pub(super) async fn follow(
+        &mut self,
+        until: Instant,
+        drain: impl AsyncFn() -> Result<Vec<GroupId>, ClientError>,
+    ) -> Result<Vec<u64>, Failure> {
+        loop {
+            let left = ids(&drain().await?);
+            if left.is_empty() || Instant::now() >= until {
+                return Ok(left);
+            }
+            if self.shown.as_ref() != Some(&left) {
+                eprintln!("node {}: replicas left: {}", self.node, listed(&left));
+                self.shown = Some(left);
+            }
+            tokio::time::sleep(POLL).await;
+        }
+    }
+}
+
 /// Drains a node, and waits until it has no replicas.
 pub(crate) async fn run(options: Options) -> Result<(), Failure> {
     let client = options.client.connect().await?;
     let node = NodeId(options.node);
-    let mut left = ids(&client.drain_node(node, options.cancel).await?);
-    let until = Instant::now() + options.within.duration();
-    let mut shown = None;
-    while !options.cancel && !left.is_empty() && Instant::now() < until {
-        if shown.as_ref() != Some(&left) {
-            eprintln!("node {node}: replicas left: {}", listed(&left));
-            shown = Some(left);
-        }
-        tokio::time::sleep(POLL).await;
-        left = ids(&client.drain_node(node, false).await?);
-    }
+    let within = if options.cancel { Duration::ZERO } else { options.within.duration() };
+    let drain = async || client.drain_node(node, options.cancel).await;
+    let left = Progress::new(node).follow(Instant::now() + within, drain).await?;
     let drained = Drained { node_id: node.get(), draining: !options.cancel, groups_left: left };
     fact(options.client.output, &drained, Drained::text)?;
-    let is_late =
-        !options.cancel && !drained.groups_left.is_empty() && !options.within.duration().is_zero();
-    if is_late {
-        return Err(Failure::new(
-            Exit::Unavailable,
-            "the node still has replicas; the drain continues, and waits as long as a group has no other node that is up",
-        ));
-    }
-    Ok(())
+    if drained.groups_left.is_empty() || within.is_zero() { Ok(()) } else { Err(late()) }
+}
+
+/// Error of a command that ends before its node is empty.
+pub(super) fn late() -> Failure {
+    let text = "the node still has replicas; the drain continues, and waits as long as a group has no other node that is \
+                up: `tidewater cluster status` shows for which";
+    Failure::new(Exit::Unavailable, text)
 }
 
 fn ids(groups: &[GroupId]) -> Vec<u64> {
