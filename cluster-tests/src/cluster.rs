@@ -219,7 +219,16 @@ impl Cluster {
     /// # Errors
     /// If a node does not become ready.
     pub async fn start_all(&mut self) -> Result<()> {
-        for nodes in [&mut self.meta, &mut self.data, &mut self.compactors] {
+        self.start_with(self.data.len()).await
+    }
+
+    /// Starts all stopped nodes except for the data nodes after the first `data`, which join later.
+    ///
+    /// # Errors
+    /// If a node does not become ready.
+    pub async fn start_with(&mut self, data: usize) -> Result<()> {
+        let first = data.min(self.data.len());
+        for nodes in [&mut self.meta, &mut self.data[..first], &mut self.compactors] {
             let mut started = Vec::new();
             for node in nodes.iter_mut().filter(|node| !node.is_running()) {
                 node.spawn()?;

@@ -35,7 +35,11 @@ pub(crate) struct Scene {
 impl Scene {
     /// Starts everything and measures it.
     pub(crate) async fn start(options: &Options, report: &mut Report) -> Result<Self> {
-        let mut cluster = ClusterPlan::default().nodes(3, 0, 0).prepare().await?;
+        let mut cluster = ClusterPlan::default()
+            .nodes(3, 0, 0)
+            .env("TIDEWATER_GROUPS_PER_NODE", "1")
+            .prepare()
+            .await?;
         cluster.start_all().await?;
         let metas = cluster.meta_addresses();
         let calls = MetaCalls::new(&metas);

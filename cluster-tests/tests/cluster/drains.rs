@@ -1,30 +1,14 @@
 //! Data nodes that join and leave under load: no write fails, and no acknowledged row is lost.
 
 use serde_json::Value;
-use tidewater_cluster_tests::cluster::{Cluster, ClusterPlan};
+use tidewater_cluster_tests::cluster::ClusterPlan;
 use tidewater_cluster_tests::workload::{LoadOptions, Workload};
 use tidewater_cluster_tests::{HarnessError, Result, wait};
 use tokio::time::Instant;
 
+use crate::joins::{node_id, voters};
 use crate::reader::Reader;
 use crate::support::{SETTLED_WITHIN, conclude, wait_for_level};
-
-/// Returns the id of a data node by its position in the cluster.
-async fn node_id(cluster: &Cluster, position: usize) -> Result<u64> {
-    let nodes = cluster.run(&["node", "list", "--output", "json"]).await?.ok()?.json()?;
-    let address = cluster.data[position].spec.listen.to_string();
-    let is_node = |node: &&Value| node["role"] == "data" && node["address"] == address.as_str();
-    let found = nodes.as_array().into_iter().flatten().find(is_node);
-    let id = found.and_then(|node| node["node_id"].as_u64());
-    id.ok_or_else(|| HarnessError::violated(format!("{address} in {nodes}")))
-}
-
-/// Returns the numbers of voters of the data groups.
-async fn voters(cluster: &Cluster) -> Result<Vec<usize>> {
-    let groups = cluster.run(&["group", "list", "--output", "json"]).await?.ok()?.json()?;
-    let data = groups.as_array().into_iter().flatten().filter(|group| group["group_id"] != 0);
-    Ok(data.map(|group| group["voters"].as_array().map_or(0, Vec::len)).collect())
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn drained_node_leaves_without_a_failed_write() -> Result<()> {
@@ -32,7 +16,7 @@ async fn drained_node_leaves_without_a_failed_write() -> Result<()> {
     wait_for_level(&cluster).await?;
     wait::until("all groups have three voters", SETTLED_WITHIN, || async {
         let voters = voters(&cluster).await.map_err(|error| error.to_string())?;
-        if voters == [3; 4] { Ok(()) } else { Err(format!("{voters:?}")) }
+        if voters == [3; 8] { Ok(()) } else { Err(format!("{voters:?}")) }
     })
     .await?;
     cluster.create_log_table_with_regions(4).await?;
@@ -47,7 +31,7 @@ async fn drained_node_leaves_without_a_failed_write() -> Result<()> {
     let begun = Instant::now();
     let drained = cluster.run(&["node", "drain", &id, "--output", "json"]).await?.ok()?.json()?;
     println!("drained in {:.1?}: {drained}", begun.elapsed());
-    if drained["groups_left"] != Value::Array(Vec::new()) || voters(&cluster).await? != [3; 4] {
+    if drained["groups_left"] != Value::Array(Vec::new()) || voters(&cluster).await? != [3; 8] {
         return Err(HarnessError::violated(format!("{drained}, {:?}", voters(&cluster).await?)));
     }
     // Without a fourth node, the groups of the others have nowhere to go.

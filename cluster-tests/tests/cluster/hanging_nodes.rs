@@ -42,7 +42,11 @@ fn dropping(catalog: &CatalogSnapshot) -> usize {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn hanging_groups_do_not_delay_tables_of_others() -> Result<()> {
-    let mut cluster = ClusterPlan::default().nodes(1, 6, 0).prepare().await?;
+    let mut cluster = ClusterPlan::default()
+        .nodes(1, 6, 0)
+        .env("TIDEWATER_GROUPS_PER_NODE", "1")
+        .prepare()
+        .await?;
     // The groups of the first three nodes have all their replicas on these, and likewise the others.
     let mut late = cluster.data.split_off(3);
     cluster.start_all().await?;

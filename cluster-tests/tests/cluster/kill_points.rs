@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::reserved;
-use crate::support::{SETTLED_WITHIN, setting, wait_for_level};
+use crate::support::{SETTLED_WITHIN, keep_routes, setting, wait_for_level};
 
 /// Rows of a table when its procedure begins.
 const ROWS: u64 = 200;
@@ -390,6 +390,7 @@ async fn procedures_end_once_when_processes_are_killed() -> Result<()> {
     let points = setting("TIDEWATER_KILL_POINTS", STEPS.len());
     let mut cluster = ClusterPlan::default().store(Store::S3).start().await?;
     wait_for_level(&cluster).await?;
+    keep_routes(&cluster).await?;
     for number in 0..points {
         let step = STEPS[number % STEPS.len()];
         let victim = VICTIMS[(number % STEPS.len() + number / STEPS.len()) % VICTIMS.len()];

@@ -7,7 +7,7 @@ use tidewater_cluster_tests::{HarnessError, Result};
 
 use crate::reader::Reader;
 use crate::splits::{distribution, routes};
-use crate::support::{conclude, setting, wait_for_level};
+use crate::support::{conclude, keep_routes, setting, wait_for_level};
 
 /// Returns the ids of the data groups.
 async fn groups(cluster: &Cluster) -> Result<Vec<u64>> {
@@ -26,6 +26,7 @@ async fn routes_are_moved_under_load() -> Result<()> {
     let moves: usize = setting("TIDEWATER_MOVES", 6);
     let cluster = ClusterPlan::default().store(Store::S3).start().await?;
     wait_for_level(&cluster).await?;
+    keep_routes(&cluster).await?;
     let groups = groups(&cluster).await?;
     cluster.create_log_table_with_regions(2).await?;
     let load = Workload::start(&cluster, LoadOptions::default()).await?;

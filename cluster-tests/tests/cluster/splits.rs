@@ -10,7 +10,7 @@ use tidewater_cluster_tests::workload::{LoadOptions, Workload};
 use tidewater_cluster_tests::{HarnessError, Result};
 
 use crate::reader::Reader;
-use crate::support::{conclude, setting, wait_for_level};
+use crate::support::{conclude, keep_routes, setting, wait_for_level};
 
 /// Returns the row key of a row of the test table.
 fn row_key(writer: u64, serial: u64) -> Vec<u8> {
@@ -67,6 +67,7 @@ async fn routes_are_split_and_merged_under_load() -> Result<()> {
     let splits: u64 = setting("TIDEWATER_SPLITS", 4);
     let cluster = ClusterPlan::default().store(Store::S3).start().await?;
     wait_for_level(&cluster).await?;
+    keep_routes(&cluster).await?;
     cluster.create_log_table().await?;
     let load = Workload::start(&cluster, LoadOptions::default()).await?;
     let reader = Reader::start(&cluster).await?;

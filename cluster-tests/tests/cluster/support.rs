@@ -30,6 +30,12 @@ pub(crate) async fn wait_for_level(cluster: &Cluster) -> Result<()> {
     .await
 }
 
+/// Switches the balance of routes off: the test places them itself.
+pub(crate) async fn keep_routes(cluster: &Cluster) -> Result<()> {
+    cluster.run(&["balance", "set", "--spread", "off"]).await?.ok()?;
+    Ok(())
+}
+
 /// Stops the writers, verifies their rows, compares the replicas, and stops the nodes.
 pub(crate) async fn conclude(cluster: Cluster, load: Workload) -> Result<Verdict> {
     let attempts = load.stop().await?;

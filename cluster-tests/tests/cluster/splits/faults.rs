@@ -25,7 +25,7 @@ use tokio::time::{Instant, sleep};
 use super::row_key;
 use crate::hook_calls;
 use crate::reader::Reader;
-use crate::support::{SETTLED_WITHIN, conclude, setting, wait_for_level};
+use crate::support::{SETTLED_WITHIN, conclude, keep_routes, setting, wait_for_level};
 
 /// Writers of registers, and readers.
 const WRITERS: i64 = 4;
@@ -296,6 +296,7 @@ async fn faults_during_changes_of_routes_lose_no_write() -> Result<()> {
     let mut random = StdRng::seed_from_u64(seed);
     let mut cluster = ClusterPlan::default().store(Store::S3).nodes(3, 3, 1).start().await?;
     wait_for_level(&cluster).await?;
+    keep_routes(&cluster).await?;
     let audit = hook_calls::add(&cluster, "audit", &[]).await?;
     cluster.create_log_table().await?;
     let load = Workload::start(&cluster, LoadOptions::default()).await?;
