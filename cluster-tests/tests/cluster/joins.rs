@@ -167,7 +167,7 @@ async fn nodes_that_join_get_their_share_and_leave_again() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn node_that_is_down_is_replaced_by_a_new_one() -> Result<()> {
+async fn node_that_is_down_is_replaced() -> Result<()> {
     let mut cluster = ClusterPlan::default().nodes(3, 4, 0).prepare().await?;
     cluster.start_with(3).await?;
     cluster.wait_until_healthy().await?;

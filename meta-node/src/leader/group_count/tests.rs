@@ -130,7 +130,7 @@ fn first_group_waits_until_registrations_settle() {
 }
 
 #[test]
-fn each_node_is_the_home_of_its_share_from_level_4_on() {
+fn node_is_the_home_of_its_share() {
     let mut state = with_nodes(2);
     settle(&mut state, 3);
     assert_eq!(homes(&state), [101, 102], "an older release has one group for each node");
@@ -156,7 +156,7 @@ fn repeated_creation_is_refused_by_the_number_of_groups() {
 }
 
 #[test]
-fn node_that_is_down_keeps_its_share_and_gets_no_group() {
+fn node_that_is_down_keeps_its_share() {
     let mut state = cluster(3, 2);
     set(&mut state, 103, NodeState::Down);
     settle(&mut state, 2);
@@ -172,7 +172,7 @@ fn node_that_is_down_keeps_its_share_and_gets_no_group() {
 }
 
 #[test]
-fn groups_of_a_draining_node_are_retired_when_they_are_empty() {
+fn surplus_groups_are_retired_when_they_are_empty() {
     let mut state = cluster(4, 2);
     let hashed = v1::CreateTableRequest { regions: 8, ..table(1, "t") };
     run(&mut state, Kind::CreateTable(hashed)).unwrap();

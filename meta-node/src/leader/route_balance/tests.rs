@@ -126,7 +126,7 @@ fn routes_spread_over_groups_in_total_and_by_table() {
 }
 
 #[test]
-fn few_moves_begin_at_once_and_none_share_a_group() {
+fn moves_begin_in_different_groups() {
     let mut state = cluster(12, &[]);
     (4..=12).for_each(|group| set_retiring(&mut state, group, true));
     let create = v1::CreateTableRequest { regions: 60, ..table(1, "t") };
