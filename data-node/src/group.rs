@@ -30,6 +30,7 @@ pub mod moves;
 pub mod obligation;
 pub mod producers;
 pub mod refusals;
+pub mod region_load;
 pub mod replica;
 pub mod shared;
 pub mod snapshot;

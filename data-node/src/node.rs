@@ -8,6 +8,7 @@
 mod conditions;
 mod handover;
 mod heartbeat;
+mod load_windows;
 mod log_growth;
 
 use std::sync::Arc;

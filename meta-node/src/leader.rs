@@ -15,7 +15,7 @@
 //! - `plan`: the next `placement_step` of each group (pure); `placement_tasks`: steps in progress; `steps`:
 //!   performs a step; `step_failures`: log level of its failures (pure).
 //! - `group_count`: creation and retirement of groups; `balance`: spread of replicas and leaders; `route_balance`: spread
-//!   of routes (all pure).
+//!   of routes; `hotspots`: operations on routes that their load suggests (all pure).
 //! - `control`: calls to data nodes; `garbage`: schedule of garbage collection.
 //! - `procedures`: attempts on procedures; `attempts`: their backoff and progress (pure); `region_calls`: their calls to
 //!   the leaders of groups; `group_permits`: limit of the calls to each group.
@@ -34,6 +34,7 @@ pub(crate) mod garbage;
 mod group_count;
 mod group_permits;
 mod hook_procedures;
+pub(crate) mod hotspots;
 mod leader_term;
 mod level_raises;
 pub(crate) mod levels;

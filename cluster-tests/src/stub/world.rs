@@ -257,6 +257,7 @@ fn report(id: GroupId, group: &StubGroup, node: NodeId, running: &BTreeSet<NodeI
         caught_up,
         effective_term: view.membership.0,
         effective_index: view.membership.1,
+        load: None,
     }
 }
 

@@ -31,6 +31,7 @@ mod growth;
 mod hanging_nodes;
 mod hook_calls;
 mod hooks;
+mod hotspots;
 mod joins;
 mod kill;
 mod kill_points;

@@ -70,7 +70,7 @@ pub(crate) enum Command {
     /// List Raft groups and transfer their leadership
     #[command(subcommand)]
     Group(commands::group::Group),
-    /// Show and change the settings of the balance of routes
+    /// Show and change how routes are balanced
     #[command(subcommand)]
     Balance(commands::balance::Balance),
     /// Show which group serves which key range

@@ -14,6 +14,19 @@ pub const REGION_STATE_BYTES: usize = 64 * 1024 * 1024;
 /// Milliseconds by which timestamps may be ahead of replicated time. Leaders of all releases agree on it.
 pub const TIMESTAMP_LEAD_MS: u64 = 3_000;
 
+/// Score of one written row. A key that is looked up and a scan have a score of 1. Scores are per minute.
+pub const WRITE_SCORE: u64 = 4;
+/// Length of a window in which data nodes measure the load of routes, in milliseconds.
+pub const LOAD_WINDOW_MS: u64 = 6_000;
+/// Most routes whose load a node reports for a window, those with the highest scores.
+pub const LOAD_ROUTES: usize = 64;
+/// Most routes of a node whose sampled keys it reports for a window.
+pub const LOAD_SAMPLED_ROUTES: usize = 8;
+/// Most sampled keys of a route in a window.
+pub const LOAD_KEYS: usize = 64;
+/// Longest sampled key, in bytes: longer ones are cut, which moves a split point by less than a row.
+pub const LOAD_KEY_BYTES: usize = 256;
+
 /// Step of a region's alteration or truncation in the procedure of its table.
 pub const CHANGE_STEP: u32 = 1;
 /// Change number and step of the adoption of the source's files by a region of a new clone.

@@ -36,10 +36,10 @@ pub(super) async fn call(groups: &Groups, request: GetRequest) -> Result<GetResp
     for hosted in replica.serving(region)? {
         let descriptor = admission::served(&hosted.descriptor, request.schema_version)?;
         replica.check_published(&hosted)?;
-        let Some(keys) = keys.within(descriptor)? else { continue };
+        let Some(within) = keys.within(descriptor)? else { continue };
         let shape = Some(descriptor.shape().clone());
         let meter = ScanMeter::default();
-        let rows = hosted.region.get_charged(&keys, &projection, shape, &meter);
+        let rows = hosted.region.get_charged(&within, &projection, shape, &meter);
         let rows = tokio::time::timeout_at(deadline, rows)
             .await
             .map_err(|_| refusals::deadline_exceeded("a read", group))?
@@ -47,6 +47,8 @@ pub(super) async fn call(groups: &Groups, request: GetRequest) -> Result<GetResp
                 replica.shared.handle_read_error(descriptor.region_id, &error);
                 Refusal::from(&error)
             })?;
+        let read: Vec<_> = keys.in_range(descriptor).collect();
+        hosted.load.record_reads(read.len(), |at| read.get(at).map(|key| (*key).clone()));
         found.push(rows);
     }
     Ok(GetResponse { rows: encode(&found, rows_format)? })
@@ -73,6 +75,11 @@ struct PointKeys {
 }
 
 impl PointKeys {
+    /// Row keys in the range of a region.
+    fn in_range<'a>(&'a self, descriptor: &'a Descriptor) -> impl Iterator<Item = &'a Vec<u8>> {
+        self.row_keys.iter().filter(|key| descriptor.range.contains(key))
+    }
+
     /// Returns the keys in the range of a region; `None` if there are none.
     fn within(&self, descriptor: &Descriptor) -> Result<Option<RecordBatch>, Refusal> {
         let is_in: Vec<bool> =

@@ -8,6 +8,7 @@ use tidewater_common::ids::RegionId;
 use tidewater_region_engine::Region;
 
 use super::descriptor::Descriptor;
+use super::region_load::RegionLoad;
 
 /// A region of a group on this node.
 #[derive(Debug, Clone)]
@@ -16,6 +17,16 @@ pub struct HostedRegion {
     pub descriptor: Arc<Descriptor>,
     /// Rows and files of the region.
     pub region: Arc<Region>,
+    /// Its load in the current window.
+    pub load: Arc<RegionLoad>,
+}
+
+impl HostedRegion {
+    /// Returns a region without load.
+    pub fn new(descriptor: Arc<Descriptor>, region: Arc<Region>) -> Self {
+        let load = Arc::new(RegionLoad::new(descriptor.region_id.get()));
+        Self { descriptor, region, load }
+    }
 }
 
 /// All regions of one group on this node. Locks are held for map operations only.

@@ -199,7 +199,7 @@ impl ReplicaState {
         let spec = RegionSpec { parents, ..descriptor.spec() };
         let region =
             Region::new(self.env.clone(), spec, base, flushed).map_err(io::Error::other)?;
-        self.regions.insert(HostedRegion { descriptor, region: region.clone() });
+        self.regions.insert(HostedRegion::new(descriptor, region.clone()));
         Ok(region)
     }
 

@@ -10,11 +10,13 @@ use tidewater_raft_store::types::LogId;
 use tidewater_region_engine::storage::Storage;
 use tidewater_rpc::MetaLink;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use super::conditions::{Conditions, DiskSpace};
 use super::handover::Handover;
+use super::load_windows::LoadWindows;
 use crate::group::replica::GroupReplica;
 use crate::groups::Groups;
 use crate::hooks::NodeHooks;
@@ -35,6 +37,7 @@ pub(super) async fn run(
 ) {
     let mut handover = Handover::default();
     let mut conditions = Conditions::default();
+    let mut loads = LoadWindows::new(Instant::now());
     let store = Storage::directory(&options.object_store);
     let disk = DiskSpace::new(options.disk_low, groups.context().directory.path(), store);
     tokio::spawn(disk.clone().run(closing.clone()));
@@ -48,13 +51,15 @@ pub(super) async fn run(
         }
         meters::observe(&groups);
         let reported = conditions.report(&groups, &disk, options.problems.list());
-        let request = beat(&groups, &hooks, &clock, &options, reported);
+        let mut request = beat(&groups, &hooks, &clock, &options, reported);
+        loads.report(&groups, &mut request.groups, Instant::now());
         let reply = tokio::select! {
             () = closing.cancelled() => return,
             reply = link.heartbeat(&request) => reply,
         };
         match reply {
             Ok(reply) => {
+                loads.mark_sent();
                 let node = groups.context();
                 node.compactors.fleet.follow(node.node, &reply.compactors);
                 clock.record(reply.replicated_ms, reply.clocks_ms);
@@ -160,6 +165,7 @@ fn report(replica: &GroupReplica) -> GroupReport {
         caught_up: caught_up.into_iter().map(NodeId::get).collect(),
         effective_term: effective.0,
         effective_index: effective.1,
+        load: None,
     }
 }
 

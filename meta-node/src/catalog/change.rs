@@ -52,6 +52,9 @@ pub struct CatalogChange {
     pub cursors: Vec<HookCursor>,
     /// Cursors deleted, by region and hook name.
     pub cursor_deletes: Vec<(RegionId, String)>,
+    /// New routes that begin where a split of a hot route has divided it; not part of the watched catalog. The mark of a
+    /// route is deleted with it.
+    pub soft_starts: Vec<RegionId>,
     /// Settings of the balance; not part of the watched catalog.
     pub balance: Option<BalanceSettings>,
     /// Request id to record, with its outcome.
@@ -192,6 +195,13 @@ impl MetaState {
         }
         let deleted = change.cursor_deletes.iter();
         rows.extend(deleted.map(|(region, hook)| (keys::cursor(*region, hook), None)));
+        let soft = change.soft_starts.iter();
+        rows.extend(soft.map(|route| {
+            let message = v1::SoftStart { route_id: route.get() };
+            (keys::soft_start(*route), Some(codec::encode_message(&message)))
+        }));
+        let hard = change.route_deletes.iter().filter(|route| self.has_soft_start(**route));
+        rows.extend(hard.map(|route| (keys::soft_start(*route), None)));
         if let Some(settings) = change.balance {
             // Equal states have equal rows: the defaults have none.
             let is_set = settings != BalanceSettings::default();
@@ -229,7 +239,13 @@ impl MetaState {
         self.catalog_version = version;
         change.tables.into_iter().for_each(|table| self.put_table(table));
         change.table_deletes.into_iter().for_each(|id| self.delete_table(id));
-        change.route_deletes.into_iter().for_each(|id| self.delete_route(id));
+        for route in change.route_deletes {
+            self.soft_starts.remove_mut(&route);
+            self.delete_route(route);
+        }
+        for route in change.soft_starts {
+            self.soft_starts.insert_mut(route);
+        }
         change.routes.into_iter().for_each(|route| self.put_route(route));
         for group in change.groups {
             self.groups.insert_mut(group.id, Arc::new(group));

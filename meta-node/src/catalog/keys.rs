@@ -16,6 +16,11 @@ pub(super) fn balance() -> Vec<u8> {
     RowKind::Balance.prefix().to_vec()
 }
 
+/// Key of the mark of a route that begins where a split of a hot route has divided it.
+pub(super) fn soft_start(route: RegionId) -> Vec<u8> {
+    joined(RowKind::SoftStart, &route.get().to_be_bytes())
+}
+
 pub(super) fn table(id: TableId) -> Vec<u8> {
     joined(RowKind::Table, &id.get().to_be_bytes())
 }

@@ -20,11 +20,12 @@ pub(crate) enum RowKind {
     Cursor,
     Delta,
     Balance,
+    SoftStart,
 }
 
 impl RowKind {
     /// All kinds. The most frequent ones are first.
-    const ALL: [Self; 14] = [
+    const ALL: [Self; 15] = [
         Self::Header,
         Self::Delta,
         Self::Route,
@@ -39,6 +40,7 @@ impl RowKind {
         Self::HookProcedure,
         Self::Procedure,
         Self::Balance,
+        Self::SoftStart,
     ];
 
     /// Returns the key of the kind's only row, or the prefix of the keys of its rows.
@@ -58,6 +60,7 @@ impl RowKind {
             Self::Cursor => b"meta/cursor/",
             Self::Delta => b"meta/delta/",
             Self::Balance => b"meta/balance",
+            Self::SoftStart => b"meta/soft_start/",
         }
     }
 
@@ -78,7 +81,7 @@ impl RowKind {
             | Self::Delta => FeatureLevel::FIRST,
             Self::HookProcedure => FeatureLevel::new(2),
             Self::Procedure => FeatureLevel::new(3),
-            Self::Balance => FeatureLevel::new(4),
+            Self::Balance | Self::SoftStart => FeatureLevel::new(4),
         }
     }
 

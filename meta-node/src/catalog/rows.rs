@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tidewater_common::ids::Revision;
+use tidewater_common::ids::{RegionId, Revision};
 use tidewater_proto::v1;
 use uuid::Uuid;
 
@@ -59,6 +59,10 @@ impl MetaState {
         if self.balance != BalanceSettings::default() {
             let message = v1::BalanceSettings::from(self.balance);
             rows.push((keys::balance(), codec::encode_message(&message)));
+        }
+        for route in &self.soft_starts {
+            let message = v1::SoftStart { route_id: route.get() };
+            rows.push((keys::soft_start(*route), codec::encode_message(&message)));
         }
         for (request, outcome) in &self.outcomes {
             let message = v1::OutcomeRecord::from(outcome.as_ref());
@@ -135,7 +139,15 @@ impl MetaState {
             }
             RowKind::Balance => {
                 let stored = codec::decode_message::<v1::BalanceSettings>("balance", bytes)?;
-                self.balance = stored.into();
+                self.balance = stored.try_into()?;
+            }
+            RowKind::SoftStart => {
+                let stored = codec::decode_message::<v1::SoftStart>("soft start", bytes)?;
+                let route = RegionId(stored.route_id);
+                if key != keys::soft_start(route) {
+                    return Err(CatalogError::UnknownKey(key.len()));
+                }
+                self.soft_starts.insert_mut(route);
             }
             RowKind::Outcome => {
                 let request = key.strip_prefix(kind.prefix()).unwrap_or_default();

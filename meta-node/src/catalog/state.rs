@@ -49,6 +49,7 @@ pub struct MetaState {
     pub(super) outcomes: PersistentMap<Uuid, Arc<RequestOutcome>>,
     pub(super) deltas: PersistentMap<Revision, Arc<v1::CatalogDelta>>,
     pub(super) balance: BalanceSettings,
+    pub(super) soft_starts: PersistentSet<RegionId>,
     // Indexes over the fields above; rebuilt on load.
     pub(super) starts: RouteIndex,
     pub(super) in_progress: PersistentSet<TableId>,
@@ -85,6 +86,7 @@ impl Default for MetaState {
             outcomes: PersistentMap::default(),
             deltas: PersistentMap::default(),
             balance: BalanceSettings::default(),
+            soft_starts: PersistentSet::default(),
             starts: RouteIndex::default(),
             in_progress: PersistentSet::default(),
             names: PersistentMap::default(),
@@ -190,6 +192,16 @@ impl MetaState {
     /// Groups that have replicas, or are about to have them.
     pub fn live_groups(&self) -> impl Iterator<Item = &Arc<Group>> {
         self.groups.values().filter(|group| group.is_live())
+    }
+
+    /// Returns whether a route begins where a split of a hot route has divided it.
+    pub fn has_soft_start(&self, route: RegionId) -> bool {
+        self.soft_starts.contains(&route)
+    }
+
+    /// The routes that begin where a split of a hot route has divided it, by id.
+    pub fn soft_starts(&self) -> impl Iterator<Item = RegionId> {
+        self.soft_starts.iter().copied()
     }
 
     /// Settings of the balance of routes.

@@ -201,11 +201,22 @@ pub enum CommandError {
     /// A retirement of the only group that takes routes.
     #[error("group {0} is the only one that takes routes: it is not retired")]
     LastGroup(GroupId),
+    /// A route in a group that retires.
+    #[error("group {0} is being retired: choose another one (`tidewater group list`)")]
+    Retiring(GroupId),
     /// A retirement of a group with regions.
     #[error("group {0} has regions, or is about to receive one: it is not retired")]
     GroupInUse(GroupId),
+    /// A split of a hot route while hotspots are not on.
+    #[error(
+        "hotspots are not on: `tidewater balance set --hotspots on` lets routes follow the load"
+    )]
+    HotspotsNotOn,
+    /// A setting of the balance outside of its range.
+    #[error("{0}")]
+    BalanceSetting(&'static str),
     /// A rest of the balance outside of its range, in milliseconds.
-    #[error("the balance cannot rest for {0} ms: use 1s to 24h")]
+    #[error("the balance cannot rest for {0} ms: use 1s to 1h")]
     BalanceRest(u64),
     /// A replacement of a node by one that cannot have its replicas.
     #[error("node {node} cannot be replaced by node {replacement}: {why}")]

@@ -357,6 +357,7 @@ fn changes_of_routes() -> Vec<v1::MetaCommand> {
         route_id: FIRST_SPLIT,
         split_key: Bytes::from_static(b"k"),
         expected_version: 0,
+        for_load: false,
     };
     let merge = v1::MergeRoutesRequest {
         request_id: directory(72),
@@ -457,12 +458,36 @@ fn moved_route() -> Vec<Kind> {
     begun.into_iter().chain(steps.map(completed)).collect()
 }
 
-/// A second group of the same home, which is retired, a drain with a replacement, and settings of the balance.
+/// A second group of the same home, which is retired, a drain with a replacement, settings of the balance, and a
+/// split of a hot route.
 fn counted_groups() -> Vec<v1::MetaCommand> {
     let second = v1::CreateGroup { first_members: vec![102], home_groups: 1 };
     let retiring = v1::SetGroupRetiring { group_id: RETIRED, retiring: true };
+    let hot = v1::SplitRouteRequest {
+        request_id: directory(78),
+        route_id: FIRST_SPLIT + 3,
+        split_key: Bytes::from_static(b"m"),
+        expected_version: 0,
+        for_load: true,
+    };
+    let completed = |step| {
+        let id = wire_id(78);
+        Kind::AdvanceProcedure(v1::AdvanceProcedure {
+            id,
+            number: 5,
+            step,
+            completed: true,
+            ..Default::default()
+        })
+    };
     let drain = v1::SetNodeDraining { node_id: REPLACED, draining: true, replacement_id: 101 };
-    let settings = v1::SetBalanceRequest { spread: Some(false), rest_ms: Some(2_000) };
+    let settings = v1::SetBalanceRequest {
+        spread: Some(false),
+        rest_ms: Some(2_000),
+        hotspots: Some(v1::HotspotMode::On.into()),
+        split_score: Some(700),
+        max_routes: Some(9),
+    };
     let kinds = [
         Kind::CreateGroup(second),
         Kind::ActivateGroup(v1::ActivateGroup { group_id: RETIRED }),
@@ -471,6 +496,10 @@ fn counted_groups() -> Vec<v1::MetaCommand> {
         Kind::RegisterNode(crate::commands::testing::registration(77)),
         Kind::SetNodeDraining(drain),
         Kind::SetBalance(settings),
+        begin(v1::ProcedureKind::Split, 78, &hot),
+        completed(SPLIT_HOLD_STEP),
+        completed(SPLIT_STEP),
+        completed(SPLIT_CLOSE_STEP),
     ];
     let at_level_4 = |kind| v1::MetaCommand {
         feature_level: 4,
@@ -606,4 +635,4 @@ const REACHED_WITHOUT_LEVELS: (u64, u32) = (32, 3_387_268_013);
 const REACHED_FIRST_WITH_LEVELS: (u64, u32) = (33, 1_535_834_383);
 const REACHED_SECOND_LEVEL: (u64, u32) = (37, 1_508_243_390);
 const REACHED_THIRD_LEVEL: (u64, u32) = (54, 4_031_649_270);
-const REACHED: (u64, u32) = (87, 3_461_758_978);
+const REACHED: (u64, u32) = (91, 2_420_295_785);

@@ -142,7 +142,7 @@ fn random_commands_of_every_kind_are_accepted() {
     let others = ["bench", "bootstrap", "update_node"];
     let mut missing: BTreeSet<&str> =
         golden_tests::kinds().into_iter().filter(|kind| !others.contains(kind)).collect();
-    missing.extend(["a split", "a merge", "a move", "an opening"]);
+    missing.extend(["a split", "a split for load", "a merge", "a move", "an opening"]);
     let commands = proptest::collection::vec(any_command(), 80);
     let mut runner = TestRunner::deterministic();
     for round in 0..MAX_HISTORIES {
@@ -157,6 +157,7 @@ fn random_commands_of_every_kind_are_accepted() {
             let is_child = |route: &Arc<RouteDescriptor>| route.parent_route_id.is_some();
             for (effect, is_seen) in [
                 ("a split", state.routes().any(is_child)),
+                ("a split for load", state.soft_starts().next().is_some()),
                 ("a merge", is_route_merged(&before, &state)),
                 ("a move", is_route_moved(&before, &state)),
                 ("an opening", is_reserved_table_opened(&before, &state)),

@@ -3,10 +3,12 @@
 //!
 //! - `observed`: a frozen copy, with ages instead of instants.
 //! - `clocks`: the nodes' clocks, and jumps of replicated time.
+//! - `loads`: loads of routes in the last windows.
 //! - `failures`: connections, garbage collection, operations and problems, with the begin of each.
 
 mod clocks;
 mod failures;
+mod loads;
 mod observed;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,6 +24,10 @@ use tidewater_proto::v1;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
+use self::loads::GroupLoads;
+pub(crate) use self::loads::{ObservedLoads, WINDOWS_KEPT};
+#[cfg(test)]
+pub(crate) use self::loads::{RouteLoad, WindowLoad};
 pub(crate) use self::observed::{
     HookReports, MemberDifference, ObservedCluster, ObservedGarbage, ObservedGroup, ObservedReplica,
 };
@@ -87,6 +93,7 @@ struct ObservationState {
     garbage_failing: Option<(Instant, String)>,
     garbage_unreadable: Vec<v1::UnreadableManifest>,
     history: ProblemHistory,
+    loads: GroupLoads,
 }
 
 /// Maximum wait for a leader's report on a membership that a step has changed.
@@ -164,6 +171,16 @@ impl Observations {
         let mut inner = self.inner.lock();
         inner.nodes.retain(|node, _| is_known(*node));
         inner.unreachable.retain(|node, _| is_known(*node) || *node < FIRST_NODE_ID);
+    }
+
+    /// Removes the loads of groups that are not live.
+    pub(crate) fn retain_loads(&self, is_live: impl Fn(GroupId) -> bool) {
+        self.inner.lock().loads.retain(is_live);
+    }
+
+    /// Loads of the last windows. Takes time for every group.
+    pub(crate) fn loads(&self, now: Instant) -> ObservedLoads {
+        self.inner.lock().loads.snapshot(now)
     }
 
     /// Last hook reports of all nodes.
@@ -283,6 +300,9 @@ impl ObservationState {
             return false;
         }
         self.reported.insert_mut(id, now);
+        if let Some(load) = &report.load {
+            self.loads.record(id, load, now);
+        }
         let differs = self.groups.get(&id) != Some(&group);
         if differs {
             self.groups.insert_mut(id, group);

@@ -1,5 +1,6 @@
 //! Placement steps: the decisions of the planner.
 
+use bytes::Bytes;
 use tidewater_common::ids::{GroupId, LogIndex, NodeId, RegionId, Term};
 
 /// One placement step. The group's leader rejects a step with a membership (`on`) when its current
@@ -30,6 +31,10 @@ pub(crate) enum PlacementStep {
     Retire { group: GroupId },
     /// Begins the move of a route to another group.
     MoveRoute { route: RegionId, to: GroupId },
+    /// Begins the split of a hot route at a row key.
+    SplitRoute { route: RegionId, key: Bytes },
+    /// Begins the merge of cold neighbours.
+    MergeRoutes { left: RegionId, right: RegionId },
 }
 
 /// Subject of a step. Each has one step at a time.
@@ -39,7 +44,7 @@ pub(crate) enum StepSubject {
     Group(GroupId),
     /// The group that a step creates, by its home.
     NewGroup { home: Option<NodeId> },
-    /// The route that a step moves.
+    /// The route that a step changes.
     Route(RegionId),
 }
 
@@ -47,7 +52,12 @@ impl PlacementStep {
     /// The subject of the step.
     pub(crate) fn subject(&self) -> StepSubject {
         match (self, self.group()) {
-            (Self::MoveRoute { route, .. }, _) => StepSubject::Route(*route),
+            (
+                Self::MoveRoute { route, .. }
+                | Self::SplitRoute { route, .. }
+                | Self::MergeRoutes { left: route, .. },
+                _,
+            ) => StepSubject::Route(*route),
             (_, Some(group)) => StepSubject::Group(group),
             (Self::Create { first_members, .. }, None) => {
                 StepSubject::NewGroup { home: first_members.first().copied() }
@@ -56,10 +66,13 @@ impl PlacementStep {
         }
     }
 
-    /// The group whose failures in a row the step counts for; `None` for a group that does not exist yet, and for a move.
+    /// The group whose failures in a row the step counts for; `None` for a group that does not exist yet, and for operations on routes.
     pub(crate) fn group(&self) -> Option<GroupId> {
         match self {
-            Self::Create { .. } | Self::MoveRoute { .. } => None,
+            Self::Create { .. }
+            | Self::MoveRoute { .. }
+            | Self::SplitRoute { .. }
+            | Self::MergeRoutes { .. } => None,
             Self::Start { group }
             | Self::Activate { group }
             | Self::Abandon { group }

@@ -7,17 +7,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidewater_common::ids::{GroupId, NodeId};
-use tidewater_proto::v1::{GroupState, NodeState, ReportGroup};
+use tidewater_proto::v1::{GroupState, HotspotMode, NodeState, ReportGroup};
 use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{Instant, sleep};
 
 use super::ObservedCluster;
 use super::detector;
+use super::hotspots::{cold_routes, find_hotspots, is_settled, next_step};
 use super::leader_term::LeaderTerm;
 use super::placement_step::PlacementStep;
 use super::plan::plan;
 use super::recording::due_reports;
-use super::route_balance::plan_moves;
+use super::route_balance::{LoadLimits, plan_moves};
 use crate::catalog::MetaState;
 use crate::meters;
 
@@ -83,6 +84,7 @@ impl LeaderTerm {
             .filter(|group| group.state == GroupState::Creating)
             .map(|group| group.id)
             .collect();
+        self.observations.retain_loads(|group| state.group(group).is_some_and(|of| of.is_live()));
         self.observations.retain_nodes(|node| !state.is_forgotten(node));
         self.failures.lock().retain_groups(|group| !state.is_forgotten_group(group));
         self.group_permits.retain_groups(|group| !state.is_forgotten_group(group));
@@ -108,11 +110,38 @@ impl LeaderTerm {
         if next.is_some_and(|next| now < next) {
             return Vec::new();
         }
-        let steps = plan_moves(state, observed);
+        let steps = self.plan_route_changes(state, observed, now);
         let is_moving = state.procedures().running().any(|of| of.receiver().is_some());
-        let pause = if is_moving || !steps.is_empty() { MOVING_PAUSE } else { SETTLED_PAUSE };
-        *next = Some(now + pause);
+        let is_busy = is_moving || !steps.is_empty() || state.balance().hotspots == HotspotMode::On;
+        let pause = if is_busy { MOVING_PAUSE } else { SETTLED_PAUSE };
+        // From the end: a plan may take longer than the pause.
+        *next = Some(Instant::now() + pause);
         steps
+    }
+
+    /// Plans an operation on a route that its load suggests, if routes follow the load, or moves that spread the routes.
+    fn plan_route_changes(
+        &self,
+        state: &MetaState,
+        observed: &ObservedCluster,
+        now: Instant,
+    ) -> Vec<PlacementStep> {
+        if state.balance().hotspots != HotspotMode::On {
+            return plan_moves(state, observed, None);
+        }
+        let loads = self.observations.loads(now);
+        let hotspots = find_hotspots(state, observed, &loads);
+        if let Some(step) = next_step(state, &hotspots) {
+            return vec![step];
+        }
+        let gathered = cold_routes(state, &loads);
+        let is_changing = state.procedures().running().any(|of| !of.routes.is_empty());
+        let is_settled = !is_changing && is_settled(state);
+        plan_moves(
+            state,
+            observed,
+            Some(&LoadLimits { nodes: &hotspots.nodes, gathered, is_settled }),
+        )
     }
 
     /// Starts tasks for all work that a round has found.

@@ -5,9 +5,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::future::try_join_all;
 use prost::Message;
-use tidewater_common::ids::{GroupId, LogIndex, NodeId, RegionId, Term};
+use tidewater_common::ids::{GroupId, LogIndex, NodeId, Term};
 use tidewater_common::refusal::Refusal;
-use tidewater_proto::v1::{self, Reason, change_membership_request::Change, meta_command::Kind};
+use tidewater_proto::v1::{
+    self, ProcedureKind, Reason, change_membership_request::Change, meta_command::Kind,
+};
 use tokio::time::Instant;
 use uuid::Builder;
 
@@ -42,7 +44,43 @@ impl LeaderTerm {
             }
             PlacementStep::MoveRoute { route, to } => {
                 tracing::info!(%route, %to, "moving a route to another group");
-                self.begin_move(route, to).await
+                self.begin_procedure(ProcedureKind::Move, |request_id| {
+                    let request = v1::MoveRouteRequest {
+                        request_id,
+                        route_id: route.get(),
+                        target_group_id: to.get(),
+                        expected_version: 0,
+                    };
+                    request.encode_to_vec()
+                })
+                .await
+            }
+            PlacementStep::SplitRoute { route, key } => {
+                tracing::info!(%route, "splitting a hot route");
+                self.begin_procedure(ProcedureKind::Split, |request_id| {
+                    let request = v1::SplitRouteRequest {
+                        request_id,
+                        route_id: route.get(),
+                        split_key: key,
+                        expected_version: 0,
+                        for_load: true,
+                    };
+                    request.encode_to_vec()
+                })
+                .await
+            }
+            PlacementStep::MergeRoutes { left, right } => {
+                tracing::info!(%left, %right, "merging cold routes");
+                self.begin_procedure(ProcedureKind::Merge, |request_id| {
+                    let request = v1::MergeRoutesRequest {
+                        request_id,
+                        route_id: left.get(),
+                        neighbour_id: right.get(),
+                        expected_version: 0,
+                    };
+                    request.encode_to_vec()
+                })
+                .await
             }
             PlacementStep::Start { group } => {
                 self.start(group).await?;
@@ -91,20 +129,18 @@ impl LeaderTerm {
         }
     }
 
-    /// Begins a move of a route as an operator would. The procedure is driven like any other.
-    async fn begin_move(&self, route: RegionId, to: GroupId) -> Result<(), Refusal> {
+    /// Begins an operation on a route as an operator would, with a new request id. The procedure is driven like any other.
+    async fn begin_procedure(
+        &self,
+        kind: ProcedureKind,
+        arguments: impl FnOnce(String) -> Vec<u8>,
+    ) -> Result<(), Refusal> {
         let bits = || u128::from(self.timing.jitter.bits());
         let id = Builder::from_random_bytes((bits() << 64 | bits()).to_be_bytes()).into_uuid();
-        let request = v1::MoveRouteRequest {
-            request_id: id.to_string(),
-            route_id: route.get(),
-            target_group_id: to.get(),
-            expected_version: 0,
-        };
         let begin = v1::BeginProcedure {
             id: Bytes::copy_from_slice(id.as_bytes()),
-            kind: v1::ProcedureKind::Move as u32,
-            arguments: request.encode_to_vec().into(),
+            kind: kind as u32,
+            arguments: arguments(id.to_string()).into(),
         };
         self.command(Kind::BeginProcedure(begin)).await
     }

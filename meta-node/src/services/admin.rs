@@ -346,6 +346,13 @@ impl Admin for AdminService {
         Ok(Response::new(self.remove(request.into_inner()).await?))
     }
 
+    async fn advise_routes(
+        &self,
+        _request: Request<v1::AdviseRoutesRequest>,
+    ) -> Result<Response<v1::AdviseRoutesResponse>, Status> {
+        Ok(Response::new(self.advise().await?))
+    }
+
     async fn get_balance(
         &self,
         _request: Request<v1::GetBalanceRequest>,

@@ -6,12 +6,13 @@ mod show;
 use clap::Subcommand;
 use serde::Serialize;
 use tidewater_client::admin::BalanceSettings;
+use tidewater_proto::v1::HotspotMode;
 
 use crate::exit::Failure;
 
 /// Subcommands of `balance`.
 #[derive(Debug, Subcommand)]
-#[command(after_help = "Example:\n  tidewater balance show\n  tidewater balance set --spread off")]
+#[command(after_help = "Example:\n  tidewater balance show\n  tidewater balance set --hotspots on")]
 pub(crate) enum Balance {
     /// Show the settings of the balance of routes
     Show(show::Options),
@@ -33,11 +34,20 @@ impl Balance {
 struct Shown {
     spread: bool,
     rest_ms: u128,
+    hotspots: &'static str,
+    split_score: u64,
+    max_routes: u64,
 }
 
 impl From<BalanceSettings> for Shown {
     fn from(settings: BalanceSettings) -> Self {
-        Self { spread: settings.spread, rest_ms: settings.rest.as_millis() }
+        Self {
+            spread: settings.spread,
+            rest_ms: settings.rest.as_millis(),
+            hotspots: mode(settings.hotspots),
+            split_score: settings.split_score,
+            max_routes: settings.max_routes,
+        }
     }
 }
 
@@ -46,7 +56,21 @@ impl Shown {
         let spread = if self.spread { "on" } else { "off" };
         let (seconds, millis) = (self.rest_ms / 1_000, self.rest_ms % 1_000);
         let fraction = if millis == 0 { String::new() } else { format!(".{millis:03}") };
-        format!("spread: {spread}\nrest: {seconds}{fraction}s")
+        let Self { hotspots, split_score, max_routes, .. } = self;
+        format!(
+            "spread: {spread}\nrest: {seconds}{fraction}s\nhotspots: {hotspots}\nsplit score: {split_score} per minute\n\
+             most routes of a table: {max_routes}"
+        )
+    }
+}
+
+/// Name of a mode, as it is set.
+pub(crate) fn mode(mode: HotspotMode) -> &'static str {
+    match mode {
+        HotspotMode::Unspecified => "unknown",
+        HotspotMode::Off => "off",
+        HotspotMode::Advise => "advise",
+        HotspotMode::On => "on",
     }
 }
 
@@ -58,9 +82,21 @@ mod tests {
 
     #[test]
     fn settings_have_stable_json_fields() {
-        let settings = BalanceSettings { spread: false, rest: Duration::from_millis(1_500) };
+        let settings = BalanceSettings {
+            spread: false,
+            rest: Duration::from_millis(1_500),
+            hotspots: HotspotMode::Advise,
+            split_score: 600,
+            max_routes: 7,
+        };
         let shown = Shown::from(settings);
-        assert_eq!(serde_json::to_string(&shown).unwrap(), r#"{"spread":false,"rest_ms":1500}"#);
-        assert_eq!(shown.text(), "spread: off\nrest: 1.500s");
+        assert_eq!(
+            serde_json::to_string(&shown).unwrap(),
+            r#"{"spread":false,"rest_ms":1500,"hotspots":"advise","split_score":600,"max_routes":7}"#
+        );
+        assert_eq!(
+            shown.text(),
+            "spread: off\nrest: 1.500s\nhotspots: advise\nsplit score: 600 per minute\nmost routes of a table: 7"
+        );
     }
 }

@@ -1,5 +1,6 @@
 //! `route`
 
+mod advise;
 mod list;
 mod merge;
 mod move_route;
@@ -24,6 +25,8 @@ pub(crate) enum Route {
     Merge(merge::Options),
     /// Move a route to another group: its files stay where they are, and writes to it wait for a short time
     Move(move_route::Options),
+    /// Show the operations on routes that their load suggests, and why
+    Advise(advise::Options),
     /// Print changes of routes as they happen
     Watch(watch::Options),
 }
@@ -35,6 +38,7 @@ impl Route {
             Self::Split(options) => split::run(options).await,
             Self::Merge(options) => merge::run(options).await,
             Self::Move(options) => move_route::run(options).await,
+            Self::Advise(options) => advise::run(options).await,
             Self::Watch(options) => watch::run(options).await,
         }
     }

@@ -24,6 +24,7 @@ impl Client {
             route_id: route.get(),
             split_key: key,
             expected_version: 0,
+            for_load: false,
         };
         let what = format!("splitting route {route}");
         let response = self

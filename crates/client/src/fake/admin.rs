@@ -179,6 +179,13 @@ impl Admin for AdminNode {
         self.respond()
     }
 
+    async fn advise_routes(
+        &self,
+        _request: Request<v1::AdviseRoutesRequest>,
+    ) -> Result<Response<v1::AdviseRoutesResponse>, Status> {
+        self.respond()
+    }
+
     async fn get_balance(
         &self,
         _request: Request<v1::GetBalanceRequest>,

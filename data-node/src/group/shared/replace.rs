@@ -83,7 +83,7 @@ impl ReplicaState {
             return Ok(());
         };
         for (state, region) in states.into_iter().zip(regions) {
-            self.regions.insert(HostedRegion { descriptor: state.descriptor, region });
+            self.regions.insert(HostedRegion::new(state.descriptor, region));
         }
         Ok(())
     }

@@ -28,12 +28,15 @@ impl RowSink for RegionSink<'_> {
                 self.shared.group
             ))));
         };
+        let (written, keys) = (batch.num_rows(), hosted.descriptor.key_columns(op, &batch));
         let op = match op {
             RowOp::Put => tidewater_region_engine::RowOp::Put,
             RowOp::Delete => tidewater_region_engine::RowOp::Delete,
         };
         match hosted.region.apply(RowsWrite { sequence, epoch: Epoch(0), op, batch }) {
             Ok(()) => {
+                let codec = hosted.descriptor.codec();
+                hosted.load.record_writes(written, |row| codec.row_key(&keys, row).ok());
                 if hosted.region.is_merge_due() {
                     self.shared.merges.notify_one();
                 }

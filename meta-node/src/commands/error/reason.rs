@@ -25,6 +25,9 @@ impl CommandError {
             | Self::NotMergeable { .. }
             | Self::NotMovable { .. }
             | Self::BalanceRest(_)
+            | Self::BalanceSetting(_)
+            | Self::HotspotsNotOn
+            | Self::Retiring(_)
             | Self::Replacement { .. }
             | Self::NotADataNode { .. }
             | Self::RouteIdUsed(_)

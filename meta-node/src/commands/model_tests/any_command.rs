@@ -14,10 +14,10 @@ pub(crate) fn any_command() -> impl Strategy<Value = Kind> {
     });
     prop_oneof![
         15 => any_single_command(),
-        6 => any_table_change(),
+        8 => any_table_change(),
         11 => any_procedure_command(),
         1 => reserve,
-        3 => any_group_count(),
+        4 => any_group_count(),
         1 => (100u64..106, any::<bool>()).prop_map(|(node_id, draining)| {
             let replacement_id = if node_id % 2 == 0 { 0 } else { node_id - 1 };
             Kind::SetNodeDraining(v1::SetNodeDraining { node_id, draining, replacement_id })
@@ -30,13 +30,19 @@ pub(crate) fn any_command() -> impl Strategy<Value = Kind> {
 /// Retirements of groups, and settings of the balance.
 fn any_group_count() -> impl Strategy<Value = Kind> {
     prop_oneof![
-        (1u64..5, any::<bool>()).prop_map(|(group_id, retiring)| {
+        1 => (1u64..5, any::<bool>()).prop_map(|(group_id, retiring)| {
             Kind::SetGroupRetiring(v1::SetGroupRetiring { group_id, retiring })
         }),
-        (1u64..5).prop_map(|group_id| Kind::RetireGroup(v1::RetireGroup { group_id })),
-        (proptest::option::of(any::<bool>()), proptest::option::of(0u64..3_000)).prop_map(
-            |(spread, rest_ms)| Kind::SetBalance(v1::SetBalanceRequest { spread, rest_ms })
-        ),
+        1 => (1u64..5).prop_map(|group_id| Kind::RetireGroup(v1::RetireGroup { group_id })),
+        2 => (
+            proptest::option::of(any::<bool>()),
+            proptest::option::of(900u64..3_000),
+            prop_oneof![2 => Just(Some(v1::HotspotMode::On.into())), 1 => proptest::option::of(0i32..4)],
+        )
+            .prop_map(|(spread, rest_ms, hotspots)| {
+                let settings = v1::SetBalanceRequest { spread, rest_ms, hotspots, ..Default::default() };
+                Kind::SetBalance(settings)
+            }),
     ]
 }
 
@@ -46,7 +52,7 @@ fn any_procedure_command() -> impl Strategy<Value = Kind> {
     let begin = prop_oneof![
         2 => prop_oneof![any_single_command(), any_table_change()].prop_map(as_procedure),
         1 => (70u64..80, 1u8..6).prop_map(|(request, table)| test(request, table)),
-        1 => any_split(),
+        3 => any_split(),
         1 => any_merge(),
         3 => any_move(),
         1 => any_opening(),
@@ -86,15 +92,18 @@ fn any_procedure_command() -> impl Strategy<Value = Kind> {
 
 fn any_split() -> impl Strategy<Value = Kind> {
     let key = proptest::collection::vec(any::<u8>(), 0..3);
-    (40u64..70, 0u64..8, key, any::<bool>()).prop_map(|(request, route_id, key, is_stale)| {
-        let split = v1::SplitRouteRequest {
-            request_id: directory(request),
-            route_id,
-            split_key: key.into(),
-            expected_version: u64::from(is_stale && route_id == 0),
-        };
-        begin(v1::ProcedureKind::Split, request, &split)
-    })
+    (40u64..70, 0u64..8, key, any::<bool>(), any::<bool>()).prop_map(
+        |(request, route_id, key, is_stale, for_load)| {
+            let split = v1::SplitRouteRequest {
+                request_id: directory(request),
+                route_id,
+                split_key: key.into(),
+                expected_version: u64::from(is_stale && route_id == 0),
+                for_load,
+            };
+            begin(v1::ProcedureKind::Split, request, &split)
+        },
+    )
 }
 
 fn any_merge() -> impl Strategy<Value = Kind> {

@@ -97,7 +97,7 @@ fn fitted_save(state: &MetaState, save: v1::SaveRoutesRequest) -> v1::SaveRoutes
     v1::SaveRoutesRequest { table_id: table.id.get(), expected_version, routes, ..save }
 }
 
-/// A split of a route that exists, mostly at one of its keys.
+/// A split of a route that exists, mostly at one of its keys, and for the load only if hotspots are on.
 fn fitted_split(state: &MetaState, begin: v1::BeginProcedure) -> v1::BeginProcedure {
     let request = v1::SplitRouteRequest::decode(begin.arguments.clone()).unwrap();
     let at = usize::try_from(request.route_id).unwrap();
@@ -106,6 +106,7 @@ fn fitted_split(state: &MetaState, begin: v1::BeginProcedure) -> v1::BeginProced
     let request = v1::SplitRouteRequest {
         route_id: route.route_id.get(),
         split_key: [start, &request.split_key].concat().into(),
+        for_load: request.for_load && state.balance().hotspots == v1::HotspotMode::On,
         ..request
     };
     v1::BeginProcedure { arguments: request.encode_to_vec().into(), ..begin }

@@ -217,7 +217,9 @@ fn replaced(state: &MetaState, procedure: &Procedure) -> Result<CatalogChange, C
         parent_route_id: None,
         ..first.as_ref().clone()
     }];
+    let is_soft = state.has_soft_start(plan.first);
     Ok(CatalogChange {
+        soft_starts: is_soft.then_some(plan.child).into_iter().collect(),
         // Those of the parents end when their hooks have received the removals.
         cursors: cursors::for_new_routes(state, procedure.table, &routes),
         routes,

@@ -42,6 +42,10 @@ impl ProcedureKind for SplitRoute {
     fn begin(&self, state: &MetaState, arguments: Bytes) -> Result<ProcedureBegin, CommandError> {
         let request: v1::SplitRouteRequest = decoded(arguments)?;
         check_version(state, request.expected_version)?;
+        // It was switched off since the leader has decided.
+        if request.for_load && state.balance().hotspots != v1::HotspotMode::On {
+            return Err(CommandError::HotspotsNotOn);
+        }
         let id = RegionId(request.route_id);
         let (table, route) = active_route(state, id)?;
         check_key(route, &global_key(table, &request.split_key))?;
@@ -193,7 +197,10 @@ fn replaced(state: &MetaState, procedure: &Procedure) -> Result<CatalogChange, C
     };
     let routes =
         vec![child(left, &parent.start, Some(&key)), child(right, &key, parent.end.as_deref())];
+    let is_soft = [(left, state.has_soft_start(id)), (right, request.for_load)];
+    let soft = is_soft.into_iter().filter(|(_, is_soft)| *is_soft);
     Ok(CatalogChange {
+        soft_starts: soft.map(|(child, _)| RegionId(child)).collect(),
         // Those of the parent end when its hooks have received its removal.
         cursors: cursors::for_new_routes(state, procedure.table, &routes),
         routes,

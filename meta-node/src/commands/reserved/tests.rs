@@ -100,6 +100,7 @@ fn reserved_table_keeps_its_name_and_accepts_no_change() {
         route_id: 5,
         split_key: Bytes::from_static(&[7]),
         expected_version: 0,
+        for_load: false,
     };
     let clone =
         v1::CloneTableRequest { request_id: directory(23), name: "r".into(), new_name: "c".into() };

@@ -132,6 +132,7 @@ mod tests {
                     route_id: routes[0].get(),
                     split_key: Bytes::from_static(&[0x40]),
                     expected_version: 0,
+                    for_load: false,
                 };
                 (begin(kind, 10, &request), 3, &routes[..1])
             }

@@ -94,6 +94,7 @@ fn child_replaces_the_routes_after_its_group_has_it() {
             route_id: child.get(),
             split_key: key.clone(),
             expected_version: 0,
+            for_load: false,
         };
         let early = run(&mut state, begin(v1::ProcedureKind::Split, 11, &split(11)));
         assert_eq!(early.map_err(reason), Err(Reason::TableBusy));

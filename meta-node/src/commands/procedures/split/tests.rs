@@ -20,6 +20,7 @@ fn request(number: u64, route: u64, key: &'static [u8]) -> v1::SplitRouteRequest
         route_id: route,
         split_key: Bytes::from_static(key),
         expected_version: 0,
+        for_load: false,
     }
 }
 
