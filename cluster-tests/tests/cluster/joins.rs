@@ -168,7 +168,7 @@ async fn nodes_that_join_get_their_share_and_leave_again() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn node_that_is_down_is_replaced() -> Result<()> {
-    let mut cluster = ClusterPlan::default().nodes(3, 4, 0).prepare().await?;
+    let mut cluster = ClusterPlan::default().nodes(3, 5, 0).prepare().await?;
     cluster.start_with(3).await?;
     cluster.wait_until_healthy().await?;
     wait_for_level(&cluster).await?;
@@ -186,18 +186,29 @@ async fn node_that_is_down_is_replaced() -> Result<()> {
     itself.status(2)?.expect_stderr(&["the same node"])?;
     let unknown = cluster.run(&["node", "replace", &other, "--by", "999"]).await?;
     unknown.status(3)?.expect_stderr(&["node 999 does not exist"])?;
+    // Two could have the replicas; the one that is named is not the first choice of the planner.
     cluster.data[3].start().await?;
-    let new = node_id(&cluster, 3).await?;
+    cluster.data[4].start().await?;
+    let new = node_id(&cluster, 4).await?;
     let by = new.to_string();
     let begun = Instant::now();
     let replace = ["node", "replace", &old, "--by", &by, "--output", "json"];
-    let replaced = cluster.run(&replace).await?.ok()?.json()?;
-    println!("replaced in {:.1?}: {replaced}", begun.elapsed());
+    for attempt in ["first", "repeated"] {
+        let replaced = cluster.run(&replace).await?.ok()?.json()?;
+        println!("{attempt} command after {:.1?}: {replaced}", begun.elapsed());
+        if replaced["removed"] != true {
+            return Err(HarnessError::violated(replaced.to_string()));
+        }
+    }
     let groups = data_groups(&cluster).await?;
-    let of_old = groups.iter().filter(|group| group["voters"].to_string().contains(&old));
-    let of_new = groups.iter().filter(|group| group["voters"].to_string().contains(&by));
-    if replaced["removed"] != true || of_old.count() != 0 || of_new.count() < 6 {
-        return Err(HarnessError::violated(format!("{replaced}: {groups:?}")));
+    let has = |group: &Value, node: &str| group["voters"].to_string().contains(node);
+    // The first six groups had a replica on each of the first three nodes.
+    let is_replaced = |group: &Value| {
+        let is_first = group["group_id"].as_u64().is_some_and(|id| id <= 6);
+        !has(group, &old) && (!is_first || has(group, &by))
+    };
+    if !groups.iter().all(is_replaced) {
+        return Err(HarnessError::violated(format!("{groups:?}")));
     }
     if cluster.data[lost].start().await.is_ok() {
         return Err(HarnessError::violated("a removed node has joined again"));
@@ -217,7 +228,7 @@ async fn refuses_invalid_settings(cluster: &Cluster) -> Result<()> {
     }
     cluster.run(&["balance", "set", "--rest", "0s"]).await?.status(2)?;
     let long = cluster.run(&["balance", "set", "--rest", "25h"]).await?;
-    long.status(2)?.expect_stderr(&["use 1s to 24h"])?;
+    long.status(2)?.expect_stderr(&["use 1s to 1h"])?;
     cluster.run(&["balance", "set"]).await?.status(2)?;
     cluster.run(&["balance", "set", "--spread", "on"]).await?.ok()?;
     Ok(())

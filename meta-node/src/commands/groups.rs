@@ -20,6 +20,7 @@ pub(super) fn create(
     check_first_members(state, &first_members)?;
     if rules.has_counted_homes() {
         check_home_groups(state, &first_members, command.home_groups)?;
+        check_staying(state, &first_members)?;
     } else if rules.has_unique_homes() {
         check_home(state, &first_members)?;
     }
@@ -63,6 +64,15 @@ fn check_home_groups(
     match usize::try_from(expected) {
         Ok(expected) if expected == known => Ok(()),
         _ => Err(CommandError::HomeGroups { home: *home, expected, known }),
+    }
+}
+
+/// Rejects a group with a replica on a node that drains: its drain would end too early.
+fn check_staying(state: &MetaState, first_members: &[NodeId]) -> Result<(), CommandError> {
+    let drains = |id: &&NodeId| state.node(**id).is_some_and(|node| node.draining);
+    match first_members.iter().find(drains) {
+        Some(node) => Err(CommandError::FirstMembers(format!("node {node} is draining"))),
+        None => Ok(()),
     }
 }
 

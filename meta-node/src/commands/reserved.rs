@@ -150,7 +150,8 @@ fn saved_routes(
 fn check_group(state: &MetaState, id: GroupId) -> Result<(), CommandError> {
     match state.group(id) {
         None => Err(CommandError::GroupNotFound(id)),
-        Some(group) if group.state == GroupState::Active => Ok(()),
+        Some(group) if group.takes_routes() => Ok(()),
+        Some(group) if group.state == GroupState::Active => Err(CommandError::Retiring(id)),
         Some(group) => Err(CommandError::GroupState { group: id, state: group.state }),
     }
 }

@@ -5,6 +5,7 @@
 //! to them ([`super::route_balance`]), and it is retired when it has none. A node that is down keeps its share of the
 //! groups: only the operator decides that it does not return.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use tidewater_common::feature_level::FeatureLevel;
@@ -38,10 +39,14 @@ pub(super) fn plan_group_count(
     let live: Vec<&Group> = state.live_groups().map(AsRef::as_ref).collect();
     let (retiring, staying): (Vec<&Group>, Vec<&Group>) =
         live.iter().copied().partition(|group| group.retiring);
+    let lasting: BTreeSet<NodeId> = load.lasting().collect();
     let mut steps = Vec::new();
     if staying.len() < wanted && observed.quiet_for >= options.settle {
         let missing = wanted - staying.len();
-        let kept = retiring.iter().take(missing);
+        let mut kept = retiring.clone();
+        kept.sort_by_key(|group| retirement_order(group, &lasting));
+        // The last ones to retire.
+        let kept = kept.iter().rev().take(missing);
         steps.extend(
             kept.map(|group| PlacementStep::SetRetiring { group: group.id, retiring: false }),
         );
@@ -51,8 +56,13 @@ pub(super) fn plan_group_count(
     }
     let is_quiet = observed.quiet_for >= BALANCE_AFTER && observed.leading_for >= BALANCE_AFTER;
     if is_counted && wanted > 0 && staying.len() > wanted && is_quiet {
-        let surplus = surplus(state, staying.clone(), staying.len() - wanted, load);
-        steps.extend(surplus.map(|group| PlacementStep::SetRetiring { group, retiring: true }));
+        let mut first = staying.clone();
+        first.retain(|group| group.state == GroupState::Active);
+        first.sort_by_key(|group| retirement_order(group, &lasting));
+        let first = first.iter().take(staying.len() - wanted);
+        steps.extend(
+            first.map(|group| PlacementStep::SetRetiring { group: group.id, retiring: true }),
+        );
     }
     let empty = retiring.iter().filter(|group| !has_regions(state, group.id));
     steps.extend(empty.map(|group| PlacementStep::Retire { group: group.id }));
@@ -88,20 +98,11 @@ fn new_groups(
     steps
 }
 
-/// Returns the groups to retire: those whose home leaves, then those with the fewest routes, then the newest.
-fn surplus<'a>(
-    state: &'a MetaState,
-    mut groups: Vec<&'a Group>,
-    count: usize,
-    load: &NodeLoad<'_>,
-) -> impl Iterator<Item = GroupId> + use<'a> {
-    groups.retain(|group| group.state == GroupState::Active);
-    let lasting: BTreeSet<NodeId> = load.lasting().collect();
-    groups.sort_by_key(|group| {
-        let has_home = group.home().is_some_and(|home| lasting.contains(&home));
-        (has_home, state.routes_in(group.id), std::cmp::Reverse(group.id))
-    });
-    groups.into_iter().take(count).map(|group| group.id)
+/// Order in which groups retire: those whose home leaves, then the newest. Routes do not count: the order stays the same
+/// while groups retire.
+fn retirement_order(group: &Group, lasting: &BTreeSet<NodeId>) -> (bool, Reverse<GroupId>) {
+    let has_home = group.home().is_some_and(|home| lasting.contains(&home));
+    (has_home, Reverse(group.id))
 }
 
 #[cfg(test)]

@@ -3,7 +3,11 @@ use std::time::Duration;
 use tidewater_proto::v1::{self, NodeState, meta_command::Kind};
 
 use super::*;
-use crate::commands::testing::{bootstrapped, raise_to_highest, run, table, with_nodes};
+use crate::commands::CommandError;
+use crate::commands::procedures::testing::{abandon, begin, complete};
+use crate::commands::testing::{
+    bootstrapped, command, directory, raise_to_highest, run, run_command, table, with_nodes,
+};
 use crate::leader::plan::plan;
 
 const SETTLE: Duration = Duration::from_secs(1);
@@ -207,10 +211,46 @@ fn surplus_groups_are_retired_when_they_are_empty() {
 #[test]
 fn last_group_is_not_retired() {
     let mut state = cluster(1, 1);
+    let group = GroupId(1);
     let retiring = Kind::SetGroupRetiring(v1::SetGroupRetiring { group_id: 1, retiring: true });
-    assert!(run(&mut state, retiring).is_err());
-    let drain = v1::SetNodeDraining { node_id: 101, draining: true, replacement_id: 0 };
-    assert!(run(&mut state, Kind::SetNodeDraining(drain)).is_err());
+    assert_eq!(run(&mut state, retiring), Err(CommandError::LastGroup(group)));
     let retire = run(&mut state, Kind::RetireGroup(v1::RetireGroup { group_id: 1 }));
-    assert!(retire.is_err(), "it does not retire");
+    let active = CommandError::GroupState { group, state: GroupState::Active };
+    assert_eq!(retire, Err(active), "it is not marked");
+}
+
+/// A group that is about to receive a region is not retired, although it has none.
+#[test]
+fn target_of_a_move_is_not_retired() {
+    let mut state = cluster(2, 1);
+    run(&mut state, Kind::CreateTable(table(1, "t"))).unwrap();
+    run(&mut state, Kind::ActivateTable(v1::ActivateTable { table_id: 1 })).unwrap();
+    let request = v1::MoveRouteRequest {
+        request_id: directory(50),
+        route_id: 1,
+        target_group_id: 2,
+        expected_version: 0,
+    };
+    run(&mut state, begin(v1::ProcedureKind::Move, 50, &request)).unwrap();
+    let retiring = v1::SetGroupRetiring { group_id: 2, retiring: true };
+    run(&mut state, Kind::SetGroupRetiring(retiring)).unwrap();
+    let retire = || Kind::RetireGroup(v1::RetireGroup { group_id: 2 });
+    assert_eq!(run(&mut state, retire()), Err(CommandError::GroupInUse(GroupId(2))));
+    let abandoned = abandon(&state, 50, v1::AbandonCause::Operator);
+    run(&mut state, abandoned).unwrap();
+    assert_eq!(run(&mut state, retire()), Err(CommandError::GroupInUse(GroupId(2))));
+    complete(&mut state, 50);
+    run(&mut state, retire()).unwrap();
+}
+
+#[test]
+fn group_is_not_created_on_a_draining_node() {
+    let mut state = cluster(4, 1);
+    let drain = v1::SetNodeDraining { node_id: 104, draining: true, replacement_id: 0 };
+    run(&mut state, Kind::SetNodeDraining(drain)).unwrap();
+    let create = v1::CreateGroup { first_members: vec![101, 104], home_groups: 1 };
+    let rules = crate::commands::Rules::at(FeatureLevel::HIGHEST).0;
+    let command = v1::MetaCommand { rules, ..command(Kind::CreateGroup(create)) };
+    let refused = run_command(&mut state, command).unwrap_err();
+    assert!(refused.to_string().contains("node 104 is draining"), "{refused}");
 }

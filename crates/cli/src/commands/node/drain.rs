@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use clap::Args;
 use serde::Serialize;
-use tidewater_client::ClientError;
+use tidewater_client::Client;
 use tidewater_common::ids::{GroupId, NodeId};
+use tidewater_proto::v1;
 use tokio::time::Instant;
 
 use crate::commands::client::ClientArgs;
@@ -69,34 +70,51 @@ fn listed(groups: &[u64]) -> String {
     format!("of groups {}{rest}", shown.join(", "))
 }
 
-/// Progress of a drain, printed when it changes.
-pub(super) struct Progress {
-    node: NodeId,
-    shown: Option<Vec<u64>>,
+/// A drain that has begun. It is followed by reading: a repeated request would begin one again that another command has
+/// taken back.
+pub(super) struct BegunDrain<'a> {
+    pub(super) client: &'a Client,
+    pub(super) node: NodeId,
+    /// The node that gets the replicas.
+    pub(super) replacement: Option<NodeId>,
 }
 
-impl Progress {
-    pub(super) fn new(node: NodeId) -> Self {
-        Self { node, shown: None }
+impl BegunDrain<'_> {
+    /// Prints the groups left when they change, until none is left or the time has come; returns them.
+    pub(super) async fn follow(
+        &self,
+        groups: &[GroupId],
+        until: Instant,
+    ) -> Result<Vec<u64>, Failure> {
+        let mut left = ids(groups);
+        while !left.is_empty() && Instant::now() < until {
+            eprintln!("node {}: replicas left: {}", self.node, listed(&left));
+            let shown = left.clone();
+            while left == shown && Instant::now() < until {
+                tokio::time::sleep(POLL).await;
+                left = self.groups_left(&self.client.cluster_status().await?)?;
+            }
+        }
+        Ok(left)
     }
 
-    /// Repeats the call of a drain until no group is left, or the time has come; returns the groups left.
-    pub(super) async fn follow(
-        &mut self,
-        until: Instant,
-        drain: impl AsyncFn() -> Result<Vec<GroupId>, ClientError>,
-    ) -> Result<Vec<u64>, Failure> {
-        loop {
-            let left = ids(&drain().await?);
-            if left.is_empty() || Instant::now() >= until {
-                return Ok(left);
-            }
-            if self.shown.as_ref() != Some(&left) {
-                eprintln!("node {}: replicas left: {}", self.node, listed(&left));
-                self.shown = Some(left);
-            }
-            tokio::time::sleep(POLL).await;
+    /// Returns the groups with a replica on the node, unless another command has changed the drain.
+    fn groups_left(&self, status: &v1::ClusterStatusResponse) -> Result<Vec<u64>, Failure> {
+        let node = self.node.get();
+        let expected = self.replacement.map(NodeId::get);
+        let is_changed =
+            status.nodes.iter().find(|known| known.node_id == node).is_some_and(|known| {
+                !known.draining || expected.is_some_and(|expected| known.replacement_id != expected)
+            });
+        if is_changed {
+            let text = format!("another command has changed the drain of node {node}");
+            return Err(Failure::new(Exit::Conflict, text));
         }
+        let hosts = |group: &&v1::Group| {
+            let first = if group.voters.is_empty() { &group.first_members } else { &group.voters };
+            group.group_id != 0 && (first.contains(&node) || group.learners.contains(&node))
+        };
+        Ok(status.groups.iter().filter(hosts).map(|group| group.group_id).collect())
     }
 }
 
@@ -105,8 +123,10 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
     let client = options.client.connect().await?;
     let node = NodeId(options.node);
     let within = if options.cancel { Duration::ZERO } else { options.within.duration() };
-    let drain = async || client.drain_node(node, options.cancel).await;
-    let left = Progress::new(node).follow(Instant::now() + within, drain).await?;
+    let until = Instant::now() + within;
+    let groups = client.drain_node(node, options.cancel).await?;
+    let begun = BegunDrain { client: &client, node, replacement: None };
+    let left = begun.follow(&groups, until).await?;
     let drained = Drained { node_id: node.get(), draining: !options.cancel, groups_left: left };
     fact(options.client.output, &drained, Drained::text)?;
     if drained.groups_left.is_empty() || within.is_zero() { Ok(()) } else { Err(late()) }

@@ -2,10 +2,12 @@
 
 use clap::Args;
 use serde::Serialize;
+use tidewater_client::ClientError;
 use tidewater_common::ids::NodeId;
+use tidewater_proto::v1::Reason;
 use tokio::time::Instant;
 
-use super::drain::{Progress, late};
+use super::drain::{BegunDrain, late};
 use crate::commands::client::ClientArgs;
 use crate::exit::Failure;
 use crate::output::fact;
@@ -55,20 +57,38 @@ impl Replaced {
     }
 }
 
-/// Moves the replicas of a node to another one, waits until it has none, and removes it.
+/// Moves the replicas of a node to another one, waits until it has none, and removes it. A repeated command continues.
 pub(crate) async fn run(options: Options) -> Result<(), Failure> {
     let client = options.client.connect().await?;
     let (node, by) = (NodeId(options.node), NodeId(options.by));
     let until = Instant::now() + options.within.duration();
-    let mut progress = Progress::new(node);
-    let left = progress.follow(until, async || client.replace_node(node, by).await).await?;
+    let left = loop {
+        let groups = match client.replace_node(node, by).await {
+            // An earlier attempt has removed it.
+            Err(error) if reason(&error) == Some(Reason::NodeRemoved) => break Vec::new(),
+            groups => groups?,
+        };
+        let begun = BegunDrain { client: &client, node, replacement: Some(by) };
+        let left = begun.follow(&groups, until).await?;
+        if !left.is_empty() {
+            break left;
+        }
+        match client.remove_node(node).await {
+            Err(error) if reason(&error) == Some(Reason::NodeRemoved) => break left,
+            // A group was recorded on it after the last look.
+            Err(error)
+                if reason(&error) == Some(Reason::MembershipBusy) && Instant::now() < until => {}
+            removed => break removed.map(|()| left)?,
+        }
+    };
     let removed = left.is_empty();
-    if removed {
-        client.remove_node(node).await?;
-    }
     let replaced = Replaced { node_id: node.get(), by: by.get(), removed, groups_left: left };
     fact(options.client.output, &replaced, Replaced::text)?;
     if removed || options.within.duration().is_zero() { Ok(()) } else { Err(late()) }
+}
+
+fn reason(error: &ClientError) -> Option<Reason> {
+    error.refusal().map(|refusal| refusal.reason)
 }
 
 #[cfg(test)]
