@@ -185,6 +185,9 @@ impl Groups {
                 .map_err(|error| failed(group, "start", error))?
                 .map_err(|error| failed(group, "open its snapshots", error))?
         };
+        // Its members may count on the replica from now on: after a restart, the node must find it.
+        let log = self.context.directory.log_store().group(group);
+        log.establish().await.map_err(|error| failed(group, "store its log", error))?;
         let replica = Arc::new(self.launch(group, files).await?);
         self.context.host.add(group, Arc::new(replica.raft.clone()), &folder);
         self.replicas.write().insert(group, replica.clone());

@@ -135,6 +135,24 @@ async fn start_and_removal_continue_after_their_callers_are_cancelled() {
     stop(groups).await;
 }
 
+// The meta group counts on a replica as soon as its node has started it.
+#[tokio::test(flavor = "multi_thread")]
+async fn started_replica_is_found_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let groups = node(folder.path());
+    groups.start(GROUP).await.unwrap();
+    stop(groups).await;
+    let groups = node(folder.path());
+    groups.start_local().await.unwrap();
+    let replica = groups.get(GROUP).unwrap();
+    // It has no members, and becomes one of an existing group or of a new one.
+    assert!(replica.membership().voter_ids().next().is_none());
+    groups.initialize(&replica, members()).await.unwrap();
+    until("the replica leads", async || replica.require_leader().is_ok()).await;
+    drop(replica);
+    stop(groups).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn group_follows_the_level_of_the_cluster() {
     let folder = tempfile::tempdir().unwrap();

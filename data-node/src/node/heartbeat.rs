@@ -17,7 +17,7 @@ use tracing::{debug, warn};
 use super::conditions::{Conditions, DiskSpace};
 use super::handover::Handover;
 use super::load_windows::LoadWindows;
-use crate::group::replica::GroupReplica;
+use crate::group::replica::{GroupReplica, Leadership};
 use crate::groups::Groups;
 use crate::hooks::NodeHooks;
 use crate::meters;
@@ -148,8 +148,8 @@ fn report(replica: &GroupReplica) -> GroupReport {
     let id = position(membership.log_id());
     let effective = position(replica.membership().log_id());
     let leadership = replica.leadership();
-    // A leader without a quorum remains leader until it learns of a later one, but cannot serve.
-    let leader = leadership.leader.filter(|_| !leadership.is_leader || replica.has_quorum());
+    let has_members = membership.membership().voter_ids().next().is_some();
+    let leader = reported_leader(&leadership, has_members, || replica.has_quorum());
     let (last, applied) = replica.positions();
     let caught_up = if leadership.is_leader { replica.caught_up(CAUGHT_UP) } else { Vec::new() };
     GroupReport {
@@ -167,6 +167,16 @@ fn report(replica: &GroupReplica) -> GroupReport {
         effective_index: effective.1,
         load: None,
     }
+}
+
+/// Returns the leader that a replica reports. A leader without a quorum remains leader until it learns of a later one,
+/// but cannot serve. The first leader of a group serves after it has committed the first membership.
+fn reported_leader(
+    leadership: &Leadership,
+    has_members: bool,
+    has_quorum: impl FnOnce() -> bool,
+) -> Option<NodeId> {
+    leadership.leader.filter(|_| has_members && (!leadership.is_leader || has_quorum()))
 }
 
 #[cfg(test)]
@@ -196,6 +206,26 @@ mod tests {
         }
         assert!(follow_level(&known, FeatureLevel::HIGHEST.next().get()).is_err());
         assert_eq!(*changes.borrow(), FeatureLevel::HIGHEST);
+    }
+
+    #[test]
+    fn leader_is_reported_with_members_and_quorum() {
+        let led = |leader: Option<u64>, is_leader| Leadership {
+            term: 2,
+            leader: leader.map(NodeId),
+            is_leader,
+        };
+        for (leadership, has_members, has_quorum, expected) in [
+            (led(Some(101), true), true, true, true),
+            (led(Some(101), true), true, false, false),
+            (led(Some(101), true), false, true, false),
+            (led(Some(101), false), true, false, true),
+            (led(Some(101), false), false, false, false),
+            (led(None, false), true, true, false),
+        ] {
+            let reported = reported_leader(&leadership, has_members, || has_quorum);
+            assert_eq!(reported.is_some(), expected, "{leadership:?} {has_members} {has_quorum}");
+        }
     }
 
     // A replica that a change removes would be stopped on it, and the change may never be committed.

@@ -51,6 +51,25 @@ impl GroupLog {
         self.state.log.lock().purged
     }
 
+    /// Stores the initial vote durably, unless a vote or an entry was stored before. From then on,
+    /// [`LogStore::groups`](super::LogStore::groups) lists the group, also after a restart. Openraft stores nothing
+    /// before its first message.
+    pub async fn establish(&self) -> Result<(), StoreError> {
+        let (done, result) = oneshot::channel();
+        let vote = Vote::new(0, 0);
+        let is_new = self.change(|log| {
+            if !log.is_pristine() {
+                return Ok((None, false));
+            }
+            log.vote = Some(vote);
+            Ok((Some((WriteKind::Vote { vote, done }, 64)), true))
+        })?;
+        if is_new {
+            wait_flushed(result, "votes").await?;
+        }
+        Ok(())
+    }
+
     /// Changes the log in memory and queues the operation that makes the change durable. Both
     /// happen under one lock, so that the queue has the order of the changes.
     fn change<T>(

@@ -108,6 +108,26 @@ async fn log_state_survives_a_restart() {
 }
 
 #[tokio::test]
+async fn established_log_is_listed_after_a_restart() {
+    let dir = TempDir::new().unwrap();
+    {
+        let store = open(dir.path());
+        store.group(GroupId(1)).establish().await.unwrap();
+        let mut two = store.group(GroupId(2));
+        two.save_vote(&Vote::new(3, 7)).await.unwrap();
+        two.establish().await.unwrap();
+        assert_eq!(store.groups(), [GroupId(1), GroupId(2)]);
+        store.shutdown();
+    }
+    let store = open(dir.path());
+    assert_eq!(store.groups(), [GroupId(1), GroupId(2)]);
+    let mut one = store.group(GroupId(1));
+    assert_eq!(state(&mut one).await, (None, None));
+    assert_eq!(one.read_vote().await.unwrap(), Some(Vote::new(0, 0)));
+    assert_eq!(store.group(GroupId(2)).read_vote().await.unwrap(), Some(Vote::new(3, 7)));
+}
+
+#[tokio::test]
 async fn evicted_entries_are_read_from_the_database() {
     let dir = TempDir::new().unwrap();
     let store =
