@@ -19,6 +19,9 @@ use super::placement_step::PlacementStep;
 /// Delay between attempts to start the replicas of a group that has not reported a leader.
 const STARTED_PAUSE: Duration = Duration::from_millis(150);
 
+/// Pause after the stop of a replica: an interval of heartbeats.
+const STOPPED_PAUSE: Duration = Duration::from_secs(1);
+
 /// Pause after a transfer of a leadership: several heartbeats.
 const TRANSFERRED_PAUSE: Duration = Duration::from_secs(2);
 
@@ -124,7 +127,10 @@ impl LeaderTerm {
             }
             PlacementStep::Stop { group, node, on } => {
                 tracing::info!(%group, %node, "stopping a replica on a node that is not a member");
-                self.control.stop_replica(node, group.get(), on).await
+                self.control.stop_replica(node, group.get(), on).await?;
+                // The node reports the replica until its next heartbeat.
+                tokio::time::sleep(STOPPED_PAUSE).await;
+                Ok(())
             }
         }
     }
