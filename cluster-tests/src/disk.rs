@@ -121,7 +121,11 @@ impl SmallDisk {
         self.directory.join("ballast")
     }
 
-    fn fill_except(&self, bytes: u64) -> Result<()> {
+    /// Fills the disk except for this number of bytes, if that does not affect other processes.
+    ///
+    /// # Errors
+    /// If the ballast cannot be written.
+    pub fn fill_except(&self, bytes: u64) -> Result<()> {
         let present = std::fs::metadata(self.ballast_path()).map_or(0, |file| file.len());
         self.grow_ballast(present + free(&self.directory)?.saturating_sub(bytes))
     }
