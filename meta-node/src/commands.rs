@@ -16,6 +16,7 @@ mod hook_procedures;
 mod hooks;
 mod levels;
 mod loads;
+mod member_replacement;
 mod new_table;
 mod nodes;
 mod observations;
@@ -161,6 +162,8 @@ fn decide(
         Kind::SetGroupRetiring(command) => groups::set_retiring(state, &command).map(done),
         Kind::RetireGroup(command) => groups::retire(state, &command).map(done),
         Kind::SetBalance(command) => balance::set(state, &command).map(done),
+        Kind::ReplaceMetaMember(command) => member_replacement::replace(state, &command).map(done),
+        Kind::EndMemberReplacement(command) => Ok(done(member_replacement::end(state, &command))),
         Kind::CreateTable(command) => tables::create(state, &command, rules),
         Kind::ActivateTable(command) => tables::activate(state, &command).map(done),
         Kind::BeginDropTable(command) => tables::begin_drop(state, &command, rules),

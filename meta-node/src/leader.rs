@@ -23,6 +23,7 @@
 //! - `releases`: releases of the nodes, as they report them; `levels`: the next feature level, and the nodes that
 //!   hold it back (pure); `level_raises`: raises it.
 //! - `problems`: problems of the cluster, for its status (pure), and their begin.
+//! - `member_replacement`: steps of the replacement of a meta node.
 //! - `leader_term`: starts, runs and stops the tasks of a term.
 
 mod attempts;
@@ -38,6 +39,7 @@ pub(crate) mod hotspots;
 mod leader_term;
 mod level_raises;
 pub(crate) mod levels;
+mod member_replacement;
 mod node_load;
 mod observations;
 mod placement_step;

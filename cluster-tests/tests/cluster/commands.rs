@@ -3,7 +3,7 @@
 mod compact;
 mod completion;
 mod describe;
-mod operators;
+pub(crate) mod operators;
 mod procedures;
 mod refused;
 mod rows;

@@ -38,6 +38,7 @@ mod kill_points;
 mod load_create;
 mod lost_nodes;
 mod many_runs;
+mod member_replacement;
 mod memory;
 mod moves;
 mod nycflights;

@@ -16,7 +16,7 @@ fn exit_statuses_are_stable() {
 }
 
 /// Exit statuses that scripts rely on.
-const REASONS: [(Reason, u8); 71] = [
+const REASONS: [(Reason, u8); 72] = [
     (Reason::Unspecified, 1),
     (Reason::InvalidArgument, 2),
     (Reason::SchemaMismatch, 2),
@@ -43,6 +43,7 @@ const REASONS: [(Reason, u8); 71] = [
     (Reason::WrongCluster, 4),
     (Reason::WrongNode, 4),
     (Reason::NodeRemoved, 4),
+    (Reason::NodeAlreadyRemoved, 4),
     (Reason::RoleMismatch, 4),
     (Reason::ObjectStoreMismatch, 4),
     (Reason::PeersMismatch, 4),

@@ -63,6 +63,11 @@ pub const fn facts(kind: ProblemKind) -> ProblemFacts {
             "replace that meta node: `tidewater meta-member replace`. While meta nodes are upgraded, wait \
              until the data nodes have registered again, at most a day",
         ),
+        ProblemKind::MemberReplacementWaits => row(
+            "A member of the meta group cannot be replaced",
+            "resolve the error that it names, or cancel: `tidewater meta-member replace --cancel`",
+        )
+        .after(RECHECK),
         // Nodes.
         ProblemKind::NodeDown => row(
             "A node with replicas sends no heartbeats",
@@ -218,7 +223,7 @@ mod tests {
     #[test]
     fn every_kind_has_a_meaning_and_a_remedy() {
         let mut names: Vec<String> = kinds().map(name).collect();
-        assert_eq!(names.len(), 34);
+        assert_eq!(names.len(), 35);
         assert!(names.contains(&"group_without_leader".to_owned()));
         for kind in kinds() {
             let ProblemFacts { meaning, remedy, .. } = facts(kind);
@@ -228,6 +233,6 @@ mod tests {
         }
         names.sort();
         names.dedup();
-        assert_eq!(names.len(), 34);
+        assert_eq!(names.len(), 35);
     }
 }

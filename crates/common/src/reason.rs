@@ -118,6 +118,7 @@ pub const fn facts(reason: Reason) -> Facts {
         Reason::WrongCluster => facts(NoEffect, Code::FailedPrecondition, Stop, Conflict),
         Reason::WrongNode => facts(NoEffect, Code::FailedPrecondition, FindLeader, Conflict),
         Reason::NodeRemoved => facts(NoEffect, Code::FailedPrecondition, FindLeader, Conflict),
+        Reason::NodeAlreadyRemoved => facts(NoEffect, Code::FailedPrecondition, Stop, Conflict),
         Reason::RoleMismatch => facts(NoEffect, Code::FailedPrecondition, Stop, Conflict),
         Reason::ObjectStoreMismatch => facts(NoEffect, Code::FailedPrecondition, Stop, Conflict),
         Reason::PeersMismatch => facts(NoEffect, Code::FailedPrecondition, Stop, Conflict),

@@ -9,8 +9,8 @@ use uuid::Uuid;
 
 use super::{
     BalanceSettings, CatalogError, DELTAS_KEPT, Group, Header, Hook, HookCursor, HookProcedure,
-    MetaState, Node, Procedure, RequestOutcome, RouteDescriptor, RouteError, RowKind, Table,
-    catalog_next_route_id_key, catalog_route_key, catalog_version_key, codec,
+    MetaState, Node, Procedure, ReplacementChange, RequestOutcome, RouteDescriptor, RouteError,
+    RowKind, Table, catalog_next_route_id_key, catalog_route_key, catalog_version_key, codec,
     encode_catalog_next_route_id, encode_catalog_route, encode_catalog_version, keys,
 };
 
@@ -57,6 +57,8 @@ pub struct CatalogChange {
     pub soft_starts: Vec<RegionId>,
     /// Settings of the balance; not part of the watched catalog.
     pub balance: Option<BalanceSettings>,
+    /// Replacement of a member of the meta group; not part of the watched catalog.
+    pub replacement: Option<ReplacementChange>,
     /// Request id to record, with its outcome.
     pub outcome: Option<(Uuid, RequestOutcome)>,
     /// Expired request ids to delete.
@@ -208,6 +210,14 @@ impl MetaState {
             let message = v1::BalanceSettings::from(settings);
             rows.push((keys::balance(), is_set.then(|| codec::encode_message(&message))));
         }
+        match &change.replacement {
+            Some(ReplacementChange::Set(replacement)) => {
+                let message = v1::MemberReplacement::from(replacement);
+                rows.push((keys::member_replacement(), Some(codec::encode_message(&message))));
+            }
+            Some(ReplacementChange::End) => rows.push((keys::member_replacement(), None)),
+            None => {}
+        }
         if let Some((request, outcome)) = &change.outcome {
             let message = v1::OutcomeRecord::from(outcome);
             rows.push((keys::outcome(*request), Some(codec::encode_message(&message))));
@@ -272,6 +282,11 @@ impl MetaState {
         change.cursors.into_iter().for_each(|cursor| self.cursors.put(cursor));
         if let Some(settings) = change.balance {
             self.balance = settings;
+        }
+        match change.replacement {
+            Some(ReplacementChange::Set(replacement)) => self.replacement = Some(replacement),
+            Some(ReplacementChange::End) => self.replacement = None,
+            None => {}
         }
         if let Some((request, outcome)) = change.outcome {
             self.put_outcome(request, outcome);

@@ -11,6 +11,11 @@ pub(super) fn header() -> Vec<u8> {
     RowKind::Header.prefix().to_vec()
 }
 
+/// Key of the replacement of a member of the meta group.
+pub(super) fn member_replacement() -> Vec<u8> {
+    RowKind::MemberReplacement.prefix().to_vec()
+}
+
 /// Key of the settings of the balance.
 pub(super) fn balance() -> Vec<u8> {
     RowKind::Balance.prefix().to_vec()

@@ -21,11 +21,12 @@ pub(crate) enum RowKind {
     Delta,
     Balance,
     SoftStart,
+    MemberReplacement,
 }
 
 impl RowKind {
     /// All kinds. The most frequent ones are first.
-    const ALL: [Self; 15] = [
+    const ALL: [Self; 16] = [
         Self::Header,
         Self::Delta,
         Self::Route,
@@ -41,6 +42,7 @@ impl RowKind {
         Self::Procedure,
         Self::Balance,
         Self::SoftStart,
+        Self::MemberReplacement,
     ];
 
     /// Returns the key of the kind's only row, or the prefix of the keys of its rows.
@@ -61,6 +63,7 @@ impl RowKind {
             Self::Delta => b"meta/delta/",
             Self::Balance => b"meta/balance",
             Self::SoftStart => b"meta/soft_start/",
+            Self::MemberReplacement => b"meta/member_replacement",
         }
     }
 
@@ -81,13 +84,20 @@ impl RowKind {
             | Self::Delta => FeatureLevel::FIRST,
             Self::HookProcedure => FeatureLevel::new(2),
             Self::Procedure => FeatureLevel::new(3),
-            Self::Balance | Self::SoftStart => FeatureLevel::new(4),
+            Self::Balance | Self::SoftStart | Self::MemberReplacement => FeatureLevel::new(4),
         }
     }
 
     /// Returns whether the kind has one row, whose key is the prefix.
     const fn is_single(self) -> bool {
-        matches!(self, Self::Header | Self::CatalogVersion | Self::NextRouteId | Self::Balance)
+        matches!(
+            self,
+            Self::Header
+                | Self::CatalogVersion
+                | Self::NextRouteId
+                | Self::Balance
+                | Self::MemberReplacement
+        )
     }
 
     /// Returns the kind of the row with this key.

@@ -60,6 +60,10 @@ impl MetaState {
             let message = v1::BalanceSettings::from(self.balance);
             rows.push((keys::balance(), codec::encode_message(&message)));
         }
+        if let Some(replacement) = &self.replacement {
+            let message = v1::MemberReplacement::from(replacement);
+            rows.push((keys::member_replacement(), codec::encode_message(&message)));
+        }
         for route in &self.soft_starts {
             let message = v1::SoftStart { route_id: route.get() };
             rows.push((keys::soft_start(*route), codec::encode_message(&message)));
@@ -140,6 +144,11 @@ impl MetaState {
             RowKind::Balance => {
                 let stored = codec::decode_message::<v1::BalanceSettings>("balance", bytes)?;
                 self.balance = stored.try_into()?;
+            }
+            RowKind::MemberReplacement => {
+                let what = "member replacement";
+                let stored = codec::decode_message::<v1::MemberReplacement>(what, bytes)?;
+                self.replacement = Some(stored.into());
             }
             RowKind::SoftStart => {
                 let stored = codec::decode_message::<v1::SoftStart>("soft start", bytes)?;

@@ -12,8 +12,9 @@ use tidewater_proto::v1;
 use uuid::Uuid;
 
 use super::{
-    BalanceSettings, CatalogError, CursorWork, Cursors, Group, Header, Hook, HookProcedure, Node,
-    Procedures, RequestOutcome, RouteDescriptor, RouteIndex, Table, validate_routes,
+    BalanceSettings, CatalogError, CursorWork, Cursors, Group, Header, Hook, HookProcedure,
+    MemberReplacement, Node, Procedures, RequestOutcome, RouteDescriptor, RouteIndex, Table,
+    validate_routes,
 };
 
 /// Number of deltas kept for watchers that reconnect.
@@ -50,6 +51,7 @@ pub struct MetaState {
     pub(super) deltas: PersistentMap<Revision, Arc<v1::CatalogDelta>>,
     pub(super) balance: BalanceSettings,
     pub(super) soft_starts: PersistentSet<RegionId>,
+    pub(super) replacement: Option<MemberReplacement>,
     // Indexes over the fields above; rebuilt on load.
     pub(super) starts: RouteIndex,
     pub(super) in_progress: PersistentSet<TableId>,
@@ -87,6 +89,7 @@ impl Default for MetaState {
             deltas: PersistentMap::default(),
             balance: BalanceSettings::default(),
             soft_starts: PersistentSet::default(),
+            replacement: None,
             starts: RouteIndex::default(),
             in_progress: PersistentSet::default(),
             names: PersistentMap::default(),
@@ -202,6 +205,11 @@ impl MetaState {
     /// The routes that begin where a split of a hot route has divided it, by id.
     pub fn soft_starts(&self) -> impl Iterator<Item = RegionId> {
         self.soft_starts.iter().copied()
+    }
+
+    /// The replacement of a member of the meta group that is in progress.
+    pub fn member_replacement(&self) -> Option<&MemberReplacement> {
+        self.replacement.as_ref()
     }
 
     /// Settings of the balance of routes.

@@ -79,7 +79,7 @@ fn changed(node: Node) -> CatalogChange {
 fn data_node(state: &MetaState, id: NodeId) -> Result<&Arc<Node>, CommandError> {
     let node = state.node(id).ok_or(CommandError::NodeNotFound(id))?;
     match (node.role, node.state) {
-        (NodeRole::Data, NodeState::Removed) => Err(CommandError::NodeRemoved(id)),
+        (NodeRole::Data, NodeState::Removed) => Err(CommandError::NodeAlreadyRemoved(id)),
         (NodeRole::Data, _) => Ok(node),
         (role, _) => Err(CommandError::NotADataNode { node: id, role }),
     }
@@ -157,7 +157,7 @@ mod tests {
         removed(&mut state, 104).unwrap();
         assert_eq!(state.node(NodeId(104)).unwrap().state, NodeState::Removed);
         for again in [removed(&mut state, 104), drain(&mut state, 104, true)] {
-            assert_eq!(again, Err(CommandError::NodeRemoved(NodeId(104))));
+            assert_eq!(again, Err(CommandError::NodeAlreadyRemoved(NodeId(104))));
         }
         let returned = run(&mut state, Kind::RegisterNode(registration(4)));
         assert_eq!(returned, Err(CommandError::NodeRemoved(NodeId(104))));

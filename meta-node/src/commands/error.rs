@@ -135,9 +135,39 @@ pub enum CommandError {
     /// No node has this id.
     #[error("node {0} does not exist")]
     NodeNotFound(NodeId),
-    /// The node was removed permanently.
+    /// The node that registers was removed permanently.
     #[error("node {0} was removed from the cluster: wipe its data directory to join as a new node")]
     NodeRemoved(NodeId),
+    /// A replacement, or its cancellation, of a node that is not a member of the meta group.
+    #[error("node {0} is not a member of the meta group")]
+    NotAMember(NodeId),
+    /// A member that would replace itself, an id that meta nodes do not have, or another address than that of the member.
+    #[error("node {new} cannot replace meta node {old}: {problem}")]
+    MemberReplacement {
+        /// Member to remove.
+        old: NodeId,
+        /// Node to add.
+        new: NodeId,
+        /// Reason.
+        problem: &'static str,
+    },
+    /// A second replacement, or a member change, during a replacement.
+    #[error(
+        "meta node {old} is being replaced by node {new}: wait until it has ended, or cancel it with `tidewater \
+         meta-member replace {old} --cancel`"
+    )]
+    ReplacementInProgress {
+        /// Member to remove.
+        old: NodeId,
+        /// Node to add.
+        new: NodeId,
+    },
+    /// Cancellation without a replacement of the member.
+    #[error("meta node {0} is not being replaced")]
+    NotReplaced(NodeId),
+    /// A command on a node that was removed permanently.
+    #[error("node {0} was removed from the cluster already")]
+    NodeAlreadyRemoved(NodeId),
     /// A drain or removal of a node of another role.
     #[error(
         "node {node} is a {role:?} node: only data nodes are drained and removed (`tidewater meta-member` changes meta \

@@ -14,7 +14,7 @@ use tidewater_proto::v1::column_change::Change;
 use tidewater_proto::v1::{NewColumn, NodeRole, NodeState, WriteMode};
 
 use super::procedures::testing::{begin, truncate, wire_id};
-use super::testing::{CLUSTER, directory, hex, kind_name, report, table, unhex};
+use super::testing::{CLUSTER, directory, hex, kind_name, report, set_members, table, unhex};
 use super::*;
 use crate::catalog::digest;
 
@@ -179,6 +179,7 @@ fn commands() -> Vec<v1::MetaCommand> {
         .chain(procedures())
         .chain(changes_of_routes())
         .chain(counted_groups())
+        .chain(replaced_members())
         .collect()
 }
 
@@ -510,6 +511,28 @@ fn counted_groups() -> Vec<v1::MetaCommand> {
     kinds.into_iter().map(at_level_4).collect()
 }
 
+/// A replacement of a member of the meta group, which is cancelled, and its end.
+fn replaced_members() -> Vec<v1::MetaCommand> {
+    let replace = |cancel| v1::ReplaceMetaMemberRequest {
+        old_node_id: 2,
+        new_node_id: 4,
+        address: "m:4".into(),
+        cancel,
+    };
+    let kinds = [
+        Kind::ReplaceMetaMember(replace(false)),
+        Kind::ReplaceMetaMember(replace(true)),
+        Kind::EndMemberReplacement(v1::EndMemberReplacement { old_node_id: 2, new_node_id: 4 }),
+    ];
+    let at_level_4 = |kind| v1::MetaCommand {
+        feature_level: 4,
+        rules: 3,
+        kind: Some(kind),
+        ..v1::MetaCommand::default()
+    };
+    kinds.into_iter().map(at_level_4).collect()
+}
+
 /// Commands with the fields of later releases.
 fn under_rules() -> Vec<v1::MetaCommand> {
     let under_rules = |kind| v1::MetaCommand {
@@ -575,7 +598,7 @@ fn command_bytes_are_frozen() {
 #[test]
 fn every_command_kind_is_in_the_golden_file() {
     let names = kinds();
-    assert_eq!(names.len(), 39, "{names:?}");
+    assert_eq!(names.len(), 41, "{names:?}");
 }
 
 #[test]
@@ -599,6 +622,9 @@ fn older_log_replays_to_the_same_state() {
         if at == THIRD_LEVEL {
             assert_eq!(reached(&state), REACHED_THIRD_LEVEL, "{state:#?}");
         }
+        if at == MEMBERS_REPLACED {
+            set_members(&mut state, &[1, 2, 3]);
+        }
         let command = v1::MetaCommand::decode(bytes.as_slice()).unwrap();
         let applied = apply(&mut state, TERM, command);
         assert!(applied.is_ok(), "{name}: {applied:?}");
@@ -616,6 +642,8 @@ const FIRST_WITH_LEVELS: usize = 41;
 const SECOND_LEVEL: usize = 47;
 /// Number of golden commands of the third level.
 const THIRD_LEVEL: usize = 68;
+/// Number of golden commands before the replacement of a member of the meta group.
+const MEMBERS_REPLACED: usize = 107;
 /// Id of the route that is split.
 const FIRST_SPLIT: u64 = 14;
 /// Group to which a route is moved.
@@ -635,4 +663,4 @@ const REACHED_WITHOUT_LEVELS: (u64, u32) = (32, 3_387_268_013);
 const REACHED_FIRST_WITH_LEVELS: (u64, u32) = (33, 1_535_834_383);
 const REACHED_SECOND_LEVEL: (u64, u32) = (37, 1_508_243_390);
 const REACHED_THIRD_LEVEL: (u64, u32) = (54, 4_031_649_270);
-const REACHED: (u64, u32) = (91, 2_420_295_785);
+const REACHED: (u64, u32) = (92, 4_214_535_182);

@@ -29,7 +29,9 @@ pub(crate) fn command_level(kind: &Kind) -> FeatureLevel {
         | Kind::RemoveNode(_)
         | Kind::SetGroupRetiring(_)
         | Kind::RetireGroup(_)
-        | Kind::SetBalance(_) => FeatureLevel::new(4),
+        | Kind::SetBalance(_)
+        | Kind::ReplaceMetaMember(_)
+        | Kind::EndMemberReplacement(_) => FeatureLevel::new(4),
         Kind::Bootstrap(_)
         | Kind::RegisterNode(_)
         | Kind::UpdateNode(_)

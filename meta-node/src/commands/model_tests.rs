@@ -18,14 +18,16 @@ use super::*;
 use crate::catalog::{Coverage, CursorWork, DELTAS_KEPT, RouteDescriptor, Table, digest};
 
 /// Histories in which random commands of every kind are accepted.
-const MAX_HISTORIES: u32 = 2_000;
+const MAX_HISTORIES: u32 = 6_000;
 
 /// A cluster with data nodes 101 and 102 and one group, at the first or the highest level.
 fn start(is_raised: bool) -> MetaState {
     let mut state = with_groups(2, 1 + u64::from(is_raised));
+    set_members(&mut state, &[1, 2, 3]);
     if is_raised {
         for level in 2..=FeatureLevel::HIGHEST.get() {
-            raise(&mut state, level, &[(NodeId(101), 0), (NodeId(102), 0)]);
+            let nodes = [1, 2, 3, 101, 102].map(|id| (NodeId(id), 0));
+            raise(&mut state, level, &nodes);
         }
     }
     state

@@ -224,7 +224,7 @@ fn find_registered(state: &MetaState, id: NodeId) -> Result<&Arc<Node>, CommandE
         .filter(|node| node.role != NodeRole::Meta)
         .ok_or(CommandError::NodeNotFound(id))?;
     match node.state {
-        NodeState::Removed => Err(CommandError::NodeRemoved(id)),
+        NodeState::Removed => Err(CommandError::NodeAlreadyRemoved(id)),
         _ => Ok(node),
     }
 }
@@ -265,7 +265,7 @@ pub fn members_change(state: &MetaState, members: &BTreeMap<NodeId, String>) -> 
     CatalogChange { nodes, ..CatalogChange::default() }
 }
 
-fn check_address(address: &str) -> Result<(), CommandError> {
+pub(super) fn check_address(address: &str) -> Result<(), CommandError> {
     if is_address(address) { Ok(()) } else { Err(CommandError::BadAddress(address.to_owned())) }
 }
 

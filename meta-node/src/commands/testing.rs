@@ -7,7 +7,7 @@ use tidewater_common::ids::{NodeId, Term};
 use tidewater_proto::v1::{self, meta_command::Kind};
 use uuid::Uuid;
 
-use super::{CommandError, CommandReply, apply};
+use super::{CommandError, CommandReply, apply, members_change};
 use crate::catalog::{ChangeEffects, MetaState, digest};
 
 pub(crate) const CLUSTER: &str = "018f0000-0000-7000-8000-000000000001";
@@ -59,6 +59,8 @@ pub(crate) fn kind_name(kind: &Kind) -> &'static str {
         Kind::SetGroupRetiring(_) => "set_group_retiring",
         Kind::RetireGroup(_) => "retire_group",
         Kind::SetBalance(_) => "set_balance",
+        Kind::ReplaceMetaMember(_) => "replace_meta_member",
+        Kind::EndMemberReplacement(_) => "end_member_replacement",
     }
 }
 
@@ -105,6 +107,14 @@ pub(crate) fn bootstrapped() -> MetaState {
     let bootstrap = v1::BootstrapCluster { cluster_id: CLUSTER.into(), now_ms: 1_000 };
     run(&mut state, Kind::Bootstrap(bootstrap)).unwrap();
     state
+}
+
+/// Records the members of the meta group, as a membership entry does.
+pub(crate) fn set_members(state: &mut MetaState, ids: &[u64]) {
+    let address = |id: &u64| format!("meta-{id}:1");
+    let members = ids.iter().map(|id| (NodeId(*id), address(id))).collect();
+    let prepared = state.prepare(members_change(state, &members)).unwrap();
+    state.absorb(prepared);
 }
 
 /// Advances replicated time, one second at a time.

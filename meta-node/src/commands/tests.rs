@@ -285,7 +285,7 @@ fn removed_node_stays_removed_and_keeps_its_id() {
     let set =
         |to: NodeState| Kind::SetNodeState(v1::SetNodeState { node_id: 102, state: to.into() });
     run(&mut state, set(NodeState::Removed)).unwrap();
-    let gone = Err(CommandError::NodeRemoved(NodeId(102)));
+    let gone = Err(CommandError::NodeAlreadyRemoved(NodeId(102)));
     assert_eq!(run(&mut state, set(NodeState::Up)), gone);
     let update = v1::UpdateNode { node_id: 102, address: "other:1".into() };
     assert_eq!(run(&mut state, Kind::UpdateNode(update)), gone);

@@ -156,6 +156,7 @@ impl LeaderTerm {
         tasks.spawn(Arc::clone(&self).finish_membership_changes());
         tasks.spawn(Arc::clone(&self).raise_levels());
         tasks.spawn(Arc::clone(&self).continue_hook_procedures());
+        tasks.spawn(Arc::clone(&self).continue_member_replacement());
         let this = Arc::clone(&self);
         tasks.spawn(async move { this.collect_garbage(this.timing.garbage).await });
         tasks.spawn(Arc::clone(&self).plan_rounds());

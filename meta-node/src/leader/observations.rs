@@ -90,6 +90,8 @@ struct ObservationState {
     // First failure and last error of the connections to a node that failed in a row.
     unreachable: BTreeMap<NodeId, (Instant, String)>,
     member_differences: BTreeMap<NodeId, MemberDifference>,
+    // First failure and last error of the steps of a member's replacement that failed in a row.
+    replacement_failing: Option<(Instant, String)>,
     garbage_failing: Option<(Instant, String)>,
     garbage_unreadable: Vec<v1::UnreadableManifest>,
     history: ProblemHistory,
@@ -240,6 +242,10 @@ impl Observations {
             quiet_for: inner.registered_at.as_ref().map_or(Duration::ZERO, age),
             table_errors: inner.table_errors.clone(),
             own_difference: inner.own_difference,
+            replacement_failing: inner
+                .replacement_failing
+                .as_ref()
+                .map(|(since, error)| (now.saturating_duration_since(*since), error.clone())),
             unreachable: inner
                 .unreachable
                 .iter()

@@ -15,6 +15,7 @@ use tidewater_common::ids::{ClusterId, GroupId, NodeId, Term};
 use tidewater_common::problem::LastingProblem;
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::admin_server::{Admin, AdminServer};
+use tidewater_proto::v1::meta_command::Kind;
 use tidewater_proto::v1::{self, GroupState, NodeState, ProblemKind, Reason};
 use tokio::task::spawn_blocking;
 use tokio::time::Instant;
@@ -22,6 +23,7 @@ use tonic::{Request, Response, Status};
 
 use super::{MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES, ReplicaSlot, catalog_changes};
 use crate::catalog::{Group, MetaState};
+use crate::commands::CommandError;
 use crate::leader::Retention;
 use crate::leader::clocks::announced_ms;
 use crate::leader::garbage::{self, GarbageEvents};
@@ -312,7 +314,8 @@ impl Admin for AdminService {
     ) -> Result<Response<v1::ListMetaMembersResponse>, Status> {
         let running = self.slot.get()?;
         running.group.check_leading()?;
-        Ok(Response::new(running.group.members()))
+        let replacement = running.group.view.read().member_replacement().map(Into::into);
+        Ok(Response::new(v1::ListMetaMembersResponse { replacement, ..running.group.members() }))
     }
 
     async fn change_meta_member(
@@ -320,8 +323,22 @@ impl Admin for AdminService {
         request: Request<v1::ChangeMetaMemberRequest>,
     ) -> Result<Response<v1::ChangeMetaMemberResponse>, Status> {
         let running = self.slot.get()?;
+        // Two that change the members would take back each other's steps.
+        if let Some(known) = running.group.view.read().member_replacement() {
+            let (old, new) = (known.old, known.new);
+            return Err(Refusal::from(CommandError::ReplacementInProgress { old, new }).into());
+        }
         let members = running.group.change_member(request.into_inner()).await?.members;
         Ok(Response::new(v1::ChangeMetaMemberResponse { members }))
+    }
+
+    async fn replace_meta_member(
+        &self,
+        request: Request<v1::ReplaceMetaMemberRequest>,
+    ) -> Result<Response<v1::ReplaceMetaMemberResponse>, Status> {
+        let running = self.slot.get()?;
+        running.propose_at_level(Kind::ReplaceMetaMember(request.into_inner())).await?;
+        Ok(Response::new(v1::ReplaceMetaMemberResponse {}))
     }
 
     async fn transfer_group_leader(

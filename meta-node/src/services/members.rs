@@ -56,6 +56,7 @@ impl MetaGroup {
             members: members.collect(),
             membership_term: log_id.as_ref().map_or(0, |id| id.term),
             membership_index: log_id.as_ref().map_or(0, |id| id.index),
+            replacement: None,
         };
         (stored, list)
     }
@@ -320,6 +321,7 @@ mod tests {
             ],
             membership_term: 1,
             membership_index: 2,
+            replacement: None,
         };
         check_change(&membership, &now, NodeId(1), 5_000, change)
             .map(|checked| checked.members)

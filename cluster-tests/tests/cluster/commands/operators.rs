@@ -6,7 +6,7 @@ use tidewater_cluster_tests::node::Node;
 use tidewater_cluster_tests::{Result, wait};
 
 use super::{check, check_equal, check_fields, json, list};
-use crate::support::SETTLED_WITHIN;
+use crate::support::{SETTLED_WITHIN, wait_for_level};
 
 const MEMBER: [&str; 4] = ["node_id", "address", "voter", "leader"];
 
@@ -108,7 +108,7 @@ async fn settings(cluster: &Cluster) -> Result<()> {
 }
 
 /// Returns a meta node outside the plan, which waits to be added.
-fn extra_meta(cluster: &Cluster, id: u64) -> Result<Node> {
+pub(crate) fn extra_meta(cluster: &Cluster, id: u64) -> Result<Node> {
     let like = &cluster.meta[0].spec;
     let address = cluster.spare_address()?.to_string();
     let mut peers: Vec<String> = (1..)
@@ -167,6 +167,7 @@ async fn members(cluster: &mut Cluster) -> Result<()> {
     cluster.meta[2].terminate().await?;
 
     // Replace a member.
+    wait_for_level(cluster).await?;
     let mut fifth = extra_meta(cluster, 5)?;
     fifth.spawn()?;
     let address = fifth.spec.advertise.to_string();

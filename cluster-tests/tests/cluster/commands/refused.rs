@@ -260,6 +260,7 @@ async fn commands_with_invalid_names_or_values_change_nothing() -> Result<()> {
             &["node 9"],
         ),
     ];
+    crate::support::wait_for_level(&cluster).await?;
     check_rejected(&cluster, &cases).await?;
     let unused = [cluster.spare_address()?.to_string(), cluster.spare_address()?.to_string()];
     let metas = unused.join(",");

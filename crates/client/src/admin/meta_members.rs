@@ -83,6 +83,54 @@ impl Client {
             .await
     }
 
+    /// Begins to replace member `old` by node `new` at `address` (host:port). The meta leader continues; the listed
+    /// members show the replacement until it has ended.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] with `MemberNotFound`, `MembershipBusy` during another replacement, `InvalidArgument` and
+    /// others; [`ClientError::OutcomeUnknown`] when no leader answered.
+    pub async fn replace_meta_member(
+        &self,
+        old: NodeId,
+        new: NodeId,
+        address: &str,
+    ) -> Result<(), ClientError> {
+        let request = v1::ReplaceMetaMemberRequest {
+            old_node_id: old.get(),
+            new_node_id: new.get(),
+            address: address.to_owned(),
+            cancel: false,
+        };
+        self.request_replacement(&format!("replacing meta node {old}"), request).await
+    }
+
+    /// Cancels the replacement of member `old`: the new node is removed again, unless `old` was removed before.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] with `MemberNotFound` when it is not being replaced, and others.
+    pub async fn cancel_meta_replacement(&self, old: NodeId) -> Result<(), ClientError> {
+        let request = v1::ReplaceMetaMemberRequest {
+            old_node_id: old.get(),
+            cancel: true,
+            ..v1::ReplaceMetaMemberRequest::default()
+        };
+        let what = format!("cancelling the replacement of meta node {old}");
+        self.request_replacement(&what, request).await
+    }
+
+    async fn request_replacement(
+        &self,
+        what: &str,
+        request: v1::ReplaceMetaMemberRequest,
+    ) -> Result<(), ClientError> {
+        self.core
+            .change(what, request, |mut client, request| async move {
+                client.replace_meta_member(request).await
+            })
+            .await
+            .map(drop)
+    }
+
     /// Changes the meta group by one step. A request applies to the membership that was listed right
     /// before it. When its outcome is unknown, for example because the leader changed between the two
     /// entries of the change, the call requests the rest of the change from the next leader.

@@ -11,7 +11,7 @@ impl Client {
     /// at once: the meta leader moves the replicas to other nodes.
     ///
     /// # Errors
-    /// [`ClientError::Refused`] with `NodeNotFound`, `NodeRemoved`, `InvalidArgument` for a node of another role, and
+    /// [`ClientError::Refused`] with `NodeNotFound`, `NodeAlreadyRemoved`, `InvalidArgument` for a node of another role, and
     /// `MembershipBusy` if the other nodes cannot have its replicas.
     pub async fn drain_node(
         &self,
@@ -55,7 +55,7 @@ impl Client {
     /// Removes a data node that hosts no replica. Its data directory is refused from then on.
     ///
     /// # Errors
-    /// [`ClientError::Refused`] with `MembershipBusy` while it hosts replicas, `NodeNotFound`, `NodeRemoved` and others.
+    /// [`ClientError::Refused`] with `MembershipBusy` while it hosts replicas, `NodeNotFound`, `NodeAlreadyRemoved` and others.
     pub async fn remove_node(&self, node: NodeId) -> Result<(), ClientError> {
         let request = v1::RemoveNodeRequest { node_id: node.get() };
         let what = format!("removing node {node}");

@@ -200,6 +200,13 @@ impl Admin for AdminNode {
         self.respond()
     }
 
+    async fn replace_meta_member(
+        &self,
+        _request: Request<v1::ReplaceMetaMemberRequest>,
+    ) -> Result<Response<v1::ReplaceMetaMemberResponse>, Status> {
+        self.respond()
+    }
+
     async fn bench_command(
         &self,
         _request: Request<v1::BenchCommandRequest>,

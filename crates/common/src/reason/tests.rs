@@ -8,7 +8,7 @@ use crate::refusal::Refusal;
 
 /// Wire form of each reason, which clients of other releases and languages read: the number of the
 /// reason, the code of the status, `maybe_applied` and the number of `retry`.
-const WIRE: [(Reason, i32, i32, bool, i32); 71] = [
+const WIRE: [(Reason, i32, i32, bool, i32); 72] = [
     (Reason::Unspecified, 0, 13, true, 3),
     (Reason::InvalidArgument, 1, 3, false, 7),
     (Reason::SchemaMismatch, 2, 3, false, 7),
@@ -32,6 +32,7 @@ const WIRE: [(Reason, i32, i32, bool, i32); 71] = [
     (Reason::WrongCluster, 22, 9, false, 7),
     (Reason::WrongNode, 23, 9, false, 4),
     (Reason::NodeRemoved, 24, 9, false, 4),
+    (Reason::NodeAlreadyRemoved, 83, 9, false, 7),
     (Reason::RoleMismatch, 25, 9, false, 7),
     (Reason::ObjectStoreMismatch, 26, 9, false, 7),
     (Reason::PeersMismatch, 27, 9, false, 7),

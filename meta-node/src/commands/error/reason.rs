@@ -29,6 +29,7 @@ impl CommandError {
             | Self::HotspotsNotOn
             | Self::Retiring(_)
             | Self::Replacement { .. }
+            | Self::MemberReplacement { .. }
             | Self::NotADataNode { .. }
             | Self::RouteIdUsed(_)
             | Self::RouteIdTooHigh { .. }
@@ -61,7 +62,9 @@ impl CommandError {
             Self::RoleMismatch { .. } => Reason::RoleMismatch,
             Self::ObjectStoreMismatch { .. } => Reason::ObjectStoreMismatch,
             Self::NodeNotFound(_) => Reason::NodeNotFound,
+            Self::NotAMember(_) | Self::NotReplaced(_) => Reason::MemberNotFound,
             Self::NodeRemoved(_) => Reason::NodeRemoved,
+            Self::NodeAlreadyRemoved(_) => Reason::NodeAlreadyRemoved,
             Self::HomeTaken { .. } | Self::HomeGroups { .. } => Reason::MemberExists,
             Self::GroupNotFound(_) => Reason::GroupNotFound,
             Self::StaleReport(_) => Reason::MembershipStale,
@@ -80,6 +83,7 @@ impl CommandError {
             | Self::LastGroup(_)
             | Self::NodeInUse { .. }
             | Self::NodeNotDraining(_)
+            | Self::ReplacementInProgress { .. }
             | Self::NoRoomForGroups { .. } => Reason::MembershipBusy,
             Self::RouteLive(_) => Reason::RouteLive,
             Self::RouteNotActive { .. } => Reason::RouteBusy,

@@ -18,12 +18,32 @@ pub(crate) fn any_command() -> impl Strategy<Value = Kind> {
         11 => any_procedure_command(),
         1 => reserve,
         4 => any_group_count(),
+        1 => any_replacement(),
         1 => (100u64..106, any::<bool>()).prop_map(|(node_id, draining)| {
             let replacement_id = if node_id % 2 == 0 { 0 } else { node_id - 1 };
             Kind::SetNodeDraining(v1::SetNodeDraining { node_id, draining, replacement_id })
         }),
         1 => (100u64..106).prop_map(|node_id| Kind::RemoveNode(v1::RemoveNode { node_id })),
         2 => any_save(),
+    ]
+}
+
+/// Replacements of members of the meta group.
+fn any_replacement() -> impl Strategy<Value = Kind> {
+    let nodes = || (1u64..4, 3u64..6);
+    prop_oneof![
+        2 => (nodes(), any::<bool>()).prop_map(|((old_node_id, new_node_id), cancel)| {
+            let address = format!("meta-{new_node_id}:1");
+            Kind::ReplaceMetaMember(v1::ReplaceMetaMemberRequest {
+                old_node_id,
+                new_node_id,
+                address,
+                cancel,
+            })
+        }),
+        1 => nodes().prop_map(|(old_node_id, new_node_id)| {
+            Kind::EndMemberReplacement(v1::EndMemberReplacement { old_node_id, new_node_id })
+        }),
     ]
 }
 

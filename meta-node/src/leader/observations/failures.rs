@@ -34,6 +34,13 @@ impl Observations {
         }
     }
 
+    /// Records the outcome of a step of a member's replacement; `None`: there is progress, or no replacement.
+    pub(crate) fn record_replacement(&self, error: Option<String>, now: Instant) {
+        let failing = &mut self.inner.lock().replacement_failing;
+        let since = failing.as_ref().map_or(now, |(since, _)| *since);
+        *failing = error.map(|error| (since, error));
+    }
+
     /// Records the answer of a meta member on its catalog; `None`: it equals the leader's.
     pub(crate) fn record_comparison(&self, node: NodeId, difference: Option<MemberDifference>) {
         let known = &mut self.inner.lock().member_differences;

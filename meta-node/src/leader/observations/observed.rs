@@ -91,6 +91,8 @@ pub(crate) struct ObservedCluster {
     pub(crate) conditions: BTreeMap<NodeId, Vec<Problem>>,
     /// Nodes to which connections fail: time since the first failure, and the last error.
     pub(crate) unreachable: BTreeMap<NodeId, (Duration, String)>,
+    /// Time since the first failure, and last error, of a member's replacement without progress.
+    pub(crate) replacement_failing: Option<(Duration, String)>,
     /// Members of the meta group whose catalogs differ from the leader's.
     pub(crate) member_differences: BTreeMap<NodeId, MemberDifference>,
     /// Reports of suspended and broken hooks.

@@ -33,6 +33,7 @@ pub(super) fn problems(known: &ClusterKnowledge<'_>) -> Vec<Problem> {
         problems.push(problem.lasting(Duration::from_millis(age)));
     }
     problems.extend(differing_catalogs(known));
+    problems.extend(waiting_replacement(known));
     problems
 }
 
@@ -49,6 +50,16 @@ pub(super) fn unusable_disk(health: &DiskHealth) -> Option<Problem> {
             Some(Problem::new(ProblemKind::DiskFailed, detail))
         }
     }
+}
+
+/// Returns the problem of a replacement without progress.
+fn waiting_replacement(known: &ClusterKnowledge<'_>) -> Option<Problem> {
+    let replacement = known.state.member_replacement()?;
+    let (age, error) = known.observed.replacement_failing.as_ref()?;
+    let (old, new) = (replacement.old, replacement.new);
+    let detail = format!("the replacement of meta node {old} by node {new} waits: {error}");
+    let problem = Problem::new(ProblemKind::MemberReplacementWaits, detail);
+    Some(problem.of_group(GroupId::META).of_node(old).lasting(*age))
 }
 
 /// Returns the members whose catalogs differ from the leader's. The leader's is the other one if more than

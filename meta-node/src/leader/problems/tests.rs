@@ -7,7 +7,9 @@ use tidewater_raft_store::DiskHealth;
 
 use super::members::MAX_LAG;
 use super::*;
-use crate::commands::testing::{compactor, raise_to_highest, run, table, with_groups, with_nodes};
+use crate::commands::testing::{
+    compactor, raise_to_highest, run, set_members, table, with_groups, with_nodes,
+};
 use crate::leader::{MemberDifference, ObservedReplica};
 
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -471,4 +473,29 @@ fn drain_that_cannot_continue_is_a_problem() {
     known.observed.reported_for.insert(GroupId(1), Duration::ZERO);
     report(&mut known.state, &[101, 102, 103, 104], &[]);
     assert!(!known.kinds().contains(&ProblemKind::DrainWaits));
+}
+
+#[test]
+fn replacement_without_progress_is_a_problem() {
+    let mut known = Known::healthy(3);
+    set_members(&mut known.state, &[1, 2, 3]);
+    raise_to_highest(&mut known.state);
+    let request = v1::ReplaceMetaMemberRequest {
+        old_node_id: 2,
+        new_node_id: 4,
+        address: "m:4".into(),
+        cancel: false,
+    };
+    run(&mut known.state, Kind::ReplaceMetaMember(request)).unwrap();
+    assert_eq!(known.problems(), []);
+    known.observed.replacement_failing = Some((seconds(20), "connection refused".into()));
+    let detail = "the replacement of meta node 2 by node 4 waits: connection refused";
+    let expected = Problem::new(ProblemKind::MemberReplacementWaits, detail)
+        .of_group(GroupId::META)
+        .of_node(NodeId(2))
+        .lasting(seconds(20));
+    assert_eq!(known.only(), expected);
+    let end = v1::EndMemberReplacement { old_node_id: 2, new_node_id: 4 };
+    run(&mut known.state, Kind::EndMemberReplacement(end)).unwrap();
+    assert_eq!(known.problems(), []);
 }

@@ -168,3 +168,64 @@ async fn follower_with_another_state_is_reported_in_the_status() {
         cluster.nodes.remove(&id).unwrap().stop().await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn leader_continues_a_replacement() {
+    let mut cluster = MetaCluster::bootstrapped(3).await;
+    cluster.peers.insert(NodeId(4), free_address());
+    let request = v1::ReplaceMetaMemberRequest {
+        old_node_id: cluster.leader().await,
+        new_node_id: 4,
+        address: cluster.peers[&NodeId(4)].clone(),
+        cancel: false,
+    };
+    let old = request.old_node_id;
+    let begin = |leader| {
+        let request = request.clone();
+        let cluster = &cluster;
+        async move { cluster.admin(leader).await.replace_meta_member(request).await }
+    };
+    // The members have yet to raise the level.
+    let until = Instant::now() + LIMIT;
+    while let Err(refusal) = cluster.retry(begin).await {
+        assert!(refusal.reason == Reason::Unsupported && Instant::now() < until, "{refusal}");
+        sleep(Duration::from_millis(100)).await;
+    }
+    let listed = async |cluster: &MetaCluster| {
+        let ask = |leader| async move {
+            cluster.admin(leader).await.list_meta_members(v1::ListMetaMembersRequest {}).await
+        };
+        cluster.retry(ask).await.unwrap()
+    };
+    let known = listed(&cluster).await.replacement.unwrap();
+    assert_eq!((known.old_node_id, known.new_node_id), (old, 4));
+    // Steps of operators would race with those of the leader.
+    let remove = v1::ChangeMetaMemberRequest {
+        change: Some(v1::change_meta_member_request::Change::Remove(old)),
+        ..v1::ChangeMetaMemberRequest::default()
+    };
+    let ask = |leader| {
+        let (cluster, remove) = (&cluster, remove.clone());
+        async move { cluster.admin(leader).await.change_meta_member(remove).await }
+    };
+    assert_eq!(cluster.retry(ask).await.unwrap_err().reason, Reason::MembershipBusy);
+    // The node to remove leads, and dies; the next leader finds the new node later.
+    cluster.nodes.remove(&old).unwrap().kill().await;
+    cluster.start(4, Bootstrap::Never).await;
+    let until = Instant::now() + LIMIT;
+    loop {
+        let listed = listed(&cluster).await;
+        if listed.replacement.is_none() {
+            let voters = listed.members.iter().filter(|member| member.voter);
+            let voters: Vec<u64> = voters.map(|member| member.node_id).collect();
+            let expected: Vec<u64> = (1..=4).filter(|id| *id != old).collect();
+            assert_eq!((voters, listed.members.len()), (expected, 3));
+            break;
+        }
+        assert!(Instant::now() < until, "{listed:?}");
+        sleep(Duration::from_millis(100)).await;
+    }
+    for (_, node) in std::mem::take(&mut cluster.nodes) {
+        node.stop().await;
+    }
+}

@@ -1,82 +1,165 @@
 //! `meta-member replace OLD --with NEW --address ADDR`
 
+use std::time::Duration;
+
 use clap::Args;
-use tidewater_client::admin::MetaChange;
+use tidewater_client::Client;
 use tidewater_common::ids::NodeId;
 use tidewater_proto::v1;
+use tokio::time::Instant;
 
 use crate::commands::client::ClientArgs;
-use crate::exit::Failure;
+use crate::exit::{Exit, Failure};
+use crate::text::time_span::TimeSpan;
+
+/// Interval between looks at the members.
+const POLL: Duration = Duration::from_millis(500);
 
 /// Options of `meta-member replace`.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  tidewater meta-member replace 2 --with 4 --address \
-                        127.0.0.1:7404\n\nSafe to retry after an error: completed steps are skipped.")]
+#[command(
+    after_help = "Example:\n  tidewater meta-member replace 2 --with 4 --address 127.0.0.1:7404\n\nThe old member may be \
+                  down. The new node must have been started with an empty --data-dir. An interrupted command does not end the \
+                  replacement: run it again to see how it goes on, or take it back with --cancel."
+)]
 pub(crate) struct Options {
     /// Id of the member to remove
     old: u64,
 
     /// Id of the node to add
-    #[arg(long, value_name = "NODE")]
-    with: u64,
+    #[arg(long, value_name = "NODE", required_unless_present = "cancel")]
+    with: Option<u64>,
 
     /// Address of the new node, HOST:PORT
-    #[arg(long, value_name = "ADDR")]
-    address: String,
+    #[arg(long, value_name = "ADDR", required_unless_present = "cancel")]
+    address: Option<String>,
+
+    /// Take the replacement back: remove the new node again
+    #[arg(long, conflicts_with_all = ["with", "address"])]
+    cancel: bool,
+
+    /// Longest time to wait until the replacement has ended; 0s: return at once
+    #[arg(long, value_name = "TIME", default_value = "10m")]
+    within: TimeSpan,
 
     #[command(flatten)]
     client: ClientArgs,
 }
 
-/// Returns the next step of a replacement; `None` when it is complete.
-fn next_step(members: &[v1::MetaMember], old: u64, new: u64, address: &str) -> Option<MetaChange> {
-    let found = |id: u64| members.iter().find(|member| member.node_id == id);
-    // The old member is removed last, so that the group never has fewer votes than before.
-    match (found(new), found(old)) {
-        (None, _) => {
-            Some(MetaChange::AddLearner { node_id: NodeId(new), address: address.to_owned() })
+/// Returns the progress of a replacement.
+fn progress(replacement: &v1::MemberReplacement, members: &[v1::MetaMember]) -> String {
+    let (old, new) = (replacement.old_node_id, replacement.new_node_id);
+    let added = members.iter().find(|member| member.node_id == new);
+    match added {
+        Some(_) if replacement.cancelled => format!("removing node {new}"),
+        None => format!("adding node {new}"),
+        Some(member) if member.voter => format!("node {new} is a voter; removing node {old}"),
+        Some(member) => {
+            let behind = members.iter().filter_map(|member| member.matched_index).max();
+            let behind = behind.zip(member.matched_index).map(|(last, has)| last - has);
+            match behind {
+                Some(behind) => {
+                    format!("node {new} is a learner; it lacks {behind} entries of the log")
+                }
+                None => format!("node {new} is a learner"),
+            }
         }
-        (Some(member), _) if !member.voter => Some(MetaChange::Promote(NodeId(new))),
-        (Some(_), Some(_)) => Some(MetaChange::Remove(NodeId(old))),
-        (Some(_), None) => None,
     }
 }
 
-/// Replaces a member, one step at a time.
+/// Prints the progress until the replacement of a member has ended, or the time has come; returns the members.
+async fn follow(
+    client: &Client,
+    old: u64,
+    until: Instant,
+) -> Result<v1::ListMetaMembersResponse, Failure> {
+    let mut shown = String::new();
+    loop {
+        let listed = client.meta_members().await?;
+        let replacement = listed.replacement.as_ref().filter(|known| known.old_node_id == old);
+        let Some(replacement) = replacement else { return Ok(listed) };
+        let now = progress(replacement, &listed.members);
+        if now != shown {
+            eprintln!("{now}");
+            shown = now;
+        }
+        if Instant::now() >= until {
+            return Ok(listed);
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+/// Replaces a member, or takes its replacement back, and waits until that has ended.
 pub(crate) async fn run(options: Options) -> Result<(), Failure> {
-    if options.old == options.with {
-        return Err(Failure::usage("--with: a member cannot replace itself: choose a new id"));
-    }
     let client = options.client.connect().await?;
-    let mut members = client.meta_members().await?.members;
-    if !members.iter().any(|member| [options.old, options.with].contains(&member.node_id)) {
-        return Err(Failure::not_found(format!(
-            "node {} is not a member of the meta group: `tidewater meta-member list` shows the members",
-            options.old
-        )));
+    let old = NodeId(options.old);
+    match (options.with, &options.address) {
+        (Some(with), Some(address)) => {
+            client.replace_meta_member(old, NodeId(with), address).await?;
+        }
+        _ => client.cancel_meta_replacement(old).await?,
     }
-    while let Some(step) = next_step(&members, options.old, options.with, &options.address) {
-        members = client.change_meta_member(step).await?;
+    let within = options.within.duration();
+    let listed = follow(&client, options.old, Instant::now() + within).await?;
+    super::show(options.client.output, &listed.members)?;
+    if listed.replacement.is_some() {
+        return if within.is_zero() { Ok(()) } else { Err(late()) };
     }
-    super::show(options.client.output, &members)
+    ended(&listed.members, options.old, options.with)
+}
+
+/// Checks that the replacement, or its cancellation (`with` is absent), has ended as this command has asked.
+fn ended(members: &[v1::MetaMember], old: u64, with: Option<u64>) -> Result<(), Failure> {
+    let votes = |id| members.iter().any(|member| member.node_id == id && member.voter);
+    match with {
+        Some(new) if !votes(new) || votes(old) => {
+            let text = format!("another command has cancelled the replacement of meta node {old}");
+            Err(Failure::new(Exit::Conflict, text))
+        }
+        None if !votes(old) => {
+            let text = format!("meta node {old} was removed before its replacement was cancelled");
+            Err(Failure::new(Exit::Conflict, text))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn late() -> Failure {
+    let text = "the replacement goes on: `tidewater cluster status` shows why it waits";
+    Failure::new(Exit::Unavailable, text)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn member(node_id: u64, voter: bool, matched: u64) -> v1::MetaMember {
+        v1::MetaMember { node_id, voter, matched_index: Some(matched), ..Default::default() }
+    }
+
     #[test]
-    fn replacement_removes_the_old_member_last() {
-        let member = |node_id, voter| v1::MetaMember { node_id, voter, ..Default::default() };
-        let step = |members: &[v1::MetaMember]| {
-            next_step(members, 2, 4, "a:1").map(|step| format!("{step:?}"))
-        };
-        let before = [member(1, true), member(2, true)];
-        assert!(step(&before).unwrap().starts_with("AddLearner"));
-        let added = [member(1, true), member(2, true), member(4, false)];
-        assert!(step(&added).unwrap().starts_with("Promote"));
-        let promoted = [member(1, true), member(2, true), member(4, true)];
-        assert!(step(&promoted).unwrap().starts_with("Remove"));
-        assert_eq!(step(&[member(1, true), member(4, true)]), None);
+    fn progress_names_the_step() {
+        let mut replacement =
+            v1::MemberReplacement { old_node_id: 2, new_node_id: 4, ..Default::default() };
+        let before = [member(1, true, 90), member(2, true, 90)];
+        assert_eq!(progress(&replacement, &before), "adding node 4");
+        let [one, two] = before;
+        let learner = [one.clone(), two.clone(), member(4, false, 20)];
+        let expected = "node 4 is a learner; it lacks 70 entries of the log";
+        assert_eq!(progress(&replacement, &learner), expected);
+        let voter = [one, two, member(4, true, 90)];
+        assert_eq!(progress(&replacement, &voter), "node 4 is a voter; removing node 2");
+        replacement.cancelled = true;
+        assert_eq!(progress(&replacement, &voter), "removing node 4");
+    }
+
+    #[test]
+    fn end_is_compared_with_the_request() {
+        let replaced = [member(1, true, 9), member(4, true, 9)];
+        let kept = [member(1, true, 9), member(2, true, 9)];
+        assert!(ended(&replaced, 2, Some(4)).is_ok() && ended(&kept, 2, None).is_ok());
+        assert_eq!(ended(&kept, 2, Some(4)).unwrap_err().exit, Exit::Conflict);
+        assert_eq!(ended(&replaced, 2, None).unwrap_err().exit, Exit::Conflict);
     }
 }

@@ -65,7 +65,7 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
     let left = loop {
         let groups = match client.replace_node(node, by).await {
             // An earlier attempt has removed it.
-            Err(error) if reason(&error) == Some(Reason::NodeRemoved) => break Vec::new(),
+            Err(error) if reason(&error) == Some(Reason::NodeAlreadyRemoved) => break Vec::new(),
             groups => groups?,
         };
         let begun = BegunDrain { client: &client, node, replacement: Some(by) };
@@ -74,7 +74,7 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
             break left;
         }
         match client.remove_node(node).await {
-            Err(error) if reason(&error) == Some(Reason::NodeRemoved) => break left,
+            Err(error) if reason(&error) == Some(Reason::NodeAlreadyRemoved) => break left,
             // A group was recorded on it after the last look.
             Err(error)
                 if reason(&error) == Some(Reason::MembershipBusy) && Instant::now() < until => {}
