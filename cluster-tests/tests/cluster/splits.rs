@@ -1,6 +1,7 @@
 //! Splits and merges of routes under load: no acknowledged row is lost, and no scan misses one.
 
 mod faults;
+mod fleet;
 
 use std::time::Duration;
 

@@ -1,0 +1,128 @@
+//! Data nodes that join, are drained, removed and replaced while routes follow their load and nodes are killed and
+//! frozen: no acknowledged row is lost, and no write fails for good.
+
+use std::time::Duration;
+
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use tidewater_cluster_tests::cluster::{Cluster, ClusterPlan, Store};
+use tidewater_cluster_tests::registers::Registers;
+use tidewater_cluster_tests::workload::{LoadOptions, Workload};
+use tidewater_cluster_tests::{HarnessError, Result, binary, command};
+use tokio::time::Instant;
+
+use super::faults::inject;
+use crate::joins::node_id;
+use crate::reader::Reader;
+use crate::support::{SETTLED_WITHIN, conclude, setting, wait_for_level};
+
+/// Writers of registers, and readers.
+const WRITERS: i64 = 2;
+/// Limit for one change of the nodes, with all faults during it.
+const CHANGED_WITHIN: Duration = Duration::from_secs(240);
+/// Exit status of a command that found no leader in time.
+const UNAVAILABLE: i32 = 5;
+
+/// A cluster whose data nodes change under load.
+struct Fleet {
+    cluster: Cluster,
+    random: StdRng,
+    load: Workload,
+}
+
+impl Fleet {
+    /// Runs a command until it succeeds, while nodes other than the leaving one have faults.
+    async fn run(&mut self, leaving: usize, args: &[&str]) -> Result<()> {
+        let begun = Instant::now();
+        let binary = binary::tidewater()?;
+        let meta = self.cluster.meta_addresses().join(",");
+        let args: Vec<String> =
+            args.iter().chain(&["--meta", &meta]).map(ToString::to_string).collect();
+        let mut faults = 0;
+        loop {
+            let binary = binary.clone();
+            let sent = args.clone();
+            let running = tokio::spawn(async move {
+                let sent: Vec<&str> = sent.iter().map(String::as_str).collect();
+                command::run(&binary, &sent, &[]).await
+            });
+            while !running.is_finished() {
+                self.load.progress(20).await?;
+                inject(&mut self.cluster, &mut self.random, Some(leaving)).await?;
+                faults += 1;
+            }
+            let ended =
+                running.await.map_err(|error| HarnessError::violated(error.to_string()))??;
+            if ended.status != Some(UNAVAILABLE) || begun.elapsed() > CHANGED_WITHIN {
+                println!("{} with {faults} faults: {:.1?}", args.join(" "), begun.elapsed());
+                return ended.ok().map(drop);
+            }
+        }
+    }
+
+    /// Starts nodes that join.
+    async fn join(&mut self, positions: [usize; 2]) -> Result<()> {
+        for position in positions {
+            self.cluster.data[position].start().await?;
+        }
+        self.cluster.wait_until_healthy().await
+    }
+
+    /// Drains and removes a node.
+    async fn remove(&mut self, position: usize) -> Result<()> {
+        let id = node_id(&self.cluster, position).await?.to_string();
+        self.run(position, &["node", "drain", &id, "--within", "2m"]).await?;
+        self.cluster.run(&["node", "remove", &id]).await?.ok()?;
+        self.end(position).await
+    }
+
+    /// Replaces a node by one that has joined.
+    async fn replace(&mut self, position: usize, by: usize) -> Result<()> {
+        let id = node_id(&self.cluster, position).await?.to_string();
+        let by = node_id(&self.cluster, by).await?.to_string();
+        self.run(position, &["node", "replace", &id, "--by", &by, "--within", "2m"]).await?;
+        self.end(position).await
+    }
+
+    /// Waits until a removed node has exited, and empties its directory: it joins as a new node later.
+    async fn end(&mut self, position: usize) -> Result<()> {
+        self.cluster.data[position].wait_for_exit(SETTLED_WITHIN).await?;
+        self.cluster.data[position].wipe()
+    }
+}
+
+// C3, C4.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn faults_during_changes_of_nodes_lose_no_write() -> Result<()> {
+    let rounds: usize = setting("TIDEWATER_FLEET_ROUNDS", 1);
+    let seed: u64 = setting("TIDEWATER_FLEET_SEED", rand::random::<u32>().into());
+    println!("TIDEWATER_FLEET_SEED={seed}");
+    let mut cluster = ClusterPlan::default().store(Store::S3).nodes(3, 5, 1).prepare().await?;
+    cluster.start_with(3).await?;
+    cluster.wait_until_healthy().await?;
+    wait_for_level(&cluster).await?;
+    let follow = ["--hotspots", "on", "--rest", "1s", "--split-score", "6000", "--max-routes", "8"];
+    cluster.run(&[&["balance", "set"], &follow[..]].concat()).await?.ok()?;
+    cluster.create_log_table_with_regions(4).await?;
+    let load = Workload::start(&cluster, LoadOptions::default()).await?;
+    let reader = Reader::start(&cluster).await?;
+    let registers = Registers::start(&cluster, WRITERS, seed + 3).await?;
+    let mut fleet = Fleet { cluster, random: StdRng::seed_from_u64(seed), load };
+    let (mut serving, mut spare) = ([0, 1, 2], [3, 4]);
+    for _ in 0..rounds {
+        let [removed, replaced, stays] = serving;
+        fleet.join(spare).await?;
+        fleet.remove(removed).await?;
+        fleet.replace(replaced, spare[0]).await?;
+        serving = [stays, spare[0], spare[1]];
+        spare = [removed, replaced];
+    }
+    let Fleet { cluster, load, .. } = fleet;
+    load.progress(40).await?;
+    cluster.wait_until_healthy().await?;
+    let (scans, interrupted) = reader.stop_after_faults().await?;
+    println!("{scans} scans, {interrupted} interrupted");
+    println!("{}", registers.stop().await?);
+    conclude(cluster, load).await?;
+    Ok(())
+}
