@@ -48,7 +48,7 @@ async fn lost_member_is_replaced_without_its_client() -> Result<()> {
     wait_for_problem(&cluster, "the replacement of meta node 2 by node 4 waits", true).await?;
     expect_voters(&cluster, &[1, 2, 3]).await?;
 
-    // Another leader continues.
+    // The leader of another term continues.
     let (leader, _) = cluster.meta_leader().await?;
     cluster.meta[leader].kill().await?;
     cluster.meta[leader].start().await?;
@@ -63,7 +63,7 @@ async fn lost_member_is_replaced_without_its_client() -> Result<()> {
     wait_for_problem(&cluster, "the replacement of meta node", false).await?;
     load.progress(20).await?;
 
-    // A node that never joins, and the way back.
+    // A replacement by a node that never joins is cancelled.
     let unused = cluster.spare_address()?.to_string();
     let replace = ["meta-member", "replace", "3", "--with", "5", "--address", &unused];
     cluster.run(&[&replace[..], &["--within", "0s"]].concat()).await?.ok()?;

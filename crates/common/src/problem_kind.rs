@@ -65,7 +65,7 @@ pub const fn facts(kind: ProblemKind) -> ProblemFacts {
         ),
         ProblemKind::MemberReplacementWaits => row(
             "A member of the meta group cannot be replaced",
-            "resolve the error that it names, or cancel: `tidewater meta-member replace --cancel`",
+            "resolve the error that it names, or cancel: `tidewater meta-member replace OLD --cancel`",
         )
         .after(RECHECK),
         // Nodes.

@@ -141,7 +141,7 @@ pub enum CommandError {
     /// A replacement, or its cancellation, of a node that is not a member of the meta group.
     #[error("node {0} is not a member of the meta group")]
     NotAMember(NodeId),
-    /// A member that would replace itself, an id that meta nodes do not have, or another address than that of the member.
+    /// A member that would replace itself or another member, or an id that meta nodes do not have.
     #[error("node {new} cannot replace meta node {old}: {problem}")]
     MemberReplacement {
         /// Member to remove.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tidewater_common::ids::NodeId;
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::change_meta_member_request::Change;
-use tidewater_proto::v1::{self, meta_command::Kind};
+use tidewater_proto::v1::{self, Reason, meta_command::Kind};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::leader_term::LeaderTerm;
@@ -15,6 +15,9 @@ use crate::catalog::MemberReplacement;
 
 /// Interval of the checks for a replacement, and pause after a step.
 const INTERVAL: Duration = Duration::from_millis(500);
+
+/// Age of a learner's last answer up to which it is promoted: a few heartbeats.
+const RECENT: Duration = Duration::from_secs(2);
 
 /// Next step of a replacement.
 #[derive(Debug, Clone, PartialEq)]
@@ -27,7 +30,8 @@ enum ReplacementStep {
 }
 
 /// Returns the next step. The old member is removed after the new one is a voter, so that the group never has fewer
-/// votes than before. A cancelled replacement removes the new node, unless the old one is no voter any more.
+/// votes than before. A cancelled replacement removes the new node, unless it votes and the old one does not. The
+/// membership must not be joint: the voters of `members` would be those before and after the change.
 fn next_step(replacement: &MemberReplacement, members: &[v1::MetaMember]) -> ReplacementStep {
     let found = |id: NodeId| members.iter().find(|member| member.node_id == id.get());
     let removal = |member: &v1::MetaMember| {
@@ -40,7 +44,7 @@ fn next_step(replacement: &MemberReplacement, members: &[v1::MetaMember]) -> Rep
     let (old, new) = (found(replacement.old), found(replacement.new));
     let old_votes = old.is_some_and(|member| member.voter);
     match (old, new) {
-        (_, Some(new)) if replacement.cancelled && old_votes => removal(new),
+        (_, Some(new)) if replacement.cancelled && (old_votes || !new.voter) => removal(new),
         (Some(_), None) if replacement.cancelled => ReplacementStep::End,
         (Some(_), None) => ReplacementStep::Change(Change::AddLearner(v1::MetaMember {
             node_id: replacement.new.get(),
@@ -72,6 +76,13 @@ impl LeaderTerm {
                 self.observations.record_replacement(None, Instant::now());
                 continue;
             };
+            // A new leader may have yet to apply the end of the replacement, and another one finishes a joint membership.
+            if self.group.linearize().await.is_err() || self.group.has_joint_membership() {
+                continue;
+            }
+            if self.group.view.read().member_replacement() != Some(&replacement) {
+                continue;
+            }
             let members = self.group.members();
             let has = matched(&replacement, &members.members);
             let step = next_step(&replacement, &members.members);
@@ -81,11 +92,24 @@ impl LeaderTerm {
             } else {
                 tracing::info!(?step, old = %replacement.old, new = %replacement.new, "replacing a meta member");
             }
-            // A learner that catches up is progress, although it cannot be promoted yet.
-            let waits = error.filter(|_| has <= had).map(|error| error.to_string());
+            // A learner that receives the log is progress, although it cannot be promoted yet.
+            let is_learning =
+                matches!(step, ReplacementStep::Change(Change::Promote(_))) && has > had;
+            let waits = error.filter(|_| !is_learning).map(|error| error.to_string());
             self.observations.record_replacement(waits, Instant::now());
             had = has;
         }
+    }
+
+    /// Checks that a learner has answered recently. The vote of one that is down could leave the group without a quorum.
+    fn check_answers(&self, learner: NodeId) -> Result<(), Refusal> {
+        let health = self.group.member_health();
+        let silent = health.iter().find(|of| of.node == learner).and_then(|of| of.silent_for);
+        if silent.is_some_and(|silent| silent <= RECENT) {
+            return Ok(());
+        }
+        let text = format!("node {learner} does not answer: it is promoted when it does");
+        Err(Refusal::new(Reason::MembershipBusy, text))
     }
 
     async fn take_step(
@@ -96,6 +120,9 @@ impl LeaderTerm {
     ) -> Result<(), Refusal> {
         match step {
             ReplacementStep::Change(change) => {
+                if matches!(change, Change::Promote(_)) {
+                    self.check_answers(replacement.new)?;
+                }
                 let request = v1::ChangeMetaMemberRequest {
                     membership_term: on.membership_term,
                     membership_index: on.membership_index,
@@ -150,7 +177,7 @@ mod tests {
         assert_eq!(step(false, &learner), ReplacementStep::Change(Change::Promote(4)));
         let promoted = [one.clone(), two, member(4, true, false)];
         assert_eq!(step(false, &promoted), remove(2));
-        // As a learner that is left of an interrupted removal, too.
+        // An interrupted removal leaves a learner.
         let demoted = [one.clone(), member(2, false, false), member(4, true, false)];
         assert_eq!(step(false, &demoted), remove(2));
         let replaced = [one.clone(), member(4, true, false)];
@@ -171,11 +198,13 @@ mod tests {
     fn cancelled_replacement_removes_the_new_member() {
         let (one, two) = (member(1, true, true), member(2, true, false));
         assert_eq!(step(true, &[one.clone(), two.clone()]), ReplacementStep::End);
+        let learners = [one.clone(), member(2, false, false), member(4, false, false)];
+        assert_eq!(step(true, &learners), remove(4));
         for voter in [false, true] {
             let members = [one.clone(), two.clone(), member(4, voter, false)];
             assert_eq!(step(true, &members), remove(4));
         }
-        // Too late.
+        // The old member was removed before.
         let demoted = [one.clone(), member(2, false, false), member(4, true, false)];
         assert_eq!(step(true, &demoted), remove(2));
         assert_eq!(step(true, &[one, member(4, true, false)]), ReplacementStep::End);

@@ -314,6 +314,8 @@ impl Admin for AdminService {
     ) -> Result<Response<v1::ListMetaMembersResponse>, Status> {
         let running = self.slot.get()?;
         running.group.check_leading()?;
+        // A new leader may have yet to apply the begin of a replacement.
+        running.group.linearize().await?;
         let replacement = running.group.view.read().member_replacement().map(Into::into);
         Ok(Response::new(v1::ListMetaMembersResponse { replacement, ..running.group.members() }))
     }
@@ -323,7 +325,9 @@ impl Admin for AdminService {
         request: Request<v1::ChangeMetaMemberRequest>,
     ) -> Result<Response<v1::ChangeMetaMemberResponse>, Status> {
         let running = self.slot.get()?;
-        // Two that change the members would take back each other's steps.
+        running.group.check_leading()?;
+        running.group.linearize().await?;
+        // The leader would repeat a step that an operator reverses.
         if let Some(known) = running.group.view.read().member_replacement() {
             let (old, new) = (known.old, known.new);
             return Err(Refusal::from(CommandError::ReplacementInProgress { old, new }).into());

@@ -61,6 +61,11 @@ impl MetaGroup {
         (stored, list)
     }
 
+    /// Returns whether a change of the members is between its two entries.
+    pub(crate) fn has_joint_membership(&self) -> bool {
+        membership::is_joint(self.current_members().0.membership())
+    }
+
     /// Time since the last answer of each other member, and its lag; meaningful only on the leader.
     pub(crate) fn member_health(&self) -> Vec<MemberHealth> {
         let metrics = self.raft.metrics();

@@ -12,7 +12,7 @@ use crate::commands::client::ClientArgs;
 use crate::exit::{Exit, Failure};
 use crate::text::time_span::TimeSpan;
 
-/// Interval between looks at the members.
+/// Interval between polls of the members.
 const POLL: Duration = Duration::from_millis(500);
 
 /// Options of `meta-member replace`.
@@ -20,7 +20,7 @@ const POLL: Duration = Duration::from_millis(500);
 #[command(
     after_help = "Example:\n  tidewater meta-member replace 2 --with 4 --address 127.0.0.1:7404\n\nThe old member may be \
                   down. The new node must have been started with an empty --data-dir. An interrupted command does not end the \
-                  replacement: run it again to see how it goes on, or take it back with --cancel."
+                  replacement: run it again to follow it, or cancel it with --cancel."
 )]
 pub(crate) struct Options {
     /// Id of the member to remove
@@ -34,7 +34,7 @@ pub(crate) struct Options {
     #[arg(long, value_name = "ADDR", required_unless_present = "cancel")]
     address: Option<String>,
 
-    /// Take the replacement back: remove the new node again
+    /// Cancel the replacement: remove the new node again
     #[arg(long, conflicts_with_all = ["with", "address"])]
     cancel: bool,
 
@@ -51,7 +51,7 @@ fn progress(replacement: &v1::MemberReplacement, members: &[v1::MetaMember]) -> 
     let (old, new) = (replacement.old_node_id, replacement.new_node_id);
     let added = members.iter().find(|member| member.node_id == new);
     match added {
-        Some(_) if replacement.cancelled => format!("removing node {new}"),
+        _ if replacement.cancelled => format!("cancelling the replacement by node {new}"),
         None => format!("adding node {new}"),
         Some(member) if member.voter => format!("node {new} is a voter; removing node {old}"),
         Some(member) => {
@@ -67,7 +67,7 @@ fn progress(replacement: &v1::MemberReplacement, members: &[v1::MetaMember]) -> 
     }
 }
 
-/// Prints the progress until the replacement of a member has ended, or the time has come; returns the members.
+/// Prints the progress until the replacement of a member has ended, or the deadline has passed; returns the members.
 async fn follow(
     client: &Client,
     old: u64,
@@ -90,7 +90,7 @@ async fn follow(
     }
 }
 
-/// Replaces a member, or takes its replacement back, and waits until that has ended.
+/// Replaces a member, or cancels its replacement, and waits until that has ended.
 pub(crate) async fn run(options: Options) -> Result<(), Failure> {
     let client = options.client.connect().await?;
     let old = NodeId(options.old);
@@ -103,13 +103,13 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
     let within = options.within.duration();
     let listed = follow(&client, options.old, Instant::now() + within).await?;
     super::show(options.client.output, &listed.members)?;
-    if listed.replacement.is_some() {
+    if listed.replacement.is_some_and(|known| known.old_node_id == options.old) {
         return if within.is_zero() { Ok(()) } else { Err(late()) };
     }
     ended(&listed.members, options.old, options.with)
 }
 
-/// Checks that the replacement, or its cancellation (`with` is absent), has ended as this command has asked.
+/// Checks that the replacement, or its cancellation (`with` is absent), has ended as requested.
 fn ended(members: &[v1::MetaMember], old: u64, with: Option<u64>) -> Result<(), Failure> {
     let votes = |id| members.iter().any(|member| member.node_id == id && member.voter);
     match with {
@@ -126,7 +126,7 @@ fn ended(members: &[v1::MetaMember], old: u64, with: Option<u64>) -> Result<(), 
 }
 
 fn late() -> Failure {
-    let text = "the replacement goes on: `tidewater cluster status` shows why it waits";
+    let text = "the replacement continues: `tidewater cluster status` shows why it waits";
     Failure::new(Exit::Unavailable, text)
 }
 
@@ -151,7 +151,7 @@ mod tests {
         let voter = [one, two, member(4, true, 90)];
         assert_eq!(progress(&replacement, &voter), "node 4 is a voter; removing node 2");
         replacement.cancelled = true;
-        assert_eq!(progress(&replacement, &voter), "removing node 4");
+        assert_eq!(progress(&replacement, &voter), "cancelling the replacement by node 4");
     }
 
     #[test]
