@@ -24,7 +24,10 @@ const MAX_SHARE: f64 = 1.25;
 pub(crate) async fn node_id(cluster: &Cluster, position: usize) -> Result<u64> {
     let nodes = cluster.run(&["node", "list", "--output", "json"]).await?.ok()?.json()?;
     let address = cluster.data[position].spec.listen.to_string();
-    let is_node = |node: &&Value| node["role"] == "data" && node["address"] == address.as_str();
+    let is_node = |node: &&Value| {
+        let is_data = node["role"] == "data" && node["state"] != "removed";
+        is_data && node["address"] == address.as_str()
+    };
     let found = nodes.as_array().into_iter().flatten().find(is_node);
     let id = found.and_then(|node| node["node_id"].as_u64());
     id.ok_or_else(|| HarnessError::violated(format!("{address} in {nodes}")))

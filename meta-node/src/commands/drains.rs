@@ -38,7 +38,12 @@ fn check_replacement(
     node: &Node,
     replacement: NodeId,
 ) -> Result<(), CommandError> {
-    let other = data_node(state, replacement)?;
+    let refused = |why| Err(CommandError::Replacement { node: node.id, replacement, why });
+    let other = match data_node(state, replacement) {
+        // `NodeAlreadyRemoved` would be understood as the end of the replacement.
+        Err(CommandError::NodeAlreadyRemoved(_)) => return refused("that node was removed"),
+        other => other?,
+    };
     let why = if other.id == node.id {
         "it is the same node"
     } else if other.draining {
@@ -48,7 +53,7 @@ fn check_replacement(
     } else {
         return Ok(());
     };
-    Err(CommandError::Replacement { node: node.id, replacement, why })
+    refused(why)
 }
 
 /// Removes a data node that hosts nothing.
@@ -213,6 +218,8 @@ mod tests {
         run(&mut state, Kind::SetNodeState(up)).unwrap();
         drain(&mut state, 104, true).unwrap();
         assert!(refused(&mut state, 104).contains("draining itself"));
+        removed(&mut state, 104).unwrap();
+        assert!(refused(&mut state, 104).contains("was removed"));
     }
 
     #[test]
