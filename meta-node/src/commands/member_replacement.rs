@@ -53,7 +53,7 @@ pub(super) fn replace(
     }
 }
 
-/// Ends this replacement, which is complete or taken back.
+/// Ends this replacement, which is complete or cancelled.
 pub(super) fn end(state: &MetaState, command: &v1::EndMemberReplacement) -> CatalogChange {
     let ended = (NodeId(command.old_node_id), NodeId(command.new_node_id));
     let known = state.member_replacement().is_some_and(|known| (known.old, known.new) == ended);

@@ -25,7 +25,7 @@ enum ReplacementStep {
     Change(Change),
     /// Transfer the leadership to this voter: the leader does not remove itself.
     Transfer(NodeId),
-    /// It is complete, or taken back.
+    /// It is complete or cancelled.
     End,
 }
 
