@@ -31,7 +31,9 @@ use tidewater_common::ids::{GroupId, NodeId, TableId, Term};
 use tidewater_proto::v1::{self, meta_command::Kind, meta_reply};
 
 pub(crate) use self::cursors::MAX_ADVANCES;
-pub use self::error::CommandError;
+pub use self::error::{
+    CommandError, GroupCommandError, HookCommandError, NodeCommandError, RouteCommandError,
+};
 pub(crate) use self::levels::{command_level, must_support};
 pub use self::nodes::members_change;
 pub(crate) use self::observations::MAX_OBSERVATIONS;

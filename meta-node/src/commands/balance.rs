@@ -2,8 +2,8 @@
 
 use tidewater_proto::v1::{self, HotspotMode};
 
-use super::CommandError;
 use super::requests::RETRY_WINDOW_MS;
+use super::{CommandError, GroupCommandError};
 use crate::catalog::{BalanceSettings, CatalogChange, MetaState};
 
 /// Lowest split score: a read in a second.
@@ -22,7 +22,9 @@ pub(super) fn set(
     let hotspots = match request.hotspots.map(HotspotMode::try_from) {
         None => known.hotspots,
         Some(Ok(mode)) if mode != HotspotMode::Unspecified => mode,
-        Some(_) => return Err(CommandError::BalanceSetting("hotspots are off, advise or on")),
+        Some(_) => {
+            return Err(GroupCommandError::BalanceSetting("hotspots are off, advise or on").into());
+        }
     };
     let settings = BalanceSettings {
         spread: request.spread.unwrap_or(known.spread),
@@ -33,14 +35,14 @@ pub(super) fn set(
     };
     if settings.split_score < MIN_SPLIT_SCORE {
         let text = "a split score below 60 would split idle routes: use 60 or more";
-        return Err(CommandError::BalanceSetting(text));
+        return Err(GroupCommandError::BalanceSetting(text).into());
     }
     if settings.max_routes == 0 {
         let text = "a table has at least one route: use a maximum of 1 or more";
-        return Err(CommandError::BalanceSetting(text));
+        return Err(GroupCommandError::BalanceSetting(text).into());
     }
     if !(MIN_REST_MS..=MAX_REST_MS).contains(&settings.rest_ms) {
-        return Err(CommandError::BalanceRest(settings.rest_ms));
+        return Err(GroupCommandError::BalanceRest(settings.rest_ms).into());
     }
     let balance = (settings != known).then_some(settings);
     Ok(CatalogChange { balance, ..CatalogChange::default() })
@@ -85,7 +87,7 @@ mod tests {
         raise_to_highest(&mut state);
         for rest_ms in [0, MIN_REST_MS - 1, MAX_REST_MS + 1, u64::MAX] {
             let refused = run(&mut state, request(None, Some(rest_ms))).unwrap_err();
-            assert_eq!(refused, CommandError::BalanceRest(rest_ms));
+            assert_eq!(refused, CommandError::Group(GroupCommandError::BalanceRest(rest_ms)));
             assert!(refused.to_string().contains("1s to 1h"), "{refused}");
         }
     }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use tidewater_common::ids::{ManifestVersion, RegionId, TableId};
 use tidewater_proto::v1::{self, CursorState, HookStart};
 
-use super::CommandError;
+use super::{CommandError, HookCommandError};
 use crate::catalog::{
     CatalogChange, Coverage, CursorWork, Hook, HookCursor, MetaState, RouteDescriptor, Table,
 };
@@ -104,7 +104,7 @@ pub(super) fn advance(
     command: &v1::AdvanceCursors,
 ) -> Result<CatalogChange, CommandError> {
     if command.advances.len() > MAX_ADVANCES {
-        return Err(CommandError::TooManyAdvances(command.advances.len()));
+        return Err(HookCommandError::TooManyAdvances(command.advances.len()).into());
     }
     let mut change = CatalogChange::default();
     let mut seen = BTreeSet::new();

@@ -8,7 +8,7 @@ use tidewater_common::agreed_limits::REPLICAS_PER_GROUP;
 use tidewater_common::ids::{GroupId, NodeId};
 use tidewater_proto::v1::{self, NodeRole, NodeState};
 
-use super::CommandError;
+use super::{CommandError, NodeCommandError};
 use crate::catalog::{CatalogChange, Group, MetaState, Node};
 
 /// Marks a data node as draining, or takes that back.
@@ -38,10 +38,14 @@ fn check_replacement(
     node: &Node,
     replacement: NodeId,
 ) -> Result<(), CommandError> {
-    let refused = |why| Err(CommandError::Replacement { node: node.id, replacement, why });
+    let refused = |why| {
+        Err(CommandError::Node(NodeCommandError::Replacement { node: node.id, replacement, why }))
+    };
     let other = match data_node(state, replacement) {
         // `NodeAlreadyRemoved` would be understood as the end of the replacement.
-        Err(CommandError::NodeAlreadyRemoved(_)) => return refused("that node was removed"),
+        Err(CommandError::Node(NodeCommandError::NodeAlreadyRemoved(_))) => {
+            return refused("that node was removed");
+        }
         other => other?,
     };
     let why = if other.id == node.id {
@@ -64,11 +68,11 @@ pub(super) fn remove(
     let node = data_node(state, NodeId(command.node_id))?;
     let groups: Vec<GroupId> = groups_on(state, node.id).map(|group| group.id).collect();
     if !groups.is_empty() {
-        return Err(CommandError::NodeInUse { node: node.id, groups });
+        return Err(NodeCommandError::NodeInUse { node: node.id, groups }.into());
     }
     // The planner may be about to give it a replica.
     if !node.draining && node.state == NodeState::Up {
-        return Err(CommandError::NodeNotDraining(node.id));
+        return Err(NodeCommandError::NodeNotDraining(node.id).into());
     }
     Ok(changed(Node {
         state: NodeState::Removed,
@@ -82,11 +86,13 @@ fn changed(node: Node) -> CatalogChange {
 }
 
 fn data_node(state: &MetaState, id: NodeId) -> Result<&Arc<Node>, CommandError> {
-    let node = state.node(id).ok_or(CommandError::NodeNotFound(id))?;
+    let node = state.node(id).ok_or(CommandError::Node(NodeCommandError::NodeNotFound(id)))?;
     match (node.role, node.state) {
-        (NodeRole::Data, NodeState::Removed) => Err(CommandError::NodeAlreadyRemoved(id)),
+        (NodeRole::Data, NodeState::Removed) => {
+            Err(CommandError::Node(NodeCommandError::NodeAlreadyRemoved(id)))
+        }
         (NodeRole::Data, _) => Ok(node),
-        (role, _) => Err(CommandError::NotADataNode { node: id, role }),
+        (role, _) => Err(CommandError::Node(NodeCommandError::NotADataNode { node: id, role })),
     }
 }
 
@@ -107,7 +113,11 @@ fn check_room(state: &MetaState, node: &Node) -> Result<(), CommandError> {
     if groups.is_empty() || others.len() >= REPLICAS_PER_GROUP {
         return Ok(());
     }
-    Err(CommandError::NoRoomForGroups { node: node.id, groups, others: others.len() })
+    Err(CommandError::Node(NodeCommandError::NoRoomForGroups {
+        node: node.id,
+        groups,
+        others: others.len(),
+    }))
 }
 
 #[cfg(test)]
@@ -153,19 +163,25 @@ mod tests {
         drain(&mut state, 103, true).unwrap();
         assert_eq!(state, after);
         let (node, groups) = (NodeId(103), vec![GroupId(1)]);
-        assert_eq!(removed(&mut state, 103), Err(CommandError::NodeInUse { node, groups }));
+        assert_eq!(
+            removed(&mut state, 103),
+            Err(CommandError::Node(NodeCommandError::NodeInUse { node, groups }))
+        );
         drain(&mut state, 103, false).unwrap();
         assert!(!is_draining(&state, 103));
-        let idle = Err(CommandError::NodeNotDraining(NodeId(104)));
+        let idle = Err(CommandError::Node(NodeCommandError::NodeNotDraining(NodeId(104))));
         assert_eq!(removed(&mut state, 104), idle);
         drain(&mut state, 104, true).unwrap();
         removed(&mut state, 104).unwrap();
         assert_eq!(state.node(NodeId(104)).unwrap().state, NodeState::Removed);
         for again in [removed(&mut state, 104), drain(&mut state, 104, true)] {
-            assert_eq!(again, Err(CommandError::NodeAlreadyRemoved(NodeId(104))));
+            assert_eq!(
+                again,
+                Err(CommandError::Node(NodeCommandError::NodeAlreadyRemoved(NodeId(104))))
+            );
         }
         let returned = run(&mut state, Kind::RegisterNode(registration(4)));
-        assert_eq!(returned, Err(CommandError::NodeRemoved(NodeId(104))));
+        assert_eq!(returned, Err(CommandError::Node(NodeCommandError::NodeRemoved(NodeId(104)))));
     }
 
     #[test]
@@ -174,7 +190,10 @@ mod tests {
         drain(&mut state, 104, true).unwrap();
         let refused = drain(&mut state, 103, true).unwrap_err();
         let (node, groups) = (NodeId(103), vec![GroupId(1)]);
-        assert_eq!(refused, CommandError::NoRoomForGroups { node, groups, others: 2 });
+        assert_eq!(
+            refused,
+            CommandError::Node(NodeCommandError::NoRoomForGroups { node, groups, others: 2 })
+        );
         assert!(refused.to_string().contains("group 1"), "{refused}");
         drain(&mut state, 104, false).unwrap();
         drain(&mut state, 103, true).unwrap();
@@ -229,10 +248,16 @@ mod tests {
         let node = state.nodes().find(|node| node.role == NodeRole::Compactor).unwrap().id;
         let role = NodeRole::Compactor;
         for refused in [drain(&mut state, node.get(), true), removed(&mut state, node.get())] {
-            assert_eq!(refused, Err(CommandError::NotADataNode { node, role }));
+            assert_eq!(
+                refused,
+                Err(CommandError::Node(NodeCommandError::NotADataNode { node, role }))
+            );
         }
         for unknown in [drain(&mut state, 999, true), removed(&mut state, 999)] {
-            assert_eq!(unknown, Err(CommandError::NodeNotFound(NodeId(999))));
+            assert_eq!(
+                unknown,
+                Err(CommandError::Node(NodeCommandError::NodeNotFound(NodeId(999))))
+            );
         }
     }
 }

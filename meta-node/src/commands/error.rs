@@ -1,19 +1,23 @@
 //! Errors of commands.
 
+mod group;
+mod hook;
+mod node;
 mod reason;
+mod route;
 
-use tidewater_common::agreed_limits::REPLICAS_PER_GROUP;
 use tidewater_common::feature_level::{FeatureLevel, UnsupportedRelease};
-use tidewater_common::ids::{
-    BootNumber, CatalogVersion, ClusterId, GroupId, NodeId, RegionId, TableId, Term,
-};
+use tidewater_common::ids::{ClusterId, NodeId, TableId, Term};
 use tidewater_common::quote::quoted;
-use tidewater_common::rows::MAX_KEY_BYTES;
 use tidewater_common::schema::SchemaError;
-use tidewater_proto::v1::{GroupState, NodeRole, TableState};
+use tidewater_proto::v1::TableState;
 
+pub use self::group::GroupCommandError;
+pub use self::hook::HookCommandError;
+pub use self::node::NodeCommandError;
+pub use self::route::RouteCommandError;
 use super::procedures::kind_of;
-use crate::catalog::{CatalogError, LockHolder, RouteError, RouteState, Table};
+use crate::catalog::{CatalogError, LockHolder, RouteError, Table};
 
 /// Error of a rejected command; the state is unchanged.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -75,296 +79,12 @@ pub enum CommandError {
         /// Id of this cluster.
         ours: ClusterId,
     },
-    /// The node id in the caller's identity is not the id of its directory.
-    #[error("node id {claimed} is not assigned to the data directory {directory}")]
-    WrongDirectory {
-        /// Node id in the caller's identity.
-        claimed: NodeId,
-        /// Id of the directory.
-        directory: uuid::Uuid,
-    },
-    /// The data directory is a copy of a node's directory, or an earlier state of it.
-    #[error(
-        "node {node} was started for the {registered}th time at {address}, and this data directory begins its \
-         start {boot}: it is a copy of the node's directory, or was restored from a backup. Its logs may lack \
-         acknowledged writes. To join as a new node, use an empty --data-dir"
-    )]
-    DirectoryCopied {
-        /// Id of the node.
-        node: NodeId,
-        /// Number of the refused start.
-        boot: BootNumber,
-        /// Number of the start that registered last.
-        registered: BootNumber,
-        /// Address of the node.
-        address: String,
-    },
-    /// The directory is registered with another role.
-    #[error("node {node} is a {registered:?} node, it cannot register as {requested:?}")]
-    RoleMismatch {
-        /// Id of the node.
-        node: NodeId,
-        /// Registered role.
-        registered: NodeRole,
-        /// Requested role.
-        requested: NodeRole,
-    },
-    /// A role that does not register.
-    #[error("nodes of this role do not register")]
-    RoleCannotRegister,
-    /// An invalid address.
-    #[error("{address} is not an address: use host:port", address = quoted(.0))]
-    BadAddress(String),
-    /// A data node without an object store.
-    #[error("a data node must name its object store")]
-    ObjectStoreRequired,
-    /// A compactor before the first data node.
-    #[error("the object store of the cluster is unknown: start a data node first")]
-    ObjectStoreUnknown,
-    /// Another object store than the rest of the cluster.
-    #[error(
-        "the node uses object store {their_text}, the cluster uses {ours}: give all nodes the same --object-store",
-        their_text = quoted(.theirs)
-    )]
-    ObjectStoreMismatch {
-        /// Object store of the caller.
-        theirs: String,
-        /// Object store of the cluster.
-        ours: String,
-    },
-    /// No node has this id.
-    #[error("node {0} does not exist")]
-    NodeNotFound(NodeId),
-    /// The node that registers was removed permanently.
-    #[error("node {0} was removed from the cluster: wipe its data directory to join as a new node")]
-    NodeRemoved(NodeId),
-    /// A replacement, or its cancellation, of a node that is not a member of the meta group.
-    #[error("node {0} is not a member of the meta group")]
-    NotAMember(NodeId),
-    /// A member that would replace itself or another member, or an id that meta nodes do not have.
-    #[error("node {new} cannot replace meta node {old}: {problem}")]
-    MemberReplacement {
-        /// Member to remove.
-        old: NodeId,
-        /// Node to add.
-        new: NodeId,
-        /// Reason.
-        problem: &'static str,
-    },
-    /// A second replacement, or a member change, during a replacement.
-    #[error(
-        "meta node {old} is being replaced by node {new}: wait until it has ended, or cancel it with `tidewater \
-         meta-member replace {old} --cancel`"
-    )]
-    ReplacementInProgress {
-        /// Member to remove.
-        old: NodeId,
-        /// Node to add.
-        new: NodeId,
-    },
-    /// Cancellation without a replacement of the member.
-    #[error("meta node {0} is not being replaced")]
-    NotReplaced(NodeId),
-    /// A command on a node that was removed permanently.
-    #[error("node {0} was removed from the cluster already")]
-    NodeAlreadyRemoved(NodeId),
-    /// A drain or removal of a node of another role.
-    #[error(
-        "node {node} is a {role:?} node: only data nodes are drained and removed (`tidewater meta-member` changes meta \
-         nodes, and a compactor that is stopped is forgotten)"
-    )]
-    NotADataNode {
-        /// Id of the node.
-        node: NodeId,
-        /// Its role.
-        role: NodeRole,
-    },
-    /// A removal of a node with replicas.
-    #[error("node {node} has replicas of {}: `tidewater node drain {node}` moves them", group_list(.groups))]
-    NodeInUse {
-        /// Id of the node.
-        node: NodeId,
-        /// The groups.
-        groups: Vec<GroupId>,
-    },
-    /// A removal of a node that may get a replica.
-    #[error("node {0} is up and does not drain: `tidewater node drain {0}` first")]
-    NodeNotDraining(NodeId),
-    /// A drain of a node whose replicas no other nodes can have.
-    #[error(
-        "node {node} cannot be drained: {} would have fewer than {REPLICAS_PER_GROUP} replicas on the {others} other \
-         data nodes that are not draining. Start another data node first",
-        group_list(.groups)
-    )]
-    NoRoomForGroups {
-        /// Id of the node.
-        node: NodeId,
-        /// The groups.
-        groups: Vec<GroupId>,
-        /// Number of nodes that could have their replicas.
-        others: usize,
-    },
-    /// An invalid node state.
-    #[error("invalid new state of node {0}")]
-    BadNodeState(NodeId),
-    /// Invalid first members of a group.
-    #[error("invalid first members of a group: {0}")]
-    FirstMembers(String),
-    /// A second group with the same first member.
-    #[error("node {home} already is the home of group {group}")]
-    HomeTaken {
-        /// First member of both groups.
-        home: NodeId,
-        /// The first group.
-        group: GroupId,
-    },
-    /// A group whose home has another number of groups than its leader knew.
-    #[error("node {home} is the home of {known} groups, not of {expected}")]
-    HomeGroups {
-        /// First member of the groups.
-        home: NodeId,
-        /// Number that the leader knew.
-        expected: u32,
-        /// Current number.
-        known: usize,
-    },
-    /// A retirement of the only group that takes routes.
-    #[error("group {0} is the only one that takes routes: it is not retired")]
-    LastGroup(GroupId),
-    /// A route in a group that retires.
-    #[error("group {0} is being retired: choose another one (`tidewater group list`)")]
-    Retiring(GroupId),
-    /// A retirement of a group with regions.
-    #[error("group {0} has regions, or is about to receive one: it is not retired")]
-    GroupInUse(GroupId),
-    /// A split of a hot route while hotspots are not on.
-    #[error(
-        "hotspots are not on: `tidewater balance set --hotspots on` lets routes follow the load"
-    )]
-    HotspotsNotOn,
-    /// A setting of the balance outside of its range.
-    #[error("{0}")]
-    BalanceSetting(&'static str),
-    /// A rest of the balance outside of its range, in milliseconds.
-    #[error("the balance cannot rest for {0} ms: use 1s to 1h")]
-    BalanceRest(u64),
-    /// A replacement of a node by one that cannot have its replicas.
-    #[error("node {node} cannot be replaced by node {replacement}: {why}")]
-    Replacement {
-        /// Id of the node.
-        node: NodeId,
-        /// Id of the other node.
-        replacement: NodeId,
-        /// Reason, with the remedy.
-        why: &'static str,
-    },
-    /// No group has this id.
-    #[error("group {0} does not exist")]
-    GroupNotFound(GroupId),
-    /// The state of the group does not permit the command.
-    #[error("group {group} is {state:?}")]
-    GroupState {
-        /// Id of the group.
-        group: GroupId,
-        /// Current state of the group.
-        state: GroupState,
-    },
-    /// A report older than the recorded one.
-    #[error("the report on group {0} is older than the recorded one")]
-    StaleReport(GroupId),
-    /// An invalid report on a group.
-    #[error("the report on group {0} is malformed")]
-    BadReport(GroupId),
     /// A live table has this name.
     #[error("table {name} already exists", name = quoted(.0))]
     TableExists(String),
     /// No live table has this name.
     #[error("table {name} does not exist", name = quoted(.0))]
     TableNotFound(String),
-    /// No route has this id.
-    #[error("route {0} does not exist")]
-    RouteNotFound(RegionId),
-    /// The state of the route does not permit the command.
-    #[error("route {route} is {}: retry when it is active", state.name())]
-    RouteNotActive {
-        /// Id of the route.
-        route: RegionId,
-        /// Current state of the route.
-        state: RouteState,
-    },
-    /// A key that no row of the route can have.
-    #[error("the split key is not in the range of route {0}: `tidewater route list` shows it")]
-    KeyOutsideRoute(RegionId),
-    /// A key longer than any row key.
-    #[error(
-        "a split key of {0} bytes is above the limit of {MAX_KEY_BYTES}: a prefix divides as well"
-    )]
-    SplitKeyTooLong(usize),
-    /// A split that would leave one child without keys.
-    #[error("the split key is the first key of route {0}: choose a later one")]
-    KeyOnBoundary(RegionId),
-    /// Routes that no region can replace.
-    #[error("routes {} and {} cannot be merged: {why}", routes[0], routes[1])]
-    NotMergeable {
-        /// Ids of the routes, in key order.
-        routes: [RegionId; 2],
-        /// Reason, with the remedy.
-        why: &'static str,
-    },
-    /// The route cannot be moved to the group.
-    #[error("route {route} cannot be moved to group {target}: {why}")]
-    NotMovable {
-        /// Id of the route.
-        route: RegionId,
-        /// Id of the group.
-        target: GroupId,
-        /// Reason, with the remedy.
-        why: &'static str,
-    },
-    /// A save of routes that are served.
-    #[error(
-        "the routes of table {name} are live: `tidewater route split` and `route merge` change them; save the routes of a \
-         table that is reserved",
-        name = quoted(.0)
-    )]
-    RouteLive(String),
-    /// A save with the id of a route that exists elsewhere, or has existed.
-    #[error(
-        "route id {0} is used: save the route with id 0, or with one from the next route id on"
-    )]
-    RouteIdUsed(RegionId),
-    /// A save with an id far above those that exist: few others would be left.
-    #[error("route id {id} is too high: ids below {bound} can be saved")]
-    RouteIdTooHigh {
-        /// Id of the route.
-        id: RegionId,
-        /// Upper bound, exclusive.
-        bound: u64,
-    },
-    /// A save with a bound longer than any key.
-    #[error(
-        "a bound of {0} bytes is longer than any key: row keys have at most {MAX_KEY_BYTES} bytes"
-    )]
-    BoundTooLong(usize),
-    /// A save with too many routes, or none.
-    #[error("a save has 1 to {max} routes, not {routes}")]
-    SavedRoutes {
-        /// Number of routes.
-        routes: usize,
-        /// Maximum number of routes.
-        max: usize,
-    },
-    /// Routes that a reserved table cannot have, or cannot be opened with.
-    #[error("the routes of a reserved table are invalid: {0}")]
-    SavedRoute(RouteError),
-    /// The caller has decided on another version of the routes.
-    #[error("the catalog has version {version}, not {expected}: list the routes again")]
-    VersionMismatch {
-        /// Version of the caller.
-        expected: u64,
-        /// Current version.
-        version: CatalogVersion,
-    },
     /// No table has this id.
     #[error("table id {0} does not exist")]
     TableIdNotFound(TableId),
@@ -454,33 +174,6 @@ pub enum CommandError {
         /// Maximum number of regions.
         max: u32,
     },
-    /// No data group is active.
-    #[error("no data group is ready: start a data node, or wait until its group is created")]
-    NoGroups,
-    /// No hook has this name.
-    #[error("hook {name} does not exist", name = quoted(.0))]
-    HookNotFound(String),
-    /// A hook has this name.
-    #[error("hook {name} already exists", name = quoted(.0))]
-    HookExists(String),
-    /// An invalid hook name.
-    #[error("{name} is not a hook name: use 1 to 100 letters, digits, '-', '_' and '.'", name = quoted(.0))]
-    HookName(String),
-    /// The configuration of a hook is too long.
-    #[error("the configuration of a hook is limited to {0} bytes")]
-    HookConfigTooLong(usize),
-    /// Name of a hook that is being removed.
-    #[error("hook {0} is being removed")]
-    HookBeingRemoved(String),
-    /// Too many hooks: every node calls each hook for every event.
-    #[error("the cluster already has {0} hooks, which is the maximum")]
-    TooManyHooks(usize),
-    /// Too many durable hooks: each has a cursor for each region.
-    #[error("the cluster already has {0} durable hooks, which is the maximum")]
-    TooManyDurableHooks(usize),
-    /// Too many cursor updates in one command.
-    #[error("{0} cursors in one request are too many (maximum {max})", max = super::MAX_ADVANCES)]
-    TooManyAdvances(usize),
     /// Too many observations in one command.
     #[error("{0} observations in one command are too many (maximum {max})", max = super::MAX_OBSERVATIONS)]
     TooManyObservations(usize),
@@ -496,6 +189,18 @@ pub enum CommandError {
     /// The change would violate an invariant of the catalog.
     #[error(transparent)]
     Catalog(#[from] CatalogError),
+    /// Errors of commands on nodes: registration, drains, removals, and changes of members of the meta group.
+    #[error(transparent)]
+    Node(#[from] NodeCommandError),
+    /// Errors of commands on data groups and on the balance of their routes.
+    #[error(transparent)]
+    Group(#[from] GroupCommandError),
+    /// Errors of commands on routes: saves, splits, merges and moves.
+    #[error(transparent)]
+    Route(#[from] RouteCommandError),
+    /// Errors of commands on hooks and their cursors.
+    #[error(transparent)]
+    Hook(#[from] HookCommandError),
 }
 
 impl CommandError {
@@ -503,15 +208,6 @@ impl CommandError {
     pub(super) fn busy(table: &Table, operation: &'static str) -> Self {
         Self::TableBusy { table: table.name.clone(), operation }
     }
-}
-
-/// Lists groups for a message, at most ten.
-fn group_list(groups: &[GroupId]) -> String {
-    let listed: Vec<String> = groups.iter().take(10).map(ToString::to_string).collect();
-    let more = groups.len().saturating_sub(10);
-    let word = if groups.len() == 1 { "group" } else { "groups" };
-    let rest = if more > 0 { format!(" and {more} more") } else { String::new() };
-    format!("{word} {}{rest}", listed.join(", "))
 }
 
 /// Describes the operation that holds a lock on a table.

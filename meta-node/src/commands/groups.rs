@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tidewater_common::ids::{GroupId, LogIndex, NodeId, Term};
 use tidewater_proto::v1::{self, GroupState, NodeRole, NodeState};
 
-use super::{CommandError, CommandReply, Rules};
+use super::{CommandError, CommandReply, GroupCommandError, Rules};
 use crate::catalog::{CatalogChange, Group, Header, MetaState, Table};
 
 const MAX_FIRST_MEMBERS: usize = 7;
@@ -48,7 +48,9 @@ pub(super) fn create(
 fn check_home(state: &MetaState, first_members: &[NodeId]) -> Result<(), CommandError> {
     let Some(home) = first_members.first() else { return Ok(()) };
     match state.live_groups().find(|group| group.home() == Some(*home)) {
-        Some(group) => Err(CommandError::HomeTaken { home: *home, group: group.id }),
+        Some(group) => {
+            Err(CommandError::Group(GroupCommandError::HomeTaken { home: *home, group: group.id }))
+        }
         None => Ok(()),
     }
 }
@@ -63,7 +65,9 @@ fn check_home_groups(
     let known = state.live_groups().filter(|group| group.home() == Some(*home)).count();
     match usize::try_from(expected) {
         Ok(expected) if expected == known => Ok(()),
-        _ => Err(CommandError::HomeGroups { home: *home, expected, known }),
+        _ => {
+            Err(CommandError::Group(GroupCommandError::HomeGroups { home: *home, expected, known }))
+        }
     }
 }
 
@@ -71,13 +75,16 @@ fn check_home_groups(
 fn check_staying(state: &MetaState, first_members: &[NodeId]) -> Result<(), CommandError> {
     let drains = |id: &&NodeId| state.node(**id).is_some_and(|node| node.draining);
     match first_members.iter().find(drains) {
-        Some(node) => Err(CommandError::FirstMembers(format!("node {node} is draining"))),
+        Some(node) => Err(CommandError::Group(GroupCommandError::FirstMembers(format!(
+            "node {node} is draining"
+        )))),
         None => Ok(()),
     }
 }
 
 fn check_first_members(state: &MetaState, members: &[NodeId]) -> Result<(), CommandError> {
-    let refuse = |problem: String| Err(CommandError::FirstMembers(problem));
+    let refuse =
+        |problem: String| Err(CommandError::Group(GroupCommandError::FirstMembers(problem)));
     if !(1..=MAX_FIRST_MEMBERS).contains(&members.len()) {
         return refuse(format!("{} members (1 to {MAX_FIRST_MEMBERS})", members.len()));
     }
@@ -121,7 +128,7 @@ fn finish_creation(
         return Ok(CatalogChange::default());
     }
     if group.state != GroupState::Creating {
-        return Err(CommandError::GroupState { group: id, state: group.state });
+        return Err(GroupCommandError::GroupState { group: id, state: group.state }.into());
     }
     let group = Group { state: to, ..group.as_ref().clone() };
     Ok(CatalogChange { groups: vec![group], ..CatalogChange::default() })
@@ -134,13 +141,13 @@ pub(super) fn set_retiring(
 ) -> Result<CatalogChange, CommandError> {
     let group = find_group(state, GroupId(command.group_id))?;
     if group.state != GroupState::Active {
-        return Err(CommandError::GroupState { group: group.id, state: group.state });
+        return Err(GroupCommandError::GroupState { group: group.id, state: group.state }.into());
     }
     if group.retiring == command.retiring {
         return Ok(CatalogChange::default());
     }
     if command.retiring && !state.open_groups().any(|(open, _)| open != group.id) {
-        return Err(CommandError::LastGroup(group.id));
+        return Err(GroupCommandError::LastGroup(group.id).into());
     }
     let group = Group { retiring: command.retiring, ..group.as_ref().clone() };
     Ok(CatalogChange { groups: vec![group], ..CatalogChange::default() })
@@ -156,10 +163,10 @@ pub(super) fn retire(
         return Ok(CatalogChange::default());
     }
     if group.state != GroupState::Active || !group.retiring {
-        return Err(CommandError::GroupState { group: group.id, state: group.state });
+        return Err(GroupCommandError::GroupState { group: group.id, state: group.state }.into());
     }
     if has_regions(state, group.id) {
-        return Err(CommandError::GroupInUse(group.id));
+        return Err(GroupCommandError::GroupInUse(group.id).into());
     }
     let group = Group { state: GroupState::Retired, ..group.as_ref().clone() };
     Ok(CatalogChange { groups: vec![group], ..CatalogChange::default() })
@@ -174,7 +181,7 @@ pub(crate) fn has_regions(state: &MetaState, group: GroupId) -> bool {
 }
 
 fn find_group(state: &MetaState, id: GroupId) -> Result<&Arc<Group>, CommandError> {
-    state.group(id).ok_or(CommandError::GroupNotFound(id))
+    state.group(id).ok_or(CommandError::Group(GroupCommandError::GroupNotFound(id)))
 }
 
 pub(super) fn report(
@@ -184,16 +191,16 @@ pub(super) fn report(
     let id = GroupId(command.group_id);
     let known = find_group(state, id)?;
     if !known.is_live() {
-        return Err(CommandError::GroupState { group: id, state: known.state });
+        return Err(GroupCommandError::GroupState { group: id, state: known.state }.into());
     }
     let voters: BTreeSet<NodeId> = command.voters.iter().copied().map(NodeId).collect();
     let learners: BTreeSet<NodeId> = command.learners.iter().copied().map(NodeId).collect();
     if voters.is_empty() || command.leader == 0 || !voters.is_disjoint(&learners) {
-        return Err(CommandError::BadReport(id));
+        return Err(GroupCommandError::BadReport(id).into());
     }
     let corrects = command.replaces_term == Some(known.leader_term.get());
     if Term(command.term) < known.leader_term && !corrects {
-        return Err(CommandError::StaleReport(id));
+        return Err(GroupCommandError::StaleReport(id).into());
     }
     let membership = (Term(command.membership_term), LogIndex(command.membership_index));
     let mut group = Group {

@@ -5,7 +5,7 @@ use tidewater_common::ids::{Revision, TableId};
 use tidewater_proto::v1;
 
 use super::requests::IdentifiedRequest;
-use super::{CommandError, CommandReply, Rules, cursors, hook_procedures};
+use super::{CommandError, CommandReply, HookCommandError, Rules, cursors, hook_procedures};
 use crate::catalog::{CatalogChange, CursorWork, Hook, MetaState, OutcomeKind};
 
 /// Maximum number of hooks in a cluster: every node calls each of them for every event.
@@ -29,7 +29,7 @@ pub(super) fn add(
     }
     check_name(&request.name)?;
     if request.config.len() > MAX_CONFIG_BYTES {
-        return Err(CommandError::HookConfigTooLong(MAX_CONFIG_BYTES));
+        return Err(HookCommandError::HookConfigTooLong(MAX_CONFIG_BYTES).into());
     }
     let table = match request.table.as_str() {
         "" => None,
@@ -39,16 +39,16 @@ pub(super) fn add(
         }
     };
     if state.hook(&request.name).is_some() {
-        return Err(CommandError::HookExists(request.name.clone()));
+        return Err(HookCommandError::HookExists(request.name.clone()).into());
     }
     if state.hooks().count() >= MAX_HOOKS {
-        return Err(CommandError::TooManyHooks(MAX_HOOKS));
+        return Err(HookCommandError::TooManyHooks(MAX_HOOKS).into());
     }
     if state.hook_procedure(&request.name).is_some() {
-        return Err(CommandError::HookBeingRemoved(request.name.clone()));
+        return Err(HookCommandError::HookBeingRemoved(request.name.clone()).into());
     }
     if request.durable && hook_procedures::hooks_with_cursors(state) >= MAX_DURABLE_HOOKS {
-        return Err(CommandError::TooManyDurableHooks(MAX_DURABLE_HOOKS));
+        return Err(HookCommandError::TooManyDurableHooks(MAX_DURABLE_HOOKS).into());
     }
     let hook = Hook {
         name: request.name.clone(),
@@ -80,7 +80,7 @@ pub(super) fn set_paused(
 ) -> Result<CatalogChange, CommandError> {
     let hook = state
         .hook(&request.name)
-        .ok_or_else(|| CommandError::HookNotFound(request.name.clone()))?;
+        .ok_or_else(|| CommandError::Hook(HookCommandError::HookNotFound(request.name.clone())))?;
     if hook.paused == request.paused {
         return Ok(CatalogChange::default());
     }
@@ -99,7 +99,7 @@ pub(super) fn remove(
         return Ok((CommandReply::Done, CatalogChange::default()));
     }
     let Some(hook) = state.hook(&request.name) else {
-        return Err(CommandError::HookNotFound(request.name.clone()));
+        return Err(HookCommandError::HookNotFound(request.name.clone()).into());
     };
     let mut change = CatalogChange {
         hook_deletes: vec![request.name.clone()],
@@ -130,7 +130,7 @@ pub(super) fn deleted_with_table(state: &MetaState, table: TableId) -> Vec<Strin
 fn check_name(name: &str) -> Result<(), CommandError> {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
     if name.is_empty() || name.len() > MAX_NAME_CHARS || !name.bytes().all(fits) {
-        return Err(CommandError::HookName(name.chars().take(MAX_NAME_CHARS).collect()));
+        return Err(HookCommandError::HookName(name.chars().take(MAX_NAME_CHARS).collect()).into());
     }
     Ok(())
 }
@@ -197,36 +197,54 @@ mod tests {
         let added = state.clone();
         add(&mut state, 1, "a").unwrap();
         assert_eq!(state, added);
-        assert_eq!(add(&mut state, 2, "a"), Err(CommandError::HookExists("a".into())));
+        assert_eq!(
+            add(&mut state, 2, "a"),
+            Err(CommandError::Hook(HookCommandError::HookExists("a".into())))
+        );
         remove(&mut state, 3, "a").unwrap();
         let removed = state.clone();
         remove(&mut state, 3, "a").unwrap();
         assert_eq!(state, removed);
-        assert_eq!(remove(&mut state, 4, "a"), Err(CommandError::HookNotFound("a".into())));
+        assert_eq!(
+            remove(&mut state, 4, "a"),
+            Err(CommandError::Hook(HookCommandError::HookNotFound("a".into())))
+        );
         let first = added.hook("a").unwrap().generation;
         add(&mut state, 5, "a").unwrap();
         assert_ne!(state.hook("a").unwrap().generation, first);
         let pause = v1::SetHookPausedRequest { name: "b".into(), paused: true };
         let unknown = run(&mut state, Kind::SetHookPaused(pause));
-        assert_eq!(unknown, Err(CommandError::HookNotFound("b".into())));
+        assert_eq!(unknown, Err(CommandError::Hook(HookCommandError::HookNotFound("b".into()))));
     }
 
     #[test]
     fn invalid_hooks_are_rejected() {
         let mut state = with_groups(1, 1);
         for name in ["", "a b", "ü", "a\n", &"x".repeat(MAX_NAME_CHARS + 1)] {
-            assert!(matches!(add(&mut state, 1, name), Err(CommandError::HookName(_))), "{name:?}");
+            assert!(
+                matches!(
+                    add(&mut state, 1, name),
+                    Err(CommandError::Hook(HookCommandError::HookName(_)))
+                ),
+                "{name:?}"
+            );
         }
         let long =
             v1::AddHookRequest { config: "x".repeat(MAX_CONFIG_BYTES + 1), ..adding(1, "a", "") };
         let refused = run(&mut state, Kind::AddHook(long));
-        assert_eq!(refused, Err(CommandError::HookConfigTooLong(MAX_CONFIG_BYTES)));
+        assert_eq!(
+            refused,
+            Err(CommandError::Hook(HookCommandError::HookConfigTooLong(MAX_CONFIG_BYTES)))
+        );
         let missing = run(&mut state, Kind::AddHook(adding(1, "a", "t")));
         assert_eq!(missing, Err(CommandError::TableNotFound("t".into())));
         for number in 0..MAX_HOOKS as u64 {
             add(&mut state, 100 + number, &format!("h{number}")).unwrap();
         }
-        assert_eq!(add(&mut state, 1, "a"), Err(CommandError::TooManyHooks(MAX_HOOKS)));
+        assert_eq!(
+            add(&mut state, 1, "a"),
+            Err(CommandError::Hook(HookCommandError::TooManyHooks(MAX_HOOKS)))
+        );
     }
 
     #[test]

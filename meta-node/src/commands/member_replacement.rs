@@ -4,8 +4,8 @@
 use tidewater_common::ids::NodeId;
 use tidewater_proto::v1::{self, NodeRole, NodeState};
 
-use super::CommandError;
 use super::nodes::check_address;
+use super::{CommandError, NodeCommandError};
 use crate::catalog::{
     CatalogChange, FIRST_NODE_ID, MemberReplacement, MetaState, Node, ReplacementChange,
 };
@@ -19,7 +19,7 @@ pub(super) fn replace(
     let known = state.member_replacement();
     if request.cancel {
         let known = known.filter(|known| known.old == old);
-        let known = known.ok_or(CommandError::NotReplaced(old))?;
+        let known = known.ok_or(CommandError::Node(NodeCommandError::NotReplaced(old)))?;
         let replacement = MemberReplacement { cancelled: true, ..known.clone() };
         return Ok(changed(ReplacementChange::Set(replacement)));
     }
@@ -30,9 +30,13 @@ pub(super) fn replace(
         return Ok(CatalogChange::default());
     }
     if let Some(known) = known {
-        return Err(CommandError::ReplacementInProgress { old: known.old, new: known.new });
+        return Err(
+            NodeCommandError::ReplacementInProgress { old: known.old, new: known.new }.into()
+        );
     }
-    let invalid = |problem| Err(CommandError::MemberReplacement { old, new, problem });
+    let invalid = |problem| {
+        Err(CommandError::Node(NodeCommandError::MemberReplacement { old, new, problem }))
+    };
     if old == new {
         return invalid("it is the same node");
     }
@@ -49,7 +53,7 @@ pub(super) fn replace(
         (None, Some(node)) if was_removed && node.address == request.address => {
             Ok(CatalogChange::default())
         }
-        (None, _) => Err(CommandError::NotAMember(old)),
+        (None, _) => Err(CommandError::Node(NodeCommandError::NotAMember(old))),
     }
 }
 
@@ -110,7 +114,10 @@ mod tests {
         end_of(&mut state, 3, 4);
         assert_eq!(state, begun);
         for (old, new) in [(2, 5), (3, 4)] {
-            let busy = CommandError::ReplacementInProgress { old: NodeId(2), new: NodeId(4) };
+            let busy = CommandError::Node(NodeCommandError::ReplacementInProgress {
+                old: NodeId(2),
+                new: NodeId(4),
+            });
             assert_eq!(ask(&mut state, old, new, false), Err(busy));
         }
         end_of(&mut state, 2, 4);
@@ -131,13 +138,22 @@ mod tests {
     #[test]
     fn replacement_is_cancelled_once() {
         let mut state = cluster();
-        assert_eq!(ask(&mut state, 2, 0, true), Err(CommandError::NotReplaced(NodeId(2))));
+        assert_eq!(
+            ask(&mut state, 2, 0, true),
+            Err(CommandError::Node(NodeCommandError::NotReplaced(NodeId(2))))
+        );
         ask(&mut state, 2, 4, false).unwrap();
-        assert_eq!(ask(&mut state, 3, 0, true), Err(CommandError::NotReplaced(NodeId(3))));
+        assert_eq!(
+            ask(&mut state, 3, 0, true),
+            Err(CommandError::Node(NodeCommandError::NotReplaced(NodeId(3))))
+        );
         ask(&mut state, 2, 0, true).unwrap();
         assert!(state.member_replacement().unwrap().cancelled);
         ask(&mut state, 2, 0, true).unwrap();
-        let busy = CommandError::ReplacementInProgress { old: NodeId(2), new: NodeId(4) };
+        let busy = CommandError::Node(NodeCommandError::ReplacementInProgress {
+            old: NodeId(2),
+            new: NodeId(4),
+        });
         assert_eq!(ask(&mut state, 2, 4, false), Err(busy));
     }
 
@@ -154,7 +170,10 @@ mod tests {
             assert!(refused.contains(text), "{refused}");
         }
         assert!(ask(&mut state, 2, 3, false).unwrap_err().to_string().contains("a member already"));
-        assert_eq!(ask(&mut state, 22, 3, false), Err(CommandError::NotAMember(NodeId(22))));
+        assert_eq!(
+            ask(&mut state, 22, 3, false),
+            Err(CommandError::Node(NodeCommandError::NotAMember(NodeId(22))))
+        );
         let request = |new_node_id, address: &str| {
             Kind::ReplaceMetaMember(v1::ReplaceMetaMemberRequest {
                 old_node_id: 2,
@@ -164,6 +183,9 @@ mod tests {
             })
         };
         let refused = run(&mut state, request(4, "no address")).unwrap_err();
-        assert_eq!(refused, CommandError::BadAddress("no address".to_owned()));
+        assert_eq!(
+            refused,
+            CommandError::Node(NodeCommandError::BadAddress("no address".to_owned()))
+        );
     }
 }

@@ -9,7 +9,7 @@ use tidewater_common::ids::{BootNumber, NodeId};
 use tidewater_proto::v1::{self, NodeRole, NodeState};
 use uuid::Uuid;
 
-use super::{CommandError, CommandReply};
+use super::{CommandError, CommandReply, NodeCommandError};
 use crate::catalog::{COMPACTOR_KEPT_MS, CatalogChange, Header, MetaState, Node};
 
 pub(super) fn register(
@@ -28,7 +28,7 @@ pub(super) fn register(
     check_release(header.feature_level, command)?;
     let role = match NodeRole::try_from(command.role) {
         Ok(role @ (NodeRole::Data | NodeRole::Compactor)) => role,
-        _ => return Err(CommandError::RoleCannotRegister),
+        _ => return Err(NodeCommandError::RoleCannotRegister.into()),
     };
     check_address(&command.address)?;
     let start = NodeStart::try_from(command)?;
@@ -36,7 +36,7 @@ pub(super) fn register(
     let known = state.node_of_directory(directory);
     let claimed = NodeId(command.node_id);
     if claimed.get() != 0 && known.is_none_or(|node| node.id != claimed) {
-        return Err(CommandError::WrongDirectory { claimed, directory });
+        return Err(NodeCommandError::WrongDirectory { claimed, directory }.into());
     }
     let mut header = Header { object_store_id, ..header.clone() };
     let node = match known {
@@ -116,12 +116,12 @@ impl NodeStart {
         if self.boot > known.boot || self == known {
             return Ok(self);
         }
-        Err(CommandError::DirectoryCopied {
+        Err(CommandError::Node(NodeCommandError::DirectoryCopied {
             node: node.id,
             boot: self.boot,
             registered: known.boot,
             address: node.address.clone(),
-        })
+        }))
     }
 }
 
@@ -134,14 +134,15 @@ fn reregister(
     now_ms: u64,
 ) -> Result<Node, CommandError> {
     if node.role != role {
-        return Err(CommandError::RoleMismatch {
+        return Err(NodeCommandError::RoleMismatch {
             node: node.id,
             registered: node.role,
             requested: role,
-        });
+        }
+        .into());
     }
     if node.state == NodeState::Removed {
-        return Err(CommandError::NodeRemoved(node.id));
+        return Err(NodeCommandError::NodeRemoved(node.id).into());
     }
     let start = start.after(node)?;
     let since = if node.state == NodeState::Up { node.state_since_ms } else { now_ms };
@@ -208,7 +209,7 @@ pub(super) fn set_state(
     let node = find_registered(state, NodeId(command.node_id))?;
     let new_state = match NodeState::try_from(command.state) {
         Ok(new @ (NodeState::Up | NodeState::Down | NodeState::Removed)) => new,
-        _ => return Err(CommandError::BadNodeState(node.id)),
+        _ => return Err(NodeCommandError::BadNodeState(node.id).into()),
     };
     if node.state == new_state {
         return Ok(CatalogChange::default());
@@ -222,9 +223,9 @@ fn find_registered(state: &MetaState, id: NodeId) -> Result<&Arc<Node>, CommandE
     let node = state
         .node(id)
         .filter(|node| node.role != NodeRole::Meta)
-        .ok_or(CommandError::NodeNotFound(id))?;
+        .ok_or(CommandError::Node(NodeCommandError::NodeNotFound(id)))?;
     match node.state {
-        NodeState::Removed => Err(CommandError::NodeAlreadyRemoved(id)),
+        NodeState::Removed => Err(CommandError::Node(NodeCommandError::NodeAlreadyRemoved(id))),
         _ => Ok(node),
     }
 }
@@ -266,7 +267,11 @@ pub fn members_change(state: &MetaState, members: &BTreeMap<NodeId, String>) -> 
 }
 
 pub(super) fn check_address(address: &str) -> Result<(), CommandError> {
-    if is_address(address) { Ok(()) } else { Err(CommandError::BadAddress(address.to_owned())) }
+    if is_address(address) {
+        Ok(())
+    } else {
+        Err(CommandError::Node(NodeCommandError::BadAddress(address.to_owned())))
+    }
 }
 
 /// Returns the cluster's object store after a registration: the store of the first data node. A
@@ -281,16 +286,18 @@ fn check_object_store(
     if theirs.is_empty() {
         return match role {
             NodeRole::Compactor => Ok(ours.clone()),
-            _ => Err(CommandError::ObjectStoreRequired),
+            _ => Err(CommandError::Node(NodeCommandError::ObjectStoreRequired)),
         };
     }
     match ours {
-        None if role == NodeRole::Compactor => Err(CommandError::ObjectStoreUnknown),
+        None if role == NodeRole::Compactor => {
+            Err(CommandError::Node(NodeCommandError::ObjectStoreUnknown))
+        }
         None => Ok(Some(theirs.into())),
         Some(ours) if **ours == *theirs => Ok(Some(ours.clone())),
-        Some(ours) => Err(CommandError::ObjectStoreMismatch {
+        Some(ours) => Err(CommandError::Node(NodeCommandError::ObjectStoreMismatch {
             theirs: theirs.to_owned(),
             ours: ours.as_ref().to_owned(),
-        }),
+        })),
     }
 }

@@ -10,7 +10,9 @@ use tidewater_proto::v1::{self, GroupState, LockMode, TableState};
 
 use super::requests::IdentifiedRequest;
 use super::tables::{self, TableDefinition};
-use super::{CommandError, CommandReply, Rules, new_table, procedures};
+use super::{
+    CommandError, CommandReply, GroupCommandError, RouteCommandError, Rules, new_table, procedures,
+};
 use crate::catalog::{
     CatalogChange, Coverage, MetaState, OutcomeKind, RouteDescriptor, RouteError, RouteState,
     Table, validate_routes,
@@ -71,7 +73,11 @@ pub(super) fn save(
     check_reserved(state, table)?;
     let version = state.catalog_version();
     if CatalogVersion(request.expected_version) != version {
-        return Err(CommandError::VersionMismatch { expected: request.expected_version, version });
+        return Err(RouteCommandError::VersionMismatch {
+            expected: request.expected_version,
+            version,
+        }
+        .into());
     }
     let (routes, next_route_id) = saved_routes(state, id, &request.routes)?;
     let kept: BTreeSet<RegionId> = routes.iter().map(|route| route.route_id).collect();
@@ -90,7 +96,7 @@ fn check_reserved(state: &MetaState, table: &Table) -> Result<(), CommandError> 
     procedures::check_lock(state, table, LockMode::Exclusive)?;
     match table.state {
         TableState::Reserved => Ok(()),
-        _ => Err(CommandError::RouteLive(table.name.clone())),
+        _ => Err(CommandError::Route(RouteCommandError::RouteLive(table.name.clone()))),
     }
 }
 
@@ -102,18 +108,18 @@ fn saved_routes(
 ) -> Result<(Vec<RouteDescriptor>, RegionId), CommandError> {
     let max = MAX_SAVED_ROUTES;
     if !(1..=max).contains(&routes.len()) {
-        return Err(CommandError::SavedRoutes { routes: routes.len(), max });
+        return Err(RouteCommandError::SavedRoutes { routes: routes.len(), max }.into());
     }
     let mut next = state.next_route_id();
     let own: BTreeSet<RegionId> = state.routes_of(table).map(|route| route.route_id).collect();
     for route in routes.iter().filter(|route| route.route_id != 0) {
         let id = RegionId(route.route_id);
         if id < state.next_route_id() && !own.contains(&id) {
-            return Err(CommandError::RouteIdUsed(id));
+            return Err(RouteCommandError::RouteIdUsed(id).into());
         }
         let bound = state.next_route_id().get().saturating_add(MAX_ID_DISTANCE);
         if id.get() >= bound {
-            return Err(CommandError::RouteIdTooHigh { id, bound });
+            return Err(RouteCommandError::RouteIdTooHigh { id, bound }.into());
         }
         let above = id.get().checked_add(1).ok_or(RouteError::RouteIdOverflow)?;
         next = next.max(RegionId(above));
@@ -122,7 +128,7 @@ fn saved_routes(
     for route in routes {
         let length = route.start.len().max(route.end.as_ref().map_or(0, Bytes::len));
         if length > MAX_BOUND_BYTES {
-            return Err(CommandError::BoundTooLong(length));
+            return Err(RouteCommandError::BoundTooLong(length).into());
         }
         let mut route_id = RegionId(route.route_id);
         if route_id == RegionId(0) {
@@ -142,17 +148,23 @@ fn saved_routes(
     }
     saved.sort_by(|left, right| left.start.cmp(&right.start));
     let sorted: Vec<&RouteDescriptor> = saved.iter().collect();
-    validate_routes(&sorted, [(table, Coverage::Partial)]).map_err(CommandError::SavedRoute)?;
+    validate_routes(&sorted, [(table, Coverage::Partial)])
+        .map_err(RouteCommandError::SavedRoute)?;
     saved.iter().try_for_each(|route| check_group(state, route.group_id))?;
     Ok((saved, next))
 }
 
 fn check_group(state: &MetaState, id: GroupId) -> Result<(), CommandError> {
     match state.group(id) {
-        None => Err(CommandError::GroupNotFound(id)),
+        None => Err(CommandError::Group(GroupCommandError::GroupNotFound(id))),
         Some(group) if group.takes_routes() => Ok(()),
-        Some(group) if group.state == GroupState::Active => Err(CommandError::Retiring(id)),
-        Some(group) => Err(CommandError::GroupState { group: id, state: group.state }),
+        Some(group) if group.state == GroupState::Active => {
+            Err(CommandError::Group(GroupCommandError::Retiring(id)))
+        }
+        Some(group) => Err(CommandError::Group(GroupCommandError::GroupState {
+            group: id,
+            state: group.state,
+        })),
     }
 }
 

@@ -9,7 +9,8 @@ use tidewater_proto::v1::{self, LoadPhase, LockMode, TableState};
 
 use super::requests::IdentifiedRequest;
 use super::{
-    CommandError, CommandReply, Rules, clone_table, cursors, hooks, new_table, procedures,
+    CommandError, CommandReply, GroupCommandError, Rules, clone_table, cursors, hooks, new_table,
+    procedures,
 };
 use crate::catalog::{
     CatalogChange, DroppedRegion, Header, MetaState, OutcomeKind, RouteDescriptor, RouteError,
@@ -120,7 +121,7 @@ fn assign_groups(
         let (group, count) = load
             .iter_mut()
             .min_by_key(|(group, count)| (**count, **group))
-            .ok_or(CommandError::NoGroups)?;
+            .ok_or(CommandError::Group(GroupCommandError::NoGroups))?;
         *count += 1;
         routes.push(RouteDescriptor {
             route_id: next,

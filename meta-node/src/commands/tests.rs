@@ -207,18 +207,23 @@ fn record_of_a_down_compactor_expires_after_a_day() {
 fn compactor_never_sets_the_clusters_object_store() {
     let mut state = bootstrapped();
     let register = |compactor| Kind::RegisterNode(compactor);
-    assert_eq!(run(&mut state, register(compactor(20, 1))), Err(CommandError::ObjectStoreUnknown));
+    assert_eq!(
+        run(&mut state, register(compactor(20, 1))),
+        Err(CommandError::Node(NodeCommandError::ObjectStoreUnknown))
+    );
     let silent = v1::RegisterNode { object_store_id: String::new(), ..compactor(21, 2) };
     run(&mut state, register(silent)).unwrap();
     assert_eq!(state.header().object_store_id, None);
     run(&mut state, Kind::RegisterNode(registration(1))).unwrap();
     run(&mut state, register(compactor(20, 1))).unwrap();
     let other = v1::RegisterNode { object_store_id: "other".into(), ..compactor(22, 3) };
-    let refused =
-        CommandError::ObjectStoreMismatch { theirs: "other".into(), ours: "store".into() };
+    let refused = CommandError::Node(NodeCommandError::ObjectStoreMismatch {
+        theirs: "other".into(),
+        ours: "store".into(),
+    });
     assert_eq!(refused.reason(), v1::Reason::ObjectStoreMismatch);
     assert_eq!(run(&mut state, register(other)), Err(refused));
-    let unknown = Refusal::from(CommandError::ObjectStoreUnknown);
+    let unknown = Refusal::from(CommandError::Node(NodeCommandError::ObjectStoreUnknown));
     assert!(unknown.reason == v1::Reason::NoDataNodes && unknown.retry_after.is_some());
 }
 
@@ -238,35 +243,44 @@ fn invalid_registrations_are_rejected() {
         ),
         (
             v1::RegisterNode { role: NodeRole::Meta.into(), ..good.clone() },
-            CommandError::RoleCannotRegister,
+            CommandError::Node(NodeCommandError::RoleCannotRegister),
         ),
         (
             v1::RegisterNode { role: NodeRole::Compactor.into(), ..good.clone() },
-            CommandError::RoleMismatch {
+            CommandError::Node(NodeCommandError::RoleMismatch {
                 node: NodeId(101),
                 registered: NodeRole::Data,
                 requested: NodeRole::Compactor,
-            },
+            }),
         ),
         (
             v1::RegisterNode { address: "nowhere".into(), ..good.clone() },
-            CommandError::BadAddress("nowhere".into()),
+            CommandError::Node(NodeCommandError::BadAddress("nowhere".into())),
         ),
         (
             v1::RegisterNode { object_store_id: String::new(), ..good.clone() },
-            CommandError::ObjectStoreRequired,
+            CommandError::Node(NodeCommandError::ObjectStoreRequired),
         ),
         (
             v1::RegisterNode { object_store_id: "other".into(), ..good.clone() },
-            CommandError::ObjectStoreMismatch { theirs: "other".into(), ours: "store".into() },
+            CommandError::Node(NodeCommandError::ObjectStoreMismatch {
+                theirs: "other".into(),
+                ours: "store".into(),
+            }),
         ),
         (
             v1::RegisterNode { node_id: 102, ..good.clone() },
-            CommandError::WrongDirectory { claimed: NodeId(102), directory: Uuid::from_u128(1) },
+            CommandError::Node(NodeCommandError::WrongDirectory {
+                claimed: NodeId(102),
+                directory: Uuid::from_u128(1),
+            }),
         ),
         (
             v1::RegisterNode { node_id: 101, ..registration(2) },
-            CommandError::WrongDirectory { claimed: NodeId(101), directory: Uuid::from_u128(2) },
+            CommandError::Node(NodeCommandError::WrongDirectory {
+                claimed: NodeId(101),
+                directory: Uuid::from_u128(2),
+            }),
         ),
     ];
     for (bad, error) in cases {
@@ -275,7 +289,7 @@ fn invalid_registrations_are_rejected() {
     run(&mut state, Kind::SetNodeState(removed)).unwrap();
     assert_eq!(
         run(&mut state, Kind::RegisterNode(good)),
-        Err(CommandError::NodeRemoved(NodeId(101)))
+        Err(CommandError::Node(NodeCommandError::NodeRemoved(NodeId(101))))
     );
 }
 
@@ -285,7 +299,7 @@ fn removed_node_stays_removed_and_keeps_its_id() {
     let set =
         |to: NodeState| Kind::SetNodeState(v1::SetNodeState { node_id: 102, state: to.into() });
     run(&mut state, set(NodeState::Removed)).unwrap();
-    let gone = Err(CommandError::NodeAlreadyRemoved(NodeId(102)));
+    let gone = Err(CommandError::Node(NodeCommandError::NodeAlreadyRemoved(NodeId(102))));
     assert_eq!(run(&mut state, set(NodeState::Up)), gone);
     let update = v1::UpdateNode { node_id: 102, address: "other:1".into() };
     assert_eq!(run(&mut state, Kind::UpdateNode(update)), gone);
@@ -302,16 +316,22 @@ fn commands_change_node_states_and_addresses() {
         |node_id, to: NodeState| Kind::SetNodeState(v1::SetNodeState { node_id, state: to.into() });
     run(&mut state, set(101, NodeState::Down)).unwrap();
     assert_eq!(state.node(NodeId(101)).unwrap().state, NodeState::Down);
-    assert_eq!(run(&mut state, set(9, NodeState::Up)), Err(CommandError::NodeNotFound(NodeId(9))));
+    assert_eq!(
+        run(&mut state, set(9, NodeState::Up)),
+        Err(CommandError::Node(NodeCommandError::NodeNotFound(NodeId(9))))
+    );
     assert_eq!(
         run(&mut state, set(101, NodeState::Unspecified)),
-        Err(CommandError::BadNodeState(NodeId(101)))
+        Err(CommandError::Node(NodeCommandError::BadNodeState(NodeId(101))))
     );
     let update =
         |address: &str| Kind::UpdateNode(v1::UpdateNode { node_id: 101, address: address.into() });
     run(&mut state, update("other:1")).unwrap();
     assert_eq!(state.node(NodeId(101)).unwrap().address, "other:1");
-    assert!(matches!(run(&mut state, update("x:0")), Err(CommandError::BadAddress(_))));
+    assert!(matches!(
+        run(&mut state, update("x:0")),
+        Err(CommandError::Node(NodeCommandError::BadAddress(_)))
+    ));
 }
 
 #[test]
@@ -330,7 +350,7 @@ fn meta_nodes_follow_the_membership_entries() {
     let set = v1::SetNodeState { node_id: 1, state: NodeState::Down.into() };
     assert_eq!(
         run(&mut state, Kind::SetNodeState(set)),
-        Err(CommandError::NodeNotFound(NodeId(1)))
+        Err(CommandError::Node(NodeCommandError::NodeNotFound(NodeId(1))))
     );
 }
 
@@ -341,11 +361,17 @@ fn group_of_up_nodes_is_activated_or_abandoned_once() {
         Kind::CreateGroup(v1::CreateGroup { first_members: members.to_vec(), home_groups: 0 })
     };
     for bad in [&[][..], &[101, 101], &[7], &[101; 8]] {
-        assert!(matches!(run(&mut state, create(bad)), Err(CommandError::FirstMembers(_))));
+        assert!(matches!(
+            run(&mut state, create(bad)),
+            Err(CommandError::Group(GroupCommandError::FirstMembers(_)))
+        ));
     }
     let down = v1::SetNodeState { node_id: 103, state: NodeState::Down.into() };
     run(&mut state, Kind::SetNodeState(down)).unwrap();
-    assert!(matches!(run(&mut state, create(&[103])), Err(CommandError::FirstMembers(_))));
+    assert!(matches!(
+        run(&mut state, create(&[103])),
+        Err(CommandError::Group(GroupCommandError::FirstMembers(_)))
+    ));
     assert_eq!(run(&mut state, create(&[101, 102])), Ok(CommandReply::Group(GroupId(1))));
     assert_eq!(run(&mut state, create(&[102])), Ok(CommandReply::Group(GroupId(2))));
     let activate = |group_id| Kind::ActivateGroup(v1::ActivateGroup { group_id });
@@ -356,13 +382,22 @@ fn group_of_up_nodes_is_activated_or_abandoned_once() {
     }
     assert_eq!(
         run(&mut state, abandon(1)),
-        Err(CommandError::GroupState { group: GroupId(1), state: GroupState::Active })
+        Err(CommandError::Group(GroupCommandError::GroupState {
+            group: GroupId(1),
+            state: GroupState::Active
+        }))
     );
     assert_eq!(
         run(&mut state, activate(2)),
-        Err(CommandError::GroupState { group: GroupId(2), state: GroupState::Abandoned })
+        Err(CommandError::Group(GroupCommandError::GroupState {
+            group: GroupId(2),
+            state: GroupState::Abandoned
+        }))
     );
-    assert_eq!(run(&mut state, activate(3)), Err(CommandError::GroupNotFound(GroupId(3))));
+    assert_eq!(
+        run(&mut state, activate(3)),
+        Err(CommandError::Group(GroupCommandError::GroupNotFound(GroupId(3))))
+    );
     assert_eq!(
         run(&mut state, create(&[101])),
         Ok(CommandReply::Group(GroupId(3))),
@@ -377,7 +412,10 @@ fn group_of_up_nodes_is_activated_or_abandoned_once() {
     };
     assert_eq!(
         run(&mut state, Kind::ReportGroup(report)),
-        Err(CommandError::GroupState { group: GroupId(2), state: GroupState::Abandoned })
+        Err(CommandError::Group(GroupCommandError::GroupState {
+            group: GroupId(2),
+            state: GroupState::Abandoned
+        }))
     );
 }
 
@@ -430,7 +468,7 @@ fn stale_group_reports_are_rejected() {
     for stale in [report(1, 6), v1::ReportGroup { replaces_term: Some(1), ..report(1, 6) }] {
         assert_eq!(
             run(&mut state, Kind::ReportGroup(stale)),
-            Err(CommandError::StaleReport(GroupId(1)))
+            Err(CommandError::Group(GroupCommandError::StaleReport(GroupId(1))))
         );
     }
     for bad in [
@@ -440,13 +478,13 @@ fn stale_group_reports_are_rejected() {
     ] {
         assert_eq!(
             run(&mut state, Kind::ReportGroup(bad)),
-            Err(CommandError::BadReport(GroupId(1)))
+            Err(CommandError::Group(GroupCommandError::BadReport(GroupId(1))))
         );
     }
     let unknown = v1::ReportGroup { group_id: 9, ..report(3, 6) };
     assert_eq!(
         run(&mut state, Kind::ReportGroup(unknown)),
-        Err(CommandError::GroupNotFound(GroupId(9)))
+        Err(CommandError::Group(GroupCommandError::GroupNotFound(GroupId(9))))
     );
 }
 
@@ -590,7 +628,10 @@ fn invalid_tables_are_rejected() {
         assert!(matches!(run(&mut state, Kind::CreateTable(bad)), Err(CommandError::Schema(_))));
     }
     assert_eq!(run(&mut state, drop_table(3, "zz")), Err(CommandError::TableNotFound("zz".into())));
-    assert_eq!(run(&mut with_nodes(1), Kind::CreateTable(good)), Err(CommandError::NoGroups));
+    assert_eq!(
+        run(&mut with_nodes(1), Kind::CreateTable(good)),
+        Err(CommandError::Group(GroupCommandError::NoGroups))
+    );
 }
 
 #[test]
@@ -664,7 +705,12 @@ fn node_below_level_4_is_home_of_one_group() {
         }))
     };
     let current = Rules::at(FeatureLevel::new(3)).0;
-    let taken = |group| Err(CommandError::HomeTaken { home: NodeId(101), group: GroupId(group) });
+    let taken = |group| {
+        Err(CommandError::Group(GroupCommandError::HomeTaken {
+            home: NodeId(101),
+            group: GroupId(group),
+        }))
+    };
     // The first command was committed after its deadline, and the leader planned the group again.
     let made = run_command(&mut state, create(current, &[101, 102, 103]));
     assert_eq!(made, Ok(CommandReply::Group(GroupId(1))));

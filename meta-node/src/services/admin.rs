@@ -23,7 +23,7 @@ use tonic::{Request, Response, Status};
 
 use super::{MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES, ReplicaSlot, catalog_changes};
 use crate::catalog::{Group, MetaState};
-use crate::commands::CommandError;
+use crate::commands::{CommandError, NodeCommandError};
 use crate::leader::Retention;
 use crate::leader::clocks::announced_ms;
 use crate::leader::garbage::{self, GarbageEvents};
@@ -330,7 +330,10 @@ impl Admin for AdminService {
         // The leader would repeat a step that an operator reverses.
         if let Some(known) = running.group.view.read().member_replacement() {
             let (old, new) = (known.old, known.new);
-            return Err(Refusal::from(CommandError::ReplacementInProgress { old, new }).into());
+            return Err(Refusal::from(CommandError::Node(
+                NodeCommandError::ReplacementInProgress { old, new },
+            ))
+            .into());
         }
         let members = running.group.change_member(request.into_inner()).await?.members;
         Ok(Response::new(v1::ChangeMetaMemberResponse { members }))

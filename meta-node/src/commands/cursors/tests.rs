@@ -103,10 +103,13 @@ fn invalid_hook_starts_and_excess_cursors_are_rejected() {
         add(&mut many, adding(100 + number, &format!("h{number}"), ""));
     }
     let result = run(&mut many, Kind::AddHook(adding(10, "a", "")));
-    assert_eq!(result, Err(CommandError::TooManyDurableHooks(16)));
+    assert_eq!(result, Err(CommandError::Hook(HookCommandError::TooManyDurableHooks(16))));
     let advances = vec![v1::CursorAdvance::default(); MAX_ADVANCES + 1];
     let result = run(&mut many, Kind::AdvanceCursors(v1::AdvanceCursors { advances }));
-    assert_eq!(result, Err(CommandError::TooManyAdvances(MAX_ADVANCES + 1)));
+    assert_eq!(
+        result,
+        Err(CommandError::Hook(HookCommandError::TooManyAdvances(MAX_ADVANCES + 1)))
+    );
 }
 
 #[test]

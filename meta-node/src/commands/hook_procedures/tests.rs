@@ -4,10 +4,10 @@ use tidewater_proto::v1::{CursorState, meta_command::Kind};
 
 use super::*;
 use crate::catalog::{CatalogError, HookCursor};
-use crate::commands::CommandReply;
 use crate::commands::testing::{
     command, directory, drop_table, durable_hook, raise, run, run_command, table, with_groups,
 };
+use crate::commands::{CommandReply, HookCommandError};
 
 /// Applies a command under the rules of level 2.
 fn apply(state: &mut MetaState, kind: Kind) -> Result<CommandReply, CommandError> {
@@ -102,7 +102,7 @@ fn cursors_of_a_removed_hook_are_deleted_in_steps() {
     step(&mut state, 4);
     assert_eq!(cursors(&state).len(), 2);
     let again = apply(&mut state, add(12, ""));
-    assert_eq!(again, Err(CommandError::HookBeingRemoved("h".into())));
+    assert_eq!(again, Err(CommandError::Hook(HookCommandError::HookBeingRemoved("h".into()))));
     let stored = MetaState::from_rows(state.rows().unwrap()).unwrap();
     assert_eq!(stored, state);
     finish(&mut state);
@@ -161,7 +161,10 @@ fn hooks_that_are_being_removed_count_as_durable() {
         apply(&mut state, named(number)).unwrap();
     }
     apply(&mut state, remove(11)).unwrap();
-    assert_eq!(apply(&mut state, named(15)), Err(CommandError::TooManyDurableHooks(16)));
+    assert_eq!(
+        apply(&mut state, named(15)),
+        Err(CommandError::Hook(HookCommandError::TooManyDurableHooks(16)))
+    );
     finish(&mut state);
     apply(&mut state, named(15)).unwrap();
 }

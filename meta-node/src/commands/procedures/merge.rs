@@ -21,7 +21,7 @@ use super::routes::{HOLD_TIME_MS, active_route, check_version};
 use crate::catalog::{
     CatalogChange, MetaState, Procedure, RouteDescriptor, RouteError, TableLock, region_descriptor,
 };
-use crate::commands::{CommandError, cursors};
+use crate::commands::{CommandError, RouteCommandError, cursors};
 
 /// Merge of two routes. Its arguments are a [`v1::MergeRoutesRequest`], its plan is a [`v1::MergePlan`]. Its steps are
 /// those of its regions ([`MERGE_HOLD_STEP`]).
@@ -172,7 +172,10 @@ fn check_neighbours(
     } else {
         return Ok(());
     };
-    Err(CommandError::NotMergeable { routes: [first.route_id, second.route_id], why })
+    Err(CommandError::Route(RouteCommandError::NotMergeable {
+        routes: [first.route_id, second.route_id],
+        why,
+    }))
 }
 
 /// Plan of a merge.
@@ -209,7 +212,8 @@ fn child(state: &MetaState, table: TableId, plan: &Plan) -> Option<v1::SplitChil
 /// Returns the change that replaces the routes by their child.
 fn replaced(state: &MetaState, procedure: &Procedure) -> Result<CatalogChange, CommandError> {
     let plan = Plan::of(procedure)?;
-    let route = |id| state.route(id).ok_or(CommandError::RouteNotFound(id));
+    let route =
+        |id| state.route(id).ok_or(CommandError::Route(RouteCommandError::RouteNotFound(id)));
     let (first, second) = (route(plan.first)?, route(plan.second)?);
     let routes = vec![RouteDescriptor {
         route_id: plan.child,

@@ -24,7 +24,7 @@ use super::kind::{
 };
 use super::routes::{HOLD_TIME_MS, active_route, check_version};
 use crate::catalog::{CatalogChange, HookCursor, MetaState, Procedure, RouteDescriptor, TableLock};
-use crate::commands::CommandError;
+use crate::commands::{CommandError, GroupCommandError, RouteCommandError};
 
 /// Move of a route. Its arguments are a [`v1::MoveRouteRequest`], its plan is a [`v1::MovePlan`]. Its steps are those of
 /// its region ([`MOVE_HOLD_STEP`]); its number is the move epoch of the region's manifest.
@@ -192,7 +192,8 @@ fn check_target(
     route: &RouteDescriptor,
     target: GroupId,
 ) -> Result<(), CommandError> {
-    let group = state.group(target).ok_or(CommandError::GroupNotFound(target))?;
+    let group =
+        state.group(target).ok_or(CommandError::Group(GroupCommandError::GroupNotFound(target)))?;
     let why = if route.group_id == target {
         "the route is in this group already"
     } else if group.retiring || !group.is_live() {
@@ -202,7 +203,7 @@ fn check_target(
     } else {
         return Ok(());
     };
-    Err(CommandError::NotMovable { route: route.route_id, target, why })
+    Err(CommandError::Route(RouteCommandError::NotMovable { route: route.route_id, target, why }))
 }
 
 /// Plan of a move.
@@ -227,7 +228,9 @@ impl Plan {
 /// Returns the change that names the target group, also in the cursors of the region.
 fn moved(state: &MetaState, procedure: &Procedure) -> Result<CatalogChange, CommandError> {
     let plan = Plan::of(procedure)?;
-    let route = state.route(plan.region).ok_or(CommandError::RouteNotFound(plan.region))?;
+    let route = state
+        .route(plan.region)
+        .ok_or(CommandError::Route(RouteCommandError::RouteNotFound(plan.region)))?;
     let cursors = state.cursors().in_region(plan.region);
     let cursors = cursors.map(|cursor| HookCursor { group: plan.target, ..cursor.clone() });
     Ok(CatalogChange {

@@ -11,7 +11,7 @@ use crate::catalog::{
     CatalogChange, Coverage, MetaState, Procedure, RouteDescriptor, Table, TableLock,
     validate_routes,
 };
-use crate::commands::{CommandError, cursors};
+use crate::commands::{CommandError, RouteCommandError, cursors};
 
 /// Opening of a reserved table. Its arguments are a [`v1::OpenTableRequest`].
 pub(super) struct OpenTable;
@@ -39,7 +39,8 @@ impl ProcedureKind for OpenTable {
         let routes: Vec<RouteDescriptor> =
             state.routes_of(of.id).map(|route| route.as_ref().clone()).collect();
         let sorted: Vec<&RouteDescriptor> = routes.iter().collect();
-        validate_routes(&sorted, [(of.id, Coverage::Whole)]).map_err(CommandError::SavedRoute)?;
+        validate_routes(&sorted, [(of.id, Coverage::Whole)])
+            .map_err(RouteCommandError::SavedRoute)?;
         let created_ms = state.header().time_ms;
         let opened = Table { state: TableState::Creating, created_ms, ..of.as_ref().clone() };
         let change = CatalogChange {

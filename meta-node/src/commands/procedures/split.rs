@@ -22,7 +22,7 @@ use super::routes::{HOLD_TIME_MS, active_route, check_version};
 use crate::catalog::{
     CatalogChange, MetaState, Procedure, RouteDescriptor, RouteError, TableLock, region_descriptor,
 };
-use crate::commands::{CommandError, cursors};
+use crate::commands::{CommandError, GroupCommandError, RouteCommandError, cursors};
 
 /// Split of a route. Its arguments are a [`v1::SplitRouteRequest`], its plan is a [`v1::SplitPlan`]. Its steps are
 /// those of its region ([`SPLIT_HOLD_STEP`]).
@@ -44,7 +44,7 @@ impl ProcedureKind for SplitRoute {
         check_version(state, request.expected_version)?;
         // It was switched off since the leader has decided.
         if request.for_load && state.balance().hotspots != v1::HotspotMode::On {
-            return Err(CommandError::HotspotsNotOn);
+            return Err(GroupCommandError::HotspotsNotOn.into());
         }
         let id = RegionId(request.route_id);
         let (table, route) = active_route(state, id)?;
@@ -152,13 +152,13 @@ impl ProcedureKind for SplitRoute {
 /// Checks that a route can be split at a global key.
 fn check_key(route: &RouteDescriptor, key: &[u8]) -> Result<(), CommandError> {
     if key.len() > MAX_KEY_BYTES {
-        return Err(CommandError::SplitKeyTooLong(key.len()));
+        return Err(RouteCommandError::SplitKeyTooLong(key.len()).into());
     }
     if key == route.start {
-        return Err(CommandError::KeyOnBoundary(route.route_id));
+        return Err(RouteCommandError::KeyOnBoundary(route.route_id).into());
     }
     if key < route.start.as_slice() || route.end.as_deref().is_some_and(|end| key >= end) {
-        return Err(CommandError::KeyOutsideRoute(route.route_id));
+        return Err(RouteCommandError::KeyOutsideRoute(route.route_id).into());
     }
     Ok(())
 }
@@ -185,7 +185,8 @@ fn replaced(state: &MetaState, procedure: &Procedure) -> Result<CatalogChange, C
     let damaged = || CommandError::Malformed("the plan of a split is damaged".to_owned());
     let (request, plan) = parts(procedure)?;
     let id = RegionId(request.route_id);
-    let parent = state.route(id).ok_or(CommandError::RouteNotFound(id))?;
+    let parent =
+        state.route(id).ok_or(CommandError::Route(RouteCommandError::RouteNotFound(id)))?;
     let [left, right] = plan.child_ids[..] else { return Err(damaged()) };
     let key = global_key(procedure.table, &request.split_key);
     let child = |id, start: &[u8], end: Option<&[u8]>| RouteDescriptor {

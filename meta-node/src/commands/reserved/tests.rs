@@ -72,7 +72,7 @@ fn reserved_table_is_opened_with_its_saved_routes() {
     assert_eq!(state.table(R).unwrap().state, TableState::Active);
     assert_eq!(ids(&state, R), [6, 40]);
     let live = save(&mut state, 14, &[route(0, &[], 0xff)]);
-    assert_eq!(live, Err(CommandError::RouteLive("r".to_owned())));
+    assert_eq!(live, Err(CommandError::Route(RouteCommandError::RouteLive("r".to_owned()))));
 }
 
 #[test]
@@ -123,18 +123,27 @@ fn each_invalid_save_has_its_own_error() {
     let foreign = v1::Route { start: Bytes::from_static(&[0, 0, 0, 2, 1]), ..route(5, &[], 9) };
     let unbounded = v1::Route { end: None, ..route(5, &[], 9) };
     let in_group = |group_id| vec![v1::Route { group_id, ..route(5, &[], 9) }];
-    let saved = CommandError::SavedRoute;
+    let saved = |error| CommandError::Route(RouteCommandError::SavedRoute(error));
     let cases = [
-        (vec![], CommandError::SavedRoutes { routes: 0, max: MAX_SAVED_ROUTES }),
-        (vec![route(3, &[], 9)], CommandError::RouteIdUsed(RegionId(3))),
+        (
+            vec![],
+            CommandError::Route(RouteCommandError::SavedRoutes {
+                routes: 0,
+                max: MAX_SAVED_ROUTES,
+            }),
+        ),
+        (vec![route(3, &[], 9)], CommandError::Route(RouteCommandError::RouteIdUsed(RegionId(3)))),
         (
             vec![route(7 + MAX_ID_DISTANCE, &[], 9)],
-            CommandError::RouteIdTooHigh {
+            CommandError::Route(RouteCommandError::RouteIdTooHigh {
                 id: RegionId(7 + MAX_ID_DISTANCE),
                 bound: 7 + MAX_ID_DISTANCE,
-            },
+            }),
         ),
-        (vec![route(5, &[7; MAX_BOUND_BYTES], 9)], CommandError::BoundTooLong(MAX_BOUND_BYTES + 4)),
+        (
+            vec![route(5, &[7; MAX_BOUND_BYTES], 9)],
+            CommandError::Route(RouteCommandError::BoundTooLong(MAX_BOUND_BYTES + 4)),
+        ),
         (vec![route(5, &[], 9), route(5, &[9], 0xff)], saved(RouteError::DuplicateRouteId(five))),
         (vec![route(5, &[9], 9)], saved(RouteError::InvalidRange(five))),
         (
@@ -145,13 +154,16 @@ fn each_invalid_save_has_its_own_error() {
         (vec![foreign], saved(RouteError::OutsideTable(five))),
         (vec![unbounded], saved(RouteError::OutsideTable(five))),
         (in_group(0), saved(RouteError::GroupIdRequired(five))),
-        (in_group(9), CommandError::GroupNotFound(GroupId(9))),
+        (in_group(9), CommandError::Group(GroupCommandError::GroupNotFound(GroupId(9)))),
     ];
     for (routes, error) in cases {
         assert_eq!(save(&mut state, 11, &routes), Err(error), "{routes:?}");
     }
     let many = vec![route(0, &[], 0xff); MAX_SAVED_ROUTES + 1];
-    let error = CommandError::SavedRoutes { routes: many.len(), max: MAX_SAVED_ROUTES };
+    let error = CommandError::Route(RouteCommandError::SavedRoutes {
+        routes: many.len(),
+        max: MAX_SAVED_ROUTES,
+    });
     assert_eq!(save(&mut state, 11, &many), Err(error));
     let request = saving(&state, 11, &[route(5, &[], 0xff)]);
     let unknown = v1::SaveRoutesRequest { table_id: 9, ..request.clone() };
@@ -159,12 +171,15 @@ fn each_invalid_save_has_its_own_error() {
     assert_eq!(unknown, Err(CommandError::TableIdNotFound(TableId(9))));
     let live = v1::SaveRoutesRequest { table_id: 1, ..request.clone() };
     let live = run(&mut state, Kind::SaveRoutes(live));
-    assert_eq!(live, Err(CommandError::RouteLive("t".to_owned())));
+    assert_eq!(live, Err(CommandError::Route(RouteCommandError::RouteLive("t".to_owned()))));
     for expected in [0, request.expected_version - 1, request.expected_version + 1] {
         let stale = v1::SaveRoutesRequest { expected_version: expected, ..request.clone() };
         let stale = run(&mut state, Kind::SaveRoutes(stale));
         let version = state.catalog_version();
-        assert_eq!(stale, Err(CommandError::VersionMismatch { expected, version }));
+        assert_eq!(
+            stale,
+            Err(CommandError::Route(RouteCommandError::VersionMismatch { expected, version }))
+        );
     }
     assert_eq!(state, before);
 }
@@ -190,7 +205,7 @@ fn repeated_save_changes_nothing() {
 #[test]
 fn table_with_gaps_is_not_opened() {
     let mut state = reserved();
-    let gap = Err(CommandError::SavedRoute(RouteError::Gap(R)));
+    let gap = Err(CommandError::Route(RouteCommandError::SavedRoute(RouteError::Gap(R))));
     assert_eq!(run(&mut state, opening(10, "r")), gap);
     save(&mut state, 11, &[route(0, &[], 9)]).unwrap();
     assert_eq!(run(&mut state, opening(12, "r")), gap);
@@ -238,7 +253,13 @@ fn one_of_racing_savers_reaches_the_next_version() {
         requests.into_iter().map(|request| run(&mut state, Kind::SaveRoutes(request))).collect();
     assert!(saved[0].is_ok());
     for overtaken in &saved[1..] {
-        assert!(matches!(overtaken, Err(CommandError::VersionMismatch { .. })), "{overtaken:?}");
+        assert!(
+            matches!(
+                overtaken,
+                Err(CommandError::Route(RouteCommandError::VersionMismatch { .. }))
+            ),
+            "{overtaken:?}"
+        );
     }
     assert_eq!(state.catalog_version().get(), version + 1);
 }
@@ -264,7 +285,10 @@ fn route_in_a_group_being_created_is_refused() {
     run(&mut state, Kind::CreateGroup(v1::CreateGroup { first_members, home_groups: 0 })).unwrap();
     let routes = [v1::Route { group_id: 2, ..route(0, &[], 0xff) }];
     let refused = save(&mut state, 10, &routes);
-    let expected = CommandError::GroupState { group: GroupId(2), state: GroupState::Creating };
+    let expected = CommandError::Group(GroupCommandError::GroupState {
+        group: GroupId(2),
+        state: GroupState::Creating,
+    });
     assert_eq!(refused, Err(expected));
     run(&mut state, Kind::ActivateGroup(v1::ActivateGroup { group_id: 2 })).unwrap();
     save(&mut state, 11, &routes).unwrap();

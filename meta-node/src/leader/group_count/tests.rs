@@ -3,11 +3,11 @@ use std::time::Duration;
 use tidewater_proto::v1::{self, NodeState, meta_command::Kind};
 
 use super::*;
-use crate::commands::CommandError;
 use crate::commands::procedures::testing::{abandon, begin, complete};
 use crate::commands::testing::{
     bootstrapped, command, directory, raise_to_highest, run, run_command, table, with_nodes,
 };
+use crate::commands::{CommandError, GroupCommandError};
 use crate::leader::plan::plan;
 
 const SETTLE: Duration = Duration::from_secs(1);
@@ -213,9 +213,13 @@ fn last_group_is_not_retired() {
     let mut state = cluster(1, 1);
     let group = GroupId(1);
     let retiring = Kind::SetGroupRetiring(v1::SetGroupRetiring { group_id: 1, retiring: true });
-    assert_eq!(run(&mut state, retiring), Err(CommandError::LastGroup(group)));
+    assert_eq!(
+        run(&mut state, retiring),
+        Err(CommandError::Group(GroupCommandError::LastGroup(group)))
+    );
     let retire = run(&mut state, Kind::RetireGroup(v1::RetireGroup { group_id: 1 }));
-    let active = CommandError::GroupState { group, state: GroupState::Active };
+    let active =
+        CommandError::Group(GroupCommandError::GroupState { group, state: GroupState::Active });
     assert_eq!(retire, Err(active), "it is not marked");
 }
 
@@ -235,10 +239,16 @@ fn target_of_a_move_is_not_retired() {
     let retiring = v1::SetGroupRetiring { group_id: 2, retiring: true };
     run(&mut state, Kind::SetGroupRetiring(retiring)).unwrap();
     let retire = || Kind::RetireGroup(v1::RetireGroup { group_id: 2 });
-    assert_eq!(run(&mut state, retire()), Err(CommandError::GroupInUse(GroupId(2))));
+    assert_eq!(
+        run(&mut state, retire()),
+        Err(CommandError::Group(GroupCommandError::GroupInUse(GroupId(2))))
+    );
     let abandoned = abandon(&state, 50, v1::AbandonCause::Operator);
     run(&mut state, abandoned).unwrap();
-    assert_eq!(run(&mut state, retire()), Err(CommandError::GroupInUse(GroupId(2))));
+    assert_eq!(
+        run(&mut state, retire()),
+        Err(CommandError::Group(GroupCommandError::GroupInUse(GroupId(2))))
+    );
     complete(&mut state, 50);
     run(&mut state, retire()).unwrap();
 }
