@@ -4,11 +4,13 @@ use std::time::Duration;
 
 use tidewater_cluster_tests::{HarnessError, Result};
 
-/// Sizes of a measurement. The meta service makes one group for each data node.
+/// Sizes of a measurement.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Options {
-    /// `nodes`: stub data nodes, and groups.
+    /// `nodes`: stub data nodes.
     pub(crate) nodes: usize,
+    /// `groups`: groups that begin on each node, 1 to 64.
+    pub(crate) groups: usize,
     /// `tables`: numbers of tables at which creations are timed, ascending.
     pub(crate) tables: Vec<usize>,
     /// `routes`: routes of each table, at most 256.
@@ -37,6 +39,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             nodes: 30,
+            groups: 1,
             tables: vec![100, 300],
             routes: 3,
             watchers: 50,
@@ -52,8 +55,7 @@ impl Default for Options {
     }
 }
 
-const NAMES: &str =
-    "nodes, tables, routes, watchers, writers, pause, clients, hooks, rack, samples, kills, limit";
+const NAMES: &str = "nodes, groups, tables, routes, watchers, writers, pause, clients, hooks, rack, samples, kills, limit";
 
 impl Options {
     /// Parses arguments of the form `name=value`; `tables` takes several numbers, separated by commas.
@@ -71,6 +73,7 @@ impl Options {
             };
             match name {
                 "nodes" => options.nodes = number()?,
+                "groups" => options.groups = number()?,
                 "tables" => options.tables = numbers(value, &argument)?,
                 "routes" => options.routes = u32::try_from(number()?).unwrap_or(u32::MAX),
                 "watchers" => options.watchers = number()?,

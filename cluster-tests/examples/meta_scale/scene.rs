@@ -37,7 +37,7 @@ impl Scene {
     pub(crate) async fn start(options: &Options, report: &mut Report) -> Result<Self> {
         let mut cluster = ClusterPlan::default()
             .nodes(3, 0, 0)
-            .env("TIDEWATER_GROUPS_PER_NODE", "1")
+            .env("TIDEWATER_GROUPS_PER_NODE", &options.groups.to_string())
             .prepare()
             .await?;
         cluster.start_all().await?;
@@ -60,10 +60,11 @@ impl Scene {
         stubs.add_nodes(options.nodes, options.limit + Duration::from_secs(slow)).await?;
         report.add_time("start", "all nodes registered", begun.elapsed());
         let begun = Instant::now();
-        stubs.wait_until_led(options.nodes, options.limit * 5).await?;
+        let groups = options.nodes * options.groups;
+        stubs.wait_until_led(groups, options.limit * 5).await?;
         wait::until("all groups are active", options.limit, || async {
             match mirror.read(States::active_groups) {
-                active if active >= options.nodes => Ok(()),
+                active if active >= groups => Ok(()),
                 active => Err(format!("{active} are")),
             }
         })
