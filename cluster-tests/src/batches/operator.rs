@@ -286,7 +286,7 @@ impl Operator {
         wait::until("the operations have ended", SETTLED_WITHIN, || async {
             let running = self.client.procedures(1).await.map_err(|error| error.to_string())?;
             let is_own = |of: &&ProcedureInfo| {
-                of.ended_ms == 0 && !["split", "merge"].contains(&of.kind.as_str())
+                of.ended_ms == 0 && !["split", "merge", "move"].contains(&of.kind.as_str())
             };
             let own: Vec<_> = running.iter().filter(is_own).collect();
             for load in own.iter().filter(|of| of.kind == "load" && of.abandonable) {

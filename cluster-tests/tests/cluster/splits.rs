@@ -1,5 +1,7 @@
 //! Splits and merges of routes under load: no acknowledged row is lost, and no scan misses one.
 
+mod administrator;
+mod clients;
 mod faults;
 mod fleet;
 

@@ -1,23 +1,20 @@
-//! Data nodes that join, are drained, removed and replaced while routes follow their load and nodes are killed and
-//! frozen: no acknowledged row is lost, and no write fails for good.
+//! Data nodes that join, are drained, removed and replaced while routes follow their load, administrators split, merge
+//! and move them, tables are loaded, altered, truncated and cloned, and nodes are killed and frozen: no acknowledged
+//! row is lost, and each change ends once.
 
 use std::time::Duration;
 
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use tidewater_cluster_tests::cluster::{Cluster, ClusterPlan, Store};
-use tidewater_cluster_tests::registers::Registers;
-use tidewater_cluster_tests::workload::{LoadOptions, Workload};
 use tidewater_cluster_tests::{HarnessError, Result, binary, command};
 use tokio::time::Instant;
 
+use super::clients::Clients;
 use super::faults::inject;
 use crate::joins::node_id;
-use crate::reader::Reader;
-use crate::support::{SETTLED_WITHIN, conclude, setting, wait_for_level};
+use crate::support::{SETTLED_WITHIN, setting, wait_for_level};
 
-/// Writers of registers, and readers.
-const WRITERS: i64 = 2;
 /// Limit for one change of the nodes, with all faults during it.
 const CHANGED_WITHIN: Duration = Duration::from_secs(240);
 /// Exit status of a command that found no leader in time.
@@ -27,7 +24,7 @@ const UNAVAILABLE: i32 = 5;
 struct Fleet {
     cluster: Cluster,
     random: StdRng,
-    load: Workload,
+    clients: Clients,
 }
 
 impl Fleet {
@@ -47,7 +44,7 @@ impl Fleet {
                 command::run(&binary, &sent, &[]).await
             });
             while !running.is_finished() {
-                self.load.progress(20).await?;
+                self.clients.load.progress(20).await?;
                 inject(&mut self.cluster, &mut self.random, Some(leaving)).await?;
                 faults += 1;
             }
@@ -94,7 +91,7 @@ impl Fleet {
 // C3, C4.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn faults_during_changes_of_nodes_lose_no_write() -> Result<()> {
-    let rounds: usize = setting("TIDEWATER_FLEET_ROUNDS", 1);
+    let time = Duration::from_secs(setting("TIDEWATER_FLEET_SECONDS", 0));
     let seed: u64 = setting("TIDEWATER_FLEET_SEED", rand::random::<u32>().into());
     println!("TIDEWATER_FLEET_SEED={seed}");
     let mut cluster = ClusterPlan::default().store(Store::S3).nodes(3, 5, 1).prepare().await?;
@@ -103,26 +100,26 @@ async fn faults_during_changes_of_nodes_lose_no_write() -> Result<()> {
     wait_for_level(&cluster).await?;
     let follow = ["--hotspots", "on", "--rest", "1s", "--split-score", "6000", "--max-routes", "8"];
     cluster.run(&[&["balance", "set"], &follow[..]].concat()).await?.ok()?;
-    cluster.create_log_table_with_regions(4).await?;
-    let load = Workload::start(&cluster, LoadOptions::default()).await?;
-    let reader = Reader::start(&cluster).await?;
-    let registers = Registers::start(&cluster, WRITERS, seed + 3).await?;
-    let mut fleet = Fleet { cluster, random: StdRng::seed_from_u64(seed), load };
+    let clients = Clients::start(&cluster, seed).await?;
+    let mut fleet = Fleet { cluster, random: StdRng::seed_from_u64(seed), clients };
     let (mut serving, mut spare) = ([0, 1, 2], [3, 4]);
-    for _ in 0..rounds {
+    let end = Instant::now() + time;
+    loop {
         let [removed, replaced, stays] = serving;
         fleet.join(spare).await?;
         fleet.remove(removed).await?;
         fleet.replace(replaced, spare[0]).await?;
         serving = [stays, spare[0], spare[1]];
         spare = [removed, replaced];
+        if Instant::now() >= end {
+            break;
+        }
     }
-    let Fleet { cluster, load, .. } = fleet;
-    load.progress(40).await?;
+    let Fleet { cluster, clients, .. } = fleet;
+    clients.load.progress(40).await?;
     cluster.wait_until_healthy().await?;
-    let (scans, interrupted) = reader.stop_after_faults().await?;
-    println!("{scans} scans, {interrupted} interrupted");
-    println!("{}", registers.stop().await?);
-    conclude(cluster, load).await?;
-    Ok(())
+    // In the middle of what they do.
+    let rest = ["balance", "set", "--hotspots", "off", "--spread", "off"];
+    cluster.run(&rest).await?.ok()?;
+    clients.conclude(cluster).await
 }
