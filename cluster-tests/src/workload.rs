@@ -69,6 +69,10 @@ struct WorkloadState {
     resumed: AtomicU64,
     /// Microseconds of the slowest acknowledged write since the mark, from its begin.
     slowest: AtomicU64,
+    /// Microseconds from `origin` to the last acknowledgement, or to a later mark.
+    latest: AtomicU64,
+    /// Microseconds of the longest time since the mark without an acknowledgement to any writer.
+    gap: AtomicU64,
 }
 
 impl WorkloadState {
@@ -81,6 +85,8 @@ impl WorkloadState {
         let mark = self.mark.load(Ordering::SeqCst);
         let now = self.now();
         self.slowest.fetch_max(now.saturating_sub(begun), Ordering::SeqCst);
+        let latest = self.latest.fetch_max(now, Ordering::SeqCst);
+        self.gap.fetch_max(now.saturating_sub(latest), Ordering::SeqCst);
         if is_after_recovery(mark, begun, now) {
             let _ = self.resumed.compare_exchange(0, now, Ordering::SeqCst, Ordering::SeqCst);
         }
@@ -114,6 +120,8 @@ impl Workload {
             mark: AtomicU64::new(0),
             resumed: AtomicU64::new(0),
             slowest: AtomicU64::new(0),
+            latest: AtomicU64::new(0),
+            gap: AtomicU64::new(0),
         });
         let mut tasks = Vec::new();
         for number in load.first_writer..load.first_writer + load.writers {
@@ -154,12 +162,19 @@ impl Workload {
         self.shared.mark.store(self.shared.now(), Ordering::SeqCst);
         self.shared.resumed.store(0, Ordering::SeqCst);
         self.shared.slowest.store(0, Ordering::SeqCst);
+        self.shared.latest.fetch_max(self.shared.now(), Ordering::SeqCst);
+        self.shared.gap.store(0, Ordering::SeqCst);
     }
 
     /// Time of the slowest write acknowledged since the mark, from its begin with all retries: at least the
     /// longest time in which one of its keys could not be written.
     pub fn slowest_write(&self) -> Duration {
         Duration::from_micros(self.shared.slowest.load(Ordering::SeqCst))
+    }
+
+    /// Longest time since the mark in which no write of any writer was acknowledged.
+    pub fn longest_gap(&self) -> Duration {
+        Duration::from_micros(self.shared.gap.load(Ordering::SeqCst))
     }
 
     /// Waits for the first write acknowledged after the mark; returns the time between them.

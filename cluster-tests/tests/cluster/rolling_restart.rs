@@ -69,7 +69,11 @@ async fn rolling_restart_fails_no_write() -> Result<()> {
     }
     let output =
         restarting.await.map_err(|error| HarnessError::violated(error.to_string()))??.ok()?;
-    println!("{restarts} restarts; slowest write {:.1?}", load.slowest_write());
+    println!(
+        "{restarts} restarts; slowest write {:.1?}, longest time without any {:.1?}",
+        load.slowest_write(),
+        load.longest_gap()
+    );
     if restarts != 8 || output.json()?["nodes"].as_array().map(Vec::len) != Some(8) {
         return Err(HarnessError::violated(format!("{restarts} restarts: {}", output.stdout)));
     }
