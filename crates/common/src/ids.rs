@@ -85,7 +85,7 @@ integer_id! {
     Term(u64)
 }
 integer_id! {
-    /// Logical time of the whole cluster; 0 until there are barriers.
+    /// Logical time of the whole cluster: see [`crate::epoch`]. 0: before the first barrier.
     Epoch(u64)
 }
 integer_id! {

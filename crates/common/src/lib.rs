@@ -28,6 +28,7 @@ pub mod backoff;
 pub mod catalog_hint;
 pub mod clock;
 pub mod disk;
+pub mod epoch;
 pub mod feature_level;
 pub mod file;
 pub mod header;
