@@ -147,6 +147,9 @@ pub const fn facts(reason: Reason) -> Facts {
         Reason::VersionGone => facts(NoEffect, Code::NotFound, Stop, NotFound),
         Reason::LoadEnded => facts(NoEffect, Code::Aborted, Stop, Conflict),
         Reason::DirectoryCopied => facts(NoEffect, Code::FailedPrecondition, Stop, Conflict),
+        Reason::EpochBelowSince | Reason::EpochIncomplete => {
+            facts(NoEffect, Code::OutOfRange, Stop, Conflict)
+        }
         Reason::ProcedureSuperseded => facts(NoEffect, Code::Aborted, Stop, Conflict),
         Reason::ProcedureCancelled => facts(NoEffect, Code::Aborted, Stop, Conflict),
         Reason::ProcedureNotFound => facts(NoEffect, Code::NotFound, Stop, NotFound),

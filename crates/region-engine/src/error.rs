@@ -182,7 +182,7 @@ pub enum EngineError {
     },
 
     /// Compaction may have dropped the versions of the requested epoch.
-    #[error("region {region}: epoch {requested} is no longer readable, the oldest is {since}")]
+    #[error("region {region}: epoch {requested} can no longer be read: the oldest is {since}")]
     BelowSince {
         /// Id of the region.
         region: RegionId,
@@ -190,6 +190,19 @@ pub enum EngineError {
         requested: Epoch,
         /// Oldest readable epoch: versions below it may have been dropped.
         since: Epoch,
+    },
+
+    /// Rows may still be written in the requested epoch.
+    #[error(
+        "region {region}: epoch {requested} is not complete yet: read an epoch below {upper}, or repeat the read later"
+    )]
+    EpochIncomplete {
+        /// Id of the region.
+        region: RegionId,
+        /// Epoch of the read.
+        requested: Epoch,
+        /// First epoch that is not complete.
+        upper: Epoch,
     },
 
     /// The memory budget for unflushed rows is exhausted: nothing was written.

@@ -82,7 +82,7 @@ pub use self::memory::MemoryBudget;
 pub use self::memtable::{RowsWrite, RunImage};
 pub use self::meters::METRICS;
 pub use self::read::{
-    CompareOp, Predicate, RowOrder, RowStream, ScanMeter, ScanOptions, ScanStats, TableShape,
+    AsOf, CompareOp, Predicate, RowOrder, RowStream, ScanMeter, ScanOptions, ScanStats, TableShape,
 };
 pub use self::region::{
     CompactionReport, FlushReport, IndexReport, Parent, Region, RegionSpec, RegionStats,

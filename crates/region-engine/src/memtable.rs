@@ -13,7 +13,7 @@ mod levels;
 pub(crate) mod run;
 mod stored_rows;
 
-pub(crate) use self::compact::{merge_into, merge_runs};
+pub(crate) use self::compact::{greatest_epoch, merge_into, merge_runs};
 pub(crate) use self::held::HeldRun;
 pub use self::image::{ImageError, RunImage};
 pub(crate) use self::levels::{FAN_IN, pick};

@@ -41,7 +41,7 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use futures::Stream;
-use tidewater_common::ids::{ColumnId, Epoch};
+use tidewater_common::ids::{ColumnId, Epoch, RegionId};
 use tidewater_common::keys::KeyRange;
 
 pub use self::filter::{CompareOp, Predicate};
@@ -71,8 +71,8 @@ pub struct ScanOptions {
     /// Maximum number of rows of a batch, at least 1. Batches may be smaller, as they are when rows
     /// are wide.
     pub batch_rows: usize,
-    /// Row versions of later epochs are skipped; `None`: no bound.
-    pub as_of: Option<Epoch>,
+    /// Epoch of the read; `None`: the newest rows.
+    pub as_of: Option<AsOf>,
     /// Order of the rows.
     pub order: RowOrder,
     /// Budgets of the scan's memory.
@@ -80,6 +80,33 @@ pub struct ScanOptions {
     /// Version of the schema that names and orders the columns; `None`: the current one. With an earlier one, a
     /// column that was dropped since shows the values that are still stored, otherwise its default.
     pub shape: Option<Arc<TableShape>>,
+}
+
+/// Epoch of a read: versions of later epochs are skipped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AsOf {
+    /// The epoch.
+    pub epoch: Epoch,
+    /// First epoch that is not complete: rows may still be written in it.
+    pub upper: Epoch,
+}
+
+impl AsOf {
+    /// Checks that the epoch is complete, and that no version of it may have been dropped. `since`: oldest epoch that
+    /// can be read.
+    ///
+    /// # Errors
+    /// [`EngineError::BelowSince`] and [`EngineError::EpochIncomplete`].
+    pub(crate) fn check(self, region: RegionId, since: Epoch) -> Result<(), EngineError> {
+        let requested = self.epoch;
+        if requested < since {
+            return Err(EngineError::BelowSince { region, requested, since });
+        }
+        if requested >= self.upper {
+            return Err(EngineError::EpochIncomplete { region, requested, upper: self.upper });
+        }
+        Ok(())
+    }
 }
 
 /// Order of the rows of a scan.

@@ -41,7 +41,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use tidewater_common::ids::{Incarnation, RegionId, Sequence, TableId};
+use tidewater_common::ids::{Epoch, Incarnation, RegionId, Sequence, TableId};
 use tidewater_common::keys::KeyRange;
 use tidewater_common::schema::{TableOptions, TableSchema};
 
@@ -50,7 +50,7 @@ pub use self::compact::CompactionDue;
 pub use self::divide::{DivideError, SealedParent};
 use self::first_delta::Beginning;
 pub use self::flush::FlushReport;
-pub use self::get::{MAX_GET_KEYS, PointRows};
+pub use self::get::{MAX_GET_KEYS, PointReadOptions, PointRows};
 pub use self::index::IndexReport;
 use self::lifecycle::LifecycleNotifier;
 pub use self::obligation::{Cause, Obligation, PendingObligation, Publication, PublicationContent};
@@ -145,6 +145,8 @@ struct Contents {
     compacting: BTreeSet<FileRef>,
     /// True if the log has replaced the region by its children, which hold the runs since then.
     divided: bool,
+    /// Versions that no read as of this epoch or later returns may be dropped, as the log has decided.
+    since: Epoch,
 }
 
 impl Region {
@@ -179,6 +181,7 @@ impl Region {
             unflushed_since_ms: None,
             compacting: BTreeSet::new(),
             divided: false,
+            since: Epoch(0),
         };
         Ok(Arc::new(Self {
             env,
@@ -216,6 +219,18 @@ impl Region {
         self.contents.lock().version.flushed
     }
 
+    /// Permits to drop versions that no read as of this epoch or later returns: reads below it fail from now on. Every
+    /// replica calls it at the same entry of the log. An earlier epoch than before changes nothing.
+    pub fn advance_since(&self, since: Epoch) {
+        let mut contents = self.contents.lock();
+        contents.since = contents.since.max(since);
+    }
+
+    /// Oldest epoch that can be read.
+    pub fn since(&self) -> Epoch {
+        self.contents.lock().readable_since()
+    }
+
     /// Closes the region: drops its runs and releases their memory. Stored objects stay. Reads in
     /// progress continue.
     pub fn close(&self) {
@@ -233,6 +248,11 @@ impl Region {
 }
 
 impl Contents {
+    /// Returns the oldest epoch that can be read: neither merges in memory nor files lack versions of it.
+    fn readable_since(&self) -> Epoch {
+        self.since.max(self.version.since)
+    }
+
     /// Returns an error if the region takes no more entries of the log.
     fn check_open(&self, region: RegionId) -> Result<(), EngineError> {
         // First: callers skip writes to regions that are closed or removed, but those to a divided region

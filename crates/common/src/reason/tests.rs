@@ -8,7 +8,7 @@ use crate::refusal::Refusal;
 
 /// Wire form of each reason, which clients of other releases and languages read: the number of the
 /// reason, the code of the status, `maybe_applied` and the number of `retry`.
-const WIRE: [(Reason, i32, i32, bool, i32); 72] = [
+const WIRE: [(Reason, i32, i32, bool, i32); 74] = [
     (Reason::Unspecified, 0, 13, true, 3),
     (Reason::InvalidArgument, 1, 3, false, 7),
     (Reason::SchemaMismatch, 2, 3, false, 7),
@@ -81,6 +81,8 @@ const WIRE: [(Reason, i32, i32, bool, i32); 72] = [
     (Reason::Internal, 61, 13, true, 3),
     (Reason::Unsupported, 62, 12, false, 7),
     (Reason::FileDamaged, 63, 15, false, 3),
+    (Reason::EpochBelowSince, 84, 11, false, 7),
+    (Reason::EpochIncomplete, 85, 11, false, 7),
 ];
 
 #[test]

@@ -69,7 +69,7 @@ impl BulkWriter {
         let encoder = on_worker(&self.env.workers, move |slot| {
             let mut files = FileSeries::new(plan, target_bytes, sender, slot);
             for batch in batches {
-                files.push(&rows(&shape, &batch)?)?;
+                files.push(&rows(&shape, &batch)?, false)?;
             }
             files.finish()
         });

@@ -26,7 +26,7 @@ use crate::read::merge::{Merge, MergeRules, MergeStep, Versions};
 use crate::read::ranges::KeyRanges;
 use crate::read::run_source::PIECE_ROWS;
 use crate::read::shape::{Carried, TableShape};
-use crate::row_versions::{Numbers, RowOp, RowVersions};
+use crate::row_versions::{RowOp, RowVersions};
 use crate::sst::source::{FileAccess, FileSource};
 use crate::sst::statistics::stored_units;
 use crate::sst::units::{StoredUnits, has_units};
@@ -104,7 +104,7 @@ impl SubJob {
             if let Some(rows) = merge.take()? {
                 let rows = filter.apply(rows)?;
                 self.attempt.progress.record_rows_written(rows.rows() as u64);
-                files.push(&rows)?;
+                files.push(&rows, merge.take_repeats())?;
             }
             if turn == MergeStep::Done {
                 return files.finish();
@@ -129,15 +129,8 @@ impl SubJob {
     }
 
     fn versions(&self) -> Versions {
-        match self.job.options.write_mode {
-            WriteMode::AppendOnly => Versions::Every,
-            WriteMode::Upsert
-                if self.job.inputs.iter().all(|file| file.max_epoch() <= self.job.since) =>
-            {
-                Versions::Newest
-            }
-            WriteMode::Upsert => Versions::Since(self.job.since.get()),
-        }
+        let greatest = self.job.inputs.iter().map(|file| file.max_epoch()).max();
+        Versions::kept(self.job.options.write_mode, self.job.since, greatest.unwrap_or_default())
     }
 
     fn files(
@@ -224,8 +217,8 @@ impl ExpiryFilter {
         let Some(expiry) = &self.expiry else { return Ok(rows) };
         let Some(mut dropped) = expiry.expired(&rows)? else { return Ok(rows) };
         let stamps = rows.stamps();
-        if let (Some(since), Numbers::Each(epochs)) = (self.at_or_below, &stamps.epochs) {
-            let settled = epochs.values().iter().map(|epoch| Some(*epoch <= since));
+        if let Some(since) = self.at_or_below {
+            let settled = (0..rows.rows()).map(|row| Some(stamps.epochs.at(row) <= since));
             dropped = and(&dropped, &settled.collect::<BooleanArray>())?;
         }
         if let crate::row_versions::Ops::Each(ops) = &stamps.ops {

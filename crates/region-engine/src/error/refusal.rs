@@ -52,9 +52,11 @@ impl From<&EngineError> for Refusal {
             | EngineError::ScanMemory { retry_after, .. } => {
                 refusal(Reason::Overloaded).retry_after(*retry_after)
             }
-            EngineError::BadRows { .. }
-            | EngineError::BelowSince { .. }
-            | EngineError::ScanTooLarge { .. } => refusal(Reason::InvalidArgument),
+            EngineError::BadRows { .. } | EngineError::ScanTooLarge { .. } => {
+                refusal(Reason::InvalidArgument)
+            }
+            EngineError::BelowSince { .. } => refusal(Reason::EpochBelowSince),
+            EngineError::EpochIncomplete { .. } => refusal(Reason::EpochIncomplete),
             EngineError::ColumnDropped { .. } => refusal(Reason::SchemaVersionStale),
             EngineError::VersionExpired { .. } => refusal(Reason::DeadlineExceeded),
             EngineError::Unknown { .. }
@@ -149,7 +151,12 @@ mod tests {
             (EngineError::VersionExpired { region, life: STORE }, Reason::DeadlineExceeded, false),
             (
                 EngineError::BelowSince { region, requested: Epoch(1), since: Epoch(2) },
-                Reason::InvalidArgument,
+                Reason::EpochBelowSince,
+                false,
+            ),
+            (
+                EngineError::EpochIncomplete { region, requested: Epoch(2), upper: Epoch(2) },
+                Reason::EpochIncomplete,
                 false,
             ),
             (

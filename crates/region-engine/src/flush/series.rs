@@ -97,8 +97,9 @@ impl FileSeries {
         self
     }
 
-    /// Appends rows, in order after earlier rows.
-    pub(crate) fn push(&mut self, rows: &RowVersions) -> Result<(), EngineError> {
+    /// Appends rows, in order after earlier rows. `repeats`: they have, together with those before, several versions of
+    /// a key.
+    pub(crate) fn push(&mut self, rows: &RowVersions, repeats: bool) -> Result<(), EngineError> {
         if rows.rows() == 0 {
             return Ok(());
         }
@@ -127,6 +128,9 @@ impl FileSeries {
                 });
             }
         };
+        if repeats {
+            writer.note_repeats();
+        }
         writer.push(rows)
     }
 

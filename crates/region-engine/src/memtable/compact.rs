@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use tidewater_common::ids::Epoch;
 use tidewater_common::keys::KeyRange;
 use tidewater_common::schema::WriteMode;
 
@@ -13,14 +14,14 @@ use crate::read::run_source::{PIECE_ROWS, RunSource};
 use crate::read::shape::{Carried, TableShape};
 use crate::row_versions::RowVersions;
 
-/// Merges runs without rows at or below `flushed`, and passes the batches to `emit`, in order.
-/// CPU-bound: not for the runtime's threads.
+/// Merges runs without rows at or below `flushed`, and passes the batches to `emit`, in order, each with whether it
+/// has, together with earlier ones, several versions of a key. CPU-bound: not for the runtime's threads.
 pub(crate) fn merge_into(
     shape: &Arc<TableShape>,
     rules: MergeRules,
     runs: &[Arc<Run>],
     flushed: u64,
-    mut emit: impl FnMut(RowVersions) -> Result<(), EngineError>,
+    mut emit: impl FnMut(RowVersions, bool) -> Result<(), EngineError>,
 ) -> Result<(), EngineError> {
     let carried = Carried::all(&shape.schema)?;
     let ranges = KeyRanges::one(&KeyRange::whole(), &KeyRange::whole());
@@ -40,12 +41,12 @@ pub(crate) fn merge_into(
             }
             MergeStep::Full => {
                 if let Some(rows) = merge.take()? {
-                    emit(rows)?;
+                    emit(rows, merge.take_repeats())?;
                 }
             }
             MergeStep::Done => {
                 if let Some(rows) = merge.take()? {
-                    emit(rows)?;
+                    emit(rows, merge.take_repeats())?;
                 }
                 return Ok(());
             }
@@ -53,17 +54,27 @@ pub(crate) fn merge_into(
     }
 }
 
-/// Returns one run with the rows of several above sequence `flushed`; `None` when there are none.
+/// Returns one run with the rows of several above sequence `flushed`; `None` when there are none. Versions that no read
+/// as of `since` or later returns are dropped.
 pub(crate) fn merge_runs(
     shape: &Arc<TableShape>,
     runs: &[Arc<Run>],
     flushed: u64,
+    since: Epoch,
 ) -> Result<Option<Run>, EngineError> {
-    let rules = MergeRules { versions: Versions::of(shape.mode()), keep_deletes: true };
+    let versions = Versions::kept(shape.mode(), since, greatest_epoch(runs));
+    let rules = MergeRules { versions, keep_deletes: true };
     let mut batches = Vec::new();
-    merge_into(shape, rules, runs, flushed, |rows| {
+    let mut unique = shape.mode() == WriteMode::Upsert;
+    merge_into(shape, rules, runs, flushed, |rows, repeats| {
+        unique &= !repeats;
         batches.push(rows);
         Ok(())
     })?;
-    Ok(Run::from_batches(batches, shape.mode() == WriteMode::Upsert))
+    Ok(Run::from_batches(batches, unique))
+}
+
+/// Returns the greatest epoch of a row of these runs.
+pub(crate) fn greatest_epoch(runs: &[Arc<Run>]) -> Epoch {
+    runs.iter().map(|run| run.max_epoch()).max().unwrap_or_default()
 }

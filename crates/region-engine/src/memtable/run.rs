@@ -26,7 +26,7 @@ use crate::row_versions::{Numbers, Ops, RowOp, RowVersions, Stamps};
 pub struct RowsWrite {
     /// Position of the write within the region; greater than that of every write before it.
     pub sequence: Sequence,
-    /// Logical time; 0 until there are barriers.
+    /// Logical time of the write; never below that of a write before it.
     pub epoch: Epoch,
     /// Operation of the rows: put or delete.
     pub op: RowOp,
@@ -171,6 +171,10 @@ impl Run {
 
     pub(crate) fn max_sequence(&self) -> u64 {
         self.summary.max_sequence
+    }
+
+    pub(crate) fn max_epoch(&self) -> Epoch {
+        Epoch(self.summary.max_epoch)
     }
 
     /// Returns whether a row has a sequence above `above`, and not above `through`.

@@ -60,11 +60,12 @@ fn keys_in(run: &Run) -> Vec<i32> {
 
 /// Summarizes a run by its rows; without their bytes.
 fn summary_of_rows(run: &Run) -> RowsSummary {
-    let mut sequences = Vec::new();
+    let (mut sequences, mut epochs) = (Vec::new(), Vec::new());
     let mut deletes = 0;
     for rows in run.batches() {
         let stamps = rows.stamps();
         sequences.extend((0..rows.rows()).map(|row| stamps.sequences.at(row)));
+        epochs.extend((0..rows.rows()).map(|row| stamps.epochs.at(row)));
         deletes += stamps.ops.deletes(rows.rows());
     }
     RowsSummary {
@@ -73,6 +74,7 @@ fn summary_of_rows(run: &Run) -> RowsSummary {
         deletes,
         min_sequence: sequences.iter().copied().min().unwrap(),
         max_sequence: sequences.iter().copied().max().unwrap(),
+        max_epoch: epochs.iter().copied().max().unwrap(),
     }
 }
 

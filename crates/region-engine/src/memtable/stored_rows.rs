@@ -24,7 +24,7 @@ struct StoredBatch {
     summary: RowsSummary,
 }
 
-/// Amounts and sequences of some rows.
+/// Amounts, sequences and epochs of some rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct RowsSummary {
     pub(super) rows: usize,
@@ -32,6 +32,7 @@ pub(super) struct RowsSummary {
     pub(super) deletes: usize,
     pub(super) min_sequence: u64,
     pub(super) max_sequence: u64,
+    pub(super) max_epoch: u64,
 }
 
 impl StoredRows {
@@ -116,8 +117,9 @@ impl RowsSummary {
     /// Summarizes rows with these stamps; `None` without any.
     fn of(stamps: &Stamps, rows: usize, bytes: usize) -> Option<Self> {
         let (min_sequence, max_sequence) = stamps.sequences.bounds(rows)?;
+        let (_, max_epoch) = stamps.epochs.bounds(rows)?;
         let deletes = stamps.ops.deletes(rows);
-        Some(Self { rows, bytes, deletes, min_sequence, max_sequence })
+        Some(Self { rows, bytes, deletes, min_sequence, max_sequence, max_epoch })
     }
 
     fn and(self, other: Self) -> Self {
@@ -127,6 +129,7 @@ impl RowsSummary {
             deletes: self.deletes + other.deletes,
             min_sequence: self.min_sequence.min(other.min_sequence),
             max_sequence: self.max_sequence.max(other.max_sequence),
+            max_epoch: self.max_epoch.max(other.max_epoch),
         }
     }
 }

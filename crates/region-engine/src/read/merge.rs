@@ -22,6 +22,7 @@ mod tree;
 
 use std::sync::Arc;
 
+use tidewater_common::ids::Epoch;
 use tidewater_common::schema::WriteMode;
 
 pub(crate) use self::chunk::Chunk;
@@ -48,16 +49,24 @@ pub(crate) enum Versions {
     Every,
     /// The newest version.
     Newest,
-    /// Versions of later epochs, deletes included, and the newest of this epoch or an earlier one.
+    /// The newest version of each later epoch, deletes included, and the newest of this epoch or an earlier one.
     Since(u64),
 }
 
 impl Versions {
-    /// Returns the versions that a read returns and a flush writes.
+    /// Returns the versions that a read returns.
     pub(crate) fn of(mode: WriteMode) -> Self {
         match mode {
             WriteMode::Upsert => Self::Newest,
             WriteMode::AppendOnly => Self::Every,
+        }
+    }
+
+    /// Returns the versions that reads as of `since` or later may return, of rows whose greatest epoch is `greatest`.
+    pub(crate) fn kept(mode: WriteMode, since: Epoch, greatest: Epoch) -> Self {
+        match mode {
+            WriteMode::Upsert if greatest > since => Self::Since(since.get()),
+            mode => Self::of(mode),
         }
     }
 }
@@ -102,8 +111,10 @@ pub(crate) struct Merge {
     pending_bytes: usize,
     last: LastKey,
     last_bytes: Vec<u8>,
-    /// True if no older version of the last key is emitted.
-    settled: bool,
+    /// Epoch of the last version that was emitted, or hides older ones, with [`Versions::Since`].
+    last_epoch: u64,
+    /// True if several versions of a key were emitted since [`Merge::take_repeats`].
+    repeats: bool,
     /// True if emitted rows are only counted.
     counts_only: bool,
     /// Bytes of the pinned chunks of which all rows were processed: only the pending batch holds them.
@@ -126,7 +137,8 @@ impl Merge {
             pending_bytes: 0,
             last: LastKey::None,
             last_bytes: Vec::new(),
-            settled: false,
+            last_epoch: 0,
+            repeats: false,
             counts_only: false,
             exhausted_bytes: 0,
         }
@@ -178,6 +190,12 @@ impl Merge {
             }
             self.take_from(winner, target);
         }
+    }
+
+    /// Returns whether the rows emitted since the last call have, together with earlier ones, several versions of a
+    /// key. Only with [`Versions::Since`].
+    pub(crate) fn take_repeats(&mut self) -> bool {
+        std::mem::take(&mut self.repeats)
     }
 
     /// Returns the emitted rows as one batch; `None` when there are none.

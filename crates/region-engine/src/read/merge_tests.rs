@@ -92,9 +92,10 @@ fn model(sources: &[Vec<Version>], rules: MergeRules) -> Vec<Version> {
         Versions::Newest => u64::MAX,
         Versions::Since(since) => since,
     };
-    // All versions of later epochs, and the newest of those up to `since`.
-    let (later, mut settled): (Vec<_>, Vec<_>) =
+    // The newest version of each later epoch, and the newest of those up to `since`.
+    let (mut later, mut settled): (Vec<_>, Vec<_>) =
         all.into_iter().partition(|version| epoch(version.1) > since);
+    later.dedup_by_key(|version| (version.0, epoch(version.1)));
     settled.dedup_by_key(|version| version.0);
     settled.retain(|version| rules.keep_deletes || !version.2);
     let mut kept = [later, settled].concat();

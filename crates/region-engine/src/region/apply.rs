@@ -63,17 +63,19 @@ impl Region {
     pub async fn merge_runs(&self) -> Result<(), EngineError> {
         loop {
             let Ok(_merging) = self.merging.try_lock() else { return Ok(()) };
-            let (picked, flushed, shape) = {
+            let (picked, flushed, since, shape) = {
                 let contents = self.contents.lock();
                 let picked = pick_runs_to_merge(&contents);
-                (picked, contents.version.flushed.get(), contents.shape.clone())
+                let since = contents.readable_since();
+                (picked, contents.version.flushed.get(), since, contents.shape.clone())
             };
             if picked.is_empty() {
                 return Ok(());
             }
             let inputs = picked.clone();
             let merged =
-                on_worker(&self.env.workers, move |_| merge_runs(&shape, &inputs, flushed)).await?;
+                on_worker(&self.env.workers, move |_| merge_runs(&shape, &inputs, flushed, since))
+                    .await?;
             self.replace_runs(&picked, merged);
         }
     }

@@ -61,9 +61,12 @@ impl Region {
             return Vec::new();
         }
         let state = self.manifest.state();
-        let exclusions = Exclusions::of(&self.contents.lock());
+        let (exclusions, since) = {
+            let contents = self.contents.lock();
+            (Exclusions::of(&contents), contents.readable_since())
+        };
         let memory_bytes = self.env.compactions.memory_bytes();
-        self.selections(&state, Scope::Due, state.since, &exclusions, memory_bytes)
+        self.selections(&state, Scope::Due, since, &exclusions, memory_bytes)
             .iter()
             .map(|selection| CompactionDue {
                 why: selection.why,

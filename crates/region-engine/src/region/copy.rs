@@ -53,12 +53,14 @@ impl Region {
             let area = AreaId(self.env.ids.random());
             self.check_deadline(area, deadline_ms)?;
             let files = plan.edit.add.len();
+            let max_epoch = plan.edit.add.iter().map(FileMeta::max_epoch).max();
             self.stage_edit(own, area, deadline_ms, plan.edit).await?;
             source_manifest.refresh().await?;
             let now = source_manifest.state();
             check_not_removed(source, &now)?;
             if plan.source_files.iter().all(|file| now.live.contains_key(file)) {
-                return Ok(staged_files(area, &self.spec.as_of(&state), files));
+                let staged = staged_files(area, &self.spec.as_of(&state), files);
+                return Ok(StagedFiles { max_epoch: max_epoch.unwrap_or_default(), ..staged });
             }
             tracing::info!(
                 region = %self.id(), from = %source,

@@ -11,7 +11,7 @@ mod error;
 use std::sync::Arc;
 
 use parking_lot::MutexGuard;
-use tidewater_common::ids::Sequence;
+use tidewater_common::ids::{Epoch, Sequence};
 use tidewater_common::keys::KeyRange;
 
 pub use self::error::DivideError;
@@ -40,6 +40,8 @@ struct ChildBegin {
     /// Arrival time of the oldest run of the parents that the child has a part of, milliseconds since the
     /// Unix epoch.
     unflushed_since_ms: Option<u64>,
+    /// Oldest epoch of which no parent lacks versions.
+    since: Epoch,
 }
 
 /// A parent, locked.
@@ -168,6 +170,7 @@ impl ChildBegin {
             flushed,
             last_sequence: Sequence(0),
             unflushed_since_ms: None,
+            since: Epoch(0),
         };
         for parent in parents {
             parent.check_child(child)?;
@@ -194,6 +197,7 @@ impl ChildBegin {
             self.unflushed_since_ms = oldest;
         }
         self.last_sequence = self.last_sequence.max(parent.contents.last_sequence);
+        self.since = self.since.max(parent.contents.readable_since());
         Ok(())
     }
 }
@@ -203,6 +207,7 @@ impl Contents {
         self.runs = begin.runs;
         self.last_sequence = self.last_sequence.max(begin.last_sequence).max(begin.flushed);
         self.unflushed_since_ms = begin.unflushed_since_ms;
+        self.since = begin.since;
         self.version = Arc::new(Version::unread(begin.flushed));
     }
 }

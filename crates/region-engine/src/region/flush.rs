@@ -202,6 +202,7 @@ impl Region {
             shape,
             dir: self.dir,
             flushed: contents.version.flushed.get(),
+            since: contents.readable_since(),
             keep_deletes: upsert && !contents.version.files.is_empty(),
             target_bytes: self.env.options.target_file_bytes,
         };
@@ -216,7 +217,9 @@ impl Region {
         let written =
             write_files(&self.env, frozen.plan.clone(), frozen.runs.clone(), gc_floor_ms).await?;
         let files = self.notify_files_written(written).await;
-        let edit = Edit { add: files.clone(), flushed: Some(frozen.through), ..Edit::default() };
+        let since = Some(frozen.plan.since).filter(|since| since.get() > 0);
+        let flushed = Some(frozen.through);
+        let edit = Edit { add: files.clone(), flushed, since, ..Edit::default() };
         let change = Change::new(Author::Owner(frozen.own), vec![ActionKind::Edit(edit)]);
         let mut guard = self.manifest.lock().await;
         let receipt = self.manifest.update_locked(&mut guard, change).await?;

@@ -23,7 +23,7 @@ use crate::read::projection::{carried_columns, projected_schema};
 use crate::read::ranges::KeyRanges;
 use crate::read::shape::{Carried, TableShape, estimated_width};
 use crate::read::stream::stream;
-use crate::read::{RowStream, ScanMeter, ScanOptions};
+use crate::read::{AsOf, RowStream, ScanMeter, ScanOptions};
 use crate::sst::format::PAGE_ROWS;
 use crate::sst::pace::Pace;
 use crate::sst::source::memory::estimated_row;
@@ -36,6 +36,15 @@ const WAIT: Duration = Duration::from_secs(2);
 const LEAST_BYTES: u64 = 16 << 10;
 /// Bytes of rows that the estimate covers.
 const FREE_BYTES: usize = 64 << 10;
+
+/// Options of a point read, as in [`ScanOptions`].
+#[derive(Debug, Clone, Default)]
+pub struct PointReadOptions {
+    /// Epoch of the read; `None`: the newest rows.
+    pub as_of: Option<AsOf>,
+    /// Version of the schema that names and orders the columns; `None`: the current one.
+    pub shape: Option<Arc<TableShape>>,
+}
 
 /// Rows of a point read, and their memory.
 #[derive(Debug)]
@@ -71,11 +80,10 @@ impl Region {
         projection: &[ColumnId],
         meter: &ScanMeter,
     ) -> Result<RecordBatch, EngineError> {
-        Ok(self.get_charged(keys, projection, None, meter).await?.rows)
+        Ok(self.get_charged(keys, projection, PointReadOptions::default(), meter).await?.rows)
     }
 
-    /// Like [`Region::get_metered`]; the memory of the rows is charged until they are dropped. `shape`: as in
-    /// [`ScanOptions`].
+    /// Like [`Region::get_metered`]; the memory of the rows is charged until they are dropped.
     ///
     /// # Errors
     /// As [`Region::get`].
@@ -83,7 +91,7 @@ impl Region {
         &self,
         keys: &RecordBatch,
         projection: &[ColumnId],
-        shape: Option<Arc<TableShape>>,
+        options: PointReadOptions,
         meter: &ScanMeter,
     ) -> Result<PointRows, EngineError> {
         if keys.num_rows() > MAX_GET_KEYS {
@@ -94,13 +102,15 @@ impl Region {
                 ),
             });
         }
-        let pinned = self.pin(None, shape)?;
+        let PointReadOptions { as_of, shape } = options;
+        let pinned = self.pin(as_of, shape)?;
         let schema = projected_schema(&pinned.shape, projection)?;
         let filter = self.filter(&pinned, &[])?;
         let carried = carried_columns(&pinned.shape, projection, &filter)?;
         let row_keys = pinned.shape.codec.row_keys(keys.columns())?;
         let ranges = KeyRanges::points(row_keys, &self.spec.range);
-        let context = ReadContext { counters: meter.0.clone(), ..ReadContext::default() };
+        let as_of = as_of.map(|as_of| as_of.epoch);
+        let context = ReadContext { as_of, counters: meter.0.clone(), ..ReadContext::default() };
         let mut files = Vec::new();
         for file in &pinned.version.files {
             let shown = self.by_index(&context, file, ranges.within(&file.clip)).await;

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use futures::TryStreamExt;
-use tidewater_common::ids::Epoch;
 
 use super::Region;
 use crate::EngineError;
@@ -23,7 +22,7 @@ use crate::read::scan::{Scan, ScanSource, SourceOptions};
 use crate::read::shape::{Carried, TableShape};
 use crate::read::source::Source;
 use crate::read::stream::stream;
-use crate::read::{Predicate, RowOrder, RowStream, ScanMeter, ScanOptions};
+use crate::read::{AsOf, Predicate, RowOrder, RowStream, ScanMeter, ScanOptions};
 use crate::sst::source::{FileAccess, FileSource};
 use crate::sst::statistics::file_admits;
 use crate::sst::writer::time_bounds;
@@ -58,7 +57,7 @@ impl Region {
         let ranges = KeyRanges::one(&range, &self.spec.range);
         let context = ReadContext {
             filter: Arc::new(filter.clone()),
-            as_of: options.as_of,
+            as_of: options.as_of.map(|as_of| as_of.epoch),
             counters: meter.0.clone(),
         };
         let scan = self.open_scan(pinned, &carried, &ranges, source_options(options), &context)?;
@@ -84,7 +83,8 @@ impl Region {
         }
         let carried = Carried::new(&pinned.shape.schema, &[])?;
         let ranges = KeyRanges::one(&options.range, &self.spec.range);
-        let context = ReadContext { as_of: options.as_of, ..ReadContext::default() };
+        let as_of = options.as_of.map(|as_of| as_of.epoch);
+        let context = ReadContext { as_of, ..ReadContext::default() };
         let options = source_options(&options);
         self.open_scan(pinned, &carried, &ranges, options, &context)?.count().await
     }
@@ -105,31 +105,29 @@ impl Region {
 
     /// Pins the current rows: later writes, flushes and compactions do not change them. `shape`: that of the
     /// read; `None`: the current one.
+    ///
+    /// # Errors
+    /// Those of [`AsOf::check`] and of the phase.
     pub(super) fn pin(
         &self,
-        as_of: Option<Epoch>,
+        as_of: Option<AsOf>,
         shape: Option<Arc<TableShape>>,
     ) -> Result<Pinned, EngineError> {
         let life =
             ReadDeadline::start(self.env.clock.clone(), self.id(), self.env.options.scan_lifetime);
-        let pinned = {
-            let contents = self.contents.lock();
-            contents.check_not_divided(self.id())?;
-            contents.phase.check_read(self.id())?;
-            Pinned {
-                shape: shape.unwrap_or_else(|| contents.shape.clone()),
-                version: contents.version.clone(),
-                runs: contents.runs.iter().map(|held| held.run().clone()).collect(),
-                life,
-            }
-        };
-        let since = pinned.version.since;
-        match as_of {
-            Some(requested) if requested < since => {
-                Err(EngineError::BelowSince { region: self.id(), requested, since })
-            }
-            _ => Ok(pinned),
+        let contents = self.contents.lock();
+        contents.check_not_divided(self.id())?;
+        contents.phase.check_read(self.id())?;
+        // Under the lock: versions may be dropped as soon as `since` has advanced.
+        if let Some(as_of) = as_of {
+            as_of.check(self.id(), contents.readable_since())?;
         }
+        Ok(Pinned {
+            shape: shape.unwrap_or_else(|| contents.shape.clone()),
+            version: contents.version.clone(),
+            runs: contents.runs.iter().map(|held| held.run().clone()).collect(),
+            life,
+        })
     }
 
     /// Creates sources for the runs, and for the files that may show a key of their ranges.

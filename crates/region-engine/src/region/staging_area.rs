@@ -8,7 +8,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use tidewater_common::ids::{FileId, ManifestVersion, OwnerEpoch, SchemaVersion};
+use tidewater_common::ids::{Epoch, FileId, ManifestVersion, OwnerEpoch, SchemaVersion};
 use tidewater_common::keys::KeyRange;
 use tidewater_common::schema::{TableOptions, TableSchema};
 
@@ -50,6 +50,8 @@ pub struct StagedFiles {
     pub range: KeyRange,
     /// Number of files in the area.
     pub files: usize,
+    /// Greatest epoch of a row that keeps its epoch: of copies.
+    pub max_epoch: Epoch,
 }
 
 impl Region {
@@ -312,5 +314,11 @@ pub(super) fn files_of(area: &StagingArea) -> impl Iterator<Item = &FileMeta> {
 }
 
 pub(super) fn staged_files(area: AreaId, spec: &RegionSpec, files: usize) -> StagedFiles {
-    StagedFiles { area, schema_version: spec.schema.version(), range: spec.range.clone(), files }
+    StagedFiles {
+        area,
+        schema_version: spec.schema.version(),
+        range: spec.range.clone(),
+        files,
+        max_epoch: Epoch(0),
+    }
 }

@@ -12,7 +12,7 @@ use parquet::file::metadata::{KeyValue, ParquetMetaData};
 use tidewater_common::ids::{ColumnId, Epoch, FileId, Sequence};
 use tidewater_common::keys::KeyRange;
 use tidewater_common::rows::{bytes_of, rows_within};
-use tidewater_common::schema::TableSchema;
+use tidewater_common::schema::{TableSchema, WriteMode};
 
 use super::convert::to_stored;
 use super::format::{
@@ -39,7 +39,7 @@ pub(crate) struct FilePlan {
     pub(crate) hashed: bool,
     /// True if some rows may be deletes.
     pub(crate) with_deletes: bool,
-    /// True if no key occurs twice.
+    /// True if no key occurs twice, whatever the rows are.
     pub(crate) unique: bool,
 }
 
@@ -87,6 +87,8 @@ pub(crate) struct SstWriter<R: PartReceiver> {
     sequences: Option<(u64, u64)>,
     epochs: Option<(u64, u64)>,
     time: Option<TimeRange>,
+    /// Several versions of a key were appended.
+    repeats: bool,
     /// Float columns in which a NaN occurred.
     nans: BTreeSet<ColumnId>,
 }
@@ -117,8 +119,14 @@ impl<R: PartReceiver> SstWriter<R> {
             sequences: None,
             epochs: None,
             time: None,
+            repeats: false,
             nans: BTreeSet::new(),
         })
+    }
+
+    /// Records that a key occurs twice.
+    pub(crate) fn note_repeats(&mut self) {
+        self.repeats = true;
     }
 
     /// Appends rows with all columns of the schema, in key order after earlier rows.
@@ -177,6 +185,7 @@ impl<R: PartReceiver> SstWriter<R> {
                 });
             }
         };
+        let upsert = self.plan.shape.mode() == WriteMode::Upsert;
         let (min_sequence, max_sequence) = self.sequences.unwrap_or_default();
         let (min_epoch, max_epoch) = self.epochs.unwrap_or_default();
         let meta = FileMeta {
@@ -195,7 +204,7 @@ impl<R: PartReceiver> SstWriter<R> {
             stored_min_epoch: Epoch(min_epoch),
             stored_max_epoch: Epoch(max_epoch),
             deletes: self.deletes,
-            one_version_per_key: self.plan.unique,
+            one_version_per_key: self.plan.unique || (upsert && !self.repeats),
             schema_version: self.plan.shape.schema.version(),
             indexes: Vec::new(),
             stamp: None,

@@ -62,7 +62,8 @@ impl Merge {
         self.last = LastKey::At(chunk.clone(), end - 1);
     }
 
-    /// Emits the versions of epochs after `since`, and the newest of `since` or before of each key.
+    /// Emits the newest version of each epoch after `since`, and the newest of `since` or before of each key: no read as
+    /// of an epoch returns another one.
     pub(super) fn emit_since(
         &mut self,
         source: usize,
@@ -71,23 +72,54 @@ impl Merge {
         since: u64,
     ) {
         let stamps = chunk.rows.stamps();
-        for row in rows.clone() {
-            let key = chunk.keys.row(row);
-            let again = if row == rows.start {
-                self.is_last_key(key.data())
-            } else {
-                chunk.keys.row(row - 1).data() == key.data()
-            };
-            if again && self.settled {
-                continue;
+        let puts_only = matches!(stamps.ops, Ops::All(RowOp::Put));
+        if chunk.unique && (puts_only || self.rules.keep_deletes) {
+            let again = self.is_last_key(chunk.keys.row(rows.start).data());
+            let hidden = again && self.is_hidden(stamps.epochs.at(rows.start), since);
+            self.repeats |= again && !hidden;
+            let from = rows.start + usize::from(hidden);
+            if from < rows.end {
+                self.last_epoch = stamps.epochs.at(rows.end - 1);
             }
-            self.settled = stamps.epochs.at(row) <= since;
-            let hides = self.settled && !self.rules.keep_deletes && stamps.ops.deletes_at(row);
-            if !hides {
-                self.emit(source, chunk, row, row + 1);
+            self.emit(source, chunk, from, rows.end);
+        } else {
+            for row in rows.clone() {
+                self.emit_row_since(source, chunk, row, row == rows.start, since);
             }
         }
         self.last = LastKey::At(chunk.clone(), rows.end - 1);
+    }
+
+    fn emit_row_since(
+        &mut self,
+        source: usize,
+        chunk: &Arc<Chunk>,
+        row: usize,
+        is_first: bool,
+        since: u64,
+    ) {
+        let stamps = chunk.rows.stamps();
+        let key = chunk.keys.row(row);
+        let again = if is_first {
+            self.is_last_key(key.data())
+        } else {
+            chunk.keys.row(row - 1).data() == key.data()
+        };
+        let epoch = stamps.epochs.at(row);
+        if again && self.is_hidden(epoch, since) {
+            return;
+        }
+        self.last_epoch = epoch;
+        let hides = epoch <= since && !self.rules.keep_deletes && stamps.ops.deletes_at(row);
+        if !hides {
+            self.repeats |= again;
+            self.emit(source, chunk, row, row + 1);
+        }
+    }
+
+    /// Returns whether the last version hides an older one of its key from every read as of `since` or later.
+    fn is_hidden(&self, epoch: u64, since: u64) -> bool {
+        self.last_epoch <= since || epoch >= self.last_epoch
     }
 
     /// Emits the rows `start..end` of a chunk.

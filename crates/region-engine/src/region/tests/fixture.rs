@@ -18,7 +18,7 @@ use crate::manifest::AreaId;
 use crate::region::{Publication, PublicationContent};
 use crate::row_versions::RowOp;
 use crate::storage::Storage;
-use crate::{CompactionReport, EngineError, Region, RegionSpec, RowsWrite, ScanOptions};
+use crate::{AsOf, CompactionReport, EngineError, Region, RegionSpec, RowsWrite, ScanOptions};
 
 /// A region over a store, the log of its changes, and a model of its rows.
 pub(super) struct RegionFixture {
@@ -30,6 +30,10 @@ pub(super) struct RegionFixture {
     pub(super) term: u64,
     /// Epoch of the next writes.
     pub(super) epoch: u64,
+    /// Oldest epoch that can be read.
+    pub(super) since: u64,
+    /// Rows at the end of each epoch.
+    history: BTreeMap<u64, Vec<Row>>,
     /// Open staging area: the schema under which its files were written, and the rows of each file.
     pub(super) staged: Option<(AreaId, SchemaVersion, Vec<Vec<Row>>)>,
     /// Counter that makes the notes of bulk-loaded rows unique.
@@ -106,6 +110,8 @@ impl RegionFixture {
             changes: Vec::new(),
             term: 1,
             epoch: 0,
+            since: 0,
+            history: BTreeMap::new(),
             model: Model::default(),
         }
     }
@@ -212,6 +218,19 @@ impl RegionFixture {
         self.model.appended.clear();
         self.changes.push((sequence, LogChange::Truncate));
         self.region.truncate(cause(sequence)).unwrap();
+        self.advance_since(self.epoch);
+    }
+
+    /// Begins an epoch. The last `kept` ones can be read.
+    pub(super) fn begin_epoch(&mut self, kept: u64) {
+        self.history.insert(self.epoch, self.expected_rows());
+        self.epoch += 1;
+        self.advance_since(self.epoch.saturating_sub(kept));
+    }
+
+    fn advance_since(&mut self, since: u64) {
+        self.since = self.since.max(since);
+        self.region.advance_since(Epoch(self.since));
     }
 
     pub(super) fn alter(&mut self, changes: &[SchemaChange]) {
@@ -228,6 +247,7 @@ impl RegionFixture {
         for pending in self.region.obligations() {
             replica.apply_obligation(pending).unwrap();
         }
+        replica.advance_since(Epoch(self.since));
         replica
     }
 
@@ -245,7 +265,7 @@ impl RegionFixture {
 
     /// Compacts locally; `None` if there was nothing to compact.
     pub(super) async fn compact(&self, scope: Scope) -> Option<CompactionReport> {
-        self.region.compact(scope, Epoch(0), &Attempt::default()).await.unwrap()
+        self.region.compact(scope, self.region.since(), &Attempt::default()).await.unwrap()
     }
 
     /// Opens the region in another process: only the store and the log survive.
@@ -267,6 +287,7 @@ impl RegionFixture {
             region.apply(write.clone()).unwrap();
         }
         changes.for_each(|change| self.replay_change(region, change));
+        region.advance_since(Epoch(self.since));
     }
 
     fn replay_change(&self, region: &Region, (sequence, change): &(Sequence, LogChange)) {
@@ -305,6 +326,27 @@ impl RegionFixture {
         assert_eq!(scan(&self.region, &all()).await.unwrap(), self.expected_rows());
         for column in &self.spec.schema.columns()[4..] {
             self.check_added(column.id).await;
+        }
+        self.check_epochs_of(&self.region).await;
+    }
+
+    /// Checks that reads of a replica as of each epoch return the rows at its end.
+    pub(super) async fn check_epochs_of(&self, region: &Region) {
+        let upper = Epoch(self.epoch);
+        let at = |epoch| ScanOptions { as_of: Some(AsOf { epoch: Epoch(epoch), upper }), ..all() };
+        let mut readable = self.history.range(self.since..self.epoch);
+        // The others are between them.
+        for (epoch, rows) in readable.next().into_iter().chain(readable.next_back()) {
+            assert_eq!(&scan(region, &at(*epoch)).await.unwrap(), rows, "as of {epoch}");
+        }
+        if self.history.is_empty() {
+            return;
+        }
+        let incomplete = region.scan(&at(self.epoch)).err();
+        assert!(matches!(incomplete, Some(EngineError::EpochIncomplete { .. })), "{incomplete:?}");
+        if let Some(before) = self.since.checked_sub(1) {
+            let dropped = region.scan(&at(before)).err();
+            assert!(matches!(dropped, Some(EngineError::BelowSince { .. })), "{dropped:?}");
         }
     }
 

@@ -1,5 +1,6 @@
 //! Scans and point reads: caches, indexes, pruning, duration.
 
+mod as_of;
 mod bounded;
 mod caching;
 mod indexes;

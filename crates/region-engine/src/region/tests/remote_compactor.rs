@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use prost::Message;
 use serde_json::Value;
-use tidewater_common::ids::{Epoch, NodeId};
+use tidewater_common::ids::NodeId;
 use tidewater_proto::compaction::v1;
 use tokio::sync::Semaphore;
 
@@ -71,7 +71,7 @@ pub(super) fn request(region: &Region, term: u64) -> OpenCompactionRegionRequest
         schema: region.spec().schema.clone(),
         options: region.spec().options.clone(),
         owner: (owner(term), GROUP),
-        since: Epoch(0),
+        since: region.since(),
         limits: LIMITS,
         hooks: vec![plugin()],
         table_name: None,
@@ -169,7 +169,7 @@ impl RemoteJob {
 }
 
 pub(super) async fn plan(fixture: &RegionFixture, scope: Scope) -> Option<PlannedCompaction> {
-    fixture.region.plan_compaction(scope, Epoch(0)).await.unwrap()
+    fixture.region.plan_compaction(scope, fixture.region.since()).await.unwrap()
 }
 
 /// Compacts a region on a compactor; `None` if there was nothing to compact.

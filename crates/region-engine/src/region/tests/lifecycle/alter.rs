@@ -6,6 +6,7 @@ use tidewater_common::ids::Sequence;
 use tidewater_common::schema::{SchemaChange, WriteMode};
 
 use crate::compaction::Scope;
+use crate::region::PointReadOptions;
 use crate::region::tests::fixture::*;
 use crate::storage::Storage;
 use crate::storage::testing::{Fault, FaultyStore};
@@ -73,7 +74,8 @@ async fn read_of_an_earlier_version_has_its_columns() {
     assert_eq!(scan(&fixture.region, &read).await.unwrap(), rows);
     let keys = key_batch(&[rows[3].0.clone()], fixture.region.spec());
     let (projection, meter) = (all().projection, ScanMeter::default());
-    let found = fixture.region.get_charged(&keys, &projection, shape, &meter).await.unwrap();
+    let point = PointReadOptions { shape, ..PointReadOptions::default() };
+    let found = fixture.region.get_charged(&keys, &projection, point, &meter).await.unwrap();
     assert_eq!(rows_of(&found.rows), rows[3..4]);
     // Rewritten files have no values of it.
     fixture.region.flush().await.unwrap();

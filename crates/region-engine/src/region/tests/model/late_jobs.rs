@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use tidewater_common::ids::Epoch;
 use tokio::task::JoinSet;
 
 use super::steps::CompactionSite;
@@ -35,7 +34,7 @@ pub(super) async fn begin_job(
     match site {
         CompactionSite::Local => {
             fixture.region.load().await.unwrap();
-            let planned = fixture.region.claim(scope, Epoch(0)).unwrap()?;
+            let planned = fixture.region.claim(scope, fixture.region.since()).unwrap()?;
             let job = Box::new(planned.job().clone());
             drop(planned);
             let compactor = Compactor::new(fixture.env());

@@ -19,6 +19,8 @@ pub(super) enum Step {
     /// One write for each row: enough writes to make a merge of their runs due.
     Burst(Vec<(u8, Option<i64>)>),
     Delete(Vec<u8>),
+    /// A new epoch; this many of the last ones can be read.
+    BeginEpoch(u64),
     Flush,
     MergeRuns,
     Compact(Scope, CompactionSite),
@@ -78,6 +80,7 @@ pub(super) fn step(keys: u8) -> impl Strategy<Value = Step> {
         10 => prop::collection::vec(row.clone(), 1..25).prop_map(Step::Put),
         2 => prop::collection::vec(row, 12..20).prop_map(Step::Burst),
         3 => prop::collection::vec(0..keys, 1..8).prop_map(Step::Delete),
+        4 => (0_u64..4).prop_map(Step::BeginEpoch),
         4 => Just(Step::Flush),
         3 => Just(Step::MergeRuns),
         3 => (scope(), site()).prop_map(|(scope, site)| Step::Compact(scope, site)),

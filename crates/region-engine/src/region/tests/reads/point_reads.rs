@@ -7,6 +7,7 @@ use tidewater_common::schema::WriteMode;
 use tokio::time::Instant;
 
 use crate::read::memory::{ByteLease, NestedBudgets};
+use crate::region::PointReadOptions;
 use crate::region::PointRows;
 use crate::region::tests::fixture::*;
 use crate::storage::Storage;
@@ -30,7 +31,12 @@ fn number(n: i32) -> Key {
 async fn read(region: &Region, keys: &[Key]) -> Result<PointRows, EngineError> {
     let projection: Vec<ColumnId> = region.spec().schema.columns().iter().map(|c| c.id).collect();
     region
-        .get_charged(&key_batch(keys, region.spec()), &projection, None, &ScanMeter::default())
+        .get_charged(
+            &key_batch(keys, region.spec()),
+            &projection,
+            PointReadOptions::default(),
+            &ScanMeter::default(),
+        )
         .await
 }
 

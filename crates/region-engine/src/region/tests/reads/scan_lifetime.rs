@@ -15,7 +15,7 @@ use crate::memory::MemoryBudget;
 use crate::region::tests::fixture::*;
 use crate::row_versions::RowOp;
 use crate::storage::Storage;
-use crate::{EngineError, Region, RowsWrite, ScanOptions};
+use crate::{AsOf, EngineError, Region, RowsWrite, ScanOptions};
 
 #[derive(Debug, Default)]
 struct ManualClock(AtomicU64);
@@ -88,9 +88,10 @@ async fn with_epochs() -> RegionFixture {
 #[tokio::test]
 async fn scan_as_of_epoch_ignores_newer_versions() {
     let fixture = with_epochs().await;
-    let seen = |as_of| {
+    let seen = |as_of: Option<Epoch>| {
         let region = fixture.region.clone();
         async move {
+            let as_of = as_of.map(|epoch| AsOf { epoch, upper: Epoch(4) });
             let rows = scan(&region, &ScanOptions { as_of, ..all() }).await.unwrap();
             let values: Vec<i64> = rows.iter().filter_map(|row| row.1).collect();
             assert!(values.iter().all(|value| *value == values[0]), "{values:?}");
@@ -116,7 +117,15 @@ async fn scan_below_since_epoch_is_refused() {
         .await
         .unwrap();
     fixture.region.load().await.unwrap();
-    let at = |epoch| ScanOptions { as_of: Some(Epoch(epoch)), ..all() };
+    let at = |epoch| {
+        let as_of = AsOf { epoch: Epoch(epoch), upper: Epoch(4) };
+        ScanOptions { as_of: Some(as_of), ..all() }
+    };
+    // Rows may still be written in epoch 4.
+    match fixture.region.scan(&at(4)).err() {
+        Some(EngineError::EpochIncomplete { requested: Epoch(4), upper: Epoch(4), .. }) => {}
+        other => panic!("{other:?}"),
+    }
     match fixture.region.scan(&at(1)).err() {
         Some(EngineError::BelowSince { requested: Epoch(1), since: Epoch(2), .. }) => {}
         other => panic!("{other:?}"),
