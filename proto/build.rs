@@ -7,6 +7,7 @@ const FILES: &[&str] = &[
     "google/rpc/status.proto",
     "tidewater/compaction/v1/compaction.proto",
     "tidewater/v1/admin.proto",
+    "tidewater/v1/barrier.proto",
     "tidewater/v1/catalog.proto",
     "tidewater/v1/command.proto",
     "tidewater/v1/data.proto",

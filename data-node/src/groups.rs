@@ -17,7 +17,7 @@ use tidewater_raft_store::{
     RaftHost, raft_config,
 };
 use tidewater_region_engine::env::RegionEnv;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
@@ -344,6 +344,7 @@ impl Groups {
             owner_requests,
             compact_requests,
             tasks,
+            barrier_slot: Arc::new(Semaphore::new(1)),
         })
     }
 

@@ -21,6 +21,7 @@
 //! - [`peers`]: calls to other data nodes. [`compactors`]: compactor nodes and their jobs.
 //! - `meters`: metrics of the node.
 
+pub mod barriers;
 pub mod catalog;
 pub mod compactors;
 pub mod control;

@@ -33,6 +33,7 @@ use tonic::service::RoutesBuilder;
 use tracing::{info, warn};
 use uuid::Uuid;
 
+use crate::barriers::BarrierService;
 use crate::catalog::WatchedCatalog;
 use crate::compactors::Compactors;
 use crate::control::{ControlService, transfer};
@@ -188,12 +189,13 @@ impl DataNode {
         &self.groups
     }
 
-    /// Adds `Data`, `GroupControl` and `RegionAdmin`; the process adds `Raft`.
+    /// Adds `Data`, `GroupControl`, `Barriers` and `RegionAdmin`; the process adds `Raft`.
     pub fn add_services(&self, routes: &mut RoutesBuilder) {
         let data = DataService::new(self.groups.clone(), self.closing.clone());
         routes
             .add_service(data.into_server())
             .add_service(ControlService::new(self.groups.clone()).into_server())
+            .add_service(BarrierService::new(self.groups.clone()).into_server())
             .add_service(RegionAdminService::new(self.groups.clone()).into_server());
     }
 

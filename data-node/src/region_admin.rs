@@ -244,13 +244,14 @@ fn info(
         phase_name(stats.phase)
     };
     // The digest and its index are read under one lock.
-    let (applied, digest, last_sequence, logged) = {
+    let (applied, digest, last_sequence, logged, (since, upper)) = {
         let state = replica.shared.state.read();
         let region = state.regions.get(&id);
         let digest = region.filter(|_| request.with_digest).map(|region| region.digest());
         let last_sequence = region.map_or(0, |region| region.last_sequence.get());
         let logged = region.map_or(0, |region| region.manifest_version.get());
-        (replica.shared.applied(), digest.unwrap_or_default(), last_sequence, logged)
+        let epochs = state.readable_epochs(id).unwrap_or_default();
+        (replica.shared.applied(), digest.unwrap_or_default(), last_sequence, logged, epochs)
     };
     RegionInfo {
         region_id: id.get(),
@@ -274,6 +275,8 @@ fn info(
         digest,
         logged_version: logged,
         incarnation: hosted.descriptor.incarnation.get(),
+        since: since.max(hosted.region.since()).get(),
+        upper: upper.get(),
         times: request.with_times.then(|| times(&hosted.region)).flatten(),
     }
 }

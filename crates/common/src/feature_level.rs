@@ -29,7 +29,8 @@ impl FeatureLevel {
     /// - 3: operations on tables are procedures; the state has their records.
     /// - 4: an alteration is checked by all regions before the first one is altered; regions serve the schema
     ///   version before, too, which snapshots of data groups contain. Routes are split and merged.
-    pub const HIGHEST: Self = Self(4);
+    /// - 5: barriers begin epochs in data groups; rows have the epoch of their group.
+    pub const HIGHEST: Self = Self(5);
 
     /// Creates a level; 0 is the first one: sent or stored by a release without levels.
     #[must_use]

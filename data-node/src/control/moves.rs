@@ -18,7 +18,7 @@ use tidewater_region_engine::manifest::RequiredProgress;
 use super::routes::{DECIDE_TIMEOUT, SEAL_TIMEOUT, call_route, decide, named_step};
 use super::settle::call_owner;
 use crate::group::admits::ServingState;
-use crate::group::apply::check_departing;
+use crate::group::apply::{check_departing, check_epoch};
 use crate::group::entry::{self, EntryOutcome};
 use crate::group::replica::GroupReplica;
 use crate::group::state::RegionState;
@@ -95,6 +95,9 @@ pub(super) async fn receive(
     if !is_prepared || left.moving_to != Some(group) {
         return Err(superseded(region));
     }
+    // Before the fence: from then on no other group can serve the region.
+    check_epoch(&left, replica.shared.epoch())
+        .map_err(|refused| refused.into_refusal().retry_after(RETRY_TIME))?;
     let required =
         RequiredProgress { flushed: left.flushed_rows(), done: Sequence(request.done_sequence) };
     let dir = left.descriptor.dir();

@@ -129,6 +129,7 @@ pub(super) async fn close_area(
             end: descriptor.range.end.clone().map(Into::into),
             step,
             only_if_unwritten: false,
+            epoch: 0,
         })
     } else {
         entry::area_abandoned(AreaAbandoned { region_id, area_id, step })

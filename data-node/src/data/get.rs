@@ -7,9 +7,10 @@ use tidewater_common::ids::{ColumnId, GroupId, RegionId};
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::{GetRequest, GetResponse, Reason, RowOp, RowsFormat};
 use tidewater_region_engine::ScanMeter;
-use tidewater_region_engine::region::{MAX_GET_KEYS, PointRows};
+use tidewater_region_engine::region::{MAX_GET_KEYS, PointReadOptions, PointRows};
 use tokio::time::Instant;
 
+use super::as_of::as_of;
 use super::format;
 use super::scan::arguments::check_columns;
 use crate::group::descriptor::Descriptor;
@@ -38,8 +39,10 @@ pub(super) async fn call(groups: &Groups, request: GetRequest) -> Result<GetResp
         replica.check_published(&hosted)?;
         let Some(within) = keys.within(descriptor)? else { continue };
         let shape = Some(descriptor.shape().clone());
+        let as_of = as_of(&replica, &hosted, request.as_of)?;
         let meter = ScanMeter::default();
-        let rows = hosted.region.get_charged(&within, &projection, shape, &meter);
+        let read = PointReadOptions { as_of, shape };
+        let rows = hosted.region.get_charged(&within, &projection, read, &meter);
         let rows = tokio::time::timeout_at(deadline, rows)
             .await
             .map_err(|_| refusals::deadline_exceeded("a read", group))?

@@ -13,7 +13,8 @@ use tidewater_common::ids::{GroupId, RegionId};
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::{Reason, RowsFormat, ScanRequest, ScanResponse};
 use tidewater_region_engine::read::memory::{ByteLease, Excess, READER_STALLED_AFTER};
-use tidewater_region_engine::{RowStream, ScanOptions, TableShape};
+use tidewater_region_engine::region::PointReadOptions;
+use tidewater_region_engine::{RowStream, ScanOptions};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tonic::Status;
@@ -21,6 +22,7 @@ use tonic::Status;
 use self::arguments::scan_options;
 use self::chained::chained;
 use self::messages::{BatchParts, LeasedMessage, MessageStream};
+use super::as_of::as_of;
 use super::callers::{OpenScan, ScanLimits};
 use super::{ScanStream, format};
 use crate::group::admission;
@@ -67,9 +69,10 @@ pub(super) async fn call(
     let mut serving = Vec::new();
     for hosted in replica.serving(RegionId(request.region_id))? {
         let descriptor = admission::served(&hosted.descriptor, request.schema_version)?;
-        let shape = descriptor.shape().clone();
+        let shape = Some(descriptor.shape().clone());
         replica.check_published(&hosted)?;
-        serving.push((hosted, shape));
+        let as_of = as_of(&replica, &hosted, request.as_of)?;
+        serving.push((hosted, PointReadOptions { as_of, shape }));
     }
     for (hosted, _) in &serving {
         // Its keys are no place to split: a scan reads all of them.
@@ -86,8 +89,8 @@ pub(super) async fn call(
     let limit = scan.limit;
     let mut parts = Vec::with_capacity(serving.len());
     // All of them pin their rows now.
-    for (hosted, shape) in serving {
-        let scan = ScanOptions { shape: Some(shape), ..scan.clone() };
+    for (hosted, PointReadOptions { as_of, shape }) in serving {
+        let scan = ScanOptions { as_of, shape, ..scan.clone() };
         let rows = hosted.region.scan(&scan).map_err(|error| Refusal::from(&error))?;
         parts.push(reload_on_missing_file(rows, &replica.shared, hosted.descriptor.region_id));
     }
@@ -123,12 +126,12 @@ fn reload_on_missing_file(
 
 async fn count(
     shared: &ReplicaState,
-    serving: Vec<(HostedRegion, Arc<TableShape>)>,
+    serving: Vec<(HostedRegion, PointReadOptions)>,
     scan: ScanOptions,
 ) -> Result<ScanStream, Refusal> {
     let mut rows = 0_u64;
-    for (hosted, shape) in serving {
-        let scan = ScanOptions { shape: Some(shape), ..scan.clone() };
+    for (hosted, PointReadOptions { as_of, shape }) in serving {
+        let scan = ScanOptions { as_of, shape, ..scan.clone() };
         rows += hosted.region.count(&scan).await.map_err(|error| {
             shared.handle_read_error(hosted.descriptor.region_id, &error);
             Refusal::from(&error)

@@ -54,6 +54,7 @@ fn get_1() -> GetRequest {
         keys: encode_batch(&keys).unwrap(),
         projection: vec![1],
         rows_format: 0,
+        as_of: None,
     }
 }
 

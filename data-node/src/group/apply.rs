@@ -8,6 +8,7 @@
 mod activated;
 mod altered;
 mod areas;
+mod barrier;
 mod closed;
 mod dropped;
 mod held;
@@ -23,7 +24,7 @@ mod truncated;
 mod writes;
 
 pub(crate) use self::altered::check_altered;
-pub(crate) use self::received::check_departing;
+pub(crate) use self::received::{check_departing, check_epoch};
 pub(crate) use self::writes::{
     earlier_outcome, named_opening, producer_key, row_op, served_version,
 };
@@ -33,7 +34,7 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use tidewater_common::feature_level::FeatureLevel;
-use tidewater_common::ids::{LogIndex, ManifestVersion, RegionId, Sequence};
+use tidewater_common::ids::{Epoch, LogIndex, ManifestVersion, RegionId, Sequence};
 use tidewater_proto::v1::{self, Reason, RowOp, group_entry};
 use tidewater_region_engine::region::{Cause, PendingObligation};
 
@@ -46,6 +47,15 @@ use super::state::{GroupState, RegionState};
 #[cfg(test)]
 pub(crate) mod tests;
 
+/// Place of a write in the history of a region.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WritePoint {
+    /// Sequence of the rows.
+    pub sequence: Sequence,
+    /// Epoch of the group.
+    pub epoch: Epoch,
+}
+
 /// Destination of applied rows.
 pub trait RowSink {
     /// Puts rows, sorted by row key, into the region's memtable.
@@ -55,7 +65,7 @@ pub trait RowSink {
     fn rows(
         &self,
         region: RegionId,
-        sequence: Sequence,
+        point: WritePoint,
         op: RowOp,
         batch: RecordBatch,
     ) -> Result<(), SinkError>;
@@ -121,6 +131,8 @@ pub enum ApplyEffect {
     Close(RegionId),
     /// Load at least this manifest version, then drop flushed runs.
     Follow(RegionId, ManifestVersion),
+    /// Drop what reads of the regions can no longer return.
+    AdvanceSince,
 }
 
 /// Result of applying an entry.
@@ -152,6 +164,7 @@ impl Applied {
             | ApplyEffect::Receive { .. }
             | ApplyEffect::Activate(_)
             | ApplyEffect::Close(_)
+            | ApplyEffect::AdvanceSince
             | ApplyEffect::Follow(..) => Sequence(0),
         };
         let outcome = EntryOutcome::Done { sequence, rows: 0, repeated: false };
@@ -173,6 +186,7 @@ pub fn apply(
     let applied = match entry {
         group_entry::Entry::Writes(entry) => return writes::apply(state, index, entry, sink),
         group_entry::Entry::LevelRaised(entry) => Ok(level_raised::apply(state, &entry)),
+        group_entry::Entry::Barrier(entry) => barrier::apply(state, &entry),
         group_entry::Entry::Opened(entry) => Ok(opened::apply(state, &entry)),
         group_entry::Entry::Altered(entry) => altered::apply(state, index, &entry),
         group_entry::Entry::Truncated(entry) => truncated::apply(state, index, &entry),

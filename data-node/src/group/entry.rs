@@ -18,7 +18,7 @@ use super::producers::Eviction;
 mod tests;
 
 /// Field numbers of the kinds of entries in `GroupEntry`.
-const KINDS: [u32; 18] = [1, 2, 3, 4, 6, 7, 8, 9, 10, 13, 16, 18, 19, 20, 21, 22, 23, 24];
+const KINDS: [u32; 19] = [1, 2, 3, 4, 6, 7, 8, 9, 10, 13, 15, 16, 18, 19, 20, 21, 22, 23, 24];
 /// Alignment in bytes that columns of 64-bit values need.
 const ALIGNMENT: usize = 8;
 /// Time after which a caller repeats what the split or merge of a region has delayed.
@@ -110,6 +110,7 @@ pub fn entry_level(entry: &group_entry::Entry) -> FeatureLevel {
         | Entry::Received(_)
         | Entry::Released(_)
         | Entry::Activated(_) => FeatureLevel::new(4),
+        Entry::Barrier(_) => FeatureLevel::new(5),
     }
 }
 
@@ -219,6 +220,11 @@ pub fn released(released: v1::RegionReleased) -> EncodedEntry {
 /// Encodes that the group serves a region that it has received.
 pub fn activated(activated: v1::RegionActivated) -> EncodedEntry {
     encode(group_entry::Entry::Activated(activated))
+}
+
+/// Encodes the begin of an epoch.
+pub fn barrier(barrier: v1::GroupBarrier) -> EncodedEntry {
+    encode(group_entry::Entry::Barrier(barrier))
 }
 
 /// Encodes the raise of the group's feature level.

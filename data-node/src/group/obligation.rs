@@ -64,6 +64,7 @@ fn pending_to_wire(region: RegionId, pending: &PendingObligation) -> v1::RegionO
             area_id: area_to_wire(publication.area),
             content: content_to_wire(&publication.content).into(),
             step,
+            epoch: publication.epoch.get(),
             // The log compared the checked schema and range when it decided.
             ..Default::default()
         }),
@@ -125,7 +126,7 @@ fn pending_from_wire(wire: v1::RegionObligation) -> Result<PendingObligation, De
             let area = area(&published.area_id)?;
             let content =
                 content_from_wire(published.content()).ok_or(missing("area's content"))?;
-            let publication = Publication { area, epoch: Epoch(0), content };
+            let publication = Publication { area, epoch: Epoch(published.epoch), content };
             (published.step, Obligation::Publish(publication))
         }
     };
@@ -151,7 +152,7 @@ mod tests {
             PendingObligation { cause: cause(90, None), obligation: Obligation::Truncate },
         ];
         let area = AreaId(Uuid::from_u128(4));
-        let publish = |content| Obligation::Publish(Publication { area, epoch: Epoch(0), content });
+        let publish = |content| Obligation::Publish(Publication { area, epoch: Epoch(6), content });
         let areas = [
             Obligation::OpenArea { area, deadline_ms: 9 },
             Obligation::Abandon { area },

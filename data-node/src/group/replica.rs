@@ -40,6 +40,8 @@ pub struct GroupReplica {
     pub(crate) owner_requests: mpsc::Sender<crate::owner_request::OwnerRequest>,
     pub(crate) compact_requests: mpsc::Sender<crate::owner_request::CompactionRequest>,
     pub(crate) tasks: tokio_util::task::TaskTracker,
+    /// Held by the proposal of a barrier.
+    pub(crate) barrier_slot: Arc<tokio::sync::Semaphore>,
 }
 
 /// Leadership of a group, as this replica sees it.

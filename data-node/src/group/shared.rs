@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 use tidewater_common::feature_level::FeatureLevel;
-use tidewater_common::ids::{GroupId, LogIndex, ManifestVersion, NodeId, RegionId, Sequence};
+use tidewater_common::ids::{
+    Epoch, GroupId, LogIndex, ManifestVersion, NodeId, RegionId, Sequence,
+};
 use tidewater_proto::v1::WriteRequest;
 use tidewater_region_engine::env::RegionEnv;
 use tidewater_region_engine::region::{Cause, Parent, PendingObligation};
@@ -70,6 +72,7 @@ pub struct ReplicaState {
     replayed: AtomicBool,
     applied: AtomicU64,
     level: AtomicU32,
+    epoch: AtomicU64,
     snapshot_length: AtomicU64,
 }
 
@@ -96,6 +99,7 @@ impl ReplicaState {
             replayed: AtomicBool::new(false),
             applied: AtomicU64::new(0),
             level: AtomicU32::new(FeatureLevel::FIRST.get()),
+            epoch: AtomicU64::new(0),
             snapshot_length: AtomicU64::new(0),
         })
     }
@@ -186,6 +190,26 @@ impl ReplicaState {
     /// Sets the level of the group's state.
     pub fn set_level(&self, level: FeatureLevel) {
         self.level.store(level.get(), Ordering::Relaxed);
+    }
+
+    /// Epoch of the group's state.
+    pub fn epoch(&self) -> Epoch {
+        Epoch(self.epoch.load(Ordering::Relaxed))
+    }
+
+    /// Sets the epoch of the group's state.
+    pub fn set_epoch(&self, epoch: Epoch) {
+        self.epoch.store(epoch.get(), Ordering::Relaxed);
+    }
+
+    /// Permits the regions to drop what reads of the epochs that the group's state keeps do not return.
+    pub fn advance_since(&self) {
+        let state = self.state.read();
+        for hosted in self.regions.all() {
+            if let Some((since, _)) = state.readable_epochs(hosted.descriptor.region_id) {
+                hosted.region.advance_since(since);
+            }
+        }
     }
 
     /// Adds a region; its manifest is loaded in the background.

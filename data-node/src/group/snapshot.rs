@@ -9,7 +9,7 @@ use std::io::{self, Read, Write};
 use bytes::Bytes;
 use prost::Message;
 use tidewater_common::feature_level::FeatureLevel;
-use tidewater_common::ids::{GroupId, RegionId};
+use tidewater_common::ids::{Epoch, GroupId, RegionId};
 use tidewater_proto::v1::{self, group_snapshot_record::Record};
 use tidewater_raft_store::types::{LogId, SnapshotMeta, StoredMembership, wire};
 use tidewater_region_engine::RunImage;
@@ -85,6 +85,8 @@ impl SnapshotView {
             dropped: self.state.dropped.iter().map(|region| region.get()).collect(),
             departed: self.state.moves.departed_to_wire(),
             prepared: self.state.moves.prepared_to_wire(),
+            epoch: self.state.epoch.get(),
+            since: self.state.since.get(),
             level: match self.state.level {
                 FeatureLevel::FIRST => 0,
                 level => level.get(),
@@ -187,6 +189,8 @@ fn read_header(input: &mut impl Read) -> io::Result<SnapshotView> {
             dropped: header.dropped.into_iter().map(RegionId).collect(),
             level,
             moves: Moves::from_wire(&header.departed, &header.prepared),
+            epoch: Epoch(header.epoch),
+            since: Epoch(header.since),
             ..GroupState::default()
         },
         runs: Vec::new(),

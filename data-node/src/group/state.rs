@@ -11,7 +11,8 @@ use std::sync::Arc;
 use prost::Message;
 use tidewater_common::feature_level::FeatureLevel;
 use tidewater_common::ids::{
-    GroupId, Incarnation, LogIndex, ManifestVersion, OwnerEpoch, RegionId, Sequence, TableId, Term,
+    Epoch, GroupId, Incarnation, LogIndex, ManifestVersion, OwnerEpoch, RegionId, Sequence,
+    TableId, Term,
 };
 use tidewater_proto::v1::{self, Reason};
 use tidewater_region_engine::layout::RegionDir;
@@ -19,6 +20,7 @@ use tidewater_region_engine::manifest::{AreaId, ProcedureStep};
 use tidewater_region_engine::region::{Cause, Parent, PendingObligation};
 
 use super::admits::{Operation, Server, ServingState, admit};
+use super::apply::WritePoint;
 use super::descriptor::{Descriptor, DescriptorError};
 use super::entry::EntryOutcome;
 use super::moves::{Moves, not_served};
@@ -68,6 +70,10 @@ pub struct RegionState {
     pub parents: Vec<Parent>,
     /// Regions that have replaced it, in key order.
     pub children: Vec<RegionId>,
+    /// Oldest epoch that can be read, if that of the group is earlier: of the opening, or of the last truncation.
+    pub since: Epoch,
+    /// Epoch at which the region was fenced for its move: later ones are not complete in it.
+    pub fence_epoch: Option<Epoch>,
 }
 
 impl RegionState {
@@ -91,6 +97,8 @@ impl RegionState {
             arriving: false,
             parents: Vec::new(),
             children: Vec::new(),
+            since: Epoch(0),
+            fence_epoch: None,
         }
     }
 
@@ -191,10 +199,15 @@ impl RegionState {
         Ok(Cause { sequence, procedure: None })
     }
 
-    /// Records rows that were applied at `sequence`.
-    pub fn record_write(&mut self, sequence: Sequence, rows: &[u8]) {
+    /// Records rows that were applied.
+    pub fn record_write(&mut self, point: WritePoint, rows: &[u8]) {
+        let WritePoint { sequence, epoch } = point;
         self.last_sequence = self.last_sequence.max(sequence);
         self.contents = crc32c::crc32c_append(self.contents, &sequence.get().to_le_bytes());
+        // Replicas of releases without barriers have the same contents before the first one.
+        if epoch > Epoch(0) {
+            self.contents = crc32c::crc32c_append(self.contents, &epoch.get().to_le_bytes());
+        }
         self.contents = crc32c::crc32c_append(self.contents, rows);
     }
 
@@ -223,6 +236,8 @@ impl RegionState {
             children: self.children.iter().map(|child| child.get()).collect(),
             target_group_id: self.moving_to.map_or(0, GroupId::get),
             arriving: self.arriving,
+            since: self.since.get(),
+            fence_epoch: self.fence_epoch.map(Epoch::get),
         }
     }
 
@@ -258,6 +273,8 @@ impl RegionState {
             fenced: wire.fenced,
             moving_to: Some(GroupId(wire.target_group_id)).filter(|group| group.get() != 0),
             arriving: wire.arriving,
+            since: Epoch(wire.since),
+            fence_epoch: wire.fence_epoch.map(Epoch),
             parents,
             children: wire.children.into_iter().map(RegionId).collect(),
         })
@@ -302,9 +319,21 @@ pub struct GroupState {
     pub level: FeatureLevel,
     /// Regions that other groups have or have kept, and regions that this group is about to receive.
     pub moves: Moves,
+    /// Epoch of the rows that are written now; 0: no barrier was applied yet.
+    pub epoch: Epoch,
+    /// Oldest epoch that can be read.
+    pub since: Epoch,
 }
 
 impl GroupState {
+    /// Returns the epochs of a region that can be read: from the first one, before the second one; `None` if the group
+    /// does not have the region.
+    pub fn readable_epochs(&self, region: RegionId) -> Option<(Epoch, Epoch)> {
+        let region = self.regions.get(&region)?;
+        let upper = region.fence_epoch.map_or(self.epoch, |fenced| fenced.min(self.epoch));
+        Some((region.since.max(self.since), upper))
+    }
+
     /// Drops a region permanently; returns whether it existed.
     pub fn drop_region(&mut self, region: RegionId) -> bool {
         self.dropped.insert(region);
@@ -339,6 +368,10 @@ impl GroupState {
         // Replicas of releases without levels have the same digest at the first level.
         if self.level > FeatureLevel::FIRST {
             bytes.extend_from_slice(&self.level.get().to_le_bytes());
+        }
+        if self.epoch > Epoch(0) {
+            bytes.extend_from_slice(&self.epoch.get().to_le_bytes());
+            bytes.extend_from_slice(&self.since.get().to_le_bytes());
         }
         format!("{:016x}", fnv1a(&bytes))
     }

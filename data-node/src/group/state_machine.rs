@@ -39,6 +39,9 @@ use super::entry::{EntryError, EntryOutcome, check_kind, decode, detach, encode_
 use super::shared::ReplicaState;
 use super::snapshot::SnapshotView;
 
+/// Bytes as which an entry counts at least: a start replays the entries since the last snapshot, and an idle group has
+/// one small entry for each barrier.
+const LEAST_ENTRY_BYTES: u64 = 512;
 /// Interval of memory checks while apply on a follower waits.
 const MEMORY_POLL: Duration = Duration::from_millis(50);
 /// Interval of reloads of all manifests while apply waits for memory.
@@ -113,6 +116,7 @@ impl GroupStateMachine {
             // Set under the lock, so that a digest always belongs to the index read with it.
             self.shared.set_applied(index);
             self.shared.set_level(state.level);
+            self.shared.set_epoch(state.epoch);
             applied
         };
         for effect in applied.effects {
@@ -126,13 +130,19 @@ impl GroupStateMachine {
             ApplyEffect::Open { descriptor, base } => {
                 let id = descriptor.region_id;
                 self.shared.host(descriptor, base, base, Vec::new())?;
+                self.shared.advance_since();
                 self.shared.targets.request(id, ManifestVersion(0));
                 self.shared.housekeeping.notify_one();
             }
             ApplyEffect::Alter { descriptor, cause } => self.shared.alter(descriptor, cause)?,
-            ApplyEffect::Decide(region, pending) => self.shared.decide(region, pending)?,
+            ApplyEffect::Decide(region, pending) => {
+                self.shared.decide(region, pending)?;
+                // A truncation limits the epochs that can be read.
+                self.shared.advance_since();
+            }
             ApplyEffect::Divide { parent, children } => {
                 self.shared.divide(parent, &children)?;
+                self.shared.advance_since();
                 for child in children {
                     self.shared.targets.request(child, ManifestVersion(0));
                 }
@@ -140,6 +150,7 @@ impl GroupStateMachine {
             }
             ApplyEffect::Merge { parents, child } => {
                 self.shared.merge(&parents, child)?;
+                self.shared.advance_since();
                 self.shared.targets.request(child, ManifestVersion(0));
                 self.shared.housekeeping.notify_one();
             }
@@ -147,12 +158,14 @@ impl GroupStateMachine {
                 let id = descriptor.region_id;
                 self.shared.regions.set_arriving(id, true);
                 self.shared.host(descriptor, base, base, Vec::new())?;
+                self.shared.advance_since();
                 self.shared.targets.request(id, version);
                 self.shared.housekeeping.notify_one();
             }
             ApplyEffect::Activate(region) => self.shared.regions.set_arriving(region, false),
             ApplyEffect::Close(region) => self.shared.close(region),
             ApplyEffect::Follow(region, version) => self.shared.targets.request(region, version),
+            ApplyEffect::AdvanceSince => self.shared.advance_since(),
         }
         Ok(())
     }
@@ -195,7 +208,7 @@ impl GroupStateMachine {
         self.shared.set_applied(LogIndex(id.index));
         let mut log = self.shared.log_bytes.lock();
         let before = log.since_snapshot();
-        log.record_applied(LogIndex(id.index), bytes as u64);
+        log.record_applied(LogIndex(id.index), (bytes as u64).max(LEAST_ENTRY_BYTES));
         let now = log.since_snapshot();
         drop(log);
         // Notifies once: if the snapshot is delayed, every further entry would trigger a check of

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tidewater_common::clock::SystemClock;
 use tidewater_common::ids::{
-    ColumnId, GroupId, LogIndex, NodeId, RegionId, SchemaVersion, Sequence,
+    ColumnId, Epoch, GroupId, LogIndex, NodeId, RegionId, SchemaVersion, Sequence,
 };
 use tidewater_common::keys::KeyCodec;
 use tidewater_common::rows::encode_batch;
@@ -21,7 +21,7 @@ use tidewater_region_engine::env::{EngineOptions, RegionEnv, SystemIds};
 use tidewater_region_engine::storage::Storage;
 use tidewater_region_engine::{MemoryBudget, Region};
 
-use super::apply::{Applied, RowSink, SinkError, apply};
+use super::apply::{Applied, RowSink, SinkError, WritePoint, apply};
 use super::descriptor::Descriptor;
 use super::entry::EntryOutcome;
 use super::shared::ReplicaState;
@@ -204,24 +204,32 @@ pub(crate) fn host(shared: &ReplicaState, id: u64) -> Arc<Region> {
     shared.host(descriptor, Sequence(0), Sequence(0), Vec::new()).unwrap()
 }
 
-/// Sink that records (region, sequence, ids) of applied rows.
+/// Sink that records (region, sequence, ids) of applied rows, and their epochs.
 #[derive(Debug, Default)]
 pub(crate) struct RecordingSink {
     pub(crate) rows: Mutex<Vec<(RegionId, Sequence, Vec<i64>)>>,
     /// Numbers of columns of the same rows.
     pub(crate) columns: Mutex<Vec<usize>>,
+    epochs: Mutex<Vec<Epoch>>,
+}
+
+impl RecordingSink {
+    pub(crate) fn epochs(&self) -> Vec<Epoch> {
+        self.epochs.lock().clone()
+    }
 }
 
 impl RowSink for RecordingSink {
     fn rows(
         &self,
         region: RegionId,
-        sequence: Sequence,
+        point: WritePoint,
         _op: RowOp,
         batch: RecordBatch,
     ) -> Result<(), SinkError> {
         let ids = batch.column(0).as_any().downcast_ref::<Int64Array>().unwrap();
-        self.rows.lock().push((region, sequence, ids.values().to_vec()));
+        self.rows.lock().push((region, point.sequence, ids.values().to_vec()));
+        self.epochs.lock().push(point.epoch);
         self.columns.lock().push(batch.num_columns());
         Ok(())
     }

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use tidewater_common::ids::RegionId;
 use tidewater_common::refusal::{Effect, Refusal};
-use tidewater_proto::v1::{AreaContent, AreaPublished};
+use tidewater_proto::v1::{AreaContent, AreaPublished, Reason};
 use tidewater_region_engine::Region;
 use tidewater_region_engine::bulk::AdoptError;
 use tidewater_region_engine::manifest::{AreaId, ProcedureStep};
@@ -34,6 +34,8 @@ use crate::owner_request::{Adoption, AdoptionSource};
 const OVERDUE_CHECK: Duration = Duration::from_secs(60);
 /// Deadline of a staging area of its own, in ms, for the log to publish it.
 const PUBLISH_WITHIN_MS: u64 = 10 * 60_000;
+/// Time after which a group has most likely reached the epoch of another one.
+const EPOCH_TIME: Duration = Duration::from_millis(200);
 /// Limit for committing a publication to the log.
 const PROPOSAL_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -81,6 +83,7 @@ impl Owner {
                         Some(earlier) => earlier,
                         None => {
                             let staged = region.copy_from(source, deadline_ms).await?;
+                            self.check_epoch(&staged)?;
                             publication(id, &staged, AreaContent::Copies, Some(step))
                         }
                     };
@@ -91,6 +94,17 @@ impl Owner {
                 Ok(0)
             }
         }
+    }
+
+    /// Refuses copies of rows of epochs that this group has yet to reach: its own rows must be of later ones.
+    fn check_epoch(&self, staged: &StagedFiles) -> Result<(), OwnerError> {
+        let (needed, reached) = (staged.max_epoch, self.context.shared.epoch());
+        if needed <= reached {
+            return Ok(());
+        }
+        let text =
+            format!("the rows are of epoch {needed}, and the group is at epoch {reached}: retry");
+        Err(Refusal::new(Reason::RouteBusy, text).retry_after(EPOCH_TIME).into())
     }
 
     /// Refuses files that the log would refuse, before they are staged: an open staging area delays a split.
@@ -189,6 +203,7 @@ fn publication(
         end: staged.range.end.clone().map(Into::into),
         step: step.map(step_to_wire),
         only_if_unwritten: content == AreaContent::Copies,
+        epoch: 0,
     }
 }
 

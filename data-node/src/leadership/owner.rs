@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tidewater_common::ids::{Epoch, GroupId, ManifestVersion, NodeId, OwnerEpoch, RegionId, Term};
+use tidewater_common::ids::{GroupId, ManifestVersion, NodeId, OwnerEpoch, RegionId, Term};
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::Reason;
 use tidewater_region_engine::bulk::AdoptError;
@@ -187,11 +187,11 @@ impl Owner {
         &self,
         id: RegionId,
         scope: Scope,
-        since: Epoch,
         memory_bytes: u64,
     ) -> Result<Option<PlannedCompaction>, OwnerError> {
         let region = self.region(id)?;
         self.fence(id, &region).await?;
+        let since = region.since();
         Ok(region.plan_compaction_within(scope, since, memory_bytes).await?)
     }
 

@@ -1,7 +1,7 @@
 //! Staging areas: opened, published, abandoned. Only the owner's manifest lists the staged files;
 //! the log decides when they become live.
 
-use tidewater_common::ids::{Epoch, LogIndex, RegionId};
+use tidewater_common::ids::{LogIndex, RegionId};
 use tidewater_common::keys::KeyRange;
 use tidewater_proto::v1::{self, Reason};
 use tidewater_region_engine::manifest::AreaId;
@@ -46,6 +46,7 @@ pub(super) fn publish(
         let message = "the publication of a staging area names no known content";
         return Err(EntryOutcome::refused(Reason::InvalidArgument, message));
     };
+    let epoch = state.epoch;
     decide_area(state, index, entry.region_id, &entry.area_id, entry.step, |region, area| {
         let staged = matches!(content, PublicationContent::Area { .. });
         if staged && !region.areas.contains(&area) {
@@ -59,7 +60,7 @@ pub(super) fn publish(
         if entry.only_if_unwritten {
             check_unwritten(region)?;
         }
-        Ok(Obligation::Publish(Publication { area, epoch: Epoch(0), content }))
+        Ok(Obligation::Publish(Publication { area, epoch, content }))
     })
 }
 
@@ -169,6 +170,7 @@ mod tests {
             end: None,
             step: at,
             only_if_unwritten: false,
+            epoch: 0,
         }
     }
 

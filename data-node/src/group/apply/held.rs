@@ -5,6 +5,7 @@
 //! The abandonment of a move names its number, under which the group has fenced the manifest again: the target
 //! group cannot take it over any more.
 
+use tidewater_common::feature_level::FeatureLevel;
 use tidewater_common::ids::{GroupId, LogIndex, OwnerEpoch, RegionId};
 use tidewater_proto::v1::{self, Reason};
 
@@ -19,6 +20,7 @@ pub(super) fn apply(
     entry: &v1::RegionHeld,
 ) -> Result<Applied, EntryOutcome> {
     let step = entry.step.as_ref();
+    let epoch = (state.level >= FeatureLevel::new(5)).then_some(state.epoch);
     let region = admitted(state, RegionId(entry.region_id), step, Operation::Hold)?;
     // It could neither be published nor abandoned while the region is held, and no manifest with an open staging
     // area is sealed.
@@ -41,6 +43,8 @@ pub(super) fn apply(
     region.fenced = entry.held && entry.fenced;
     region.moving_to =
         Some(GroupId(entry.target_group_id)).filter(|group| region.fenced && group.get() != 0);
+    // Until the other group serves the region, it may still be at an earlier epoch, in which rows would follow.
+    region.fence_epoch = region.moving_to.and(epoch);
     if !entry.held && entry.move_epoch != 0 {
         let own = OwnerEpoch { move_epoch: entry.move_epoch, ..OwnerEpoch::default() };
         region.owner = region.owner.max(own);

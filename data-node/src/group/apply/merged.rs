@@ -135,6 +135,7 @@ fn child(
         producers: Producers::merged(states().map(|parent| &parent.producers), eviction),
         held: false,
         fenced: false,
+        since: states().map(|parent| parent.since).max().unwrap_or_default(),
         parents: parents.iter().map(|(parent, sealed_at)| begun(parent, *sealed_at)).collect(),
         ..first.clone()
     })

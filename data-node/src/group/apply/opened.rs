@@ -48,6 +48,8 @@ pub(super) fn apply(state: &mut GroupState, entry: &v1::RegionOpened) -> Applied
         return Applied::outcome(departure.refusal(id));
     }
     let base = Sequence(entry.base);
-    state.regions.insert(id, RegionState::new(descriptor.clone(), base));
+    // A clone has the files of its source, and was not there before either.
+    let since = state.epoch;
+    state.regions.insert(id, RegionState { since, ..RegionState::new(descriptor.clone(), base) });
     Applied::with_effect(ApplyEffect::Open { descriptor, base })
 }

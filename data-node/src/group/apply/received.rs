@@ -5,7 +5,7 @@
 mod tests;
 
 use tidewater_common::feature_level::FeatureLevel;
-use tidewater_common::ids::{LogIndex, ManifestVersion, OwnerEpoch, RegionId};
+use tidewater_common::ids::{Epoch, LogIndex, ManifestVersion, OwnerEpoch, RegionId};
 use tidewater_proto::v1::{self, Reason};
 
 use super::prepared::{move_epoch, superseded};
@@ -40,12 +40,28 @@ pub(super) fn apply(
         return Err(superseded(id, epoch));
     }
     check_departing(&left)?;
+    check_epoch(&left, state.epoch)?;
     let version = ManifestVersion(entry.fence_version);
     let region = begun(left, index, epoch, version, entry.step.as_ref());
     let (descriptor, base) = (region.descriptor.clone(), region.base);
     state.moves.forget(id);
     state.regions.insert(id, region);
     Ok(Applied::with_effect(ApplyEffect::Receive { descriptor, base, version }))
+}
+
+/// Checks that the group has reached the last epoch in which rows of the region were read: rows that it writes must be of
+/// a later one.
+pub(crate) fn check_epoch(left: &RegionState, reached: Epoch) -> Result<(), EntryOutcome> {
+    match left.fence_epoch {
+        Some(needed) if needed > reached => {
+            let id = left.descriptor.region_id;
+            let text = format!(
+                "region {id} was fenced at epoch {needed}, and the group is at epoch {reached}: retry"
+            );
+            Err(EntryOutcome::refused(Reason::RouteBusy, text))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Checks that all of a region is in its manifest.
@@ -87,6 +103,7 @@ fn begun(
         held: false,
         fenced: false,
         moving_to: None,
+        fence_epoch: None,
         arriving: true,
         ..left
     }

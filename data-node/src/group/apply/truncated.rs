@@ -15,17 +15,21 @@ pub(super) fn apply(
     entry: &v1::RegionTruncated,
 ) -> Result<Applied, EntryOutcome> {
     let id = RegionId(entry.region_id);
+    let epoch = state.epoch;
     let region = admitted(state, id, entry.step.as_ref(), Operation::Decide)?;
     let cause = region.take_step(index, entry.step.as_ref())?;
     // The producers are kept: a retry of an earlier write must not restore its rows.
     let pending = PendingObligation { cause, obligation: Obligation::Truncate };
     region.obligations.push(pending.clone());
+    // Reads as of earlier epochs would lack the rows that they had.
+    region.since = region.since.max(epoch);
     Ok(Applied::with_effect(ApplyEffect::Decide(id, pending)))
 }
 
 #[cfg(test)]
 mod tests {
-    use tidewater_common::ids::Sequence;
+    use tidewater_common::feature_level::FeatureLevel;
+    use tidewater_common::ids::{Epoch, Sequence};
     use tidewater_proto::v1::Reason;
     use tidewater_proto::v1::group_entry::Entry;
 
@@ -65,6 +69,17 @@ mod tests {
         let applied = group.apply(writes(vec![write(1, 2, &[5])]));
         assert!(matches!(applied.outcomes[..], [EntryOutcome::Done { repeated: true, .. }]));
         assert_eq!(group.seen.rows.lock().len(), 1);
+    }
+
+    #[test]
+    fn epochs_before_a_truncation_cannot_be_read() {
+        let mut group = TestGroup::with_region();
+        group.state.level = FeatureLevel::HIGHEST;
+        group.apply(Entry::Barrier(v1::GroupBarrier { previous: 0, epoch: 9, since: 2 }));
+        group.apply(truncated(1));
+        group.apply(Entry::Barrier(v1::GroupBarrier { previous: 9, epoch: 12, since: 3 }));
+        let epochs = group.state.readable_epochs(RegionId(7));
+        assert_eq!(epochs, Some((Epoch(9), Epoch(12))));
     }
 
     #[test]

@@ -10,12 +10,14 @@ mod replaced;
 use std::io;
 use std::sync::Arc;
 
-use tidewater_common::ids::{LogIndex, ProducerId, RegionId, SchemaVersion, Sequence, Serial};
+use tidewater_common::ids::{
+    Epoch, LogIndex, ProducerId, RegionId, SchemaVersion, Sequence, Serial,
+};
 use tidewater_common::keys::KeyRange;
 use tidewater_proto::v1::{Reason, RegionWrites, RowOp, WriteRequest};
 
 use self::decoded_rows::{DecodedRows, mismatch};
-use super::{Applied, RowSink, SinkError};
+use super::{Applied, RowSink, SinkError, WritePoint};
 use crate::group::admits::{Operation, Server};
 use crate::group::descriptor::Descriptor;
 use crate::group::entry::EntryOutcome;
@@ -30,10 +32,11 @@ pub(super) fn apply(
 ) -> io::Result<Applied> {
     // Decoding refuses entries with another rule.
     let eviction = Eviction::from_wire(entry.eviction).unwrap_or(Eviction::CURRENT);
+    let epoch = state.epoch;
     let mut outcomes = Vec::with_capacity(entry.writes.len());
     for (ordinal, write) in (0u32..).zip(entry.writes) {
         let id = RegionId(write.region_id);
-        let attempt = Attempt { at: (index, ordinal), write: &write, eviction };
+        let attempt = Attempt { at: (index, ordinal), epoch, write: &write, eviction };
         let outcome =
             match state.regions.get_mut(&id).map(|region| (region.admit(Operation::Write), region))
             {
@@ -50,6 +53,8 @@ pub(super) fn apply(
 /// A write at its position in the log.
 struct Attempt<'a> {
     at: (LogIndex, u32),
+    /// Epoch of the group.
+    epoch: Epoch,
     write: &'a WriteRequest,
     eviction: Eviction,
 }
@@ -286,12 +291,13 @@ fn put(
         Err(refused) => return Ok(Err(refused)),
     };
     let count = u32::try_from(rows.batch.num_rows()).unwrap_or(u32::MAX);
-    match sink.rows(region.descriptor.region_id, sequence, rows.op, rows.batch) {
+    let point = WritePoint { sequence, epoch: attempt.epoch };
+    match sink.rows(region.descriptor.region_id, point, rows.op, rows.batch) {
         Ok(()) => {}
         Err(SinkError::BadRows(detail)) => return Ok(Err(mismatch(&region.descriptor, detail))),
         Err(SinkError::Fault(error)) => return Err(error),
     }
-    region.record_write(sequence, &attempt.write.rows);
+    region.record_write(point, &attempt.write.rows);
     Ok(Ok(FirstOutcome { sequence, rows: count }))
 }
 

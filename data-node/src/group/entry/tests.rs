@@ -73,6 +73,7 @@ fn golden() -> Vec<(&'static str, EncodedEntry, &'static str)> {
                 end: Some(Bytes::from_static(b"b")),
                 step,
                 only_if_unwritten: false,
+                epoch: 0,
             }),
             "4a240807121011111111111111111111111111111111180320022a01613201623a0408031001",
         ),
@@ -87,6 +88,7 @@ fn golden() -> Vec<(&'static str, EncodedEntry, &'static str)> {
                 end: None,
                 step,
                 only_if_unwritten: true,
+                epoch: 0,
             }),
             "4a200807121011111111111111111111111111111111180220023a04080310014001",
         ),
@@ -99,6 +101,11 @@ fn golden() -> Vec<(&'static str, EncodedEntry, &'static str)> {
             "opening write",
             writes(vec![write(0x11, 1, &[])]),
             "1a220a1e08051007180120012a1011111111111111111111111111111111300138071001",
+        ),
+        (
+            "barrier",
+            barrier(v1::GroupBarrier { previous: 9, epoch: 300, since: 5 }),
+            "7a07 0809 10ac02 1805",
         ),
         ("level raised", level_raised(FeatureLevel::new(2)), "9201020802"),
     ]

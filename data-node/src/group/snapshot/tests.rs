@@ -163,6 +163,8 @@ fn snapshot_records_match_their_frozen_bytes() {
         dropped: vec![7],
         departed: Vec::new(),
         prepared: Vec::new(),
+        epoch: 0,
+        since: 0,
         level: 0,
     };
     let mut file = Vec::new();
@@ -207,6 +209,24 @@ fn level_of_the_group_survives_a_snapshot() {
     let back = SnapshotView::read(&mut raised.as_slice()).unwrap();
     assert_eq!(back.state, view.state);
     assert_eq!(back.state.digest(), view.state.digest());
+}
+
+#[test]
+fn epochs_of_the_group_survive_a_snapshot() {
+    let mut view = view();
+    view.state.level = FeatureLevel::new(5);
+    let before = view.state.digest();
+    (view.state.epoch, view.state.since) = (Epoch(300), Epoch(5));
+    if let Some(region) = view.state.regions.values_mut().next() {
+        (region.since, region.fence_epoch) = (Epoch(7), Some(Epoch(0)));
+    }
+    let back = SnapshotView::read(&mut bytes(&view).as_slice()).unwrap();
+    assert_eq!(back.state, view.state);
+    assert_ne!(back.state.digest(), before);
+    let header = v1::GroupSnapshotHeader { epoch: 300, since: 5, ..Default::default() };
+    assert_eq!(hex(&header.encode_to_vec()), "40ac024805");
+    let region = v1::GroupSnapshotRegion { since: 7, fence_epoch: Some(0), ..Default::default() };
+    assert_eq!(hex(&region.encode_to_vec()), "a00107a80100");
 }
 
 #[test]

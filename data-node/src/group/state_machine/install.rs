@@ -34,6 +34,9 @@ pub(super) fn install(shared: &ReplicaState, view: SnapshotView) -> io::Result<(
         let parents = state.parents.clone();
         shared.regions.set_arriving(*id, state.arriving);
         let region = shared.host(state.descriptor.clone(), state.base, state.flushed, parents)?;
+        if let Some((since, _)) = view.state.readable_epochs(*id) {
+            region.advance_since(since);
+        }
         if let Some(images) = runs.remove(id) {
             region.restore(images);
         }
@@ -49,6 +52,7 @@ pub(super) fn install(shared: &ReplicaState, view: SnapshotView) -> io::Result<(
         shared.regions.set_children(parent, children);
     }
     shared.set_level(view.state.level);
+    shared.set_epoch(view.state.epoch);
     *shared.state.write() = view.state;
     shared.housekeeping.notify_one();
     Ok(())

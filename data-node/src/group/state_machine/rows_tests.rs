@@ -244,14 +244,27 @@ async fn refusals_do_not_depend_on_the_loaded_manifest() {
 fn housekeeping_is_notified_once_when_a_snapshot_is_due() {
     let shared = shared(Storage::memory(), MEMORY);
     let (mut machine, _folder) = machine(&shared);
-    machine.snapshot_bytes = 100;
+    machine.snapshot_bytes = 1_000;
     let mut wakes_at = |index| {
-        machine.record_applied(log_id(1, index), 60);
+        machine.record_applied(log_id(1, index), 600);
         shared.housekeeping.notified().now_or_never().is_some()
     };
     assert_eq!([1, 2, 3, 4].map(&mut wakes_at), [false, true, false, false]);
     shared.log_bytes.lock().record_snapshot();
     assert_eq!([5, 6, 7].map(&mut wakes_at), [false, true, false]);
+}
+
+// A group without writes has an entry for each barrier.
+#[test]
+fn small_entries_make_a_snapshot_due_by_their_number() {
+    let shared = shared(Storage::memory(), MEMORY);
+    let (mut machine, _folder) = machine(&shared);
+    machine.snapshot_bytes = 3 * LEAST_ENTRY_BYTES;
+    let mut wakes_at = |index| {
+        machine.record_applied(log_id(1, index), 20);
+        shared.housekeeping.notified().now_or_never().is_some()
+    };
+    assert_eq!([1, 2, 3, 4].map(&mut wakes_at), [false, false, true, false]);
 }
 
 fn view(machine: &GroupStateMachine) -> SnapshotView {

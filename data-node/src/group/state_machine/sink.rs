@@ -3,11 +3,11 @@
 use std::io;
 
 use arrow::array::RecordBatch;
-use tidewater_common::ids::{Epoch, RegionId, Sequence};
+use tidewater_common::ids::RegionId;
 use tidewater_proto::v1::RowOp;
 use tidewater_region_engine::{EngineError, RowsWrite};
 
-use crate::group::apply::{RowSink, SinkError};
+use crate::group::apply::{RowSink, SinkError, WritePoint};
 use crate::group::shared::ReplicaState;
 
 pub(super) struct RegionSink<'a> {
@@ -18,7 +18,7 @@ impl RowSink for RegionSink<'_> {
     fn rows(
         &self,
         region: RegionId,
-        sequence: Sequence,
+        point: WritePoint,
         op: RowOp,
         batch: RecordBatch,
     ) -> Result<(), SinkError> {
@@ -33,7 +33,8 @@ impl RowSink for RegionSink<'_> {
             RowOp::Put => tidewater_region_engine::RowOp::Put,
             RowOp::Delete => tidewater_region_engine::RowOp::Delete,
         };
-        match hosted.region.apply(RowsWrite { sequence, epoch: Epoch(0), op, batch }) {
+        let WritePoint { sequence, epoch } = point;
+        match hosted.region.apply(RowsWrite { sequence, epoch, op, batch }) {
             Ok(()) => {
                 let codec = hosted.descriptor.codec();
                 hosted.load.record_writes(written, |row| codec.row_key(&keys, row).ok());

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidewater_common::ids::{Epoch, RegionId};
+use tidewater_common::ids::RegionId;
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::{CompactionPlace, Reason};
 use tidewater_region_engine::compaction::{Attempt, CompactionPasses, LocalSlot, Scope};
@@ -177,8 +177,7 @@ impl RegionCompaction {
         if self.requested {
             registry.release_quarantined(self.region);
         }
-        let planned =
-            self.owner.plan_compaction(self.region, scope, Epoch(0), memory_bytes).await?;
+        let planned = self.owner.plan_compaction(self.region, scope, memory_bytes).await?;
         let register = |planned: PlannedCompaction| {
             let registered = registry.register(self.owner.group(), planned.job(), &self.attempt);
             JobRunner::new(self, scope, planned, registered)

@@ -1,6 +1,6 @@
 use bytes::Bytes;
 use tidewater_common::feature_level::FeatureLevel;
-use tidewater_common::ids::Sequence;
+use tidewater_common::ids::{Epoch, Sequence};
 use tidewater_common::schema::{TableOptions, WriteMode};
 use tidewater_proto::v1::group_entry::Entry;
 use tidewater_region_engine::manifest::AreaId;
@@ -334,14 +334,16 @@ fn child_serves_the_version_before_if_both_parents_do() {
 }
 
 #[test]
-fn child_has_the_greatest_base_and_sequence() {
+fn child_has_the_greatest_base_sequence_and_epoch() {
     for with_base in [LEFT, RIGHT] {
         let mut group = with_fenced_regions();
-        group.state.regions.get_mut(&with_base).unwrap().base = Sequence(1 << 44);
+        let parent = group.state.regions.get_mut(&with_base).unwrap();
+        (parent.base, parent.since) = (Sequence(1 << 44), Epoch(9));
         assert_eq!(reason(&group.apply(Entry::Merged(merged()))), None);
         let last = |id| group.state.regions[&id].last_sequence;
         let child = &group.state.regions[&CHILD];
-        assert_eq!(child.base, Sequence(1 << 44), "region {with_base}");
+        let begin = (child.base, child.since);
+        assert_eq!(begin, (Sequence(1 << 44), Epoch(9)), "region {with_base}");
         assert_eq!(child.last_sequence, last(LEFT).max(last(RIGHT)), "region {with_base}");
     }
 }

@@ -339,3 +339,28 @@ fn moves_are_part_of_the_digest() {
         stored.to_wire().encode_to_vec()
     });
 }
+
+#[test]
+fn region_is_received_only_by_a_group_at_its_epoch() {
+    let barrier = |previous, epoch| Entry::Barrier(v1::GroupBarrier { previous, epoch, since: 0 });
+    let mut source = group();
+    source.state.level = FeatureLevel::HIGHEST;
+    done(&mut source, barrier(0, 20));
+    source.apply(opened(region(REGION.get(), None, None)));
+    fence(&mut source, 1, TARGET);
+    // Later epochs are not complete in the region.
+    done(&mut source, barrier(20, 30));
+    assert_eq!(source.state.readable_epochs(REGION), Some((Epoch(20), Epoch(20))));
+    let left = source.state.regions[&REGION].clone();
+
+    let mut target = group();
+    target.state.level = FeatureLevel::HIGHEST;
+    done(&mut target, prepared(1));
+    done(&mut target, barrier(0, 19));
+    refused(&mut target, received(1, &left), Reason::RouteBusy);
+    done(&mut target, barrier(19, 21));
+    done(&mut target, received(1, &left));
+    let received = &target.state.regions[&REGION];
+    assert_eq!((received.fence_epoch, received.since), (None, Epoch(20)));
+    assert_eq!(target.state.readable_epochs(REGION), Some((Epoch(20), Epoch(21))));
+}
