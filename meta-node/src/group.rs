@@ -11,7 +11,7 @@ use openraft::errors::{
     ClientWriteError, Fatal, ForwardToLeader, LinearizableReadError, RaftError,
 };
 use prost::Message;
-use tidewater_catalog::TimestampAllocator;
+use tidewater_catalog::{PastCeiling, Timestamp, TimestampAllocator};
 use tidewater_common::clock::Clock;
 use tidewater_common::feature_level::FeatureLevel;
 use tidewater_common::ids::{ClusterId, NodeId, Term};
@@ -27,6 +27,8 @@ use crate::machine::{CatalogView, MetaMachine, StateComparison, StateDifference}
 
 /// Deadline of a command or a read, after which its outcome is unknown.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
+/// Pause before timestamps above the ceiling, which rises every second, are asked for again.
+const CEILING_RISES_AFTER: Duration = Duration::from_millis(250);
 /// A leader without an answer from a quorum for this time may have been deposed.
 const QUORUM_SILENCE: Duration = Duration::from_secs(2);
 
@@ -145,6 +147,25 @@ impl MetaGroup {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(error)) => Err(self.read_refusal(error)),
         }
+    }
+
+    /// Allocates timestamps in a row, at least one, and returns the first: greater than all that any leader has allocated.
+    ///
+    /// # Errors
+    /// [`Reason::NotLeader`], and [`Reason::Overloaded`] if none are left below the ceiling.
+    pub(crate) async fn allocate_timestamps(&self, count: u32) -> Result<Timestamp, Refusal> {
+        let term = self.check_leading()?;
+        // Before the confirmation: no later leader has advanced it.
+        let before_ms = self.view.read().header().time_ms;
+        self.linearize().await?;
+        if self.check_leading()? != term {
+            return Err(self.not_leader());
+        }
+        let after_ms = self.view.read().header().time_ms;
+        let allocated = self.timestamps.lock().allocate(term, before_ms, after_ms, count);
+        allocated.map_err(|past: PastCeiling| {
+            Refusal::new(Reason::Overloaded, past.to_string()).retry_after(CEILING_RISES_AFTER)
+        })
     }
 
     /// The term in which this node leads, if it does and a quorum has answered within the last 2 s.

@@ -22,12 +22,14 @@
 //! - `clocks`: agreement of clocks, and the next reading of replicated time (pure); `replicated_time`: ticks.
 //! - `releases`: releases of the nodes, as they report them; `levels`: the next feature level, and the nodes that
 //!   hold it back (pure); `level_raises`: raises it.
+//! - `barriers`: barrier scheduler.
 //! - `problems`: problems of the cluster, for its status (pure), and their begin.
 //! - `member_replacement`: steps of the replacement of a meta node.
 //! - `leader_term`: starts, runs and stops the tasks of a term.
 
 mod attempts;
 mod balance;
+pub(crate) mod barriers;
 pub(crate) mod clocks;
 mod control;
 mod detector;
@@ -56,6 +58,7 @@ mod route_balance;
 mod step_failures;
 mod steps;
 
+pub use self::barriers::BarrierOptions;
 pub(crate) use self::control::Control;
 pub(crate) use self::garbage::{GarbageOptions, Retention};
 #[cfg(test)]

@@ -28,5 +28,6 @@ mod meters;
 pub mod node;
 mod services;
 
+pub use leader::BarrierOptions;
 pub use meters::METRICS;
 pub use node::{Bootstrap, Meta, MetaError, MetaOptions};

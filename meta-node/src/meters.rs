@@ -22,6 +22,14 @@ pub const METRICS: &[Metric] = &[
     Metric::gauge("tidewater_meta_state_differs", MetricUnit::Count).describe(
         "Set to 1 while this meta node's catalog differs from the leader's at the same log index, else 0.",
     ),
+    Metric::counter("tidewater_barriers_total", MetricUnit::Count)
+        .describe("Barriers that this node has sent as meta leader."),
+    Metric::histogram("tidewater_barrier_call_seconds", MetricUnit::Seconds).describe(
+        "Time of a call that begins an epoch in the groups that a data node leads, until they have applied it.",
+    ),
+    Metric::gauge("tidewater_barrier_late_groups", MetricUnit::Count).describe(
+        "Data groups with a leader that have not applied a barrier before the next one, on the meta leader.",
+    ),
     Metric::gauge("tidewater_problems", MetricUnit::Count).labels(&["kind"]).describe(
         "Problems that the meta leader reports in the cluster status, 0 on other meta nodes.",
     ),
@@ -41,6 +49,21 @@ pub(crate) fn count_ignored_reports(reports: usize) {
 /// Records the time of a round of the planner.
 pub(crate) fn record_round(taken: Duration) {
     histogram!("tidewater_meta_round_seconds").record(taken.as_secs_f64());
+}
+
+/// Counts a barrier.
+pub(crate) fn count_barrier() {
+    counter!("tidewater_barriers_total").increment(1);
+}
+
+/// Records the time of a call of a barrier.
+pub(crate) fn record_barrier_call(taken: Duration) {
+    histogram!("tidewater_barrier_call_seconds").record(taken.as_secs_f64());
+}
+
+/// Sets the number of groups that have not applied the last barrier.
+pub(crate) fn set_late_groups(groups: usize) {
+    gauge!("tidewater_barrier_late_groups").set(groups as f64);
 }
 
 /// Sets whether the state of this replica differs from the leader's.

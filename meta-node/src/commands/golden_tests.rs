@@ -183,6 +183,14 @@ fn commands() -> Vec<v1::MetaCommand> {
         .collect()
 }
 
+/// Registration of a data node whose release supports levels up to 4.
+fn registration_at_level_4(number: u64) -> v1::RegisterNode {
+    let registered = crate::commands::testing::registration(number);
+    let release =
+        registered.release.clone().map(|release| v1::ReleaseInfo { highest_level: 4, ..release });
+    v1::RegisterNode { release, ..registered }
+}
+
 /// The raise of the level, and commands with the kinds, fields and rules of the second level.
 fn leveled() -> Vec<v1::MetaCommand> {
     let command = |feature_level, rules, kind| v1::MetaCommand {
@@ -415,7 +423,7 @@ fn reserved_table() -> [Kind; 7] {
         Kind::SaveRoutes(save),
         begin(v1::ProcedureKind::Open, 74, &open),
         Kind::AdvanceProcedure(completed),
-        Kind::RegisterNode(crate::commands::testing::registration(75)),
+        Kind::RegisterNode(registration_at_level_4(75)),
         Kind::SetNodeDraining(v1::SetNodeDraining {
             node_id: DRAINED,
             draining: true,
@@ -494,7 +502,7 @@ fn counted_groups() -> Vec<v1::MetaCommand> {
         Kind::ActivateGroup(v1::ActivateGroup { group_id: RETIRED }),
         Kind::SetGroupRetiring(retiring),
         Kind::RetireGroup(v1::RetireGroup { group_id: RETIRED }),
-        Kind::RegisterNode(crate::commands::testing::registration(77)),
+        Kind::RegisterNode(registration_at_level_4(77)),
         Kind::SetNodeDraining(drain),
         Kind::SetBalance(settings),
         begin(v1::ProcedureKind::Split, 78, &hot),

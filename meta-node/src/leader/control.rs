@@ -6,6 +6,7 @@ use tidewater_common::agreed_limits::REGION_STATE_BYTES;
 use tidewater_common::header::CallSender;
 use tidewater_common::ids::{ClusterId, LogIndex, NodeId, Term};
 use tidewater_common::refusal::Refusal;
+use tidewater_proto::v1::barriers_client::BarriersClient;
 use tidewater_proto::v1::group_control_client::GroupControlClient;
 use tidewater_proto::v1::region_admin_client::RegionAdminClient;
 use tidewater_proto::v1::{self, CallHeader, Reason};
@@ -17,6 +18,8 @@ use crate::machine::CatalogView;
 
 /// Deadline of a call. Starting a replica opens files; opening a region reads a manifest.
 const CALL_DEADLINE: Duration = Duration::from_secs(10);
+/// Deadline of a barrier: the data node reports groups that have not applied it.
+const BARRIER_DEADLINE: Duration = Duration::from_secs(2);
 /// Largest list of the regions of a node, in bytes: about 300,000 regions.
 const LISTED_REGIONS_BYTES: usize = 64 << 20;
 
@@ -231,6 +234,18 @@ impl Control {
     ) -> Result<(), Refusal> {
         let request = v1::DropRegionRequest { header: self.header(node), ..request };
         self.call(node, request, async |mut to, ask| to.drop_region(ask).await).await.map(drop)
+    }
+
+    /// Begins an epoch in the groups that a node leads.
+    pub(crate) async fn inject_barrier(
+        &self,
+        node: NodeId,
+        request: v1::InjectBarrierRequest,
+    ) -> Result<v1::InjectBarrierResponse, Refusal> {
+        let request = v1::InjectBarrierRequest { header: self.header(node), ..request };
+        let mut client = BarriersClient::new(self.channel(node)?);
+        let request = timed(request, BARRIER_DEADLINE);
+        Ok(attempt(target(node), BARRIER_DEADLINE, client.inject_barrier(request)).await?)
     }
 
     /// Starts a garbage collection pass. The pass has no deadline: its last event reports the end.

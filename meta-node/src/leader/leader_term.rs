@@ -15,6 +15,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use super::attempts::Attempts;
+use super::barriers::BarrierOptions;
 use super::garbage::GarbageOptions;
 use super::group_permits::GroupPermits;
 use super::placement_tasks::TasksInProgress;
@@ -41,6 +42,7 @@ pub(crate) struct LeaderTiming {
     pub(crate) failure_timeout: Duration,
     pub(crate) placement: PlacementOptions,
     pub(crate) garbage: GarbageOptions,
+    pub(crate) barriers: BarrierOptions,
     /// Spreads the retries of tables.
     pub(crate) jitter: Jitter,
 }
@@ -50,12 +52,14 @@ impl LeaderTiming {
         failure_timeout: Duration,
         placement: PlacementOptions,
         garbage: GarbageOptions,
+        barriers: BarrierOptions,
     ) -> Self {
         Self {
             round: Duration::from_millis(200),
             failure_timeout,
             placement,
             garbage,
+            barriers,
             jitter: Jitter::system(),
         }
     }
@@ -157,6 +161,7 @@ impl LeaderTerm {
         tasks.spawn(Arc::clone(&self).raise_levels());
         tasks.spawn(Arc::clone(&self).continue_hook_procedures());
         tasks.spawn(Arc::clone(&self).continue_member_replacement());
+        tasks.spawn(Arc::clone(&self).inject_barriers());
         let this = Arc::clone(&self);
         tasks.spawn(async move { this.collect_garbage(this.timing.garbage).await });
         tasks.spawn(Arc::clone(&self).plan_rounds());

@@ -12,7 +12,7 @@ use tidewater_hook_kinds::HookAccess;
 use tidewater_region_engine::hooks::HookKinds;
 
 use crate::catalog::FIRST_NODE_ID;
-use crate::leader::Retention;
+use crate::leader::{BarrierOptions, Retention};
 
 /// Bootstrap mode of a meta node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,12 +66,21 @@ pub struct MetaOptions {
     pub hook_retention_versions: u64,
     /// Available hook kinds; the data nodes must have the same.
     pub hook_kinds: HookKinds,
+    /// Interval of barriers, and how long epochs can be read. The same on all meta nodes.
+    pub barriers: BarrierOptions,
     /// Problems of the process. They are shown while this node leads group 0.
     pub problems: ProcessProblems,
 }
 
 /// Maximum of [`MetaOptions::hook_retention`]: checkpoints record the writers of versions for 7 days.
 const MAX_HOOK_RETENTION: Duration = Duration::from_secs(6 * 24 * 60 * 60);
+
+/// Least interval of barriers: each is an entry in the log of every group.
+const MIN_BARRIER_INTERVAL: Duration = Duration::from_millis(100);
+/// Greatest interval of barriers: an epoch can be read after the next barrier.
+const MAX_BARRIER_INTERVAL: Duration = Duration::from_secs(60);
+/// Maximum of [`BarrierOptions::history`].
+const MAX_HISTORY: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 impl MetaOptions {
     /// Default of [`MetaOptions::groups_per_node`]: the load of a node that is lost is shared by several nodes.
@@ -103,6 +112,7 @@ impl MetaOptions {
             hook_retention: Duration::from_secs(3 * 24 * 60 * 60),
             hook_retention_versions: 10_000,
             hook_kinds: tidewater_hook_kinds::builtin(HookAccess::default()),
+            barriers: BarrierOptions::default(),
             problems: ProcessProblems::default(),
         }
     }
@@ -135,6 +145,13 @@ impl MetaOptions {
         if self.hook_retention > MAX_HOOK_RETENTION {
             return Err(OptionsError::HookRetention(self.hook_retention));
         }
+        let BarrierOptions { interval, history } = self.barriers;
+        if !(MIN_BARRIER_INTERVAL..=MAX_BARRIER_INTERVAL).contains(&interval) {
+            return Err(OptionsError::BarrierInterval(interval));
+        }
+        if history > MAX_HISTORY {
+            return Err(OptionsError::History(history));
+        }
         if !self.peers.contains_key(&self.node_id) {
             return Err(OptionsError::NotAmongPeers(self.node_id));
         }
@@ -160,6 +177,12 @@ pub enum OptionsError {
     /// A hook retention above 6 days.
     #[error("hook retention {0:?} is too long (maximum 6 days)")]
     HookRetention(Duration),
+    /// Barriers that are too frequent or too rare.
+    #[error("--barrier-interval {0:?} is out of range: use 100ms to 1m")]
+    BarrierInterval(Duration),
+    /// A history that is too long.
+    #[error("--history {0:?} is too long: use 7d at most")]
+    History(Duration),
     /// Two peers with the same address.
     #[error("--peers gives nodes {0} and {1} the same address {2}")]
     SameAddress(NodeId, NodeId, String),
@@ -179,6 +202,19 @@ mod tests {
         assert_eq!(options(0, &[(0, "a:1")]), Err(OptionsError::NodeId(NodeId(0))));
         assert_eq!(options(1, &[(1, "a:1"), (101, "b:1")]), Err(OptionsError::NodeId(NodeId(101))));
         assert_eq!(options(3, &[(1, "a:1")]), Err(OptionsError::NotAmongPeers(NodeId(3))));
+        let barriers = |interval, history| {
+            let peers = BTreeMap::from([(NodeId(1), "a:1".to_owned())]);
+            let barriers = BarrierOptions { interval, history };
+            let options = MetaOptions::new(NodeId(1), "x", peers, Bootstrap::Never);
+            MetaOptions { barriers, ..options }.validate()
+        };
+        assert_eq!(barriers(MIN_BARRIER_INTERVAL, Duration::ZERO), Ok(()));
+        for interval in [Duration::ZERO, Duration::from_millis(99), Duration::from_secs(61)] {
+            let refused = barriers(interval, Duration::ZERO);
+            assert_eq!(refused, Err(OptionsError::BarrierInterval(interval)));
+        }
+        let long = MAX_HISTORY + Duration::from_secs(1);
+        assert_eq!(barriers(MAX_BARRIER_INTERVAL, long), Err(OptionsError::History(long)));
         assert_eq!(
             options(1, &[(1, "a:1"), (2, "a:1")]),
             Err(OptionsError::SameAddress(NodeId(1), NodeId(2), "a:1".into()))

@@ -101,7 +101,8 @@ impl MetaReplica {
             replace_after: options.replace_after,
             groups_per_node: options.groups_per_node,
         };
-        let timing = LeaderTiming::new(options.failure_timeout, placement, garbage);
+        let timing =
+            LeaderTiming::new(options.failure_timeout, placement, garbage, options.barriers);
         let leadership = tokio::spawn(watch_leadership(
             Arc::clone(&group),
             Arc::clone(&control),

@@ -8,7 +8,7 @@ use clap::Args;
 use tidewater_common::clock::SystemClock;
 use tidewater_common::feature_level::FeatureLevel;
 use tidewater_common::ids::NodeId;
-use tidewater_meta_node::{Bootstrap, Meta, MetaOptions};
+use tidewater_meta_node::{BarrierOptions, Bootstrap, Meta, MetaOptions};
 use tidewater_raft_store::RaftService;
 
 use crate::exit::Failure;
@@ -95,6 +95,16 @@ pub(crate) struct Options {
     )]
     pub(crate) hook_retention_versions: u64,
 
+    /// Time between two barriers, 100ms to 1m: each begins an epoch, which reads can name with --as-of; use the same value
+    /// on all meta nodes
+    #[arg(long, env = "TIDEWATER_BARRIER_INTERVAL", value_name = "TIME", default_value = "1s")]
+    pub(crate) barrier_interval: TimeSpan,
+
+    /// Time for which the rows of an epoch can be read after its end, at most 7d; 0s: only the newest rows can be read; use
+    /// the same value on all meta nodes
+    #[arg(long, env = "TIDEWATER_HISTORY", value_name = "TIME", default_value = "0s")]
+    pub(crate) history: TimeSpan,
+
     /// Hold back feature levels above this one while this node is a member: after an upgrade, all nodes can
     /// still return to the earlier release. Without effect on a level that the cluster has reached
     /// [default: no limit]
@@ -129,6 +139,10 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
         gc_grace: options.gc_grace.duration(),
         hook_retention: options.hook_retention.duration(),
         hook_retention_versions: options.hook_retention_versions,
+        barriers: BarrierOptions {
+            interval: options.barrier_interval.duration(),
+            history: options.history.duration(),
+        },
         problems: process.problems(),
         ..MetaOptions::new(NodeId(options.node_id), options.data_dir, peers, bootstrap)
     };

@@ -135,7 +135,8 @@ async fn invalid_requests_are_rejected() {
     let retention = Retention { grace: LIMIT, hook_age: LIMIT, hook_versions: 1 };
     let garbage = GarbageOptions { interval: LIMIT, retention };
     let placement = PlacementOptions { settle: LIMIT, replace_after: LIMIT, groups_per_node: 1 };
-    let timing = LeaderTiming::new(LIMIT, placement, garbage);
+    let timing =
+        LeaderTiming::new(LIMIT, placement, garbage, crate::leader::BarrierOptions::default());
     let term = group.leading().unwrap();
     for (decided_term, expected) in [(Term(term.get() + 1), Err(Reason::NotLeader)), (term, Ok(()))]
     {

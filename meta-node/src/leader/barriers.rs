@@ -1,0 +1,176 @@
+//! Barrier scheduler: begins an epoch in all data groups at an interval.
+//!
+//! - *Epoch*: logical time of rows. Strictly increasing, also across leaders, since epochs are timestamps of the leader.
+//! - *Barrier*: entry in the log of a group, from which on its rows are of the next epoch. It names the epoch before it, so
+//!   that a delayed one has no effect.
+//! - *Since*: oldest epoch that can be read. It follows the epochs at the distance of the history that is kept.
+//!
+//! A data node gets one call for all groups that it leads, and one at a time: a node or a group that hangs delays no other
+//! one, and gets the newest barrier when it answers again. Nothing of a barrier in between has to be repeated.
+
+mod known_epochs;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidewater_common::feature_level::FeatureLevel;
+use tidewater_common::ids::{Epoch, GroupId, NodeId};
+use tidewater_common::refusal::Refusal;
+use tidewater_proto::v1::{BarrierTarget, GroupState, InjectBarrierRequest, InjectBarrierResponse};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+use self::known_epochs::{KnownEpochs, epoch_at, since_at};
+use super::leader_term::LeaderTerm;
+use crate::meters;
+
+/// Level from which on groups have epochs.
+const BARRIER_LEVEL: FeatureLevel = FeatureLevel::new(5);
+
+/// Interval of barriers, and how long epochs can be read.
+#[derive(Debug, Clone, Copy)]
+pub struct BarrierOptions {
+    /// Time between two barriers; more than 0.
+    pub interval: Duration,
+    /// Time for which an epoch can be read after it has ended; 0: only the newest rows can be read.
+    pub history: Duration,
+}
+
+impl BarrierOptions {
+    /// Default interval.
+    pub const INTERVAL: Duration = Duration::from_secs(1);
+    /// Default history: files have one version of each key as soon as they are compacted.
+    pub const HISTORY: Duration = Duration::ZERO;
+}
+
+impl Default for BarrierOptions {
+    fn default() -> Self {
+        Self { interval: Self::INTERVAL, history: Self::HISTORY }
+    }
+}
+
+/// Barrier that is in progress.
+#[derive(Debug, Clone, Copy)]
+struct Barrier {
+    epoch: Epoch,
+    since: Epoch,
+}
+
+/// Call of a data node that has ended.
+struct EndedCall {
+    node: NodeId,
+    barrier: Barrier,
+    /// False: the call is a repetition for groups that were at another epoch than expected.
+    is_first: bool,
+    begun: Instant,
+    answer: Result<InjectBarrierResponse, Refusal>,
+}
+
+/// State of the scheduler of a term.
+#[derive(Default)]
+struct Scheduler {
+    known: KnownEpochs,
+    since: Epoch,
+    calls: JoinSet<EndedCall>,
+    busy: BTreeSet<NodeId>,
+}
+
+impl LeaderTerm {
+    /// Injects barriers until the term ends.
+    pub(super) async fn inject_barriers(self: Arc<Self>) {
+        let mut scheduler = Scheduler::default();
+        let mut ticks = interval(self.timing.barriers.interval);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                _ = ticks.tick() => match self.next_barrier(scheduler.since).await {
+                    Ok(Some(barrier)) => self.inject(&mut scheduler, barrier),
+                    Ok(None) => {}
+                    Err(problem) => tracing::debug!(%problem, "barrier deferred"),
+                },
+                Some(ended) = scheduler.calls.join_next() => {
+                    if let Ok(ended) = ended {
+                        self.record_call(&mut scheduler, ended);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Allocates the next barrier; `None` below the level of barriers, and if timestamps are used up for the moment.
+    async fn next_barrier(&self, since: Epoch) -> Result<Option<Barrier>, Refusal> {
+        if self.group.view.read().header().feature_level < BARRIER_LEVEL {
+            return Ok(None);
+        }
+        let timestamp = self.group.allocate_timestamps(1).await?;
+        let Some(epoch) = epoch_at(timestamp) else { return Ok(None) };
+        let since = since.max(since_at(epoch, self.timing.barriers.history));
+        Ok(Some(Barrier { epoch, since }))
+    }
+
+    /// Sends a barrier to the leaders of all groups.
+    fn inject(&self, scheduler: &mut Scheduler, barrier: Barrier) {
+        scheduler.since = barrier.since;
+        let led = self.led_groups();
+        meters::set_late_groups(scheduler.known.late(&led));
+        meters::count_barrier();
+        for (node, groups) in scheduler.known.targets(&led, barrier.epoch) {
+            if scheduler.busy.insert(node) {
+                self.send(scheduler, node, barrier, groups, true);
+            }
+        }
+    }
+
+    fn send(
+        &self,
+        scheduler: &mut Scheduler,
+        node: NodeId,
+        barrier: Barrier,
+        groups: Vec<BarrierTarget>,
+        is_first: bool,
+    ) {
+        let (control, begun) = (self.control.clone(), Instant::now());
+        scheduler.calls.spawn(async move {
+            let request = InjectBarrierRequest {
+                epoch: barrier.epoch.get(),
+                since: barrier.since.get(),
+                groups,
+                ..InjectBarrierRequest::default()
+            };
+            let answer = control.inject_barrier(node, request).await;
+            EndedCall { node, barrier, is_first, begun, answer }
+        });
+    }
+
+    /// Records the epochs of a node's groups. Groups at another epoch than expected get the barrier again, once.
+    fn record_call(&self, scheduler: &mut Scheduler, ended: EndedCall) {
+        let EndedCall { node, barrier, is_first, begun, answer } = ended;
+        scheduler.busy.remove(&node);
+        meters::record_barrier_call(begun.elapsed());
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(problem) => {
+                tracing::debug!(%node, %problem, "barrier not sent");
+                return;
+            }
+        };
+        let unexpected = scheduler.known.record(&answer.groups, barrier.epoch);
+        if is_first && !unexpected.is_empty() {
+            scheduler.busy.insert(node);
+            self.send(scheduler, node, barrier, unexpected, false);
+        }
+    }
+
+    /// The groups that take rows, and their leaders.
+    fn led_groups(&self) -> Vec<(GroupId, NodeId)> {
+        let view = self.group.view.read();
+        let groups = view.live_groups().filter(|group| group.state != GroupState::Creating);
+        groups
+            .filter_map(|group| {
+                let observed = self.observations.leader_of(group.id);
+                observed.or(group.leader).map(|leader| (group.id, leader))
+            })
+            .collect()
+    }
+}

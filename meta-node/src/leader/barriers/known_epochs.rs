@@ -1,0 +1,154 @@
+//! Epochs of the groups as the leader knows them (pure).
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tidewater_catalog::Timestamp;
+use tidewater_common::ids::{Epoch, GroupId, NodeId};
+use tidewater_proto::v1::{BarrierTarget, GroupEpoch, Reason};
+
+/// Bits of the counter of an epoch, within its millisecond.
+const COUNTER_BITS: u32 = 16;
+
+/// Returns the epoch of a timestamp; `None` if the millisecond has no epoch for it: it has fewer epochs than timestamps.
+pub(super) fn epoch_at(timestamp: Timestamp) -> Option<Epoch> {
+    let begin = Timestamp::at_ms(timestamp.ms());
+    let counter = timestamp.number() - begin.number();
+    (counter < 1 << COUNTER_BITS).then(|| Epoch(Epoch::at_ms(timestamp.ms()).get() + counter))
+}
+
+/// Returns the oldest epoch that can be read from `epoch` on. Without a history, that is `epoch`: no complete one.
+pub(super) fn since_at(epoch: Epoch, history: Duration) -> Epoch {
+    let history_ms = u64::try_from(history.as_millis()).unwrap_or(u64::MAX);
+    match (history_ms, epoch.ms()) {
+        (0, _) | (_, None) => epoch,
+        (_, Some(ms)) => Epoch::at_ms(ms.saturating_sub(history_ms)),
+    }
+}
+
+/// Epoch of each group, as it was last reported.
+#[derive(Debug, Default)]
+pub(super) struct KnownEpochs {
+    groups: BTreeMap<GroupId, Epoch>,
+    /// Epoch of the last barrier that was sent.
+    last: Epoch,
+}
+
+impl KnownEpochs {
+    /// Returns the groups that each leader is to bring to an epoch, with the epochs before it. Forgets other groups.
+    /// A group that is not known is expected at epoch 0, and its leader reports the right one.
+    pub(super) fn targets(
+        &mut self,
+        led: &[(GroupId, NodeId)],
+        epoch: Epoch,
+    ) -> BTreeMap<NodeId, Vec<BarrierTarget>> {
+        self.last = epoch;
+        let known = std::mem::take(&mut self.groups);
+        let mut targets: BTreeMap<NodeId, Vec<BarrierTarget>> = BTreeMap::new();
+        for (group, leader) in led {
+            let previous = known.get(group).copied().unwrap_or_default();
+            self.groups.insert(*group, previous);
+            let target = BarrierTarget { group_id: group.get(), previous: previous.get() };
+            targets.entry(*leader).or_default().push(target);
+        }
+        targets
+    }
+
+    /// Records reports. Returns the groups that are at an earlier epoch than `epoch`, but not at the expected one.
+    pub(super) fn record(&mut self, reports: &[GroupEpoch], epoch: Epoch) -> Vec<BarrierTarget> {
+        let mut unexpected = Vec::new();
+        for report in reports {
+            let reached = Epoch(report.epoch);
+            let Some(known) = self.groups.get_mut(&GroupId(report.group_id)) else { continue };
+            // A deposed leader may report late.
+            *known = (*known).max(reached);
+            if report.refused() == Reason::EpochIncomplete && reached < epoch {
+                let (group_id, previous) = (report.group_id, reached.get());
+                unexpected.push(BarrierTarget { group_id, previous });
+            }
+        }
+        unexpected
+    }
+
+    /// Returns the number of groups that have yet to apply the last barrier.
+    pub(super) fn late(&self, led: &[(GroupId, NodeId)]) -> usize {
+        let is_late = |group: &GroupId| self.groups.get(group).is_none_or(|of| *of < self.last);
+        led.iter().filter(|(group, _)| is_late(group)).count()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LED: [(GroupId, NodeId); 3] =
+        [(GroupId(1), NodeId(101)), (GroupId(2), NodeId(102)), (GroupId(3), NodeId(101))];
+
+    fn report(group_id: u64, epoch: u64, refused: Reason) -> GroupEpoch {
+        GroupEpoch { group_id, epoch, refused: refused.into() }
+    }
+
+    fn previous(targets: &BTreeMap<NodeId, Vec<BarrierTarget>>) -> Vec<(u64, u64, u64)> {
+        let flat = targets.iter().flat_map(|(node, of)| of.iter().map(move |of| (node.get(), of)));
+        flat.map(|(node, of)| (node, of.group_id, of.previous)).collect()
+    }
+
+    #[test]
+    fn each_leader_gets_one_list_of_its_groups() {
+        let mut known = KnownEpochs::default();
+        let first = known.targets(&LED, Epoch(10));
+        assert_eq!(previous(&first), [(101, 1, 0), (101, 3, 0), (102, 2, 0)]);
+        let reports = [report(1, 10, Reason::Unspecified), report(2, 10, Reason::Unspecified)];
+        assert_eq!(known.record(&reports, Epoch(10)), []);
+        assert_eq!(known.late(&LED), 1);
+        let second = known.targets(&LED, Epoch(20));
+        assert_eq!(previous(&second), [(101, 1, 10), (101, 3, 0), (102, 2, 10)]);
+        assert_eq!(known.late(&LED), 3);
+    }
+
+    #[test]
+    fn groups_at_unexpected_epochs_get_the_barrier_again() {
+        let mut known = KnownEpochs::default();
+        known.targets(&LED, Epoch(30));
+        let reports = [
+            // Of an earlier term of the meta leader.
+            report(1, 25, Reason::EpochIncomplete),
+            // Does not answer in time: its proposal may still be applied.
+            report(2, 25, Reason::DeadlineExceeded),
+            report(3, 30, Reason::Unspecified),
+            report(9, 7, Reason::EpochIncomplete),
+        ];
+        let again = known.record(&reports, Epoch(30));
+        assert_eq!(again, [BarrierTarget { group_id: 1, previous: 25 }]);
+        // A late report of a deposed leader.
+        known.record(&[report(1, 20, Reason::Unspecified)], Epoch(30));
+        let next = known.targets(&LED, Epoch(40));
+        assert_eq!(previous(&next), [(101, 1, 25), (101, 3, 30), (102, 2, 25)]);
+        // Groups that are retired are forgotten.
+        known.targets(&LED[..1], Epoch(50));
+        assert_eq!(known.groups.len(), 1);
+    }
+
+    #[test]
+    fn epochs_increase_like_their_timestamps() {
+        let ms = 1_800_000_000_000;
+        let begin = Timestamp::at_ms(ms);
+        let at = |offset| epoch_at(Timestamp::from_number(begin.number() + offset));
+        assert_eq!(at(0), Some(Epoch::at_ms(ms)));
+        assert_eq!(at(65_535).map(|epoch| epoch.get()), Some(Epoch::at_ms(ms + 1).get() - 1));
+        // The timestamps of one millisecond are more than its epochs.
+        assert_eq!(at(65_536), None);
+    }
+
+    #[test]
+    fn oldest_readable_epoch_follows_the_history() {
+        let ms = 1_800_000_000_000;
+        let epoch = Epoch(Epoch::at_ms(ms).get() + 3);
+        for (history, expected) in
+            [(0, epoch), (1_000, Epoch::at_ms(ms - 1_000)), (u64::MAX, Epoch(0))]
+        {
+            assert_eq!(since_at(epoch, Duration::from_millis(history)), expected);
+        }
+        assert_eq!(since_at(Epoch(0), Duration::from_secs(1)), Epoch(0));
+    }
+}
