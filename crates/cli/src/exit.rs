@@ -171,6 +171,7 @@ fn exit_of_client(error: &ClientError) -> Exit {
     match error {
         ClientError::NoMetaReachable { .. }
         | ClientError::NoRoute(_)
+        | ClientError::RegionsUnreported { .. }
         | ClientError::TimedOut { .. } => Exit::Unavailable,
         // The last RPC error concerns one attempt. A script must not conclude from it that a change
         // with unknown outcome was not made.

@@ -16,7 +16,7 @@ fn exit_statuses_are_stable() {
 }
 
 /// Exit statuses that scripts rely on.
-const REASONS: [(Reason, u8); 72] = [
+const REASONS: [(Reason, u8); 74] = [
     (Reason::Unspecified, 1),
     (Reason::InvalidArgument, 2),
     (Reason::SchemaMismatch, 2),
@@ -89,6 +89,8 @@ const REASONS: [(Reason, u8); 72] = [
     (Reason::FileDamaged, 1),
     (Reason::Internal, 1),
     (Reason::Unsupported, 2),
+    (Reason::EpochBelowSince, 4),
+    (Reason::EpochIncomplete, 4),
 ];
 
 #[test]

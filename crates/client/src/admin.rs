@@ -13,6 +13,7 @@ mod nodes;
 mod procedures;
 mod regions;
 mod routes;
+mod table_epochs;
 mod table_regions;
 mod tables;
 
@@ -22,5 +23,6 @@ pub use self::compactions::Compactions;
 pub use self::hooks::{HookFrom, NewHook};
 pub use self::meta_members::MetaChange;
 pub use self::regions::{MAX_REPLACED, RegionFilter, TableFlush};
+pub use self::table_epochs::TableEpochs;
 pub use self::table_regions::{TableRegion, TableRegions};
 pub use self::tables::{AlterTable, ColumnChange, NewColumn, NewTable};

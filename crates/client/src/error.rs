@@ -121,6 +121,14 @@ pub enum ClientError {
     /// The table does not exist.
     #[error("there is no table {name}; `tidewater table list` shows those that exist", name = quoted(.0))]
     TableNotFound(String),
+    /// The owner of a region did not report.
+    #[error("the regions of table {table} are not all reported: {reason}; `tidewater cluster status` shows the cause", table = quoted(.table))]
+    RegionsUnreported {
+        /// Name of the table.
+        table: String,
+        /// First region without a report, and the reason.
+        reason: String,
+    },
     /// The table has no such column.
     #[error(
         "table {table:?} has no column {column:?}{}; its columns are {}",
@@ -223,6 +231,7 @@ impl ClientError {
             | Self::TableNotFound(_)
             | Self::ColumnNotFound { .. }
             | Self::NoRoute(_)
+            | Self::RegionsUnreported { .. }
             | Self::RegionNotFound(_)
             | Self::NodeNotFound(_)
             | Self::BadInput(_)
@@ -259,6 +268,7 @@ impl ClientError {
             | Self::TableNotFound(_)
             | Self::ColumnNotFound { .. }
             | Self::NoRoute(_)
+            | Self::RegionsUnreported { .. }
             | Self::RegionNotFound(_)
             | Self::NodeNotFound(_)
             | Self::BadInput(_)

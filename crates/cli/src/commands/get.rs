@@ -2,6 +2,7 @@
 
 use arrow::array::RecordBatch;
 use clap::Args;
+use tidewater_common::ids::Epoch;
 use tidewater_common::schema::TableSchema;
 
 use super::client::ClientArgs;
@@ -30,6 +31,11 @@ pub(crate) struct Options {
     #[arg(long, value_name = "COLUMN", value_delimiter = ',')]
     columns: Option<Vec<String>>,
 
+    /// Read the rows of this epoch, which must be complete (`tidewater table describe` shows the epochs); later writes are
+    /// not visible
+    #[arg(long, value_name = "EPOCH")]
+    as_of: Option<u64>,
+
     #[command(flatten)]
     client: ClientArgs,
 }
@@ -40,7 +46,8 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
     let table = client.table(&options.name).await?;
     let keys = keys(&table.schema, &options.keys)?;
     let columns = options.columns.as_deref().map(column_names);
-    let rows = client.get(&options.name, &keys, columns.as_deref()).await?;
+    let as_of = options.as_of.map(Epoch);
+    let rows = client.get_as_of(&options.name, &keys, columns.as_deref(), as_of).await?;
     if rows.num_rows() == 0 {
         return Err(Failure::not_found(match options.keys.as_slice() {
             [key] => format!("table {} has no row with key {key}", options.name),

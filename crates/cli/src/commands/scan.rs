@@ -8,6 +8,7 @@ use clap::Args;
 use serde::Serialize;
 use tidewater_client::catalog::TableInfo;
 use tidewater_client::{Client, ScanSpec, predicate};
+use tidewater_common::ids::Epoch;
 
 use self::request::{RequestOptions, ScanRequest, request};
 use super::client::ClientArgs;
@@ -25,6 +26,7 @@ use crate::text::size::Size;
 #[command(after_help = "Example:\n  tidewater scan flights --where 'distance > 1000 and origin = \
                         \"JFK\"' --limit 10\n  tidewater scan flights --order-by dep_delay:desc,carrier \
                         --limit 5\n  tidewater scan flights --count --output json\n  tidewater scan \
+                        flights --count --as-of 5962137600000000\n  tidewater scan \
                         flights --count --columns dep_time,tailnum\n  tidewater scan flights --count \
                         --sum distance --avg dep_delay --where 'origin = \"JFK\"'\n  tidewater scan \
                         flights --format parquet --out flights.parquet\n\nConditions are comparisons \
@@ -60,6 +62,11 @@ pub(crate) struct Options {
     /// Maximum number of rows
     #[arg(long, value_name = "N")]
     limit: Option<u64>,
+
+    /// Read the rows of this epoch, which must be complete (`tidewater table describe` shows the epochs); later writes are
+    /// not visible
+    #[arg(long, value_name = "EPOCH")]
+    as_of: Option<u64>,
 
     /// Print the number of rows only; with --columns, the number of values that are not NULL of each
     #[arg(long)]
@@ -147,6 +154,7 @@ impl Options {
             })?;
         }
         spec.limit = self.limit;
+        spec.as_of = self.as_of.map(Epoch);
         Ok(spec)
     }
 

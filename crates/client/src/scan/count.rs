@@ -41,6 +41,7 @@ impl Client {
             limit: None,
             count_only: true,
             unordered: true,
+            as_of: spec.as_of,
         };
         // The ranges follow the current catalog. Each is counted by a scan of its own, which follows later
         // changes of routes.

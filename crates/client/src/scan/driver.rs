@@ -44,6 +44,7 @@ impl Client {
             limit: spec.limit,
             count_only: false,
             unordered: spec.unordered,
+            as_of: spec.as_of,
         };
         let (out, rows) = mpsc::channel(READY_BATCHES);
         let client = self.clone();

@@ -6,6 +6,7 @@ use std::time::Duration;
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
 use arrow::datatypes::SchemaRef;
+use tidewater_common::ids::Epoch;
 use tidewater_common::rows::decode_batch;
 use tidewater_proto::v1::{self, RowOp};
 use tidewater_rpc::timed;
@@ -37,6 +38,20 @@ impl Client {
         keys: &RecordBatch,
         columns: Option<&[String]>,
     ) -> Result<RecordBatch, ClientError> {
+        self.get_as_of(table, keys, columns, None).await
+    }
+
+    /// As [`get`](Self::get), with the rows of a complete epoch; `None`: the newest rows.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get), and [`ClientError::Refused`] for an epoch that is not complete or can no longer be read.
+    pub async fn get_as_of(
+        &self,
+        table: &str,
+        keys: &RecordBatch,
+        columns: Option<&[String]>,
+        as_of: Option<Epoch>,
+    ) -> Result<RecordBatch, ClientError> {
         let deadline = Instant::now() + self.options().deadline;
         let mut failures: u32 = 0;
         let mut stale = StaleWaits::default();
@@ -44,7 +59,7 @@ impl Client {
             let table = self.table(table).await?;
             let (ids, schema) = projection(&table, columns)?;
             check(&table, RowOp::Delete, keys)?;
-            let failed = match self.get_once(&table, keys, &ids).await {
+            let failed = match self.get_once(&table, keys, (&ids, as_of)).await {
                 Ok(found) => return rows(&table, &schema, &found),
                 Err(failed) => failed,
             };
@@ -65,7 +80,7 @@ impl Client {
         &self,
         table: &TableInfo,
         keys: &RecordBatch,
-        projection: &[u32],
+        wanted: (&[u32], Option<Epoch>),
     ) -> Result<Vec<v1::GetResponse>, FailedGet> {
         let catalog = self.catalog();
         let limits = PieceLimits { rows: MAX_KEYS, bytes: MAX_KEY_BYTES };
@@ -79,7 +94,7 @@ impl Client {
                 .map(|route| route.group)
                 .ok_or_else(|| failed(ClientError::NoRoute(table.name.clone()), None))?;
             let version = catalog.version().get();
-            let request = request(table, &piece, group.get(), version, projection);
+            let request = request(table, &piece, group.get(), version, wanted);
             let router = &self.core.router;
             let what = format!("get from table {:?}", table.name);
             let longest: Duration = self.options().attempt_timeout;
@@ -149,7 +164,7 @@ fn request(
     piece: &Piece,
     group_id: u64,
     catalog_version: u64,
-    projection: &[u32],
+    (projection, as_of): (&[u32], Option<Epoch>),
 ) -> v1::GetRequest {
     v1::GetRequest {
         group_id,
@@ -159,5 +174,6 @@ fn request(
         keys: piece.rows.clone(),
         projection: projection.to_vec(),
         rows_format: v1::RowsFormat::Batch.into(),
+        as_of: as_of.map(Epoch::get),
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
-use tidewater_common::ids::RegionId;
+use tidewater_common::ids::{Epoch, RegionId};
 use tidewater_common::keys::KeyRange;
 use tidewater_common::refusal::{Effect, Refusal};
 use tidewater_common::rows::decode_batch;
@@ -30,6 +30,7 @@ pub(super) struct ScanPlan {
     pub(super) limit: Option<u64>,
     pub(super) count_only: bool,
     pub(super) unordered: bool,
+    pub(super) as_of: Option<Epoch>,
 }
 
 /// The part of the scanned range in one region.
@@ -96,6 +97,7 @@ impl RegionRows {
             count_only: plan.count_only,
             rows_format: v1::RowsFormat::Batch.into(),
             unordered: plan.unordered,
+            as_of: plan.as_of.map(Epoch::get),
         };
         search.set_group(region_range.route.group);
         // The idle timeout also limits the first message. A count has a single message, so it gets the whole

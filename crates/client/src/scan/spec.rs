@@ -1,5 +1,6 @@
 //! Parameters of a scan.
 
+use tidewater_common::ids::Epoch;
 use tidewater_common::keys::KeyRange;
 use tidewater_proto::v1;
 
@@ -19,6 +20,9 @@ pub struct ScanSpec {
     /// True if the rows may be in any order: time windows are then read one after the other instead
     /// of being merged. For aggregates.
     pub unordered: bool,
+    /// Epoch whose rows are read, which must be complete; `None`: the newest rows. See
+    /// [`Client::table_epochs`](crate::Client::table_epochs).
+    pub as_of: Option<Epoch>,
 }
 
 impl ScanSpec {
@@ -31,6 +35,7 @@ impl ScanSpec {
             predicates: Vec::new(),
             limit: None,
             unordered: false,
+            as_of: None,
         }
     }
 }
