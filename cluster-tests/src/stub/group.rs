@@ -65,6 +65,7 @@ pub(super) struct StubGroup {
     membership: (u64, u64),
     regions: BTreeMap<RegionId, StubRegion>,
     dropped: BTreeSet<RegionId>,
+    epoch: u64,
 }
 
 /// A group as one of its replicas reports it.
@@ -155,6 +156,21 @@ impl StubGroup {
     /// Checks that a node leads, as before a read.
     pub(super) fn require_leader(&self, node: NodeId) -> Result<(), GroupError> {
         if self.is_led_by(node) { Ok(()) } else { Err(GroupError::NotLeader(self.leader)) }
+    }
+
+    /// Begins an epoch at the leader, if the group is at the one before. Returns the epoch of the group.
+    pub(super) fn begin_epoch(
+        &mut self,
+        node: NodeId,
+        (previous, epoch): (u64, u64),
+        running: &BTreeSet<NodeId>,
+    ) -> Result<u64, GroupError> {
+        self.require_leader(node)?;
+        if self.epoch == previous && epoch > previous {
+            self.commit(node, running)?;
+            self.epoch = epoch;
+        }
+        Ok(self.epoch)
     }
 
     /// Commits an entry at the leader.

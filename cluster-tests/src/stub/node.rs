@@ -7,6 +7,7 @@ use std::sync::Arc;
 use tidewater_common::backoff::Jitter;
 use tidewater_common::feature_level::Release;
 use tidewater_common::ids::NodeId;
+use tidewater_proto::v1::barriers_server::BarriersServer;
 use tidewater_proto::v1::data_server::DataServer;
 use tidewater_proto::v1::group_control_server::GroupControlServer;
 use tidewater_proto::v1::region_admin_server::RegionAdminServer;
@@ -21,7 +22,7 @@ use uuid::Uuid;
 use super::cursors;
 use super::listener::accept;
 use super::node_core::{Condition, NodeCore};
-use super::services::{ControlService, DataService, RegionService};
+use super::services::{BarrierService, ControlService, DataService, RegionService};
 use super::world::StubWorld;
 use crate::{HarnessError, Result};
 
@@ -154,6 +155,7 @@ fn run(core: &Arc<NodeCore>, listener: TcpListener) -> CancellationToken {
     let dead = CancellationToken::new();
     let server = Server::builder()
         .add_service(GroupControlServer::new(ControlService { node: core.clone() }))
+        .add_service(BarriersServer::new(BarrierService { node: core.clone() }))
         .add_service(DataServer::new(DataService { node: core.clone() }))
         .add_service(RegionAdminServer::new(RegionService { node: core.clone() }))
         .serve_with_incoming(accept(listener, dead.clone()));

@@ -168,6 +168,16 @@ impl StubWorld {
         self.at(node, id, |group, running| group.open(node, region, opened, running))
     }
 
+    /// Begins an epoch in a group; returns the epoch of the group.
+    pub(super) fn begin_epoch(
+        &self,
+        node: NodeId,
+        id: GroupId,
+        barrier: (u64, u64),
+    ) -> Result<u64, Refusal> {
+        self.at(node, id, |group, running| group.begin_epoch(node, barrier, running))
+    }
+
     pub(super) fn apply_step(
         &self,
         node: NodeId,
