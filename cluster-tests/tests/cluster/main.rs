@@ -20,6 +20,7 @@ mod copied_directories;
 mod drains;
 mod durable_hooks;
 mod earlier;
+mod epochs;
 mod faulty_store;
 mod file_readers;
 mod flights;
