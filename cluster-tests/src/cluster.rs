@@ -246,7 +246,15 @@ impl Cluster {
     /// # Errors
     /// On a timeout, with the problems reported last.
     pub async fn wait_until_healthy(&self) -> Result<()> {
-        wait::until("the cluster is healthy", HEALTHY_WITHIN, || async {
+        self.wait_until_healthy_within(HEALTHY_WITHIN).await
+    }
+
+    /// As [`wait_until_healthy`](Self::wait_until_healthy), with a limit for clusters with much to do.
+    ///
+    /// # Errors
+    /// On a timeout, with the problems reported last.
+    pub async fn wait_until_healthy_within(&self, limit: Duration) -> Result<()> {
+        wait::until("the cluster is healthy", limit, || async {
             let output = self.run(&["cluster", "status", "--output", "json"]).await;
             let output = output.map_err(|error| error.to_string())?;
             // The exit status is not 0 while there are problems.
