@@ -341,7 +341,7 @@ fn moves_are_part_of_the_digest() {
 }
 
 #[test]
-fn region_is_received_only_by_a_group_at_its_epoch() {
+fn region_is_received_at_its_epoch_only() {
     let barrier = |previous, epoch| Entry::Barrier(v1::GroupBarrier { previous, epoch, since: 0 });
     let mut source = group();
     source.state.level = FeatureLevel::HIGHEST;
