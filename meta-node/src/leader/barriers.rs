@@ -1,8 +1,8 @@
 //! Barrier scheduler: begins an epoch in all data groups at an interval.
 //!
 //! - *Epoch*: logical time of rows. Strictly increasing, also across leaders, since epochs are timestamps of the leader.
-//! - *Barrier*: entry in the log of a group, from which on its rows are of the next epoch. It names the epoch before it, so
-//!   that a delayed one has no effect.
+//! - *Barrier*: entry in the log of a group, from which on its rows are of the next epoch. It names the epoch before it: a
+//!   delayed barrier has no effect.
 //! - *Since*: oldest epoch that can be read. It follows the epochs at the distance of the history that is kept.
 //!
 //! A data node gets one call for all groups that it leads, and one at a time: a node or a group that hangs delays no other

@@ -250,6 +250,28 @@ mod tests {
     }
 
     #[test]
+    fn epochs_are_shown_with_the_length_of_the_history() {
+        let line = |since: Epoch, upper: Epoch| {
+            let epochs = |report: RegionInfo| RegionInfo {
+                since: since.get(),
+                upper: upper.get(),
+                ..report
+            };
+            let of = region(1, 5, None);
+            let regions = [TableRegion { report: of.report.map(epochs), ..of }];
+            Stored::sum(None, false, &regions).epochs_line()
+        };
+        let (begin, later) = (Epoch::at_ms(1_800_000_000_000), Epoch::at_ms(1_800_000_090_000));
+        let shown = line(begin, later).unwrap();
+        assert!(shown.ends_with("can be read: the last 1m 30s"), "{shown}");
+        assert!(shown.contains(&format!("{begin} to {}", later.previous())), "{shown}");
+        let none = line(later, later).unwrap();
+        assert!(none.contains("none can be read"), "{none}");
+        // No barrier was applied yet.
+        assert_eq!(line(Epoch(0), Epoch(0)), None);
+    }
+
+    #[test]
     fn tables_without_time_column_have_no_times() {
         let stored = Stored::sum(None, false, &[region(1, 5, None)]);
         assert_eq!(stored.lines().len(), 3);
