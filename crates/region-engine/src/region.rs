@@ -34,6 +34,7 @@ mod publication;
 mod read;
 mod remap;
 mod remove;
+mod staged_changes;
 mod staging_area;
 mod stats;
 
@@ -56,6 +57,9 @@ use self::lifecycle::LifecycleNotifier;
 pub use self::obligation::{Cause, Obligation, PendingObligation, Publication, PublicationContent};
 pub use self::phase::Phase;
 pub use self::planned::{CompactionOutcome, CompactionReport, PlannedCompaction};
+pub use self::staged_changes::{
+    ChangeChunk, ChangeCounts, ChangeError, ChangeOptions, ChangeStream,
+};
 pub use self::staging_area::{StagedFiles, StagingAreaStatus};
 pub use self::stats::RegionStats;
 use crate::EngineError;
