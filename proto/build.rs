@@ -20,6 +20,7 @@ const FILES: &[&str] = &[
     "tidewater/v1/problem.proto",
     "tidewater/v1/procedure.proto",
     "tidewater/v1/raft.proto",
+    "tidewater/v1/refresh.proto",
     "tidewater/v1/schema.proto",
 ];
 

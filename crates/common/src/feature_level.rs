@@ -30,7 +30,8 @@ impl FeatureLevel {
     /// - 4: an alteration is checked by all regions before the first one is altered; regions serve the schema
     ///   version before, too, which snapshots of data groups contain. Routes are split and merged.
     /// - 5: barriers begin epochs in data groups; rows have the epoch of their group.
-    pub const HIGHEST: Self = Self(5);
+    /// - 6: refreshable tables, their sources and refreshes.
+    pub const HIGHEST: Self = Self(6);
 
     /// Creates a level; 0 is the first one: sent or stored by a release without levels.
     #[must_use]

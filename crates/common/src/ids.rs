@@ -77,6 +77,14 @@ integer_id! {
     BootNumber(u64)
 }
 integer_id! {
+    /// Source of refreshable tables. Never reused; 0 means "none".
+    SourceId(u64)
+}
+integer_id! {
+    /// Number of a refresh of its table, from 1; 0 means "none".
+    Generation(u64)
+}
+integer_id! {
     /// Index of an entry in a group's log; the first entry has index 0.
     LogIndex(u64)
 }

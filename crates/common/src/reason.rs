@@ -178,6 +178,18 @@ pub const fn facts(reason: Reason) -> Facts {
         Reason::JobCancelled => facts(NoEffect, Code::Aborted, Stop, Conflict),
         Reason::NoCompactors => facts(NoEffect, Code::Unavailable, Stop, Unavailable),
         Reason::JobTooLarge => facts(NoEffect, Code::ResourceExhausted, Stop, Unavailable),
+        // Refreshable tables.
+        Reason::TableRefreshable => facts(NoEffect, Code::FailedPrecondition, Stop, BadRequest),
+        Reason::EpochRequired => {
+            facts(NoEffect, Code::FailedPrecondition, RefreshCatalog, Conflict)
+        }
+        Reason::NotRefreshable => facts(NoEffect, Code::FailedPrecondition, Stop, BadRequest),
+        Reason::AlreadyRefreshing => facts(NoEffect, Code::Aborted, Stop, Conflict),
+        Reason::SourceMismatch => facts(NoEffect, Code::FailedPrecondition, Stop, BadRequest),
+        Reason::SourceUnreadable => facts(NoEffect, Code::Unavailable, Stop, Unavailable),
+        Reason::SourceChanged => facts(NoEffect, Code::Aborted, Stop, Conflict),
+        Reason::SourceShrunk => facts(NoEffect, Code::FailedPrecondition, Stop, Conflict),
+        Reason::SourceNotFound => facts(NoEffect, Code::NotFound, Stop, NotFound),
         // Faults.
         Reason::Corrupt => facts(Unknown, Code::DataLoss, RepeatFew, Fault),
         Reason::Internal => facts(Unknown, Code::Internal, RepeatFew, Fault),

@@ -94,6 +94,11 @@ pub enum SchemaError {
         /// Description of the problem.
         problem: String,
     },
+    /// A refreshable table that is append-only or whose rows expire.
+    #[error(
+        "a refreshable table mirrors its source: it cannot be append-only, and its rows do not expire"
+    )]
+    BadRefreshable,
     /// Two columns of one name.
     #[error("column {name} is named twice", name = quoted(.0))]
     DuplicateColumn(String),

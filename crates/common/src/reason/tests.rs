@@ -8,7 +8,7 @@ use crate::refusal::Refusal;
 
 /// Wire form of each reason, which clients of other releases and languages read: the number of the
 /// reason, the code of the status, `maybe_applied` and the number of `retry`.
-const WIRE: [(Reason, i32, i32, bool, i32); 74] = [
+const WIRE: [(Reason, i32, i32, bool, i32); 83] = [
     (Reason::Unspecified, 0, 13, true, 3),
     (Reason::InvalidArgument, 1, 3, false, 7),
     (Reason::SchemaMismatch, 2, 3, false, 7),
@@ -77,6 +77,15 @@ const WIRE: [(Reason, i32, i32, bool, i32); 74] = [
     (Reason::JobCancelled, 77, 10, false, 7),
     (Reason::NoCompactors, 78, 14, false, 7),
     (Reason::JobTooLarge, 79, 8, false, 7),
+    (Reason::TableRefreshable, 86, 9, false, 7),
+    (Reason::EpochRequired, 87, 9, false, 5),
+    (Reason::NotRefreshable, 88, 9, false, 7),
+    (Reason::AlreadyRefreshing, 89, 10, false, 7),
+    (Reason::SourceMismatch, 90, 9, false, 7),
+    (Reason::SourceUnreadable, 91, 14, false, 7),
+    (Reason::SourceChanged, 92, 10, false, 7),
+    (Reason::SourceShrunk, 93, 9, false, 7),
+    (Reason::SourceNotFound, 94, 5, false, 7),
     (Reason::Corrupt, 60, 15, true, 3),
     (Reason::Internal, 61, 13, true, 3),
     (Reason::Unsupported, 62, 12, false, 7),

@@ -44,23 +44,28 @@ pub struct TableOptions {
     pub hash: Option<HashDistribution>,
     /// Rows older than this, by the time column, expire. Milliseconds.
     pub ttl_ms: Option<u64>,
+    /// The table mirrors a source: only its refreshes write, and reads are as of its published epoch.
+    pub refreshable: bool,
 }
 
 impl TableOptions {
     /// Upsert, distributed by range, without expiry.
     pub fn upsert() -> Self {
-        Self { write_mode: WriteMode::Upsert, hash: None, ttl_ms: None }
+        Self { write_mode: WriteMode::Upsert, hash: None, ttl_ms: None, refreshable: false }
     }
 
     /// Append-only, distributed by range, without expiry.
     pub fn append_only() -> Self {
-        Self { write_mode: WriteMode::AppendOnly, hash: None, ttl_ms: None }
+        Self { write_mode: WriteMode::AppendOnly, ..Self::upsert() }
     }
 
     /// Checks the options against the columns they name.
     pub fn validate(&self, schema: &TableSchema) -> Result<(), SchemaError> {
         if self.ttl_ms.is_some() && schema.time_column().is_none() {
             return Err(SchemaError::BadTimeColumn("(needed for a time to live)".to_owned()));
+        }
+        if self.refreshable && (self.ttl_ms.is_some() || !self.write_mode.has_deletes()) {
+            return Err(SchemaError::BadRefreshable);
         }
         let Some(hash) = &self.hash else { return Ok(()) };
         if hash.columns.is_empty() {

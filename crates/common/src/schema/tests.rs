@@ -42,6 +42,7 @@ fn table_definition_round_trips_over_the_wire() {
         write_mode: WriteMode::AppendOnly,
         hash: Some(HashDistribution { columns: vec![ColumnId(1)], vnode_count: 16 }),
         ttl_ms: Some(5),
+        refreshable: false,
     };
     options.validate(&table).unwrap();
     assert_eq!(TableOptions::try_from(&v1::TableOptions::from(&options)).unwrap(), options);

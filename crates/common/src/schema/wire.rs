@@ -67,6 +67,7 @@ impl From<&TableOptions> for v1::TableOptions {
                 vnode_count: hash.vnode_count,
             }),
             ttl_ms: options.ttl_ms,
+            refreshable: options.refreshable,
         }
     }
 }
@@ -87,6 +88,7 @@ impl TryFrom<&v1::TableOptions> for TableOptions {
                 vnode_count: hash.vnode_count,
             }),
             ttl_ms: wire.ttl_ms,
+            refreshable: wire.refreshable,
         })
     }
 }
