@@ -29,6 +29,7 @@ pub mod memtable_merger;
 pub mod moves;
 pub mod obligation;
 pub mod producers;
+pub mod refresh;
 pub mod refusals;
 pub mod region_load;
 pub mod replica;

@@ -18,6 +18,7 @@
 //! - [`catalog`]: the catalog as watched; [`group_records`]: groups as the meta leader records them.
 //! - [`hooks`]: hooks of this node, as configured in the catalog.
 //! - [`durable_hooks`]: delivery of manifest changes to durable hooks.
+//! - [`refresh`]: the service `RefreshWork`: loads of splits, merges of staged files.
 //! - [`peers`]: calls to other data nodes. [`compactors`]: compactor nodes and their jobs.
 //! - `meters`: metrics of the node.
 
@@ -37,6 +38,7 @@ pub mod node;
 pub mod options;
 pub mod owner_request;
 pub mod peers;
+pub mod refresh;
 pub mod region_admin;
 
 pub use meters::METRICS;

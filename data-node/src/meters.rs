@@ -71,6 +71,8 @@ pub const METRICS: &[Metric] = &[
         .describe("Scans that were refused because the node or their caller had too many open."),
     Metric::counter("tidewater_scans_stalled_total", MetricUnit::Count)
         .describe("Scans that ended because their readers took nothing, or too little, for too long."),
+    Metric::counter("tidewater_merge_rows_compared_total", MetricUnit::Count)
+        .describe("Rows that merges of refreshes have compared, repeated work included."),
     Metric::gauge("tidewater_scan_memory_bytes", MetricUnit::Bytes)
         .describe("Memory held by scans: open files, rows being merged, messages to readers."),
     Metric::gauge("tidewater_scan_memory_limit_bytes", MetricUnit::Bytes)
@@ -264,4 +266,9 @@ pub(crate) fn count_refused_scan() {
 /// Counts a scan whose reader took nothing for too long.
 pub(crate) fn count_stalled_scan() {
     counter!("tidewater_scans_stalled_total").increment(1);
+}
+
+/// Counts rows that merges of refreshes have compared; rows that are compared again after a failure count again.
+pub(crate) fn count_compared_rows(rows: u64) {
+    counter!("tidewater_merge_rows_compared_total").increment(rows);
 }

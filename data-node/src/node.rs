@@ -27,6 +27,7 @@ use tidewater_region_engine::hooks::HookHome;
 use tidewater_region_engine::storage::{Storage, StoreError};
 use tidewater_region_engine::{MemoryBudget, Plugins, env::RegionEnv};
 use tidewater_rpc::{AddressBook, MetaLink, RegisterError};
+use tidewater_source_kinds::SourceKinds;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::service::RoutesBuilder;
@@ -44,6 +45,7 @@ use crate::group_records::MetaGroupRecords;
 use crate::groups::{GroupError, Groups, NodeContext};
 use crate::hooks::NodeHooks;
 use crate::options::DataOptions;
+use crate::refresh::RefreshService;
 use crate::region_admin::RegionAdminService;
 
 /// Time limit for the transfer of one group's leadership.
@@ -83,6 +85,7 @@ pub struct DataNode {
     groups: Arc<Groups>,
     raft_service: RaftService,
     directory: Arc<DataDirectory>,
+    source_kinds: SourceKinds,
     closing: CancellationToken,
     tasks: TaskTracker,
 }
@@ -171,7 +174,8 @@ impl DataNode {
             }
         });
         tasks.spawn(delete_expired_logs(groups.clone(), closing.clone()));
-        Ok(Self { cluster, node, groups, raft_service, directory, closing, tasks })
+        let source_kinds = options.source_kinds.clone();
+        Ok(Self { cluster, node, groups, raft_service, directory, source_kinds, closing, tasks })
     }
 
     /// Id of the cluster.
@@ -189,13 +193,16 @@ impl DataNode {
         &self.groups
     }
 
-    /// Adds `Data`, `GroupControl`, `Barriers` and `RegionAdmin`; the process adds `Raft`.
+    /// Adds `Data`, `GroupControl`, `Barriers`, `RefreshWork` and `RegionAdmin`; the process adds `Raft`.
     pub fn add_services(&self, routes: &mut RoutesBuilder) {
         let data = DataService::new(self.groups.clone(), self.closing.clone());
         routes
             .add_service(data.into_server())
             .add_service(ControlService::new(self.groups.clone()).into_server())
             .add_service(BarrierService::new(self.groups.clone()).into_server())
+            .add_service(
+                RefreshService::new(self.groups.clone(), self.source_kinds.clone()).into_server(),
+            )
             .add_service(RegionAdminService::new(self.groups.clone()).into_server());
     }
 

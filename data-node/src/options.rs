@@ -10,6 +10,7 @@ use tidewater_raft_store::LogStoreOptions;
 use tidewater_region_engine::compaction::{CompactionOptions, TWO_RUNS_BYTES};
 use tidewater_region_engine::env::EngineOptions;
 use tidewater_region_engine::hooks::{HookKinds, HookLimits};
+use tidewater_source_kinds::SourceKinds;
 
 use crate::group::admission::WriteLimits;
 use crate::group::batch::BatchLimits;
@@ -51,6 +52,8 @@ pub struct DataOptions {
     /// Available hook kinds. A program that embeds a node adds its own kinds here and to the options of
     /// the meta nodes.
     pub hook_kinds: HookKinds,
+    /// Available source kinds of refreshable tables, as the hook kinds.
+    pub source_kinds: SourceKinds,
     /// Limits that keep a bad hook from slowing down the node.
     pub hook_limits: HookLimits,
     /// Problems of the process, which the node reports with its own.
@@ -86,6 +89,7 @@ impl DataOptions {
             groups: GroupOptions::default(),
             heartbeat: Duration::from_secs(1),
             hook_kinds: tidewater_hook_kinds::builtin(HookAccess::default()),
+            source_kinds: SourceKinds::default(),
             max_clock_difference: ClusterClock::DEFAULT_BOUND,
             hook_limits: HookLimits::default(),
             problems: ProcessProblems::default(),

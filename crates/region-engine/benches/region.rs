@@ -46,7 +46,12 @@ fn spec() -> RegionSpec {
         table_id: TableId(1),
         incarnation: Incarnation(1),
         schema,
-        options: TableOptions { write_mode: WriteMode::Upsert, hash: None, ttl_ms: None },
+        options: TableOptions {
+            write_mode: WriteMode::Upsert,
+            hash: None,
+            ttl_ms: None,
+            refreshable: false,
+        },
         range: KeyRange::whole(),
         parents: Vec::new(),
     }

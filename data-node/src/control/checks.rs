@@ -91,7 +91,13 @@ pub(super) fn close_area(catalog: &CatalogRecords, request: &CloseAreaRequest) -
     }
     let change = change_of(table, request.step.as_ref(), LOAD_CLOSE_STEP)?;
     let decided = if request.publish { change.load_publishing } else { change.load_abandoning };
-    if decided && change.load_area == request.area_id { Ok(()) } else { no_change(table) }
+    let is_published =
+        request.published_epoch == 0 || request.published_epoch == table.published_epoch;
+    if decided && is_published && change.load_area == request.area_id {
+        Ok(())
+    } else {
+        no_change(table)
+    }
 }
 
 /// Checks the adoption of another region's files.

@@ -116,7 +116,8 @@ pub(super) async fn close_area(
 ) -> Result<CloseAreaResponse, Refusal> {
     let group = GroupId(request.group_id);
     let region = RegionId(request.region_id);
-    let CloseAreaRequest { region_id, area_id, step, .. } = request;
+    let CloseAreaRequest { region_id, area_id, step, published_epoch, previous_until, .. } =
+        request;
     let entry = if request.publish {
         // The procedure keeps schema and range as they were when the files were staged.
         let descriptor = groups.get(group)?.region(region)?.descriptor;
@@ -132,7 +133,13 @@ pub(super) async fn close_area(
             epoch: 0,
         })
     } else {
-        entry::area_abandoned(AreaAbandoned { region_id, area_id, step })
+        entry::area_abandoned(AreaAbandoned {
+            region_id,
+            area_id,
+            step,
+            published_epoch,
+            previous_until,
+        })
     };
     decide_and_record(groups, group, region, entry).await?;
     Ok(CloseAreaResponse {})

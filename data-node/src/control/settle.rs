@@ -47,7 +47,7 @@ pub(crate) async fn adopt_files(
 }
 
 /// Sends a request to the owner and waits for its reply; the owner continues after the time limit.
-pub(super) async fn call_owner<T>(
+pub(crate) async fn call_owner<T>(
     replica: &GroupReplica,
     limit: Duration,
     what: &str,

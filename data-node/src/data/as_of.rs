@@ -12,13 +12,20 @@ use crate::group::replica::GroupReplica;
 /// epoch are in the region from then on.
 ///
 /// # Errors
+/// [`Reason::EpochRequired`] for a refreshable table, whose newest rows may be of an incomplete refresh;
 /// [`Reason::EpochIncomplete`] in a group that has applied no barrier. The engine checks the bounds.
 pub(super) fn as_of(
     replica: &GroupReplica,
     hosted: &HostedRegion,
     requested: Option<u64>,
 ) -> Result<Option<AsOf>, Refusal> {
-    let Some(epoch) = requested.map(Epoch) else { return Ok(None) };
+    let Some(epoch) = requested.map(Epoch) else {
+        return if hosted.descriptor.options.refreshable {
+            Err(epoch_required(hosted))
+        } else {
+            Ok(None)
+        };
+    };
     let region = hosted.descriptor.region_id;
     let (_, upper) = replica.shared.state.read().readable_epochs(region).unwrap_or_default();
     if upper == Epoch(0) {
@@ -29,4 +36,12 @@ pub(super) fn as_of(
         return Err(Refusal::new(Reason::EpochIncomplete, text));
     }
     Ok(Some(AsOf { epoch, upper }))
+}
+
+fn epoch_required(hosted: &HostedRegion) -> Refusal {
+    let table = &hosted.descriptor.table_name;
+    let text = format!(
+        "table {table} is refreshable and read as of its published epoch: refresh the catalog, or use a client of this release"
+    );
+    Refusal::new(Reason::EpochRequired, text)
 }

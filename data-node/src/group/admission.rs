@@ -12,7 +12,7 @@ use tidewater_common::rows::{
 use tidewater_proto::v1::{Reason, WriteRequest};
 use tidewater_raft_store::DiskHealth;
 
-use super::apply::{named_opening, producer_key, row_op, served_version};
+use super::apply::{check_writable, named_opening, producer_key, row_op, served_version};
 use super::descriptor::Descriptor;
 use super::entry::EntryOutcome;
 use super::producers::OPENING;
@@ -49,6 +49,7 @@ pub fn check(
         ("origin_region_id", write.origin_region_id),
         ("serial", write.serial),
     ])?;
+    check_writable(descriptor).map_err(EntryOutcome::into_refusal)?;
     let descriptor = served(descriptor, write.schema_version)?;
     producer_key(write).map_err(EntryOutcome::into_refusal)?;
     check_opening(write)?;
@@ -93,6 +94,7 @@ pub fn check_put(
     limits: &WriteLimits,
     rows: &WriteRequest,
 ) -> Result<(), Refusal> {
+    check_writable(descriptor).map_err(EntryOutcome::into_refusal)?;
     check_current_schema(descriptor, rows.schema_version)?;
     check_rows(descriptor, limits, rows)
 }

@@ -14,6 +14,7 @@ mod dropped;
 mod held;
 mod level_raised;
 mod manifest_advanced;
+mod merge;
 mod merged;
 mod opened;
 mod prepared;
@@ -26,7 +27,7 @@ mod writes;
 pub(crate) use self::altered::check_altered;
 pub(crate) use self::received::{check_departing, check_epoch};
 pub(crate) use self::writes::{
-    earlier_outcome, named_opening, producer_key, row_op, served_version,
+    check_writable, earlier_outcome, named_opening, producer_key, row_op, served_version,
 };
 
 use std::io;
@@ -185,6 +186,8 @@ pub fn apply(
     }
     let applied = match entry {
         group_entry::Entry::Writes(entry) => return writes::apply(state, index, entry, sink),
+        group_entry::Entry::MergeBegun(entry) => merge::begin(state, &entry),
+        group_entry::Entry::Chunk(entry) => merge::chunk(state, index, &entry, sink)?,
         group_entry::Entry::LevelRaised(entry) => Ok(level_raised::apply(state, &entry)),
         group_entry::Entry::Barrier(entry) => barrier::apply(state, &entry),
         group_entry::Entry::Opened(entry) => Ok(opened::apply(state, &entry)),

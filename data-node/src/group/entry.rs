@@ -18,7 +18,10 @@ use super::producers::Eviction;
 mod tests;
 
 /// Field numbers of the kinds of entries in `GroupEntry`.
-const KINDS: [u32; 19] = [1, 2, 3, 4, 6, 7, 8, 9, 10, 13, 15, 16, 18, 19, 20, 21, 22, 23, 24];
+const KINDS: [u32; 21] =
+    [1, 2, 3, 4, 6, 7, 8, 9, 10, 13, 15, 16, 18, 19, 20, 21, 22, 23, 24, 25, 26];
+/// Level of refreshable tables.
+const REFRESH_LEVEL: FeatureLevel = FeatureLevel::new(6);
 /// Alignment in bytes that columns of 64-bit values need.
 const ALIGNMENT: usize = 8;
 /// Time after which a caller repeats what the split or merge of a region has delayed.
@@ -93,6 +96,9 @@ pub fn entry_level(entry: &group_entry::Entry) -> FeatureLevel {
     match entry {
         // A raise leaves the level below, so that levels are raised one at a time.
         Entry::LevelRaised(raised) => FeatureLevel::new(raised.level).previous(),
+        Entry::Opened(opened) if is_refreshable(opened) => REFRESH_LEVEL,
+        Entry::AreaAbandoned(abandoned) if abandoned.published_epoch > 0 => REFRESH_LEVEL,
+        Entry::MergeBegun(_) | Entry::Chunk(_) => REFRESH_LEVEL,
         Entry::Opened(_)
         | Entry::Dropped(_)
         | Entry::Writes(_)
@@ -112,6 +118,12 @@ pub fn entry_level(entry: &group_entry::Entry) -> FeatureLevel {
         | Entry::Activated(_) => FeatureLevel::new(4),
         Entry::Barrier(_) => FeatureLevel::new(5),
     }
+}
+
+/// Returns whether a region of a refreshable table is opened.
+fn is_refreshable(opened: &v1::RegionOpened) -> bool {
+    let options = opened.region.as_ref().and_then(|region| region.options.as_ref());
+    options.is_some_and(|options| options.refreshable)
 }
 
 /// A manifest version that the owner has committed.
@@ -225,6 +237,16 @@ pub fn activated(activated: v1::RegionActivated) -> EncodedEntry {
 /// Encodes the begin of an epoch.
 pub fn barrier(barrier: v1::GroupBarrier) -> EncodedEntry {
     encode(group_entry::Entry::Barrier(barrier))
+}
+
+/// Encodes the begin of a merge.
+pub fn merge_begun(begun: v1::RegionMergeBegun) -> EncodedEntry {
+    encode(group_entry::Entry::MergeBegun(begun))
+}
+
+/// Encodes a chunk of a merge.
+pub fn chunk(chunk: v1::RegionChunk) -> EncodedEntry {
+    encode(group_entry::Entry::Chunk(chunk))
 }
 
 /// Encodes the raise of the group's feature level.

@@ -57,7 +57,12 @@ fn pending_to_wire(region: RegionId, pending: &PendingObligation) -> v1::RegionO
         }),
         Obligation::Abandon { area } => {
             let area_id = area_to_wire(*area);
-            Kind::AreaAbandoned(v1::AreaAbandoned { region_id, area_id, step })
+            Kind::AreaAbandoned(v1::AreaAbandoned {
+                region_id,
+                area_id,
+                step,
+                ..Default::default()
+            })
         }
         Obligation::Publish(publication) => Kind::AreaPublished(v1::AreaPublished {
             region_id,

@@ -26,6 +26,7 @@ use super::entry::EntryOutcome;
 use super::moves::{Moves, not_served};
 use super::obligation;
 use super::producers::Producers;
+use super::refresh::{MergeState, PublishedEpochs};
 
 /// Number of dropped regions that a group remembers, so that a late `opened` does not restore one.
 pub const DROPPED_REMEMBERED: usize = 65_536;
@@ -74,6 +75,10 @@ pub struct RegionState {
     pub since: Epoch,
     /// Epoch at which the region was fenced for its move: later ones are not complete in it.
     pub fence_epoch: Option<Epoch>,
+    /// Merge of an open staging area.
+    pub merge: Option<MergeState>,
+    /// Epochs as of which a refreshable table is read.
+    pub published: PublishedEpochs,
 }
 
 impl RegionState {
@@ -99,6 +104,8 @@ impl RegionState {
             children: Vec::new(),
             since: Epoch(0),
             fence_epoch: None,
+            merge: None,
+            published: PublishedEpochs::default(),
         }
     }
 
@@ -238,6 +245,8 @@ impl RegionState {
             arriving: self.arriving,
             since: self.since.get(),
             fence_epoch: self.fence_epoch.map(Epoch::get),
+            merge: self.merge.as_ref().map(MergeState::to_wire),
+            published: self.published.to_wire(),
         }
     }
 
@@ -275,6 +284,8 @@ impl RegionState {
             arriving: wire.arriving,
             since: Epoch(wire.since),
             fence_epoch: wire.fence_epoch.map(Epoch),
+            merge: wire.merge.map(MergeState::from_wire).transpose()?,
+            published: PublishedEpochs::from_wire(wire.published),
             parents,
             children: wire.children.into_iter().map(RegionId).collect(),
         })
@@ -331,7 +342,12 @@ impl GroupState {
     pub fn readable_epochs(&self, region: RegionId) -> Option<(Epoch, Epoch)> {
         let region = self.regions.get(&region)?;
         let upper = region.fence_epoch.map_or(self.epoch, |fenced| fenced.min(self.epoch));
-        Some((region.since.max(self.since), upper))
+        let mut since = self.since;
+        if region.descriptor.options.refreshable {
+            // Readers name a published epoch, whatever the history of the cluster.
+            since = since.min(region.published.oldest_readable(self.epoch));
+        }
+        Some((region.since.max(since), upper))
     }
 
     /// Drops a region permanently; returns whether it existed.

@@ -47,7 +47,7 @@ pub(crate) fn schema(version: u32) -> TableSchema {
 }
 
 pub(crate) fn options() -> TableOptions {
-    TableOptions { write_mode: WriteMode::Upsert, hash: None, ttl_ms: None }
+    TableOptions { write_mode: WriteMode::Upsert, hash: None, ttl_ms: None, refreshable: false }
 }
 
 /// The row key of an id.

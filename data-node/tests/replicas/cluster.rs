@@ -500,7 +500,12 @@ pub(crate) fn schema() -> TableSchema {
 }
 
 pub(crate) fn region() -> RegionDescriptor {
-    let options = TableOptions { write_mode: WriteMode::AppendOnly, hash: None, ttl_ms: None };
+    let options = TableOptions {
+        write_mode: WriteMode::AppendOnly,
+        hash: None,
+        ttl_ms: None,
+        refreshable: false,
+    };
     RegionDescriptor {
         region_id: REGION,
         table_id: 3,

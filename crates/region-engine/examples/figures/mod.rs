@@ -38,7 +38,12 @@ pub(crate) fn spec() -> Result<RegionSpec, SchemaError> {
         table_id: TableId(1),
         incarnation: Incarnation(1),
         schema,
-        options: TableOptions { write_mode: WriteMode::Upsert, hash: None, ttl_ms: None },
+        options: TableOptions {
+            write_mode: WriteMode::Upsert,
+            hash: None,
+            ttl_ms: None,
+            refreshable: false,
+        },
         range: KeyRange::whole(),
         parents: Vec::new(),
     })

@@ -256,6 +256,7 @@ fn options_json(options: &TableOptions) -> Value {
         },
         "hash": hash,
         "ttl_ms": options.ttl_ms,
+        "refreshable": options.refreshable,
     })
 }
 

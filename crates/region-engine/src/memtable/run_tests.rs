@@ -20,7 +20,12 @@ fn shape() -> TableShape {
         vec![column(1, "key", ColumnType::Int32, false), column(2, "text", ColumnType::Utf8, true)];
     let schema =
         TableSchema::new(SchemaVersion(1), columns, vec![ColumnId(1)], None, ColumnId(3)).unwrap();
-    let options = TableOptions { write_mode: WriteMode::Upsert, hash: None, ttl_ms: None };
+    let options = TableOptions {
+        write_mode: WriteMode::Upsert,
+        hash: None,
+        ttl_ms: None,
+        refreshable: false,
+    };
     TableShape::new(schema, options).unwrap()
 }
 

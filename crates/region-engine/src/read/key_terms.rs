@@ -94,7 +94,8 @@ mod tests {
         let key = vec![ColumnId(2), ColumnId(1)];
         let schema = TableSchema::new(SchemaVersion(1), columns, key, None, ColumnId(3)).unwrap();
         let hash = hashed.then(|| HashDistribution { columns: vec![ColumnId(2)], vnode_count: 8 });
-        let options = TableOptions { write_mode: WriteMode::Upsert, hash, ttl_ms: None };
+        let options =
+            TableOptions { write_mode: WriteMode::Upsert, hash, ttl_ms: None, refreshable: false };
         TableShape::new(schema, options).unwrap()
     }
 

@@ -1,7 +1,7 @@
 //! Staging areas: opened, published, abandoned. Only the owner's manifest lists the staged files;
 //! the log decides when they become live.
 
-use tidewater_common::ids::{LogIndex, RegionId};
+use tidewater_common::ids::{Epoch, LogIndex, RegionId};
 use tidewater_common::keys::KeyRange;
 use tidewater_proto::v1::{self, Reason};
 use tidewater_region_engine::manifest::AreaId;
@@ -32,9 +32,17 @@ pub(super) fn abandon(
     index: LogIndex,
     entry: &v1::AreaAbandoned,
 ) -> Result<Applied, EntryOutcome> {
-    decide_area(state, index, entry.region_id, &entry.area_id, entry.step, |_, area| {
-        Ok(Obligation::Abandon { area })
-    })
+    let decided =
+        decide_area(state, index, entry.region_id, &entry.area_id, entry.step, |_, area| {
+            Ok(Obligation::Abandon { area })
+        })?;
+    if let Some(region) = state.regions.get_mut(&RegionId(entry.region_id)) {
+        region.merge = None;
+        if entry.published_epoch > 0 {
+            region.published.publish(Epoch(entry.published_epoch), Epoch(entry.previous_until));
+        }
+    }
+    Ok(decided)
 }
 
 pub(super) fn publish(
@@ -195,7 +203,12 @@ mod tests {
             [EntryOutcome::Done { sequence: at, rows: 0, repeated: false }]
         );
         // The procedure was abandoned, and its entry arrives late.
-        let late = v1::AreaAbandoned { region_id: 7, area_id: area(4), step: step(1, 2) };
+        let late = v1::AreaAbandoned {
+            region_id: 7,
+            area_id: area(4),
+            step: step(1, 2),
+            ..Default::default()
+        };
         let late = group.apply(Entry::AreaAbandoned(late));
         assert!(matches!(late.outcomes[..], [EntryOutcome::Done { repeated: true, .. }]));
         assert!(late.effects.is_empty());
@@ -221,7 +234,12 @@ mod tests {
     fn abandoned_staging_area_is_not_published() {
         let mut group = TestGroup::with_region();
         group.apply(opened(4, step(1, 1)));
-        let abandoned = v1::AreaAbandoned { region_id: 7, area_id: area(4), step: step(1, 2) };
+        let abandoned = v1::AreaAbandoned {
+            region_id: 7,
+            area_id: area(4),
+            step: step(1, 2),
+            ..Default::default()
+        };
         assert!(!group.apply(Entry::AreaAbandoned(abandoned)).effects.is_empty());
         let late = group.apply(Entry::AreaPublished(published(4, step(1, 2))));
         assert!(late.effects.is_empty());

@@ -1,6 +1,6 @@
 //! `opened`: adds a region to the group.
 
-use tidewater_common::ids::Sequence;
+use tidewater_common::ids::{Epoch, Sequence};
 use tidewater_proto::v1::{self, Reason};
 
 use super::{Applied, ApplyEffect};
@@ -48,8 +48,9 @@ pub(super) fn apply(state: &mut GroupState, entry: &v1::RegionOpened) -> Applied
         return Applied::outcome(departure.refusal(id));
     }
     let base = Sequence(entry.base);
-    // A clone has the files of its source, and was not there before either.
-    let since = state.epoch;
+    // A clone has the files of its source, and was not there before either. A refreshable table is read as of epoch 0 until
+    // its first refresh.
+    let since = if descriptor.options.refreshable { Epoch(0) } else { state.epoch };
     state.regions.insert(id, RegionState { since, ..RegionState::new(descriptor.clone(), base) });
     Applied::with_effect(ApplyEffect::Open { descriptor, base })
 }

@@ -16,7 +16,8 @@ use tidewater_common::ids::{
 use tidewater_common::keys::KeyRange;
 use tidewater_proto::v1::{Reason, RegionWrites, RowOp, WriteRequest};
 
-use self::decoded_rows::{DecodedRows, mismatch};
+pub(super) use self::decoded_rows::DecodedRows;
+use self::decoded_rows::mismatch;
 use super::{Applied, RowSink, SinkError, WritePoint};
 use crate::group::admits::{Operation, Server};
 use crate::group::descriptor::Descriptor;
@@ -71,6 +72,9 @@ fn apply_one(
     sink: &dyn RowSink,
 ) -> io::Result<EntryOutcome> {
     let write = attempt.write;
+    if let Err(refused) = check_writable(&region.descriptor) {
+        return Ok(refused);
+    }
     if let Err(refused) = served_version(&region.descriptor, SchemaVersion(write.schema_version)) {
         return Ok(earlier_outcome(region, write).unwrap_or(refused));
     }
@@ -86,6 +90,18 @@ fn apply_one(
         Ok(rows) => carry_out(region, attempt, (key, decision), rows, sink),
         Err(refused) => Ok(refused),
     }
+}
+
+/// Checks that a table is written by clients.
+pub(crate) fn check_writable(descriptor: &Descriptor) -> Result<(), EntryOutcome> {
+    if !descriptor.options.refreshable {
+        return Ok(());
+    }
+    let table = &descriptor.table_name;
+    let text = format!(
+        "table {table} mirrors a source: change the source, then `tidewater refresh start {table}`"
+    );
+    Err(EntryOutcome::refused(Reason::TableRefreshable, text))
 }
 
 /// Returns the refusal of a write that is not its producer's next one, and no repeat.
@@ -286,18 +302,45 @@ fn put(
     rows: DecodedRows,
     sink: &dyn RowSink,
 ) -> io::Result<Result<FirstOutcome, EntryOutcome>> {
-    let sequence = match sequence_at(region, attempt.at) {
+    let point = RowsPoint { at: attempt.at, epoch: attempt.epoch };
+    put_rows(region, point, attempt.write, rows, sink)
+}
+
+/// Position of rows in the log, and the epoch of the group.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct RowsPoint {
+    pub(super) at: (LogIndex, u32),
+    pub(super) epoch: Epoch,
+}
+
+/// Decodes the rows of a write, as rows of the region's schema; `None` if it has none.
+pub(super) fn decode_rows(
+    descriptor: &Arc<Descriptor>,
+    write: &WriteRequest,
+) -> Result<Option<DecodedRows>, EntryOutcome> {
+    DecodedRows::decode(descriptor, write)
+}
+
+/// Puts decoded rows of a write into a region.
+pub(super) fn put_rows(
+    region: &mut RegionState,
+    RowsPoint { at, epoch }: RowsPoint,
+    write: &WriteRequest,
+    rows: DecodedRows,
+    sink: &dyn RowSink,
+) -> io::Result<Result<FirstOutcome, EntryOutcome>> {
+    let sequence = match sequence_at(region, at) {
         Ok(sequence) => sequence,
         Err(refused) => return Ok(Err(refused)),
     };
     let count = u32::try_from(rows.batch.num_rows()).unwrap_or(u32::MAX);
-    let point = WritePoint { sequence, epoch: attempt.epoch };
+    let point = WritePoint { sequence, epoch };
     match sink.rows(region.descriptor.region_id, point, rows.op, rows.batch) {
         Ok(()) => {}
         Err(SinkError::BadRows(detail)) => return Ok(Err(mismatch(&region.descriptor, detail))),
         Err(SinkError::Fault(error)) => return Err(error),
     }
-    region.record_write(point, &attempt.write.rows);
+    region.record_write(point, &write.rows);
     Ok(Ok(FirstOutcome { sequence, rows: count }))
 }
 

@@ -94,7 +94,7 @@ fn golden() -> Vec<(&'static str, EncodedEntry, &'static str)> {
         ),
         (
             "area abandoned",
-            area_abandoned(v1::AreaAbandoned { region_id: 7, area_id, step }),
+            area_abandoned(v1::AreaAbandoned { region_id: 7, area_id, step, ..Default::default() }),
             "521a08071210111111111111111111111111111111111a0408031001",
         ),
         (

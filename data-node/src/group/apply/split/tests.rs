@@ -256,7 +256,8 @@ fn region_with_open_staging_area_is_not_held() {
     let before = group.state.clone();
     assert_eq!(reason(&group.apply(held(true, step(2, 1)))), Some(Reason::RouteBusy));
     assert_eq!(group.state, before);
-    let abandoned = v1::AreaAbandoned { region_id: 7, area_id, step: step(1, 2) };
+    let abandoned =
+        v1::AreaAbandoned { region_id: 7, area_id, step: step(1, 2), ..Default::default() };
     assert_eq!(reason(&group.apply(Entry::AreaAbandoned(abandoned))), None);
     assert_eq!(reason(&group.apply(held(true, step(2, 1)))), None);
 }

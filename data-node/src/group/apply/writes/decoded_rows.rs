@@ -15,7 +15,7 @@ use crate::group::entry::EntryOutcome;
 
 /// Decoded rows of one write, and the key range from the first to the last row.
 #[derive(Clone)]
-pub(super) struct DecodedRows {
+pub(in crate::group::apply) struct DecodedRows {
     pub(super) op: RowOp,
     pub(super) batch: RecordBatch,
     pub(super) covered: KeyRange,

@@ -35,7 +35,12 @@ impl TtlFixture {
         let key = if time_in_key { vec![ID, AT] } else { vec![ID] };
         let schema =
             TableSchema::new(SchemaVersion(1), columns, key, Some(AT), ColumnId(3)).unwrap();
-        let options = TableOptions { write_mode: mode, hash: None, ttl_ms: Some(2 * HOUR as u64) };
+        let options = TableOptions {
+            write_mode: mode,
+            hash: None,
+            ttl_ms: Some(2 * HOUR as u64),
+            refreshable: false,
+        };
         let spec = RegionSpec { schema, options, ..spec(mode, false) };
         let env = env(Storage::memory());
         let region = Region::new(env, spec.clone(), Sequence(0), Sequence(0)).unwrap();
