@@ -21,6 +21,7 @@ mod new_table;
 mod nodes;
 mod observations;
 pub(crate) mod procedures;
+pub(crate) mod refreshes;
 mod requests;
 mod reserved;
 mod tables;
@@ -32,7 +33,8 @@ use tidewater_proto::v1::{self, meta_command::Kind, meta_reply};
 
 pub(crate) use self::cursors::MAX_ADVANCES;
 pub use self::error::{
-    CommandError, GroupCommandError, HookCommandError, NodeCommandError, RouteCommandError,
+    CommandError, GroupCommandError, HookCommandError, NodeCommandError, RefreshCommandError,
+    RouteCommandError,
 };
 pub(crate) use self::levels::{command_level, must_support};
 pub use self::nodes::members_change;
@@ -189,6 +191,7 @@ fn decide(
         Kind::BeginProcedure(command) => procedures::begin(state, &command),
         Kind::AdvanceProcedure(command) => procedures::advance(state, &command).map(done),
         Kind::AbandonProcedure(command) => procedures::abandon(state, &command).map(done),
+        Kind::AlterRefresh(command) => refreshes::alter(state, &command).map(done),
         Kind::RaiseFeatureLevel(command) => levels::raise(state, &command).map(done),
         Kind::Bootstrap(_) | Kind::Bench(_) => Ok(done(CatalogChange::default())),
     }

@@ -22,7 +22,7 @@
 //! - `clocks`: agreement of clocks, and the next reading of replicated time (pure); `replicated_time`: ticks.
 //! - `releases`: releases of the nodes, as they report them; `levels`: the next feature level, and the nodes that
 //!   hold it back (pure); `level_raises`: raises it.
-//! - `barriers`: barrier scheduler.
+//! - `barriers`: barrier scheduler. `refreshes`: refresh manager.
 //! - `problems`: problems of the cluster, for its status (pure), and their begin.
 //! - `member_replacement`: steps of the replacement of a meta node.
 //! - `leader_term`: starts, runs and stops the tasks of a term.
@@ -50,6 +50,7 @@ mod plan;
 pub(crate) mod problems;
 mod procedures;
 mod recording;
+mod refreshes;
 mod region_calls;
 pub(crate) mod releases;
 mod replicated_time;

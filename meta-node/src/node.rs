@@ -36,7 +36,7 @@ use crate::join::{JoinRequest, Joiner};
 use crate::machine::{STATE_FAMILY, StateError};
 use crate::services::{
     AdminService, CursorService, HookService, MemberService, MetaService, ProcedureService,
-    ReplicaSlot,
+    RefreshService, ReplicaSlot,
 };
 
 /// Maximum time that a stopping leader waits for its successor.
@@ -96,6 +96,7 @@ pub struct Meta {
     hooks: HookService,
     cursors: CursorService,
     procedures: ProcedureService,
+    refreshes: RefreshService,
     members: MemberService,
     failed: watch::Receiver<Option<Arc<MetaError>>>,
     joined: watch::Receiver<Option<Identity>>,
@@ -130,10 +131,12 @@ impl Meta {
         let joiner = Arc::new(joiner);
         let slot = ReplicaSlot::default();
         let meta = MetaService::new(slot.clone(), Arc::clone(&joiner), options.max_data_nodes);
-        let admin = AdminService::new(slot.clone(), options.retention());
+        let admin =
+            AdminService::new(slot.clone(), options.retention(), options.source_kinds.clone());
         let hooks = HookService::new(slot.clone(), options.hook_kinds.clone());
         let cursors = CursorService::new(slot.clone());
         let procedures = ProcedureService::new(slot.clone());
+        let refreshes = RefreshService::new(slot.clone());
         let members = MemberService { node_id, max_level: options.max_level };
         let (failed_tx, failed) = watch::channel(None);
         let (joined_tx, joined) = watch::channel(None);
@@ -160,6 +163,7 @@ impl Meta {
             hooks,
             cursors,
             procedures,
+            refreshes,
             members,
             failed,
             joined,
@@ -173,14 +177,15 @@ impl Meta {
         self.node_id
     }
 
-    /// Adds the services `Meta`, `Admin`, `HookAdmin`, `HookCursors`, `Procedures` and `MetaMembers` to a
-    /// router.
+    /// Adds the services `Meta`, `Admin`, `HookAdmin`, `HookCursors`, `Procedures`, `RefreshAdmin` and
+    /// `MetaMembers` to a router.
     pub fn add_services(&self, routes: &mut RoutesBuilder) {
         routes.add_service(self.meta.clone().into_server());
         routes.add_service(self.admin.clone().into_server());
         routes.add_service(self.hooks.clone().into_server());
         routes.add_service(self.cursors.clone().into_server());
         routes.add_service(self.procedures.clone().into_server());
+        routes.add_service(self.refreshes.clone().into_server());
         routes.add_service(self.members.into_server());
     }
 

@@ -19,6 +19,7 @@ mod member_info;
 mod members;
 mod meta;
 mod procedures;
+mod refreshes;
 mod refused_calls;
 mod registration;
 mod registration_rate;
@@ -32,6 +33,7 @@ pub(crate) use self::hooks::HookService;
 pub(crate) use self::member_info::MemberService;
 pub(crate) use self::meta::MetaService;
 pub(crate) use self::procedures::ProcedureService;
+pub(crate) use self::refreshes::RefreshService;
 pub(crate) use self::slot::{ReplicaSlot, RunningReplica};
 
 /// Maximum size of a request to the meta services, in bytes. A table of 1,024 columns with names of

@@ -9,9 +9,10 @@ use uuid::Uuid;
 
 use super::{
     BalanceSettings, CatalogError, DELTAS_KEPT, Group, Header, Hook, HookCursor, HookProcedure,
-    MetaState, Node, Procedure, ReplacementChange, RequestOutcome, RouteDescriptor, RouteError,
-    RowKind, Table, catalog_next_route_id_key, catalog_route_key, catalog_version_key, codec,
-    encode_catalog_next_route_id, encode_catalog_route, encode_catalog_version, keys,
+    MetaState, Node, Procedure, Refreshes, ReplacementChange, RequestOutcome, RouteDescriptor,
+    RouteError, RowKind, Source, Table, catalog_next_route_id_key, catalog_route_key,
+    catalog_version_key, codec, encode_catalog_next_route_id, encode_catalog_route,
+    encode_catalog_version, keys,
 };
 
 /// Change of a command: complete records after the change. Created by validation and applied by
@@ -59,6 +60,11 @@ pub struct CatalogChange {
     pub balance: Option<BalanceSettings>,
     /// Replacement of a member of the meta group; not part of the watched catalog.
     pub replacement: Option<ReplacementChange>,
+    /// Sources created; not part of the watched catalog.
+    pub sources: Vec<Source>,
+    /// Refreshes of tables, changed; not part of the watched catalog. They are deleted with their table, and so is its
+    /// source.
+    pub refreshes: Vec<Refreshes>,
     /// Request id to record, with its outcome.
     pub outcome: Option<(Uuid, RequestOutcome)>,
     /// Expired request ids to delete.
@@ -218,6 +224,19 @@ impl MetaState {
             Some(ReplacementChange::End) => rows.push((keys::member_replacement(), None)),
             None => {}
         }
+        for source in &change.sources {
+            let message = v1::SourceRecord::from(source);
+            rows.push((keys::source(source.id), Some(codec::encode_message(&message))));
+        }
+        for refreshes in &change.refreshes {
+            let message = v1::RefreshRecord::from(refreshes);
+            let key = keys::refresh(refreshes.table);
+            rows.push((key, Some(codec::encode_message(&message))));
+        }
+        for of_table in change.table_deletes.iter().filter_map(|id| self.refreshes.get(id)) {
+            rows.push((keys::refresh(of_table.table), None));
+            rows.push((keys::source(of_table.source), None));
+        }
         if let Some((request, outcome)) = &change.outcome {
             let message = v1::OutcomeRecord::from(outcome);
             rows.push((keys::outcome(*request), Some(codec::encode_message(&message))));
@@ -249,6 +268,12 @@ impl MetaState {
         self.catalog_version = version;
         change.tables.into_iter().for_each(|table| self.put_table(table));
         change.table_deletes.into_iter().for_each(|id| self.delete_table(id));
+        for source in change.sources {
+            self.sources.insert_mut(source.id, Arc::new(source));
+        }
+        for refreshes in change.refreshes {
+            self.refreshes.insert_mut(refreshes.table, Arc::new(refreshes));
+        }
         for route in change.route_deletes {
             self.soft_starts.remove_mut(&route);
             self.delete_route(route);
@@ -324,6 +349,10 @@ impl MetaState {
 
     fn delete_table(&mut self, id: TableId) {
         let Some(table) = self.tables.get(&id).cloned() else { return };
+        if let Some(refreshes) = self.refreshes.get(&id).cloned() {
+            self.sources.remove_mut(&refreshes.source);
+            self.refreshes.remove_mut(&id);
+        }
         if self.names.get(&table.name) == Some(&id) {
             self.names.remove_mut(&table.name);
         }

@@ -1,7 +1,7 @@
 //! Keys of the state rows that only meta nodes have: a readable kind, then the id in big endian, so that rows sort by
 //! id.
 
-use tidewater_common::ids::{GroupId, NodeId, RegionId, Revision, TableId};
+use tidewater_common::ids::{GroupId, NodeId, RegionId, Revision, SourceId, TableId};
 use uuid::Uuid;
 
 use super::RowKind;
@@ -24,6 +24,15 @@ pub(super) fn balance() -> Vec<u8> {
 /// Key of the mark of a route that begins where a split of a hot route has divided it.
 pub(super) fn soft_start(route: RegionId) -> Vec<u8> {
     joined(RowKind::SoftStart, &route.get().to_be_bytes())
+}
+
+pub(super) fn source(id: SourceId) -> Vec<u8> {
+    joined(RowKind::Source, &id.get().to_be_bytes())
+}
+
+/// Key of the refreshes of a table.
+pub(super) fn refresh(table: TableId) -> Vec<u8> {
+    joined(RowKind::Refresh, &table.get().to_be_bytes())
 }
 
 pub(super) fn table(id: TableId) -> Vec<u8> {

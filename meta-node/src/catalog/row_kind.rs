@@ -22,11 +22,13 @@ pub(crate) enum RowKind {
     Balance,
     SoftStart,
     MemberReplacement,
+    Source,
+    Refresh,
 }
 
 impl RowKind {
     /// All kinds. The most frequent ones are first.
-    const ALL: [Self; 16] = [
+    const ALL: [Self; 18] = [
         Self::Header,
         Self::Delta,
         Self::Route,
@@ -43,6 +45,8 @@ impl RowKind {
         Self::Balance,
         Self::SoftStart,
         Self::MemberReplacement,
+        Self::Source,
+        Self::Refresh,
     ];
 
     /// Returns the key of the kind's only row, or the prefix of the keys of its rows.
@@ -64,6 +68,8 @@ impl RowKind {
             Self::Balance => b"meta/balance",
             Self::SoftStart => b"meta/soft_start/",
             Self::MemberReplacement => b"meta/member_replacement",
+            Self::Source => b"meta/source/",
+            Self::Refresh => b"meta/refresh/",
         }
     }
 
@@ -85,6 +91,7 @@ impl RowKind {
             Self::HookProcedure => FeatureLevel::new(2),
             Self::Procedure => FeatureLevel::new(3),
             Self::Balance | Self::SoftStart | Self::MemberReplacement => FeatureLevel::new(4),
+            Self::Source | Self::Refresh => FeatureLevel::new(6),
         }
     }
 

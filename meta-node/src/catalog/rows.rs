@@ -68,6 +68,14 @@ impl MetaState {
             let message = v1::SoftStart { route_id: route.get() };
             rows.push((keys::soft_start(*route), codec::encode_message(&message)));
         }
+        for source in self.sources.values() {
+            let message = v1::SourceRecord::from(source.as_ref());
+            rows.push((keys::source(source.id), codec::encode_message(&message)));
+        }
+        for refreshes in self.refreshes.values() {
+            let message = v1::RefreshRecord::from(refreshes.as_ref());
+            rows.push((keys::refresh(refreshes.table), codec::encode_message(&message)));
+        }
         for (request, outcome) in &self.outcomes {
             let message = v1::OutcomeRecord::from(outcome.as_ref());
             rows.push((keys::outcome(*request), codec::encode_message(&message)));
@@ -157,6 +165,22 @@ impl MetaState {
                     return Err(CatalogError::UnknownKey(key.len()));
                 }
                 self.soft_starts.insert_mut(route);
+            }
+            RowKind::Source => {
+                let stored = codec::decode_message::<v1::SourceRecord>("source", bytes)?;
+                let source = super::Source::from(stored);
+                if key != keys::source(source.id) {
+                    return Err(CatalogError::UnknownKey(key.len()));
+                }
+                self.sources.insert_mut(source.id, Arc::new(source));
+            }
+            RowKind::Refresh => {
+                let stored = codec::decode_message::<v1::RefreshRecord>("refresh", bytes)?;
+                let refreshes = super::Refreshes::try_from(stored)?;
+                if key != keys::refresh(refreshes.table) {
+                    return Err(CatalogError::UnknownKey(key.len()));
+                }
+                self.refreshes.insert_mut(refreshes.table, Arc::new(refreshes));
             }
             RowKind::Outcome => {
                 let request = key.strip_prefix(kind.prefix()).unwrap_or_default();

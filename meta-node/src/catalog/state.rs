@@ -6,15 +6,15 @@ use rpds::{RedBlackTreeMapSync as PersistentMap, RedBlackTreeSetSync as Persiste
 
 use tidewater_common::feature_level::FeatureLevel;
 use tidewater_common::ids::{
-    CatalogVersion, GroupId, Incarnation, NodeId, RegionId, Revision, TableId,
+    CatalogVersion, GroupId, Incarnation, NodeId, RegionId, Revision, SourceId, TableId,
 };
 use tidewater_proto::v1;
 use uuid::Uuid;
 
 use super::{
     BalanceSettings, CatalogError, CursorWork, Cursors, Group, Header, Hook, HookProcedure,
-    MemberReplacement, Node, Procedures, RequestOutcome, RouteDescriptor, RouteIndex, Table,
-    validate_routes,
+    MemberReplacement, Node, Procedures, Refreshes, RequestOutcome, RouteDescriptor, RouteIndex,
+    Source, Table, validate_routes,
 };
 
 /// Number of deltas kept for watchers that reconnect.
@@ -52,6 +52,8 @@ pub struct MetaState {
     pub(super) balance: BalanceSettings,
     pub(super) soft_starts: PersistentSet<RegionId>,
     pub(super) replacement: Option<MemberReplacement>,
+    pub(super) sources: PersistentMap<SourceId, Arc<Source>>,
+    pub(super) refreshes: PersistentMap<TableId, Arc<Refreshes>>,
     // Indexes over the fields above; rebuilt on load.
     pub(super) starts: RouteIndex,
     pub(super) in_progress: PersistentSet<TableId>,
@@ -90,6 +92,8 @@ impl Default for MetaState {
             balance: BalanceSettings::default(),
             soft_starts: PersistentSet::default(),
             replacement: None,
+            sources: PersistentMap::default(),
+            refreshes: PersistentMap::default(),
             starts: RouteIndex::default(),
             in_progress: PersistentSet::default(),
             names: PersistentMap::default(),
@@ -210,6 +214,21 @@ impl MetaState {
     /// The replacement of a member of the meta group that is in progress.
     pub fn member_replacement(&self) -> Option<&MemberReplacement> {
         self.replacement.as_ref()
+    }
+
+    /// The source with this id.
+    pub fn source(&self, id: SourceId) -> Option<&Arc<Source>> {
+        self.sources.get(&id)
+    }
+
+    /// The refreshes of all refreshable tables, by table.
+    pub fn refreshes(&self) -> impl Iterator<Item = &Arc<Refreshes>> {
+        self.refreshes.values()
+    }
+
+    /// The refreshes of a refreshable table.
+    pub fn refreshes_of(&self, table: TableId) -> Option<&Arc<Refreshes>> {
+        self.refreshes.get(&table)
     }
 
     /// Settings of the balance of routes.

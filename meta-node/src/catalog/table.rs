@@ -1,6 +1,6 @@
 //! Tables, their changes in progress, and their stored messages.
 
-use tidewater_common::ids::{GroupId, RegionId, TableId};
+use tidewater_common::ids::{Epoch, GroupId, RegionId, TableId};
 use tidewater_common::schema::{TableOptions, TableSchema};
 use tidewater_proto::v1::{self, LoadPhase, TableState};
 use uuid::Uuid;
@@ -40,6 +40,8 @@ pub struct Table {
     pub changes: u64,
     /// Source table of a clone, set during creation.
     pub clone_of: Option<TableId>,
+    /// Epoch as of which a refreshable table is read; 0: it is empty.
+    pub published: Epoch,
 }
 
 /// A change that the regions of a table apply one by one; it is complete when all regions have.
@@ -92,6 +94,7 @@ impl TableChange {
             load_area: record.load.map(|load| load.area_id).unwrap_or_default(),
             load_publishing: is_in(LoadPhase::Publishing),
             load_abandoning: is_in(LoadPhase::Abandoning),
+            ..v1::TableChange::default()
         }
     }
 }
@@ -130,6 +133,7 @@ impl From<&Table> for v1::Table {
             change: None,
             clone_of: 0,
             route_changes: Vec::new(),
+            published_epoch: table.published.get(),
         }
     }
 }
@@ -174,6 +178,7 @@ impl TryFrom<v1::TableRecord> for Table {
             change: stored.change.as_ref().map(TableChange::try_from).transpose()?,
             changes: stored.changes,
             clone_of: (stored.clone_of != 0).then_some(TableId(stored.clone_of)),
+            published: Epoch(table.published_epoch),
         })
     }
 }

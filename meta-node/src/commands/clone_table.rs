@@ -12,7 +12,7 @@ use tidewater_proto::v1::{self, LockMode, TableState};
 
 use super::requests::IdentifiedRequest;
 use super::tables::{self, TableCreation, TableDefinition, new_id};
-use super::{CommandError, CommandReply, Rules, procedures};
+use super::{CommandError, CommandReply, Rules, procedures, refreshes};
 use crate::catalog::{CatalogChange, MetaState, OutcomeKind, RouteDescriptor, Table, table_bounds};
 
 pub(super) fn begin(
@@ -47,6 +47,7 @@ pub(super) fn creation<'a>(
         procedures::check_lock(state, source, LockMode::Source)?;
         return Err(CommandError::TableState { table: source.id, state: source.state });
     }
+    refreshes::check_written_by_clients(state, source, "cloned")?;
     let ranges = translate_ranges(state.routes_of(source.id), source.id, id)
         .ok_or(CommandError::IdsUsedUp("table"))?;
     let new = TableDefinition {

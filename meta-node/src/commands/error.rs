@@ -4,6 +4,7 @@ mod group;
 mod hook;
 mod node;
 mod reason;
+mod refresh;
 mod route;
 
 use tidewater_common::feature_level::{FeatureLevel, UnsupportedRelease};
@@ -15,6 +16,7 @@ use tidewater_proto::v1::TableState;
 pub use self::group::GroupCommandError;
 pub use self::hook::HookCommandError;
 pub use self::node::NodeCommandError;
+pub use self::refresh::RefreshCommandError;
 pub use self::route::RouteCommandError;
 use super::procedures::kind_of;
 use crate::catalog::{CatalogError, LockHolder, RouteError, Table};
@@ -195,6 +197,9 @@ pub enum CommandError {
     /// Errors of commands on data groups and on the balance of their routes.
     #[error(transparent)]
     Group(#[from] GroupCommandError),
+    /// A command on a refreshable table.
+    #[error(transparent)]
+    Refresh(#[from] RefreshCommandError),
     /// Errors of commands on routes: saves, splits, merges and moves.
     #[error(transparent)]
     Route(#[from] RouteCommandError),

@@ -32,6 +32,7 @@ pub(crate) fn command_level(kind: &Kind) -> FeatureLevel {
         | Kind::SetBalance(_)
         | Kind::ReplaceMetaMember(_)
         | Kind::EndMemberReplacement(_) => FeatureLevel::new(4),
+        Kind::AlterRefresh(_) => FeatureLevel::new(6),
         Kind::Bootstrap(_)
         | Kind::RegisterNode(_)
         | Kind::UpdateNode(_)

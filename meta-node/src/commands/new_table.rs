@@ -54,6 +54,7 @@ pub(super) fn definition(
         write_mode: write_mode(request.write_mode)?,
         hash: distribution(hash_columns, request.vnode_count)?,
         ttl_ms: request.ttl_ms,
+        refreshable: request.refresh.is_some(),
     };
     options.validate(&schema)?;
     Ok((schema, options))

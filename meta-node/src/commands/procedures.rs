@@ -22,6 +22,7 @@ pub(crate) mod load;
 mod merge;
 mod move_route;
 mod open;
+pub(crate) mod refresh;
 mod routes;
 mod split;
 #[cfg(test)]
@@ -83,8 +84,14 @@ pub(super) fn advance(
         if kind.is_waiting(procedure) && !command.requested {
             return Err(CommandError::NotRequested(procedure.id));
         }
-        let following = kind.completed(state, procedure)?;
-        return Ok(follow(state, kind, procedure, following));
+        if !kind.is_waiting(procedure) {
+            let following = kind.completed(state, procedure)?;
+            return Ok(follow(state, kind, procedure, following));
+        }
+        let (following, plan) = kind.requested(state, procedure, &command.result)?;
+        let plan = plan.unwrap_or_else(|| procedure.plan.clone());
+        let planned = Procedure { plan, ..procedure.as_ref().clone() };
+        return Ok(follow(state, kind, &planned, following));
     }
     let regions = kind.regions(state, procedure).into_iter();
     let regions: BTreeSet<RegionId> = regions.map(|at| at.region).collect();
@@ -131,7 +138,7 @@ pub(super) fn abandon(
         (true, _) => kind.abandoned(state, procedure),
     };
     match cause {
-        AbandonCause::Operator => {}
+        AbandonCause::Operator | AbandonCause::Failed => {}
         AbandonCause::Superseded if command.step != procedure.step => {
             return Err(refused("it has reached another step"));
         }
@@ -275,6 +282,12 @@ fn active_table<'a>(state: &'a MetaState, name: &str) -> Result<&'a Arc<Table>, 
     }
     check_lock(state, table, LockMode::Exclusive)?;
     Err(CommandError::TableState { table: table.id, state: table.state })
+}
+
+/// Returns the table with this id, which must be active.
+fn active_table_by_id(state: &MetaState, id: TableId) -> Result<&Arc<Table>, CommandError> {
+    let table = state.table(id).ok_or(CommandError::TableIdNotFound(id))?;
+    active_table(state, &table.name)
 }
 
 /// Returns the regions of a table.

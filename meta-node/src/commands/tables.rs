@@ -10,7 +10,7 @@ use tidewater_proto::v1::{self, LoadPhase, LockMode, TableState};
 use super::requests::IdentifiedRequest;
 use super::{
     CommandError, CommandReply, GroupCommandError, Rules, clone_table, cursors, hooks, new_table,
-    procedures,
+    procedures, refreshes,
 };
 use crate::catalog::{
     CatalogChange, DroppedRegion, Header, MetaState, OutcomeKind, RouteDescriptor, RouteError,
@@ -41,7 +41,13 @@ pub(super) fn creation(
     let regions = new_table::region_count(request.regions, &options, state.open_groups().count())?;
     let ranges = new_table::split(id, &options, regions)?;
     let new = TableDefinition { id, name: request.name.clone(), schema, options, clone_of: None };
-    begin(state, new, ranges)
+    let (id, mut change) = begin(state, new, ranges)?;
+    if let Some(definition) = &request.refresh {
+        let (source, refreshes) = refreshes::definition(state, id, definition)?;
+        change.sources.push(source);
+        change.refreshes.push(refreshes);
+    }
+    Ok((id, change))
 }
 
 /// Id of a new table, and the change that begins its creation.
@@ -105,6 +111,7 @@ pub(super) fn defined(
         // The adoption of the source's files is the first change of a clone.
         changes: new.clone_of.map_or(0, |_| CLONE_STEP.0),
         clone_of: new.clone_of,
+        published: Epoch(0),
     };
     Ok((table, Header { next_table_id: TableId(next), ..state.header().clone() }))
 }

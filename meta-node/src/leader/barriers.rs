@@ -21,7 +21,8 @@ use tidewater_proto::v1::{BarrierTarget, GroupState, InjectBarrierRequest, Injec
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use self::known_epochs::{KnownEpochs, epoch_at, since_at};
+pub(super) use self::known_epochs::KnownEpochs;
+use self::known_epochs::{epoch_at, since_at};
 use super::leader_term::LeaderTerm;
 use crate::meters;
 
@@ -70,7 +71,6 @@ struct EndedCall {
 /// State of the scheduler of a term.
 #[derive(Default)]
 struct Scheduler {
-    known: KnownEpochs,
     since: Epoch,
     calls: JoinSet<EndedCall>,
     busy: BTreeSet<NodeId>,
@@ -94,6 +94,7 @@ impl LeaderTerm {
                         self.record_call(&mut scheduler, ended);
                     }
                 }
+                () = self.barrier_wanted.notified() => ticks.reset_immediately(),
             }
         }
     }
@@ -109,13 +110,32 @@ impl LeaderTerm {
         Ok(Some(Barrier { epoch, since }))
     }
 
+    /// Allocates an epoch: later than those of all barriers so far, and earlier than those of the later ones.
+    ///
+    /// # Errors
+    /// As [`MetaGroup::allocate_timestamps`](crate::group::MetaGroup::allocate_timestamps).
+    pub(super) async fn allocate_epoch(&self) -> Result<Epoch, Refusal> {
+        loop {
+            // A millisecond has fewer epochs than timestamps.
+            let timestamp = self.group.allocate_timestamps(1).await?;
+            match epoch_at(timestamp) {
+                Some(epoch) => return Ok(epoch),
+                None => tokio::time::sleep(Duration::from_millis(1)).await,
+            }
+        }
+    }
+
     /// Sends a barrier to the leaders of all groups.
     fn inject(&self, scheduler: &mut Scheduler, barrier: Barrier) {
         scheduler.since = barrier.since;
         let led = self.led_groups();
-        meters::set_late_groups(scheduler.known.late(&led));
+        let targets = {
+            let mut known = self.epochs.lock();
+            meters::set_late_groups(known.late(&led));
+            known.targets(&led, barrier.epoch)
+        };
         meters::count_barrier();
-        for (node, groups) in scheduler.known.targets(&led, barrier.epoch) {
+        for (node, groups) in targets {
             if scheduler.busy.insert(node) {
                 self.send(scheduler, node, barrier, groups, true);
             }
@@ -155,7 +175,8 @@ impl LeaderTerm {
                 return;
             }
         };
-        let unexpected = scheduler.known.record(&answer.groups, barrier.epoch);
+        let unexpected = self.epochs.lock().record(&answer.groups, barrier.epoch);
+        self.epochs_changed.notify_waiters();
         if is_first && !unexpected.is_empty() {
             scheduler.busy.insert(node);
             self.send(scheduler, node, barrier, unexpected, false);

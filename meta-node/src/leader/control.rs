@@ -1,5 +1,7 @@
 //! Calls to data nodes, with one connection for each address and a deadline for each call.
 
+mod refresh;
+
 use std::time::Duration;
 
 use tidewater_common::agreed_limits::REGION_STATE_BYTES;

@@ -15,7 +15,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use super::attempts::Attempts;
-use super::barriers::BarrierOptions;
+use super::barriers::{BarrierOptions, KnownEpochs};
 use super::garbage::GarbageOptions;
 use super::group_permits::GroupPermits;
 use super::placement_tasks::TasksInProgress;
@@ -82,6 +82,12 @@ pub(crate) struct LeaderTerm {
     pub(super) attempts: Mutex<Attempts<OperationKey, ProcedurePhase>>,
     pub(super) procedure_commands: Semaphore,
     pub(super) group_permits: GroupPermits,
+    /// Epochs of the groups.
+    pub(super) epochs: Mutex<KnownEpochs>,
+    /// Notified when groups have reported their epochs.
+    pub(super) epochs_changed: Notify,
+    /// Notified when a barrier is wanted before the next one is due.
+    pub(super) barrier_wanted: Notify,
 }
 
 /// Starts a leader term when this node begins to lead, and ends it when the node no longer leads.
@@ -150,6 +156,9 @@ impl LeaderTerm {
             attempts: Mutex::default(),
             procedure_commands: Semaphore::new(MAX_CONCURRENT_PROCEDURE_COMMANDS),
             group_permits: GroupPermits::default(),
+            epochs: Mutex::default(),
+            epochs_changed: Notify::new(),
+            barrier_wanted: Notify::new(),
         }
     }
 
@@ -162,6 +171,7 @@ impl LeaderTerm {
         tasks.spawn(Arc::clone(&self).continue_hook_procedures());
         tasks.spawn(Arc::clone(&self).continue_member_replacement());
         tasks.spawn(Arc::clone(&self).inject_barriers());
+        tasks.spawn(Arc::clone(&self).manage_refreshes());
         let this = Arc::clone(&self);
         tasks.spawn(async move { this.collect_garbage(this.timing.garbage).await });
         tasks.spawn(Arc::clone(&self).plan_rounds());

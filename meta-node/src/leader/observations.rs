@@ -107,6 +107,8 @@ pub(crate) struct Observations {
     inner: Mutex<ObservationState>,
     /// Releases of the nodes.
     pub(crate) releases: Releases,
+    /// Sources that are being loaded, by table.
+    pub(crate) loads_of_sources: Mutex<BTreeMap<TableId, v1::LoadProgress>>,
     /// Notified of changes that may need a step.
     pub(crate) changes: Notify,
     /// True once replicated time has followed the cluster's clocks in this term.

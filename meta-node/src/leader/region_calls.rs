@@ -5,6 +5,7 @@ use std::time::Duration;
 use tidewater_common::ids::{GroupId, NodeId};
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::{self, Reason};
+use tokio::time::sleep;
 use tracing::debug;
 
 use super::leader_term::LeaderTerm;
@@ -12,6 +13,8 @@ use crate::commands::procedures::kind::{RegionCall, RegionClone, RegionReceipt};
 
 /// Maximum number of calls that follow leader hints.
 const MAX_HOPS: usize = 3;
+/// Wait between two calls to a region that is being merged.
+const MERGE_POLL: Duration = Duration::from_millis(100);
 /// Distance between the source's flushed sequence and the first sequence of the clone: leaves room for
 /// 2^28 log entries that the source may write until its files are adopted.
 const SEQUENCE_GAP: u64 = 1 << 44;
@@ -39,6 +42,7 @@ impl LeaderTerm {
             RegionCall::OpenArea(ask) => {
                 self.at_leader(group, |node| to.open_area(node, ask.clone())).await
             }
+            RegionCall::MergeStaged(ask) => self.merge_staged(group, ask).await,
             RegionCall::CloseArea(ask) => {
                 self.at_leader(group, |node| to.close_area(node, ask.clone())).await
             }
@@ -99,6 +103,22 @@ impl LeaderTerm {
         let open = v1::OpenRegionRequest { base, ..open };
         self.at_leader(group, |node| to.open_region(node, open.clone())).await?;
         self.at_leader(group, |node| to.copy_region(node, copy.clone())).await
+    }
+
+    /// Has a staging area merged into a region. Each call returns after a short time, so that it keeps no permit of the group.
+    async fn merge_staged(
+        &self,
+        group: GroupId,
+        ask: v1::MergeRegionRequest,
+    ) -> Result<(), Refusal> {
+        let to = &self.control;
+        loop {
+            let merge = self.at_leader(group, |node| to.merge_region(node, ask.clone())).await?;
+            if merge.is_complete {
+                return Ok(());
+            }
+            sleep(MERGE_POLL).await;
+        }
     }
 
     /// Passes the state of a region in the group that has fenced it to the group that receives it.
@@ -163,6 +183,7 @@ fn needs_region(call: &RegionCall) -> bool {
         | RegionCall::Truncate(_)
         | RegionCall::OpenArea(_)
         | RegionCall::CloseArea(_)
+        | RegionCall::MergeStaged(_)
         | RegionCall::Split(_)
         | RegionCall::Merge(_)
         | RegionCall::Close(_)

@@ -6,7 +6,8 @@ use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::Reason;
 
 use super::{
-    CommandError, GroupCommandError, HookCommandError, NodeCommandError, RouteCommandError,
+    CommandError, GroupCommandError, HookCommandError, NodeCommandError, RefreshCommandError,
+    RouteCommandError,
 };
 
 impl CommandError {
@@ -48,6 +49,7 @@ impl CommandError {
             Self::Group(error) => error.reason(),
             Self::Route(error) => error.reason(),
             Self::Hook(error) => error.reason(),
+            Self::Refresh(error) => error.reason(),
         }
     }
 }
@@ -76,6 +78,21 @@ impl NodeCommandError {
             | Self::ReplacementInProgress { .. }
             | Self::NoRoomForGroups { .. } => Reason::MembershipBusy,
             Self::ObjectStoreUnknown => Reason::NoDataNodes,
+        }
+    }
+}
+
+impl RefreshCommandError {
+    /// Reason of the RPC error. No wildcard: a new error needs a decision.
+    pub(super) fn reason(&self) -> Reason {
+        match self {
+            Self::NotRefreshable(_) => Reason::NotRefreshable,
+            Self::Refreshable { .. } => Reason::TableRefreshable,
+            Self::AlreadyRefreshing { .. } => Reason::AlreadyRefreshing,
+            Self::SourceMismatch { .. } => Reason::SourceMismatch,
+            Self::Paused(_) => Reason::TableBusy,
+            Self::SourceShrunk { .. } => Reason::SourceShrunk,
+            Self::BadSetting(_) => Reason::InvalidArgument,
         }
     }
 }

@@ -87,6 +87,20 @@ pub(crate) trait ProcedureKind: Sync {
         procedure: &Procedure,
     ) -> Result<AfterStep, CommandError>;
 
+    /// Decides what follows when a request completes a step that waits for one, with its result, and the plan from then on;
+    /// `None`: the plan stays.
+    ///
+    /// # Errors
+    /// The result is malformed or contradicts the state, or the plan of the procedure is damaged.
+    fn requested(
+        &self,
+        state: &MetaState,
+        procedure: &Procedure,
+        _result: &Bytes,
+    ) -> Result<(AfterStep, Option<Bytes>), CommandError> {
+        Ok((self.completed(state, procedure)?, None))
+    }
+
     /// Decides what follows when the procedure is abandoned at its step; `None`: it is past its point of no return.
     fn abandoned(&self, state: &MetaState, procedure: &Procedure) -> Option<AfterStep>;
 
@@ -156,6 +170,8 @@ pub(crate) enum RegionCall {
     Truncate(v1::TruncateRegionRequest),
     /// Opens a staging area in the region.
     OpenArea(v1::OpenAreaRequest),
+    /// Merges the region's staging area into its rows.
+    MergeStaged(v1::MergeRegionRequest),
     /// Publishes or abandons the region's staging area.
     CloseArea(v1::CloseAreaRequest),
     /// Prepares the region for its split, merge or move, or abandons that.

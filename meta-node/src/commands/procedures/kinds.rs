@@ -9,6 +9,7 @@ use super::load::LoadTable;
 use super::merge::MergeRoutes;
 use super::move_route::MoveRoute;
 use super::open::OpenTable;
+use super::refresh::RefreshTable;
 use super::split::SplitRoute;
 #[cfg(test)]
 use super::test_kind::TestKind;
@@ -25,6 +26,7 @@ const KINDS: &[&dyn ProcedureKind] = &[
     &MergeRoutes,
     &OpenTable,
     &MoveRoute,
+    &RefreshTable,
     #[cfg(test)]
     &TestKind,
 ];

@@ -10,8 +10,8 @@ use tidewater_proto::v1::{self, LockMode, ProcedureState};
 use super::kind::{AfterStep, KindFacts, ProcedureBegin, ProcedureKind, RegionCall, StepRegion};
 use super::{FIRST_KINDS, active_table, decoded, regions_of};
 use crate::catalog::{CatalogChange, MetaState, OutcomeKind, Procedure, TableLock};
-use crate::commands::CommandError;
 use crate::commands::loads::{MAX_DURATION_MS, timeout_ms};
+use crate::commands::{CommandError, refreshes};
 
 /// Steps of a load.
 pub(crate) mod steps {
@@ -47,7 +47,9 @@ impl ProcedureKind for LoadTable {
 
     fn begin(&self, state: &MetaState, arguments: Bytes) -> Result<ProcedureBegin, CommandError> {
         let request: v1::BeginLoadRequest = decoded(arguments)?;
-        let table = active_table(state, &request.name)?.id;
+        let table = active_table(state, &request.name)?;
+        refreshes::check_written_by_clients(state, table, "loaded")?;
+        let table = table.id;
         let now_ms = state.header().time_ms;
         let latest_ms = now_ms.saturating_add(MAX_DURATION_MS);
         let locks = vec![TableLock { table, mode: LockMode::Exclusive }];
@@ -105,6 +107,7 @@ impl ProcedureKind for LoadTable {
                 area_id: area(procedure),
                 publish: procedure.step == steps::PUBLISH,
                 step: step(LOAD_CLOSE_STEP),
+                ..v1::CloseAreaRequest::default()
             })),
             _ => None,
         }

@@ -7,7 +7,7 @@ use tidewater_proto::v1::{self, LockMode};
 use super::kind::{AfterStep, KindFacts, ProcedureBegin, ProcedureKind, RegionCall, StepRegion};
 use super::{FIRST_KINDS, active_table, decoded, regions_of};
 use crate::catalog::{CatalogChange, MetaState, OutcomeKind, Procedure, TableLock};
-use crate::commands::CommandError;
+use crate::commands::{CommandError, refreshes};
 
 /// Truncation of a table. Its arguments are a [`v1::TruncateTableRequest`].
 pub(super) struct TruncateTable;
@@ -25,7 +25,9 @@ impl ProcedureKind for TruncateTable {
 
     fn begin(&self, state: &MetaState, arguments: Bytes) -> Result<ProcedureBegin, CommandError> {
         let request: v1::TruncateTableRequest = decoded(arguments)?;
-        let table = active_table(state, &request.name)?.id;
+        let table = active_table(state, &request.name)?;
+        refreshes::check_written_by_clients(state, table, "truncated")?;
+        let table = table.id;
         Ok(ProcedureBegin::new(table, vec![TableLock { table, mode: LockMode::Exclusive }]))
     }
 

@@ -1,6 +1,6 @@
 //! Epochs of the groups as the leader knows them (pure).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tidewater_catalog::Timestamp;
@@ -28,7 +28,7 @@ pub(super) fn since_at(epoch: Epoch, history: Duration) -> Epoch {
 
 /// Epoch of each group, as it was last reported.
 #[derive(Debug, Default)]
-pub(super) struct KnownEpochs {
+pub(in crate::leader) struct KnownEpochs {
     groups: BTreeMap<GroupId, Epoch>,
     /// Epoch of the last barrier that was sent.
     last: Epoch,
@@ -68,6 +68,16 @@ impl KnownEpochs {
             }
         }
         unexpected
+    }
+
+    /// Returns the groups that have not begun an epoch after this one.
+    pub(in crate::leader) fn late_for(
+        &self,
+        groups: &BTreeSet<GroupId>,
+        epoch: Epoch,
+    ) -> Vec<GroupId> {
+        let is_late = |group: &&GroupId| self.groups.get(group).is_none_or(|of| *of <= epoch);
+        groups.iter().filter(is_late).copied().collect()
     }
 
     /// Returns the number of groups that have yet to apply the last barrier.

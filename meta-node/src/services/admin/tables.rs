@@ -30,6 +30,7 @@ impl AdminService {
         request: v1::CreateTableRequest,
     ) -> Result<v1::CreateTableResponse, Refusal> {
         definitions::check_create(&request)?;
+        definitions::check_source(&request, &self.source_kinds)?;
         let name = request.name.clone();
         let begin = ProcedureRequest::new(ProcedureKind::Create, &request.request_id, &request)?;
         let earlier = Kind::CreateTable(request);

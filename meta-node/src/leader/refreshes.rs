@@ -1,0 +1,245 @@
+//! Refresh manager: begins refreshes that are due, has their sources loaded, and publishes them.
+//!
+//! - *Load*: a task of this leader, which lists the source once and has its splits loaded by data nodes. It lives in memory
+//!   only: a refresh whose load another leader has begun is taken back and tried again, since the files that it has
+//!   staged are unknown.
+//! - *Publication*: a task that waits until all groups of the table have completed an epoch after the merge. Each leader can
+//!   begin it again.
+//!
+//! The other steps are calls to the regions, which the driver of procedures makes.
+
+mod loading;
+mod publishing;
+mod splits;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use prost::Message;
+use tidewater_common::refusal::Refusal;
+use tidewater_proto::v1::{self, AbandonCause, Reason, RefreshTrigger, meta_command::Kind};
+use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, interval};
+use uuid::Uuid;
+
+use super::leader_term::LeaderTerm;
+use crate::catalog::{MetaState, Procedure, Refreshes};
+use crate::commands::procedures::refresh::{is_at, is_refresh, running_of, steps};
+
+/// Interval of checks for refreshes that are due.
+const CHECK_INTERVAL: Duration = Duration::from_millis(500);
+/// Maximum number of refreshes that begin by themselves in one check.
+const MAX_BEGUN: usize = 16;
+/// Maximum number of loads at a time: each has a data node read its source.
+const MAX_LOADS: usize = 16;
+
+/// Work of this term for a refresh.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Work {
+    /// Has the source loaded.
+    Load,
+    /// Publishes the merged rows.
+    Publish,
+    /// Takes the refresh back: another leader has begun its load.
+    TakeBack,
+    /// Takes the refresh back: its merge cannot succeed.
+    Fail,
+}
+
+impl LeaderTerm {
+    /// Manages refreshes until the term ends.
+    pub(super) async fn manage_refreshes(self: Arc<Self>) {
+        // Commands of earlier terms are in the state from here on, and later ones are refused.
+        while let Err(problem) = self.group.linearize().await {
+            tracing::debug!(%problem, "refresh manager is waiting for the quorum");
+            tokio::time::sleep(CHECK_INTERVAL).await;
+        }
+        let lingering = lingering(&self.group.view.read());
+        let mut tasks: JoinSet<Uuid> = JoinSet::new();
+        let mut busy: BTreeMap<Uuid, Work> = BTreeMap::new();
+        let mut ticks = interval(CHECK_INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut revisions = self.group.view.subscribe();
+        loop {
+            tokio::select! {
+                _ = ticks.tick() => self.begin_due().await,
+                _ = revisions.changed() => {}
+                Some(ended) = tasks.join_next() => {
+                    if let Ok(id) = ended {
+                        busy.remove(&id);
+                    }
+                }
+            }
+            let state = self.group.view.read();
+            for (procedure, work) in due_work(&state, &lingering) {
+                let loads = busy.values().filter(|work| **work == Work::Load).count();
+                if busy.contains_key(&procedure.id) || (work == Work::Load && loads >= MAX_LOADS) {
+                    continue;
+                }
+                busy.insert(procedure.id, work);
+                let this = Arc::clone(&self);
+                tasks.spawn(async move {
+                    let id = procedure.id;
+                    this.work_on(procedure, work).await;
+                    id
+                });
+            }
+        }
+    }
+
+    /// Begins the refreshes that are due by themselves.
+    async fn begin_due(&self) {
+        let due = due_refreshes(&self.group.view.read());
+        for refreshes in due {
+            let request_id =
+                Uuid::from_u64_pair(self.timing.jitter.bits(), self.timing.jitter.bits());
+            let trigger = if refreshes.failures > 0 {
+                RefreshTrigger::Retry
+            } else {
+                RefreshTrigger::Interval
+            };
+            let request = v1::RefreshRequest {
+                request_id: request_id.to_string(),
+                table_id: refreshes.table.get(),
+                associated_source_id: refreshes.source.get(),
+                trigger: trigger.into(),
+                force: false,
+            };
+            let begin = v1::BeginProcedure {
+                id: Bytes::copy_from_slice(request_id.as_bytes()),
+                kind: v1::ProcedureKind::Refresh as u32,
+                arguments: request.encode_to_vec().into(),
+            };
+            if let Err(problem) = self.command(Kind::BeginProcedure(begin)).await {
+                tracing::debug!(table = %refreshes.table, %problem, "refresh is due and not begun");
+            }
+        }
+    }
+
+    async fn work_on(&self, procedure: Arc<Procedure>, work: Work) {
+        let ended = match work {
+            Work::Load => self.load(&procedure).await,
+            Work::Publish => self.publish(&procedure).await,
+            Work::TakeBack => {
+                let text = "the meta leader changed while the source was loaded";
+                Err(Refusal::new(Reason::LeadershipLost, text))
+            }
+            Work::Fail => {
+                let failure = procedure.failure.as_ref();
+                let reason = failure.and_then(|of| Reason::try_from(of.reason).ok());
+                let text = failure.map(|of| of.message.clone()).unwrap_or_default();
+                Err(Refusal::new(reason.unwrap_or(Reason::Internal), text))
+            }
+        };
+        let Err(problem) = ended else { return };
+        let (table, id) = (&procedure.table_name, procedure.id);
+        let is_current = |state: &MetaState| {
+            let current = state.procedures().get(id);
+            current.is_some_and(|current| {
+                current.is_running()
+                    && current.step == procedure.step
+                    && current.state == procedure.state
+            })
+        };
+        if !is_current(&self.group.view.read()) {
+            return;
+        }
+        if work == Work::Publish {
+            // The merge is complete: the next attempt publishes it.
+            tracing::warn!(%table, procedure = %id, %problem, "refresh not published yet; retrying");
+            tokio::time::sleep(CHECK_INTERVAL).await;
+            return;
+        }
+        tracing::warn!(%table, procedure = %id, %problem, "refresh failed");
+        if let Err(problem) = self.fail(&procedure, &problem).await {
+            tracing::debug!(%table, procedure = %id, %problem, "failure of a refresh not recorded");
+            tokio::time::sleep(CHECK_INTERVAL).await;
+        }
+    }
+
+    /// Records a failure, and takes the refresh back.
+    async fn fail(&self, procedure: &Procedure, problem: &Refusal) -> Result<(), Refusal> {
+        let id = Bytes::copy_from_slice(procedure.id.as_bytes());
+        let failure = v1::ProcedureFailure {
+            reason: problem.reason.into(),
+            message: problem.message.clone(),
+            since_ms: 0,
+        };
+        let report = v1::AdvanceProcedure {
+            id: id.clone(),
+            number: procedure.number,
+            step: procedure.step,
+            failure: Some(failure),
+            ..v1::AdvanceProcedure::default()
+        };
+        self.command(Kind::AdvanceProcedure(report)).await?;
+        let abandon = v1::AbandonProcedure {
+            id,
+            number: procedure.number,
+            cause: AbandonCause::Failed.into(),
+            step: procedure.step,
+        };
+        self.command(Kind::AbandonProcedure(abandon)).await
+    }
+
+    /// Completes a step that waits for this manager.
+    async fn complete(
+        &self,
+        procedure: &Procedure,
+        result: &v1::RefreshStepResult,
+    ) -> Result<(), Refusal> {
+        let completion = v1::AdvanceProcedure {
+            id: Bytes::copy_from_slice(procedure.id.as_bytes()),
+            number: procedure.number,
+            step: procedure.step,
+            completed: true,
+            requested: true,
+            result: result.encode_to_vec().into(),
+            ..v1::AdvanceProcedure::default()
+        };
+        self.command(Kind::AdvanceProcedure(completion)).await
+    }
+}
+
+/// Returns the refreshes whose sources were being loaded when this term began.
+fn lingering(state: &MetaState) -> Vec<Uuid> {
+    let loading = state.procedures().running().filter(|procedure| is_at(procedure, steps::LOAD));
+    loading.map(|procedure| procedure.id).collect()
+}
+
+/// Returns the refreshes in progress that need this manager, with its work.
+fn due_work(state: &MetaState, lingering: &[Uuid]) -> Vec<(Arc<Procedure>, Work)> {
+    let work = |procedure: &Procedure| match procedure.step {
+        _ if !is_refresh(procedure) => None,
+        steps::LOAD if !is_at(procedure, steps::LOAD) => None,
+        steps::LOAD if lingering.contains(&procedure.id) => Some(Work::TakeBack),
+        steps::LOAD => Some(Work::Load),
+        steps::PUBLISH => Some(Work::Publish),
+        steps::MERGE if cannot_succeed(procedure) => Some(Work::Fail),
+        _ => None,
+    };
+    let running = state.procedures().running();
+    running.filter_map(|procedure| Some((Arc::clone(procedure), work(procedure)?))).collect()
+}
+
+/// Returns whether the merge fails whenever it is tried: the staged rows are wrong.
+fn cannot_succeed(procedure: &Procedure) -> bool {
+    let reason = procedure.failure.as_ref().map(|failure| failure.reason);
+    reason == Some(Reason::SourceMismatch.into())
+}
+
+/// Returns the refreshes that are due by themselves, those that have waited longest first.
+fn due_refreshes(state: &MetaState) -> Vec<Arc<Refreshes>> {
+    let now_ms = state.header().time_ms;
+    let is_due = |refreshes: &&Arc<Refreshes>| {
+        !refreshes.paused
+            && refreshes.next_ms.is_some_and(|next_ms| next_ms <= now_ms)
+            && running_of(state, refreshes.table).is_none()
+    };
+    let mut due: Vec<_> = state.refreshes().filter(is_due).cloned().collect();
+    due.sort_by_key(|refreshes| (refreshes.next_ms, refreshes.table));
+    due.truncate(MAX_BEGUN);
+    due
+}
