@@ -96,6 +96,7 @@ fn new_table(name: &str) -> NewTable {
         vnode_count: 0,
         regions: 1,
         ttl_ms: None,
+        refresh: None,
     }
 }
 

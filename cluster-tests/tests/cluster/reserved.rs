@@ -48,6 +48,7 @@ pub(crate) fn definition(name: &str) -> NewTable {
         vnode_count: 0,
         regions: 0,
         ttl_ms: None,
+        refresh: None,
     }
 }
 

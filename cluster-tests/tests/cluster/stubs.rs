@@ -135,6 +135,7 @@ fn table(number: usize) -> NewTable {
         vnode_count: 0,
         regions: 1,
         ttl_ms: None,
+        refresh: None,
     }
 }
 

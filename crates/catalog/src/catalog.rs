@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use rpds::{HashTrieMapSync, RedBlackTreeMapSync};
 use tidewater_common::ids::{
-    CatalogVersion, ClusterId, GroupId, Incarnation, NodeId, RegionId, Revision, TableId,
+    CatalogVersion, ClusterId, Epoch, GroupId, Incarnation, NodeId, RegionId, Revision, TableId,
 };
 use tidewater_common::keys::{KeyCodec, KeyError, KeyRange};
 use tidewater_common::schema::{SchemaError, TableOptions, TableSchema};
@@ -37,6 +37,16 @@ pub struct TableInfo {
     pub options: TableOptions,
     /// Encoder of the table's row keys.
     pub codec: KeyCodec,
+    /// Epoch as of which a refreshable table is read; 0: it is empty.
+    pub published: Epoch,
+}
+
+impl TableInfo {
+    /// Returns the epoch that a read names: the requested one, or that of a refreshable table. `None`: the newest rows are
+    /// read.
+    pub fn as_of(&self, requested: Option<Epoch>) -> Option<Epoch> {
+        requested.or(self.options.refreshable.then_some(self.published))
+    }
 }
 
 /// A route, with its range as row keys of its table.

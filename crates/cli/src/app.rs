@@ -79,6 +79,9 @@ pub(crate) enum Command {
     /// List, follow and cancel long operations
     #[command(subcommand)]
     Procedure(commands::procedure::Procedure),
+    /// Mirror sources outside of the cluster in tables
+    #[command(subcommand)]
+    Refresh(commands::refresh::Refresh),
     /// Inspect, flush and compact regions
     #[command(subcommand)]
     Region(commands::region::Region),
@@ -145,6 +148,7 @@ impl App {
             Command::Balance(balance) => balance.run().await,
             Command::Route(route) => route.run().await,
             Command::Procedure(procedure) => procedure.run().await,
+            Command::Refresh(refresh) => refresh.run().await,
             Command::Region(region) => region.run().await,
             Command::Compaction(compaction) => compaction.run().await,
             Command::Hook(hook) => hook.run().await,

@@ -19,6 +19,7 @@ pub(crate) mod meta;
 pub(crate) mod meta_member;
 pub(crate) mod node;
 pub(crate) mod procedure;
+pub(crate) mod refresh;
 pub(crate) mod region;
 pub(crate) mod route;
 pub(crate) mod scan;

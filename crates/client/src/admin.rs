@@ -11,6 +11,7 @@ mod hooks;
 mod meta_members;
 mod nodes;
 mod procedures;
+mod refreshes;
 mod regions;
 mod routes;
 mod table_epochs;

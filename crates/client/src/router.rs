@@ -207,6 +207,15 @@ impl Router {
             .max_encoding_message_size(self.options.max_message_bytes)
     }
 
+    pub(crate) fn refreshes(
+        &self,
+        channel: Channel,
+    ) -> v1::refresh_admin_client::RefreshAdminClient<Channel> {
+        v1::refresh_admin_client::RefreshAdminClient::new(channel)
+            .max_decoding_message_size(self.options.max_message_bytes)
+            .max_encoding_message_size(self.options.max_message_bytes)
+    }
+
     pub(crate) fn procedures(
         &self,
         channel: Channel,

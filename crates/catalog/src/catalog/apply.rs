@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rpds::{HashTrieMapSync, RedBlackTreeMapSync};
 use tidewater_common::ids::{
-    CatalogVersion, ClusterId, GroupId, Incarnation, NodeId, RegionId, Revision, TableId,
+    CatalogVersion, ClusterId, Epoch, GroupId, Incarnation, NodeId, RegionId, Revision, TableId,
 };
 use tidewater_common::keys::{KeyCodec, split_global_range};
 use tidewater_common::schema::{TableOptions, TableSchema};
@@ -124,7 +124,15 @@ impl Catalog {
         if !matches!(state, TableState::Dropping | TableState::Reserved) {
             self.names.insert_mut(name.clone(), id);
         }
-        let table = Arc::new(TableInfo { id, name, state, schema, options, codec });
+        let table = Arc::new(TableInfo {
+            id,
+            name,
+            state,
+            schema,
+            options,
+            codec,
+            published: Epoch(table.published_epoch),
+        });
         self.tables.insert_mut(id, table);
         Ok(())
     }

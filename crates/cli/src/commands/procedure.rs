@@ -105,6 +105,7 @@ fn cause_text(cause: AbandonCause) -> Option<&'static str> {
         AbandonCause::Deadline => Some("deadline"),
         AbandonCause::Superseded => Some("superseded"),
         AbandonCause::Drop => Some("dropped"),
+        AbandonCause::Failed => Some("failed"),
     }
 }
 

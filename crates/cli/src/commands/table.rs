@@ -2,7 +2,7 @@
 
 mod alter;
 mod clone;
-mod create;
+pub(crate) mod create;
 mod describe;
 mod drop;
 mod list;

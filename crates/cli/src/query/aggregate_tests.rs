@@ -4,7 +4,7 @@ use arrow::array::{
 };
 use arrow::datatypes::DataType;
 use arrow::util::display::array_value_to_string;
-use tidewater_common::ids::{ColumnId, SchemaVersion, TableId};
+use tidewater_common::ids::{ColumnId, Epoch, SchemaVersion, TableId};
 use tidewater_common::keys::KeyCodec;
 use tidewater_common::schema::{Column, TableOptions, TableSchema};
 use tidewater_proto::v1::TableState;
@@ -43,7 +43,15 @@ fn table() -> TableInfo {
     let options = TableOptions::upsert();
     let codec = KeyCodec::new(&schema, &options).unwrap();
     let state = TableState::Active;
-    TableInfo { id: TableId(1), name: "t".to_owned(), state, schema, options, codec }
+    TableInfo {
+        id: TableId(1),
+        name: "t".to_owned(),
+        state,
+        schema,
+        options,
+        codec,
+        published: Epoch(0),
+    }
 }
 
 fn of(function: ColumnFunction, column: &str) -> Aggregate {

@@ -88,6 +88,8 @@ pub struct NewTable {
     pub regions: u32,
     /// Time to live of a row by its time column, in milliseconds; `None`: rows do not expire.
     pub ttl_ms: Option<u64>,
+    /// Source that the table mirrors; `None`: clients write its rows.
+    pub refresh: Option<v1::RefreshDefinition>,
 }
 
 /// Returns the definition of a new table.
@@ -107,6 +109,7 @@ pub(super) fn definition(table: NewTable, request_id: String) -> v1::CreateTable
         vnode_count: table.vnode_count,
         regions: table.regions,
         ttl_ms: table.ttl_ms,
+        refresh: table.refresh,
     }
 }
 

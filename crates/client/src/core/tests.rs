@@ -35,6 +35,7 @@ fn new_table() -> NewTable {
         vnode_count: 0,
         regions: 0,
         ttl_ms: None,
+        refresh: None,
     }
 }
 

@@ -8,7 +8,7 @@ use arrow::array::{AsArray, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::Int64Type;
 use bytes::Bytes;
 use tidewater_common::catalog_hint::{CatalogHint, RegionPresence, ServedRegion};
-use tidewater_common::ids::{ColumnId, GroupId, RegionId, SchemaVersion, TableId};
+use tidewater_common::ids::{ColumnId, Epoch, GroupId, RegionId, SchemaVersion, TableId};
 use tidewater_common::keys::{KeyCodec, KeyRange, global_key, table_range};
 use tidewater_common::refusal::{Leader, Refusal};
 use tidewater_common::rows::decode_batch;
@@ -184,7 +184,7 @@ pub(crate) fn table_info() -> TableInfo {
     let options = TableOptions::upsert();
     let codec = KeyCodec::new(&schema, &options).unwrap();
     let state = v1::TableState::Active;
-    TableInfo { id: TABLE, name: "t".into(), state, schema, options, codec }
+    TableInfo { id: TABLE, name: "t".into(), state, schema, options, codec, published: Epoch(0) }
 }
 
 /// Returns rows with these ids; the value of id 5 is `v5`.

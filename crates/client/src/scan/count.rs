@@ -33,6 +33,7 @@ impl Client {
     async fn count_all(&self, spec: ScanSpec) -> Result<u64, ClientError> {
         let table = self.table(&spec.table).await?;
         let (_, schema) = projection(&table, Some(&[]))?;
+        let as_of = table.as_of(spec.as_of);
         let plan = ScanPlan {
             table,
             projection: Vec::new(),
@@ -41,7 +42,7 @@ impl Client {
             limit: None,
             count_only: true,
             unordered: true,
-            as_of: spec.as_of,
+            as_of,
         };
         // The ranges follow the current catalog. Each is counted by a scan of its own, which follows later
         // changes of routes.

@@ -36,6 +36,7 @@ impl Client {
     pub async fn scan(&self, spec: ScanSpec) -> Result<ScanStream, ClientError> {
         let table = self.table(&spec.table).await?;
         let (projection, schema) = projection(&table, spec.columns.as_deref())?;
+        let as_of = table.as_of(spec.as_of);
         let plan = ScanPlan {
             table,
             projection,
@@ -44,7 +45,7 @@ impl Client {
             limit: spec.limit,
             count_only: false,
             unordered: spec.unordered,
-            as_of: spec.as_of,
+            as_of,
         };
         let (out, rows) = mpsc::channel(READY_BATCHES);
         let client = self.clone();

@@ -59,7 +59,8 @@ impl Client {
             let table = self.table(table).await?;
             let (ids, schema) = projection(&table, columns)?;
             check(&table, RowOp::Delete, keys)?;
-            let failed = match self.get_once(&table, keys, (&ids, as_of)).await {
+            let wanted = (ids.as_slice(), table.as_of(as_of));
+            let failed = match self.get_once(&table, keys, wanted).await {
                 Ok(found) => return rows(&table, &schema, &found),
                 Err(failed) => failed,
             };

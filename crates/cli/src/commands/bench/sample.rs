@@ -50,6 +50,7 @@ pub(super) fn table(name: &str, regions: u32, append_only: bool) -> NewTable {
         vnode_count: 0,
         regions,
         ttl_ms: None,
+        refresh: None,
     }
 }
 

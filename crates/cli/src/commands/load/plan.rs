@@ -126,6 +126,7 @@ pub(crate) fn plan(wanted: &Wanted, columns: &[Column]) -> Result<Plan, PlanErro
         vnode_count: 0,
         regions: 0,
         ttl_ms: None,
+        refresh: None,
     };
     Ok(Plan { table, schema })
 }

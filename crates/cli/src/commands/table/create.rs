@@ -4,6 +4,7 @@ use clap::Args;
 use serde::Serialize;
 use tidewater_client::admin::{NewColumn, NewTable};
 use tidewater_common::schema::WriteMode;
+use tidewater_proto::v1;
 
 use crate::commands::client::ClientArgs;
 use crate::exit::Failure;
@@ -66,9 +67,17 @@ struct Created {
 
 /// Creates a table; returns when it accepts writes.
 pub(crate) async fn run(options: Options) -> Result<(), Failure> {
+    run_with(options, None).await
+}
+
+/// Creates a table that mirrors a source, or one that clients write.
+pub(crate) async fn run_with(
+    options: Options,
+    refresh: Option<v1::RefreshDefinition>,
+) -> Result<(), Failure> {
     let output = options.client.output;
     let arguments = options.client.clone();
-    let table = new_table(options)?;
+    let table = NewTable { refresh, ..new_table(options)? };
     let table = arguments.connect().await?.create_table(table).await?;
     let state = super::state_text(table.state());
     let created = Created { table_id: table.table_id, name: table.name, state };
@@ -128,6 +137,7 @@ fn new_table(options: Options) -> Result<NewTable, Failure> {
         vnode_count: 0,
         regions: options.regions.unwrap_or(0),
         ttl_ms: options.ttl.map(|ttl| ttl.0),
+        refresh: None,
     })
 }
 
