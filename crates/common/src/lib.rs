@@ -1,4 +1,5 @@
-//! Types shared by every part of Tidewater, without any I/O except [`file`].
+//! Types shared by every part of Tidewater, without any I/O except [`file`], [`granted_dirs`] and
+//! [`granted_files`].
 //!
 //! # Layout
 //!
@@ -14,6 +15,8 @@
 //! - [`clock`]: the wall clock as a trait, passed in by the caller.
 //! - [`feature_level`]: levels of stored and sent forms, for clusters of several releases.
 //! - [`file`]: reads of whole files, with a limit.
+//! - [`granted_dirs`]: directories that the operator of a node grants to callers; [`granted_files`]: files
+//!   below them.
 //! - [`problem`]: problems for operators; [`problem_kind`]: their kinds, with meaning and remedy;
 //!   [`problems`]: those of a process.
 //! - [`peer_network`]: the network of a caller, for limits of callers.
@@ -31,6 +34,8 @@ pub mod disk;
 pub mod epoch;
 pub mod feature_level;
 pub mod file;
+pub mod granted_dirs;
+pub mod granted_files;
 pub mod header;
 pub mod ids;
 pub mod keys;

@@ -16,11 +16,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use async_trait::async_trait;
 use serde::Deserialize;
 use serde_json::Value;
+use tidewater_common::granted_files::GrantedFileError;
 use tidewater_region_engine::RegionHookRef;
 use tidewater_region_engine::hooks::{HookError, HookHome, HookKind, HookSpec};
 
 use crate::access::HookAccess;
-use crate::files::{self, FileError};
+use crate::files;
 use crate::parse;
 use crate::record::Record;
 use crate::record_hook::{RecordHook, RecordSink};
@@ -100,7 +101,7 @@ impl RecordSink for LineSink {
             let file = append(&root, &path, record.into_text(), &torn)?;
             if durable { Ok(file.sync_data()?) } else { Ok(()) }
         });
-        let result: Result<(), FileError> = written.await.map_err(HookError::new)?;
+        let result: Result<(), GrantedFileError> = written.await.map_err(HookError::new)?;
         result.map_err(|error| HookError::new(format_args!("{}: {error}", self.path.display())))
     }
 }
@@ -110,7 +111,7 @@ fn append(
     path: &Path,
     mut line: String,
     torn: &AtomicBool,
-) -> Result<File, FileError> {
+) -> Result<File, GrantedFileError> {
     line.push('\n');
     if torn.load(Ordering::Relaxed) {
         line.insert(0, '\n');

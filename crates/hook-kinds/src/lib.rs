@@ -27,7 +27,7 @@ use std::sync::Arc;
 
 use tidewater_region_engine::hooks::HookKinds;
 
-pub use self::access::{HookAccess, HookAccessError};
+pub use self::access::HookAccess;
 pub use self::meters::METRICS;
 
 /// Returns the registry with `jsonl` and `webhook`, whose hooks use what `access` allows. Checks of a

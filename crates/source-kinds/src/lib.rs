@@ -8,6 +8,7 @@
 //!
 //! Passwords and keys are in files on the nodes that read a source, never in its configuration.
 
+mod access;
 mod error;
 mod kinds;
 
@@ -21,6 +22,7 @@ use tidewater_common::keys::KeyCodec;
 use tidewater_common::schema::TableSchema;
 use tokio::sync::mpsc;
 
+pub use self::access::SourceAccess;
 pub use self::error::{SourceError, SourceSetupError};
 pub use self::kinds::SourceKinds;
 
