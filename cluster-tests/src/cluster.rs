@@ -36,6 +36,10 @@ const STORE_DISK: &str = "store";
 
 /// Directory of the files that jsonl hooks write, in the cluster's directory.
 const HOOK_DIRECTORY: &str = "hooks";
+/// Directory of the files that sources read, in the cluster's directory.
+const SOURCE_DIRECTORY: &str = "sources";
+/// Directory of the passwords that sources read, in the cluster's directory.
+const SECRET_DIRECTORY: &str = "secrets";
 
 /// Limit of concurrent clusters in this process: they share the machine.
 static RUNNING: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(2)));
@@ -87,7 +91,9 @@ impl Cluster {
             .map_err(HarnessError::io("create the cluster's directory"))?;
         let logs = dir.path().join("logs");
         let hooks = dir.path().join(HOOK_DIRECTORY);
-        for directory in [&logs, &hooks] {
+        let sources = dir.path().join(SOURCE_DIRECTORY);
+        let secrets = dir.path().join(SECRET_DIRECTORY);
+        for directory in [&logs, &hooks, &sources, &secrets] {
             std::fs::create_dir_all(directory).map_err(HarnessError::io("create directories"))?;
         }
         let s3 = match plan.store {
@@ -210,6 +216,10 @@ impl Cluster {
         let mut env = self.s3.as_ref().map(|s3| s3.env(node)).unwrap_or_default();
         let hooks = self.hook_directory().display().to_string();
         env.push(("TIDEWATER_HOOK_DIR".to_owned(), hooks));
+        let sources = self.source_directory().display().to_string();
+        env.push(("TIDEWATER_SOURCE_DIR".to_owned(), sources));
+        let secrets = self.secret_directory().display().to_string();
+        env.push(("TIDEWATER_SOURCE_SECRET_DIR".to_owned(), secrets));
         env.extend(self.plan.env.iter().cloned());
         env
     }
@@ -298,6 +308,16 @@ impl Cluster {
     /// Directory below which jsonl hooks of this cluster may write.
     pub fn hook_directory(&self) -> PathBuf {
         self.directory().join(HOOK_DIRECTORY)
+    }
+
+    /// Directory below which sources of this cluster may read rows.
+    pub fn source_directory(&self) -> PathBuf {
+        self.directory().join(SOURCE_DIRECTORY)
+    }
+
+    /// Directory below which sources of this cluster may read passwords and keys.
+    pub fn secret_directory(&self) -> PathBuf {
+        self.directory().join(SECRET_DIRECTORY)
     }
 
     /// Directory of the objects, if the object store is a local directory.

@@ -50,6 +50,7 @@ mod quiet_start;
 mod reader;
 mod readme;
 mod reflection;
+mod refreshes;
 mod releases;
 mod reserved;
 mod restart;

@@ -98,3 +98,6 @@ fn area_not_open(region: &RegionState) -> EntryOutcome {
     let text = format!("region {id} merges no such staging area: the refresh has ended");
     EntryOutcome::refused(Reason::ProcedureSuperseded, text)
 }
+
+#[cfg(test)]
+mod tests;

@@ -247,3 +247,6 @@ fn refreshes_of<'a>(
 fn with(refreshes: Refreshes) -> CatalogChange {
     CatalogChange { refreshes: vec![refreshes], ..CatalogChange::default() }
 }
+
+#[cfg(test)]
+mod tests;
