@@ -6,7 +6,8 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, UInt8Array, UInt64Array};
-use arrow::compute::FilterBuilder;
+use arrow::compute::kernels::cmp;
+use arrow::compute::{FilterBuilder, not};
 use arrow::error::ArrowError;
 use tidewater_common::ids::ColumnId;
 
@@ -221,6 +222,18 @@ impl RowVersions {
             },
         };
         Ok(Self { ids: self.ids.clone(), arrays, rows: filter.count(), stamps })
+    }
+
+    /// Returns the rows that are not deletes.
+    pub(crate) fn without_deletes(self) -> Result<Self, ArrowError> {
+        match &self.stamps.ops {
+            Ops::All(RowOp::Put) => Ok(self),
+            Ops::All(RowOp::Delete) => Ok(self.slice(0, 0)),
+            Ops::Each(codes) => {
+                let deletes = cmp::eq(codes, &UInt8Array::new_scalar(RowOp::Delete.code()))?;
+                self.filter(&not(&deletes)?)
+            }
+        }
     }
 
     /// Size of the rows in bytes, without the parts of shared buffers that belong to other batches.

@@ -4,9 +4,6 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::array::UInt8Array;
-use arrow::compute::kernels::cmp;
-use arrow::compute::not;
 use tidewater_common::schema::WriteMode;
 
 use super::RowOrder;
@@ -22,10 +19,10 @@ use super::shape::TableShape;
 use super::source::{Source, SourceMemory};
 use crate::EngineError;
 use crate::file_meta::TimeRange;
-use crate::row_versions::{Ops, RowOp, RowVersions};
+use crate::row_versions::RowVersions;
 
 /// Longest wait of a scan for its first memory. Nothing was read, so its caller can repeat it.
-const FIRST_WAIT: Duration = Duration::from_secs(10);
+pub(crate) const FIRST_WAIT: Duration = Duration::from_secs(10);
 /// Rows of a merge that are counted between two checks of the deadline.
 const COUNTED_ROWS: usize = 1 << 20;
 
@@ -123,6 +120,12 @@ impl Scan {
         }
     }
 
+    /// Yields every row, not only the newest version of each key. The sources have no deletes.
+    pub(crate) fn with_all_versions(mut self) -> Self {
+        self.newest_only = false;
+        self
+    }
+
     /// Returns the next rows, about `batch_rows`, without deletes; `None` at the end.
     pub(crate) async fn next(&mut self) -> Result<Option<RowVersions>, EngineError> {
         let batch_rows = self.options.batch_rows;
@@ -132,7 +135,7 @@ impl Scan {
                 None => return Ok(None),
                 Some(Group::Single(source)) => match source.next().await? {
                     None => None,
-                    Some(piece) => Some(without_deletes(piece.rows)?),
+                    Some(piece) => Some(piece.rows.without_deletes()?),
                 },
                 Some(Group::Merged { merge, chains }) => {
                     run_merge(&self.shape, merge, chains, batch_rows).await?;
@@ -285,17 +288,6 @@ async fn run_merge(
                 };
                 merge.feed(index, chunk);
             }
-        }
-    }
-}
-
-fn without_deletes(rows: RowVersions) -> Result<RowVersions, EngineError> {
-    match &rows.stamps().ops {
-        Ops::All(RowOp::Put) => Ok(rows),
-        Ops::All(RowOp::Delete) => Ok(rows.slice(0, 0)),
-        Ops::Each(codes) => {
-            let deletes = cmp::eq(codes, &UInt8Array::new_scalar(RowOp::Delete.code()))?;
-            Ok(rows.filter(&not(&deletes)?)?)
         }
     }
 }

@@ -227,6 +227,6 @@ fn may_show(
 pub(super) struct Pinned {
     pub(super) shape: Arc<TableShape>,
     pub(super) version: Arc<Version>,
-    runs: Vec<Arc<Run>>,
+    pub(super) runs: Vec<Arc<Run>>,
     life: ReadDeadline,
 }

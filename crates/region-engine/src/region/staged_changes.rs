@@ -6,14 +6,35 @@
 //! - **Chunk**: changes of adjacent keys, bounded in rows and in bytes. A comparison that is interrupted resumes
 //!   after the last key of a chunk.
 
+mod chunk_builder;
+mod column_values;
+mod comparison;
+mod comparison_memory;
+mod key_runs;
+mod key_samples;
+mod key_text;
+mod side;
+mod sources;
+mod split_keys;
+
+use std::fmt;
 use std::ops::{Add, AddAssign};
 
 use arrow::array::RecordBatch;
+use futures::TryStreamExt;
 use tidewater_common::keys::KeyRange;
 
+use self::comparison::{ChunkLimits, CompareStep, Comparison};
+use self::comparison_memory::ComparisonMemory;
+use self::key_samples::open_sources;
+use self::side::SideName;
+use self::sources::check_comparable;
+use self::split_keys::split_keys;
 use super::Region;
 use crate::EngineError;
 use crate::manifest::AreaId;
+use crate::read::RowStream;
+use crate::read::memory::ByteLease;
 
 /// Part of a region to compare, and the size of a chunk.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,9 +98,13 @@ pub enum ChangeError {
 }
 
 /// Comparison in progress.
-#[derive(Debug)]
 pub struct ChangeStream {
-    area: AreaId,
+    comparison: Comparison,
+    region: RowStream,
+    staged: RowStream,
+    has_failed: bool,
+    /// Memory of both streams.
+    _lease: ByteLease,
 }
 
 impl ChangeStream {
@@ -87,9 +112,29 @@ impl ChangeStream {
     ///
     /// # Errors
     /// [`ChangeError::DuplicateKey`], and errors of reading.
-    #[expect(clippy::unused_async, reason = "reads rows")]
     pub async fn next(&mut self) -> Result<Option<ChangeChunk>, ChangeError> {
-        Err(ChangeError::AreaNotOpen { area: self.area })
+        if self.has_failed {
+            return Ok(None);
+        }
+        let next = self.compare().await;
+        self.has_failed = next.is_err();
+        next
+    }
+
+    async fn compare(&mut self) -> Result<Option<ChangeChunk>, ChangeError> {
+        loop {
+            match self.comparison.advance()? {
+                CompareStep::Chunk(chunk) => return Ok(Some(*chunk)),
+                CompareStep::Done => return Ok(None),
+                CompareStep::Feed(side) => {
+                    let rows = match side {
+                        SideName::Region => self.region.try_next().await?,
+                        SideName::Staged => self.staged.try_next().await?,
+                    };
+                    self.comparison.feed(side, rows.as_ref())?;
+                }
+            }
+        }
     }
 }
 
@@ -100,27 +145,56 @@ impl Region {
     /// # Errors
     /// [`ChangeError::AreaNotOpen`]; [`EngineError::NotOwner`], [`EngineError::ScanMemory`], and
     /// [`EngineError::BadRows`] if the table is append-only.
-    #[expect(clippy::unused_async, reason = "waits for memory")]
     pub async fn staged_changes(
         &self,
         area: AreaId,
-        _options: ChangeOptions,
+        options: ChangeOptions,
     ) -> Result<ChangeStream, ChangeError> {
-        Ok(ChangeStream { area })
+        let files = self.staged_file_metas(area)?;
+        let shape = self.shape();
+        check_comparable(&shape, &files)?;
+        let mut range = options.range.intersection(&self.spec.range);
+        let reached = options.after.unwrap_or_default();
+        if !reached.is_empty() {
+            range = range.intersection(&KeyRange::new(key_after(&reached), None));
+        }
+        let pinned = self.pin(None, Some(shape.clone()))?;
+        let (region, staged) = open_sources(&pinned, &files, &range)?;
+        drop(pinned);
+        let memory = ComparisonMemory::lease(&self.env.scan_memory, region, staged).await?;
+        let (region, staged) = self.compared_rows(&shape, files, &range, &memory)?;
+        let limits = ChunkLimits { rows: options.chunk_rows, bytes: options.chunk_bytes };
+        let comparison = Comparison::new(shape, limits, reached);
+        Ok(ChangeStream { comparison, region, staged, has_failed: false, _lease: memory.lease })
     }
 
     /// Returns up to `parts - 1` row keys that divide the rows of the region and the staged rows of an area in
     /// about equal parts. They ascend and are inside of the region's range. Reads footers of files, but no rows.
     ///
     /// # Errors
-    /// [`ChangeError::AreaNotOpen`] and errors of reading.
-    #[expect(clippy::unused_async, reason = "reads footers")]
+    /// As [`Region::staged_changes`].
     pub async fn staged_split_keys(
         &self,
         area: AreaId,
-        _parts: usize,
+        parts: usize,
     ) -> Result<Vec<Vec<u8>>, ChangeError> {
-        Err(ChangeError::AreaNotOpen { area })
+        let files = self.staged_file_metas(area)?;
+        let shape = self.shape();
+        let samples = self.key_samples(&shape, &files).await?;
+        Ok(split_keys(samples, &self.spec.range, parts))
+    }
+}
+
+/// Returns the first key after a key.
+fn key_after(key: &[u8]) -> Vec<u8> {
+    let mut after = key.to_vec();
+    after.push(0);
+    after
+}
+
+impl fmt::Debug for ChangeStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ChangeStream").finish_non_exhaustive()
     }
 }
 

@@ -2,4 +2,5 @@
 
 mod adopt;
 mod areas;
+mod changes;
 mod copy;
