@@ -1,11 +1,15 @@
-//! Benchmark of apply, flush, scan and division, on the engine's reference table: two strings, a time, ten
-//! doubles.
+//! Benchmark of apply, flush, scan, division and comparison with staged rows, on the engine's reference table: two
+//! strings, a time, ten doubles.
 #![allow(missing_docs, clippy::unwrap_used, reason = "a benchmark")]
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Float64Array, RecordBatch, StringArray, TimestampMillisecondArray};
-use arrow::datatypes::TimeUnit;
+use arrow::array::{
+    ArrayRef, AsArray, BooleanArray, Float64Array, RecordBatch, StringArray,
+    TimestampMillisecondArray, UInt64Array,
+};
+use arrow::compute::{filter_record_batch, take_record_batch};
+use arrow::datatypes::{Float64Type, TimeUnit, TimestampMillisecondType};
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use futures::TryStreamExt;
 use tidewater_common::clock::SystemClock;
@@ -14,7 +18,10 @@ use tidewater_common::ids::{
 };
 use tidewater_common::keys::{KeyCodec, KeyRange};
 use tidewater_common::schema::{Column, ColumnType, TableOptions, TableSchema, WriteMode};
+use tidewater_region_engine::bulk::BulkWriter;
 use tidewater_region_engine::env::{EngineOptions, RegionEnv, SystemIds};
+use tidewater_region_engine::manifest::AreaId;
+use tidewater_region_engine::region::{ChangeCounts, ChangeOptions};
 use tidewater_region_engine::storage::Storage;
 use tidewater_region_engine::{MemoryBudget, Region, RegionSpec, RowOp, RowsWrite, ScanOptions};
 
@@ -159,6 +166,84 @@ fn division(criterion: &mut Criterion) {
     group.finish();
 }
 
+/// Stages rows in an area, each in one of `files` series of files in turn.
+async fn stage(region: &Region, env: &RegionEnv, rows: &RecordBatch, files: usize) -> AreaId {
+    let area = AreaId(env.ids.random());
+    region.open_unlogged_area(area, u64::MAX).await.unwrap();
+    for file in 0..files {
+        let own =
+            UInt64Array::from_iter_values((file as u64..rows.num_rows() as u64).step_by(files));
+        let batch = take_record_batch(rows, &own).unwrap();
+        let writer = BulkWriter::new(env.clone(), region.spec()).unwrap();
+        let written = writer.write([batch]).await.unwrap();
+        region.stage_files(area, &written).await.unwrap();
+    }
+    area
+}
+
+/// Returns the rows with 1 % of them changed: of each 1,000, eight have another value, one is lacking and one has
+/// another key.
+fn with_changes(rows: &RecordBatch) -> RecordBatch {
+    let mut columns = rows.columns().to_vec();
+    let times = columns[2].as_primitive::<TimestampMillisecondType>().values().iter().enumerate();
+    let times = times.map(|(row, time)| if row % 1_000 == 900 { time + 1 } else { *time });
+    columns[2] = Arc::new(TimestampMillisecondArray::from_iter_values(times));
+    let values = columns[3].as_primitive::<Float64Type>().values().iter().enumerate();
+    let values = values.map(|(row, v)| if row % 100 == 50 && row % 1_000 < 800 { -v } else { *v });
+    columns[3] = Arc::new(Float64Array::from_iter_values(values));
+    let kept: BooleanArray = (0..rows.num_rows()).map(|row| Some(row % 1_000 != 950)).collect();
+    filter_record_batch(&RecordBatch::try_new(rows.schema(), columns).unwrap(), &kept).unwrap()
+}
+
+async fn compare(region: &Region, area: AreaId) -> ChangeCounts {
+    let options = ChangeOptions {
+        range: KeyRange::whole(),
+        after: None,
+        chunk_rows: 100_000,
+        chunk_bytes: 4 << 20,
+    };
+    let mut changes = region.staged_changes(area, options).await.unwrap();
+    let mut counts = ChangeCounts::default();
+    while let Some(chunk) = changes.next().await.unwrap() {
+        counts += chunk.counts;
+    }
+    counts
+}
+
+/// Compares the files of a region with staged ones, of which one has all rows or four overlap.
+fn comparison(criterion: &mut Criterion) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let spec = spec();
+    let env = env();
+    let region = Region::new(env.clone(), spec.clone(), Sequence(0), Sequence(0)).unwrap();
+    runtime.block_on(region.take_ownership(OwnerEpoch::default(), GroupId(1))).unwrap();
+    let [write] = writes(&spec, ROWS, ROWS).try_into().unwrap();
+    let rows = write.batch.clone();
+    region.apply(write).unwrap();
+    runtime.block_on(region.flush()).unwrap();
+    let changed = with_changes(&rows);
+    let mut group = criterion.benchmark_group("compare 1M rows of 13 columns");
+    group.throughput(Throughput::Elements(ROWS as u64)).sample_size(10);
+    for (name, rows, files) in [
+        ("unchanged, 1 staged file", &rows, 1),
+        ("1 % changed, 1 staged file", &changed, 1),
+        ("unchanged, 4 staged files", &rows, 4),
+        ("1 % changed, 4 staged files", &changed, 4),
+    ] {
+        let area = runtime.block_on(stage(&region, &env, rows, files));
+        let counts = runtime.block_on(compare(&region, area));
+        assert_eq!(counts.unchanged, if name.starts_with('1') { 990_000 } else { 1_000_000 });
+        group.bench_function(name, |bencher| {
+            bencher.to_async(&runtime).iter(|| compare(&region, area));
+        });
+    }
+    let area = runtime.block_on(stage(&region, &env, &rows.slice(0, 1), 1));
+    group.bench_function("1 staged row", |bencher| {
+        bencher.to_async(&runtime).iter(|| compare(&region, area));
+    });
+    group.finish();
+}
+
 fn benches(criterion: &mut Criterion) {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let spec = spec();
@@ -194,5 +279,5 @@ fn benches(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(region_benches, benches, division);
+criterion_group!(region_benches, benches, division, comparison);
 criterion_main!(region_benches);
