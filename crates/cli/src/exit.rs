@@ -12,7 +12,7 @@ use tidewater_common::reason::{ErrorClass, facts};
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::Reason;
 
-use crate::load::error::LoadError;
+use tidewater_readers::error::LoadError;
 
 /// Exit statuses. Scripts rely on the numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,8 +6,8 @@
 //! - [`commands`]: a noun is a directory; a verb is a file with its options and one function.
 //! - [`settings`]: settings from flags, environment variables and a TOML file, in this precedence.
 //! - [`server`]: shared parts of all roles: listener, health, reflection, metrics, shutdown.
-//! - [`load`]: reads files into batches of rows.
-//! - [`value`] and [`text`]: parsers of values in files and on the command line.
+//! - [`load`]: inference of columns, verification of rows and keys, standard input.
+//! - [`text`]: parsers of option values and arguments.
 //! - [`query`]: sorted rows and aggregates of `scan`.
 //! - [`output`]: lists, rows, amounts and progress.
 //! - [`exit`]: mapping from errors to messages and exit statuses.
@@ -21,7 +21,6 @@ mod query;
 mod server;
 mod settings;
 mod text;
-mod value;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

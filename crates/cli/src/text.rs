@@ -6,12 +6,10 @@
 //! - [`tokens`]: words, quoted texts and signs with their positions, for the parsers below.
 //! - [`columns`]: column definitions: `origin utf8, flight int64 not null`.
 //! - [`distribution`]: distribution of rows over regions: `range`, `hash(origin)`.
-//! - [`delimiter`]: delimiter of CSV cells: `;`, `tab`.
 //! - [`key`]: values of a key: `EWR,2013-01-01T10:00:00Z`.
 //! - [`peer`]: id and address of a meta node: `1=127.0.0.1:7401`.
 
 pub(crate) mod columns;
-pub(crate) mod delimiter;
 pub(crate) mod distribution;
 pub(crate) mod key;
 pub(crate) mod peer;

@@ -10,7 +10,7 @@ use crate::exit::Failure;
 use crate::output::Output;
 use crate::output::rows::{RowFormat, RowWriter};
 use crate::text::key::key_values;
-use crate::value::rows::RowsBuilder;
+use tidewater_readers::value::rows::RowsBuilder;
 
 /// Options of `get`.
 #[derive(Debug, Args)]

@@ -17,15 +17,15 @@ use self::create::CreateArgs;
 use self::summary::Summary;
 use super::client::ClientArgs;
 use crate::exit::Failure;
-use crate::load::ReadOptions;
-use crate::load::bad_rows::BadRows;
-use crate::load::input::Input;
-use crate::load::pipeline::{Event, Pipeline, check_all};
 use crate::load::stdin::inspect_inputs;
 use crate::output::fact;
 use crate::output::progress::Progress;
 use crate::output::terminal::note;
-use crate::text::delimiter::Delimiter;
+use tidewater_readers::ReadOptions;
+use tidewater_readers::bad_rows::BadRows;
+use tidewater_readers::delimiter::Delimiter;
+use tidewater_readers::input::Input;
+use tidewater_readers::pipeline::{Event, Pipeline, check_all};
 
 /// Options of `load`.
 #[derive(Debug, Args)]

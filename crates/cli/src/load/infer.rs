@@ -28,8 +28,8 @@ use self::error::InferError;
 use self::join::join;
 use self::texts::Texts;
 use self::values::{Value, Values};
-use super::error::{LoadError, RowPosition};
-use crate::text::delimiter::Delimiter;
+use tidewater_readers::delimiter::Delimiter;
+use tidewater_readers::error::{LoadError, RowPosition};
 
 /// Options of the inference.
 #[derive(Debug, Clone)]

@@ -9,8 +9,8 @@ use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::error::LoadError;
-use super::input::{Input, inspect, inspect_as};
+use tidewater_readers::error::LoadError;
+use tidewater_readers::input::{Input, inspect, inspect_as};
 
 /// Name of standard input in messages.
 const NAME: &str = "stdin";
@@ -103,8 +103,8 @@ fn copy(
 
 #[cfg(test)]
 mod tests {
-    use super::super::input::{Compression, Format};
     use super::*;
+    use tidewater_readers::input::{Compression, Format};
 
     fn stdin(bytes: &[u8]) -> Result<(Vec<Input>, Option<Spool>), StdinError> {
         inspect_inputs(&["-".into()], bytes)

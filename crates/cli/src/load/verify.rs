@@ -7,14 +7,14 @@ use arrow::array::RecordBatch;
 use arrow::util::display::array_value_to_string;
 use tidewater_common::keys::KeyError;
 
-use super::ReadOptions;
-use super::bad_rows::BadRows;
-use super::error::LoadError;
 use super::infer::Place;
-use super::input::Input;
 use super::keys::UniqueKeys;
-use super::pipeline::open;
-use crate::value::instants::displayed;
+use tidewater_readers::ReadOptions;
+use tidewater_readers::bad_rows::BadRows;
+use tidewater_readers::error::LoadError;
+use tidewater_readers::input::Input;
+use tidewater_readers::pipeline::open;
+use tidewater_readers::value::instants::displayed;
 
 /// Characters of a key that a message repeats.
 const MAX_QUOTED: usize = 80;

@@ -4,9 +4,9 @@ use tidewater_common::ids::{ColumnId, SchemaVersion};
 use tidewater_common::keys::KeyCodec;
 use tidewater_common::schema::{Column, TableOptions, TableSchema};
 
-use super::super::input::inspect;
 use super::*;
-use crate::text::delimiter::Delimiter;
+use tidewater_readers::delimiter::Delimiter;
+use tidewater_readers::input::inspect;
 
 /// Key `a`, `b`; `c` is nullable.
 fn options() -> ReadOptions {

@@ -15,7 +15,7 @@ use super::file::AtomicFile;
 use super::grid::Grid;
 use super::terminal::PrintableWriter;
 use crate::exit::Failure;
-use crate::value::instants::{displayed, displayed_schema};
+use tidewater_readers::value::instants::{displayed, displayed_schema};
 
 /// Format of rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]

@@ -10,7 +10,7 @@ use tidewater_proto::v1::{self, ProblemKind};
 
 use crate::exit::{Exit, Failure};
 use crate::output::amount::duration_text;
-use crate::value::instants::time_text;
+use tidewater_readers::value::instants::time_text;
 
 /// A problem. The JSON field names are stable.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

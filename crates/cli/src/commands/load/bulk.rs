@@ -9,13 +9,13 @@ use tidewater_client::{BulkLoader, Client, TableInfo, WriteReport};
 use super::summary::Summary;
 use super::{Options, start};
 use crate::exit::{Exit, Failure};
-use crate::load::ReadOptions;
-use crate::load::bad_rows::BadRows;
-use crate::load::input::Input;
-use crate::load::pipeline::{Event, Pipeline};
 use crate::output::fact;
 use crate::output::progress::Progress;
 use crate::output::terminal::note;
+use tidewater_readers::ReadOptions;
+use tidewater_readers::bad_rows::BadRows;
+use tidewater_readers::input::Input;
+use tidewater_readers::pipeline::{Event, Pipeline};
 
 /// Bytes of rows in memory that are written as files together.
 const CHUNK_BYTES: usize = 64 << 20;

@@ -13,16 +13,16 @@ use tidewater_proto::v1::Reason;
 use super::plan::{Plan, Wanted, plan};
 use super::{Options, blocking};
 use crate::exit::{Exit, Failure};
-use crate::load::ReadOptions;
 use crate::load::infer::InferOptions;
 use crate::load::infer::scan::infer_all;
-use crate::load::input::Input;
 use crate::load::keys::{MAX_KEYS, UniqueKeys};
 use crate::load::verify::verify_all;
 use crate::output::amount::grouped;
 use crate::output::progress::Progress;
 use crate::output::terminal::note;
 use crate::text::columns::ColumnSpecs;
+use tidewater_readers::ReadOptions;
+use tidewater_readers::input::Input;
 
 /// Options of `--create`.
 #[derive(Debug, Args)]

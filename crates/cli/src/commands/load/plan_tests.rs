@@ -4,9 +4,9 @@ use std::sync::Arc;
 use super::*;
 use crate::load::infer::InferOptions;
 use crate::load::infer::scan::infer_all;
-use crate::load::input::inspect;
 use crate::text::columns::ColumnSpecs;
-use crate::text::delimiter::Delimiter;
+use tidewater_readers::delimiter::Delimiter;
+use tidewater_readers::input::inspect;
 
 const TEXT: &str = "price,id,at,name\n1.5,7,2013-01-01T10:00:00Z,a\n,8,2013-01-01T10:00:00Z,\n";
 

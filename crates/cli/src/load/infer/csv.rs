@@ -3,17 +3,17 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use super::super::bad_rows::BadRows;
-use super::super::bytes;
-use super::super::csv::{read_header, record_error};
-use super::super::dialect::check_dialect;
-use super::super::error::{RowError, RowFault, RowPosition};
-use super::super::input::Input;
-use super::super::records::Records;
 use super::error::InferError;
 use super::{Columns, InferOptions, Place};
-use crate::value::cell_error::CellError;
-use crate::value::rows::CellProblem;
+use tidewater_readers::bad_rows::BadRows;
+use tidewater_readers::bytes;
+use tidewater_readers::csv::{read_header, record_error};
+use tidewater_readers::dialect::check_dialect;
+use tidewater_readers::error::{RowError, RowFault, RowPosition};
+use tidewater_readers::input::Input;
+use tidewater_readers::records::Records;
+use tidewater_readers::value::cell_error::CellError;
+use tidewater_readers::value::rows::CellProblem;
 
 /// Observes all rows of a CSV input. Calls `observed` after each row.
 pub(super) fn observe(

@@ -1,8 +1,8 @@
 //! Errors of the inference, each with a remedy.
 
-use super::super::error::{LoadError, listed};
 use super::Place;
 use super::value_kind::ValueKind;
+use tidewater_readers::error::{LoadError, listed};
 
 /// Columns that cannot be inferred from the files.
 #[derive(Debug, thiserror::Error)]

@@ -8,14 +8,14 @@ use std::sync::atomic::AtomicU64;
 use serde::Deserializer;
 use serde::de::{Deserialize, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use super::super::bad_rows::BadRows;
-use super::super::error::{LoadError, RowError, RowFault, RowPosition};
-use super::super::input::Input;
-use super::super::lines::Lines;
-use super::super::ndjson::json_message;
 use super::error::InferError;
 use super::values::Value;
 use super::{Columns, InferOptions, Place};
+use tidewater_readers::bad_rows::BadRows;
+use tidewater_readers::error::{LoadError, RowError, RowFault, RowPosition};
+use tidewater_readers::input::Input;
+use tidewater_readers::lines::Lines;
+use tidewater_readers::ndjson::json_message;
 
 /// Observes all rows of an NDJSON input. Calls `observed` after each row.
 pub(super) fn observe(

@@ -7,12 +7,12 @@ use arrow::array::Array;
 use arrow::datatypes::{DataType, TimeUnit};
 use tidewater_common::schema::ColumnType;
 
-use super::super::convert::field_names;
-use super::super::error::{LoadError, RowPosition};
-use super::super::input::Input;
-use super::super::parquet::ParquetBatches;
 use super::error::InferError;
 use super::{Columns, InferOptions, Place};
+use tidewater_readers::convert::field_names;
+use tidewater_readers::error::{LoadError, RowPosition};
+use tidewater_readers::input::Input;
+use tidewater_readers::parquet::ParquetBatches;
 
 /// Maximum rows that are decoded at a time.
 const BATCH_ROWS: usize = 1_024;
@@ -45,7 +45,7 @@ pub(super) fn observe(
     }
     let file: Arc<str> = Arc::from(name.as_str());
     let mut rows = 0_u64;
-    while let Some(batch) = batches.next()? {
+    while let Some(batch) = batches.next_batch()? {
         for (column, array) in columns.list.iter_mut().zip(batch.columns()) {
             // Null arrays and dictionaries have nulls without a null buffer of their own.
             let Some(nulls) = array.logical_nulls() else { continue };
@@ -96,8 +96,8 @@ fn column_type(data_type: &DataType) -> Option<ColumnType> {
 mod tests {
     use arrow::datatypes::Field;
 
-    use super::super::super::convert::is_convertible;
     use super::*;
+    use tidewater_readers::convert::is_convertible;
 
     #[test]
     fn parquet_types_map_without_loss() {

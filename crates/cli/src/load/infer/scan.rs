@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use super::super::bad_rows::BadRows;
-use super::super::input::{Format, Input};
 use super::error::InferError;
 use super::{Column, Columns, InferOptions, csv, ndjson, parquet};
+use tidewater_readers::bad_rows::BadRows;
+use tidewater_readers::input::{Format, Input};
 
 /// Rows between two reports of progress.
 const REPORT_ROWS: u64 = 8_192;

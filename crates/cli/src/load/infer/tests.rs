@@ -5,9 +5,9 @@ use ::parquet::arrow::ArrowWriter;
 use arrow::array::{ArrayRef, Int32Array, LargeStringArray, ListArray, RecordBatch};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema};
 
-use super::super::input::inspect;
 use super::scan::infer_all;
 use super::*;
+use tidewater_readers::input::inspect;
 
 /// Infers the columns of files with these names and contents, in text form; `missing` marks columns
 /// with missing values.

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use arrow::datatypes::TimeUnit;
 use tidewater_common::schema::ColumnType;
 
-use crate::value::cell_error::ParseError;
-use crate::value::{number, time};
+use tidewater_readers::value::cell_error::ParseError;
+use tidewater_readers::value::{number, time};
 
 /// Greatest magnitude up to which every integer is a 64-bit float.
 pub(crate) const MAX_EXACT: u64 = 1 << 53;

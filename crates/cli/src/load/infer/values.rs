@@ -142,8 +142,8 @@ impl Values {
 mod tests {
     use std::sync::Arc;
 
-    use super::super::super::error::RowPosition;
     use super::*;
+    use tidewater_readers::error::RowPosition;
 
     fn place(line: u64) -> Place {
         Place { file: Arc::from("a.ndjson"), position: RowPosition::Line(line) }

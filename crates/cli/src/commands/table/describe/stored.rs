@@ -10,7 +10,7 @@ use tidewater_common::schema::{ColumnType, WriteMode};
 use tidewater_proto::v1::RegionTimes;
 
 use crate::output::amount::{bytes_text, duration_text, grouped};
-use crate::value::instants::time_text;
+use tidewater_readers::value::instants::time_text;
 
 /// Stored rows and files of a table. The JSON field names are stable.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]

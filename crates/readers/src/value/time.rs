@@ -7,7 +7,7 @@ use arrow::datatypes::TimeUnit;
 use super::cell_error::ParseError;
 
 /// Parses a date to days since 1970-01-01.
-pub(crate) fn date(text: &str) -> Result<i32, ParseError> {
+pub fn date(text: &str) -> Result<i32, ParseError> {
     let (days, rest) = leading_date(text.as_bytes())?;
     if !rest.is_empty() {
         return Err(ParseError::Form);
@@ -16,7 +16,7 @@ pub(crate) fn date(text: &str) -> Result<i32, ParseError> {
 }
 
 /// Parses a timestamp to units since 1970-01-01T00:00:00Z.
-pub(crate) fn timestamp(text: &str, unit: TimeUnit) -> Result<i64, ParseError> {
+pub fn timestamp(text: &str, unit: TimeUnit) -> Result<i64, ParseError> {
     let (days, rest) = leading_date(text.as_bytes())?;
     let clock = match rest {
         [] => Clock::default(),

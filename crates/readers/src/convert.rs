@@ -14,13 +14,15 @@ use crate::value::instants::in_zone;
 
 /// A column of the table's type, and the rows that could not be converted (null in the array).
 #[derive(Debug)]
-pub(crate) struct Converted {
-    pub(crate) array: ArrayRef,
-    pub(crate) rejected: Vec<(usize, CellError)>,
+pub struct Converted {
+    /// The column.
+    pub array: ArrayRef,
+    /// Rejected rows, with their reasons.
+    pub rejected: Vec<(usize, CellError)>,
 }
 
 /// Returns true if type `from` converts to type `to`, although single rows may fail.
-pub(crate) fn is_convertible(from: &DataType, to: &ColumnType) -> bool {
+pub fn is_convertible(from: &DataType, to: &ColumnType) -> bool {
     use DataType::{
         Binary, BinaryView, Boolean, Date32, Date64, Decimal128, Dictionary, FixedSizeBinary,
         LargeBinary, LargeUtf8, Timestamp, Utf8, Utf8View,
@@ -43,7 +45,7 @@ pub(crate) fn is_convertible(from: &DataType, to: &ColumnType) -> bool {
 }
 
 /// Converts a column; its type and `to` must be [convertible](is_convertible).
-pub(crate) fn convert(array: &ArrayRef, to: &ColumnType) -> Result<Converted, ArrowError> {
+pub fn convert(array: &ArrayRef, to: &ColumnType) -> Result<Converted, ArrowError> {
     let arrow = to.arrow();
     if array.data_type() == &arrow {
         return Ok(Converted { array: array.clone(), rejected: Vec::new() });
@@ -112,12 +114,12 @@ fn from_texts(array: &ArrayRef, to: &ColumnType) -> Converted {
 }
 
 /// Names of the fields of a batch.
-pub(crate) fn field_names(batch_fields: &[std::sync::Arc<Field>]) -> Vec<&str> {
+pub fn field_names(batch_fields: &[std::sync::Arc<Field>]) -> Vec<&str> {
     batch_fields.iter().map(|field| field.name().as_str()).collect()
 }
 
 /// Returns a column of nulls with the length of the batch.
-pub(crate) fn nulls(batch: &RecordBatch, data_type: &ColumnType) -> ArrayRef {
+pub fn nulls(batch: &RecordBatch, data_type: &ColumnType) -> ArrayRef {
     arrow::array::new_null_array(&data_type.arrow(), batch.num_rows())
 }
 

@@ -8,45 +8,57 @@ use super::error::LoadError;
 
 /// Format of the rows of an input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Format {
+pub enum Format {
+    /// CSV with a header.
     Csv,
+    /// One JSON object per line.
     Ndjson,
+    /// Parquet.
     Parquet,
 }
 
 /// Compression of the bytes of an input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Compression {
+pub enum Compression {
+    /// No compression.
     Plain,
+    /// One or more gzip members.
     Gzip,
-    /// A member of a zip archive: offset and length of its data in the archive, and its CRC-32.
+    /// A member of a zip archive.
     Zip {
+        /// Offset of its data in the archive.
         start: u64,
+        /// Length of its data in bytes.
         length: u64,
+        /// True if its data is compressed.
         deflated: bool,
+        /// CRC-32 of the decompressed data.
         crc: u32,
     },
 }
 
 /// A file, or a member of a zip archive.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Input {
-    pub(crate) path: PathBuf,
+pub struct Input {
+    /// The file.
+    pub path: PathBuf,
     /// Name in messages: the path, and for an archive member its name after a colon.
-    pub(crate) name: String,
-    pub(crate) format: Format,
-    pub(crate) compression: Compression,
+    pub name: String,
+    /// Format of the rows.
+    pub format: Format,
+    /// Compression of the bytes.
+    pub compression: Compression,
     /// Size on disk in bytes, for progress.
-    pub(crate) size: u64,
+    pub size: u64,
 }
 
 /// Returns the inputs that a file contains.
-pub(crate) fn inspect(path: &Path) -> Result<Vec<Input>, LoadError> {
+pub fn inspect(path: &Path) -> Result<Vec<Input>, LoadError> {
     inspect_as(path, path.display().to_string())
 }
 
 /// Returns the inputs that a file contains, with `name` for messages and for the format.
-pub(crate) fn inspect_as(path: &Path, name: String) -> Result<Vec<Input>, LoadError> {
+pub fn inspect_as(path: &Path, name: String) -> Result<Vec<Input>, LoadError> {
     let read = |source: io::Error| match source.kind() {
         io::ErrorKind::NotFound => LoadError::NotFound { file: name.clone() },
         _ => LoadError::Read { file: name.clone(), source },

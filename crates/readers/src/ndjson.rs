@@ -25,7 +25,7 @@ use crate::value::cell_error::CellError;
 use crate::value::rows::RowsBuilder;
 
 /// An NDJSON input whose first object matches the table.
-pub(crate) struct NdjsonSource {
+pub struct NdjsonSource {
     input: Input,
     lines: Lines,
     /// Position in the table by column name.
@@ -41,7 +41,7 @@ pub(crate) struct NdjsonSource {
 
 impl NdjsonSource {
     /// Opens `input` and matches the keys of its first object with the table.
-    pub(crate) fn open(
+    pub fn open(
         input: Input,
         options: ReadOptions,
         read: &Arc<AtomicU64>,
@@ -164,7 +164,7 @@ fn accepts_numbers(data_type: &ColumnType) -> bool {
 
 /// Returns the message of the parser. Invalid UTF-8 has a message of its own, because the parser only
 /// reports an unexpected byte.
-pub(crate) fn json_message(error: &serde_json::Error, line: &[u8]) -> String {
+pub fn json_message(error: &serde_json::Error, line: &[u8]) -> String {
     if std::str::from_utf8(line).is_err() {
         return "the line is not valid UTF-8".to_owned();
     }

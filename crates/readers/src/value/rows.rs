@@ -22,9 +22,11 @@ struct TargetColumn {
 
 /// A rejected cell: its column and the reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct CellProblem {
-    pub(crate) column: String,
-    pub(crate) problem: CellError,
+pub struct CellProblem {
+    /// Name of the column.
+    pub column: String,
+    /// Reason.
+    pub problem: CellError,
 }
 
 /// Builder of rows of a table.
@@ -32,7 +34,7 @@ pub(crate) struct CellProblem {
 /// A row begins implicitly and ends with [`end_row`](Self::end_row) or
 /// [`abandon_row`](Self::abandon_row). Before that, each column receives one value, in schema order.
 #[derive(Debug)]
-pub(crate) struct RowsBuilder {
+pub struct RowsBuilder {
     schema: SchemaRef,
     targets: Vec<TargetColumn>,
     /// Number of columns of the current row that have a value.
@@ -44,7 +46,7 @@ pub(crate) struct RowsBuilder {
 
 impl RowsBuilder {
     /// Creates a builder for all columns of `table`, with capacity for `rows`.
-    pub(crate) fn new(table: &TableSchema, rows: usize) -> Self {
+    pub fn new(table: &TableSchema, rows: usize) -> Self {
         let targets = table
             .columns()
             .iter()
@@ -59,7 +61,7 @@ impl RowsBuilder {
     }
 
     /// Creates a builder for the key columns of `table`, in key order.
-    pub(crate) fn for_keys(table: &TableSchema) -> Self {
+    pub fn for_keys(table: &TableSchema) -> Self {
         let targets = table
             .key_indices()
             .iter()
@@ -75,23 +77,23 @@ impl RowsBuilder {
     }
 
     /// Number of rows since the last batch, including bad rows.
-    pub(crate) fn rows(&self) -> usize {
+    pub fn rows(&self) -> usize {
         self.rows
     }
 
     /// Returns the builder of the next column of the current row.
-    pub(crate) fn next_column(&mut self) -> Option<&mut ColumnBuilder> {
+    fn next_column(&mut self) -> Option<&mut ColumnBuilder> {
         self.targets.get_mut(self.filled).map(|target| &mut target.builder)
     }
 
     /// Returns a problem with the next column of the current row.
-    pub(crate) fn cell_problem(&self, problem: CellError) -> CellProblem {
+    pub fn cell_problem(&self, problem: CellError) -> CellProblem {
         let column = self.targets.get(self.filled).map_or("", |target| target.name.as_str());
         CellProblem { column: column.to_owned(), problem }
     }
 
     /// Appends a text to the next column.
-    pub(crate) fn text(&mut self, text: &str) -> Result<(), CellProblem> {
+    pub fn text(&mut self, text: &str) -> Result<(), CellProblem> {
         let appended = match self.next_column() {
             Some(builder) => builder.append_text(text),
             None => return Ok(()),
@@ -103,7 +105,7 @@ impl RowsBuilder {
 
     /// Appends an empty CSV cell to the next column. An empty cell is a null; in a text column that is
     /// not null and not in the key, it is the empty text.
-    pub(crate) fn empty(&mut self) -> Result<(), CellProblem> {
+    pub fn empty(&mut self) -> Result<(), CellProblem> {
         match self.targets.get(self.filled) {
             Some(target) if !target.nullable && !target.in_key && target.builder.keeps_text() => {
                 self.text("")
@@ -113,7 +115,7 @@ impl RowsBuilder {
     }
 
     /// Appends a null to the next column.
-    pub(crate) fn null(&mut self) -> Result<(), CellProblem> {
+    pub fn null(&mut self) -> Result<(), CellProblem> {
         let Some(target) = self.targets.get_mut(self.filled) else { return Ok(()) };
         if target.in_key {
             return Err(self.cell_problem(CellError::MissingKey));
@@ -127,7 +129,7 @@ impl RowsBuilder {
     }
 
     /// Ends the current row, in which every column has a value.
-    pub(crate) fn end_row(&mut self) {
+    pub fn end_row(&mut self) {
         self.filled = 0;
         self.rows += 1;
         if !self.good.is_empty() {
@@ -136,7 +138,7 @@ impl RowsBuilder {
     }
 
     /// Ends the current row as a bad row, which the next batch leaves out.
-    pub(crate) fn abandon_row(&mut self) {
+    pub fn abandon_row(&mut self) {
         for target in self.targets.iter_mut().skip(self.filled) {
             target.builder.append_null();
         }
@@ -149,7 +151,7 @@ impl RowsBuilder {
     }
 
     /// Returns the good rows since the last batch; `None` if there are none.
-    pub(crate) fn finish(&mut self) -> Result<Option<RecordBatch>, ArrowError> {
+    pub fn finish(&mut self) -> Result<Option<RecordBatch>, ArrowError> {
         let mut columns: Vec<ArrayRef> =
             self.targets.iter_mut().map(|target| target.builder.finish()).collect();
         let good = std::mem::take(&mut self.good);

@@ -10,7 +10,7 @@ use super::input::Input;
 use super::records::MAX_RECORD;
 
 /// Reads lines in turn; keeps the last one.
-pub(crate) struct Lines {
+pub struct Lines {
     bytes: ByteReader,
     line: Vec<u8>,
     number: u64,
@@ -18,22 +18,22 @@ pub(crate) struct Lines {
 
 impl Lines {
     /// Opens `input` before its first line.
-    pub(crate) fn open(input: &Input, read: &Arc<AtomicU64>) -> Result<Self, LoadError> {
+    pub fn open(input: &Input, read: &Arc<AtomicU64>) -> Result<Self, LoadError> {
         Ok(Self { bytes: bytes::open(input, read)?, line: Vec::new(), number: 0 })
     }
 
     /// The last line.
-    pub(crate) fn line(&self) -> &[u8] {
+    pub fn line(&self) -> &[u8] {
         &self.line
     }
 
     /// Number of the last line, from 1.
-    pub(crate) fn number(&self) -> u64 {
+    pub fn number(&self) -> u64 {
         self.number
     }
 
     /// Reads the next line that is not blank; returns false at the end. `input` is named in errors.
-    pub(crate) fn advance(&mut self, input: &Input) -> Result<bool, LoadError> {
+    pub fn advance(&mut self, input: &Input) -> Result<bool, LoadError> {
         loop {
             self.line.clear();
             let limit = MAX_RECORD as u64 + 1;

@@ -3,7 +3,7 @@
 use super::cell_error::ParseError;
 
 /// Parses a whole number in the range of `T`: an optional sign and digits.
-pub(crate) fn integer<T: TryFrom<i128>>(text: &str) -> Result<T, ParseError> {
+pub fn integer<T: TryFrom<i128>>(text: &str) -> Result<T, ParseError> {
     let bytes = text.as_bytes();
     let (negative, digits) = match bytes {
         [b'-', digits @ ..] => (true, digits),
@@ -44,7 +44,7 @@ fn magnitude(digits: &[u8]) -> Result<u64, ParseError> {
 }
 
 /// Parses a 64-bit floating point number. A number out of range is an error, not infinity.
-pub(crate) fn float64(text: &str) -> Result<f64, ParseError> {
+pub fn float64(text: &str) -> Result<f64, ParseError> {
     let value: f64 = text.parse().map_err(|_| ParseError::Form)?;
     if value.is_infinite() && text.bytes().any(|byte| byte.is_ascii_digit()) {
         return Err(ParseError::Range);
@@ -53,7 +53,7 @@ pub(crate) fn float64(text: &str) -> Result<f64, ParseError> {
 }
 
 /// Parses a 32-bit floating point number. A number out of range is an error, not infinity.
-pub(crate) fn float32(text: &str) -> Result<f32, ParseError> {
+pub fn float32(text: &str) -> Result<f32, ParseError> {
     let value: f32 = text.parse().map_err(|_| ParseError::Form)?;
     if value.is_infinite() && text.bytes().any(|byte| byte.is_ascii_digit()) {
         return Err(ParseError::Range);
@@ -62,7 +62,7 @@ pub(crate) fn float32(text: &str) -> Result<f32, ParseError> {
 }
 
 /// Parses `true`, `false`, `t`, `f`, `1` or `0`, in upper or lower case.
-pub(crate) fn boolean(text: &str) -> Result<bool, ParseError> {
+pub fn boolean(text: &str) -> Result<bool, ParseError> {
     let is = |word: &str| text.eq_ignore_ascii_case(word);
     if is("true") || is("t") || text == "1" {
         Ok(true)
@@ -74,7 +74,7 @@ pub(crate) fn boolean(text: &str) -> Result<bool, ParseError> {
 }
 
 /// Parses bytes in hexadecimal, with or without the prefix `0x` or `\x`.
-pub(crate) fn hexadecimal(text: &str, out: &mut Vec<u8>) -> Result<(), ParseError> {
+pub fn hexadecimal(text: &str, out: &mut Vec<u8>) -> Result<(), ParseError> {
     let digits = text.strip_prefix("0x").or_else(|| text.strip_prefix("\\x")).unwrap_or(text);
     let nibble = |byte: u8| match byte {
         b'0'..=b'9' => Ok(byte - b'0'),

@@ -7,7 +7,7 @@ const MAX_KEPT: usize = 20;
 
 /// Counts bad rows up to a limit.
 #[derive(Debug)]
-pub(crate) struct BadRows {
+pub struct BadRows {
     allowed: u64,
     count: u64,
     kept: Vec<RowError>,
@@ -15,7 +15,7 @@ pub(crate) struct BadRows {
 
 impl BadRows {
     /// Creates a counter that skips `allowed` bad rows; the next one ends the load.
-    pub(crate) fn new(allowed: u64) -> Self {
+    pub fn new(allowed: u64) -> Self {
         Self { allowed, count: 0, kept: Vec::new() }
     }
 
@@ -24,7 +24,7 @@ impl BadRows {
     /// # Errors
     ///
     /// When the limit is exceeded, which ends the load.
-    pub(crate) fn report(&mut self, row: RowError) -> Result<(), LoadError> {
+    pub fn report(&mut self, row: RowError) -> Result<(), LoadError> {
         if self.allowed == 0 {
             return Err(LoadError::Row(Box::new(row)));
         }
@@ -39,12 +39,12 @@ impl BadRows {
     }
 
     /// Number of skipped rows.
-    pub(crate) fn count(&self) -> u64 {
+    pub fn count(&self) -> u64 {
         self.count
     }
 
     /// First skipped rows of the load, at most 20.
-    pub(crate) fn kept(&self) -> &[RowError] {
+    pub fn kept(&self) -> &[RowError] {
         &self.kept
     }
 }

@@ -1,7 +1,7 @@
 //! Detects a CSV file with another delimiter by its header.
 
 use super::error::LoadError;
-use crate::text::delimiter::Delimiter;
+use crate::delimiter::Delimiter;
 
 /// Delimiters in common use, the most frequent first.
 const COMMON: [Delimiter; 4] =
@@ -18,7 +18,7 @@ fn other_delimiter(header: &[&str], used: Delimiter) -> Option<Delimiter> {
 
 /// Rejects a header that probably has another delimiter. A header that is the name of a column
 /// (`is_column`) is accepted.
-pub(crate) fn check_dialect(
+pub fn check_dialect(
     file: &str,
     header: &[&str],
     used: Delimiter,

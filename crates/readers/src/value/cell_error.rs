@@ -6,7 +6,7 @@ use tidewater_common::schema::ColumnType;
 
 /// Parse error of a text, independent of the column type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum ParseError {
+pub enum ParseError {
     /// The text does not have the form of the type.
     Form,
     /// The value is out of range.
@@ -17,9 +17,16 @@ pub(crate) enum ParseError {
 
 /// Reason why a cell was rejected.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum CellError {
+pub enum CellError {
     /// The text is not a value of the type.
-    Value { text: String, data_type: ColumnType, error: ParseError },
+    Value {
+        /// Begin of the text.
+        text: String,
+        /// Type of the column.
+        data_type: ColumnType,
+        /// Reason.
+        error: ParseError,
+    },
     /// The column is not null and has no value.
     Missing,
     /// A column of the primary key has no value.
@@ -27,14 +34,24 @@ pub(crate) enum CellError {
     /// The bytes are not UTF-8.
     NotUtf8,
     /// A JSON value of a kind that the column does not accept.
-    Kind { found: &'static str, data_type: ColumnType },
+    Kind {
+        /// Kind of the value, for people.
+        found: &'static str,
+        /// Type of the column.
+        data_type: ColumnType,
+    },
 }
+
+/// Hint of [`CellError::Value`] for texts that often represent a missing value. It names an option of `load`,
+/// which other callers replace.
+pub const NULL_HINT: &str = "; if it represents a missing value, add it with --null";
 
 /// Characters of a cell that a message repeats.
 const MAX_QUOTED: usize = 60;
 
 impl CellError {
-    pub(crate) fn value(text: &str, data_type: &ColumnType, error: ParseError) -> Self {
+    /// Returns [`CellError::Value`] with the begin of `text`.
+    pub fn value(text: &str, data_type: &ColumnType, error: ParseError) -> Self {
         let mut shown: String = text.chars().take(MAX_QUOTED).collect();
         if shown.len() < text.len() {
             shown.push_str("...");
@@ -75,7 +92,7 @@ impl fmt::Display for CellError {
 fn form_hint(text: &str, data_type: &ColumnType) -> &'static str {
     match data_type {
         _ if matches!(text, "NA" | "N/A" | "NULL" | "null" | "None" | "NaN" | "\\N" | "-") => {
-            "; if it represents a missing value, add it with --null"
+            NULL_HINT
         }
         ColumnType::Date32 => "; dates are written YYYY-MM-DD",
         ColumnType::Timestamp(..) => {

@@ -14,10 +14,10 @@ use super::input::{Compression, Input};
 const BUFFER: usize = 256 * 1024;
 
 /// Decompressed bytes of an input.
-pub(crate) type ByteReader = Box<dyn BufRead + Send>;
+pub type ByteReader = Box<dyn BufRead + Send>;
 
 /// Opens an input. Adds the bytes read from disk to `read`.
-pub(crate) fn open(input: &Input, read: &Arc<AtomicU64>) -> Result<ByteReader, LoadError> {
+pub fn open(input: &Input, read: &Arc<AtomicU64>) -> Result<ByteReader, LoadError> {
     let failed = |source| read_error(input, source);
     let mut file = File::open(&input.path).map_err(failed)?;
     let counted = |file| CountingReader { inner: file, read: Arc::clone(read) };
@@ -39,7 +39,7 @@ pub(crate) fn open(input: &Input, read: &Arc<AtomicU64>) -> Result<ByteReader, L
 }
 
 /// Returns the load error of a failed read: damaged compression, or an error of the disk.
-pub(crate) fn read_error(input: &Input, source: io::Error) -> LoadError {
+pub fn read_error(input: &Input, source: io::Error) -> LoadError {
     let file = input.name.clone();
     let damaged = matches!(
         source.kind(),

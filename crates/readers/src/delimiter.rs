@@ -3,11 +3,23 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::TextError;
-
 /// Byte between two cells of a CSV record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Delimiter(pub(crate) u8);
+pub struct Delimiter(
+    /// The byte.
+    pub u8,
+);
+
+/// Reason why a text is not a delimiter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum DelimiterError {
+    /// The character has another meaning in CSV.
+    #[error("a quote or a line end cannot be the delimiter (at character 1)")]
+    Reserved,
+    /// The text is not one ASCII character.
+    #[error("expected one ASCII character, or `tab` (at character 1)")]
+    Form,
+}
 
 impl Default for Delimiter {
     fn default() -> Self {
@@ -16,16 +28,14 @@ impl Default for Delimiter {
 }
 
 impl FromStr for Delimiter {
-    type Err = TextError;
+    type Err = DelimiterError;
 
-    fn from_str(text: &str) -> Result<Self, TextError> {
+    fn from_str(text: &str) -> Result<Self, DelimiterError> {
         match text.as_bytes() {
             b"\\t" | b"tab" => Ok(Self(b'\t')),
-            [b'"' | b'\'' | b'\r' | b'\n' | 0] => {
-                Err(TextError::new(1, "a quote or a line end cannot be the delimiter"))
-            }
+            [b'"' | b'\'' | b'\r' | b'\n' | 0] => Err(DelimiterError::Reserved),
             [byte] => Ok(Self(*byte)),
-            _ => Err(TextError::new(1, "expected one ASCII character, or `tab`")),
+            _ => Err(DelimiterError::Form),
         }
     }
 }

@@ -23,25 +23,28 @@ const AHEAD: usize = 4;
 
 /// Message of the reader thread.
 #[derive(Debug)]
-pub(crate) enum Event {
+pub enum Event {
+    /// Rows of an input, at least one.
     Rows(RecordBatch),
     /// Last event: all inputs were read, or an error ended the load.
     End {
+        /// Bad rows of all inputs.
         bad: BadRows,
+        /// The error that ended the load.
         result: Result<(), LoadError>,
     },
 }
 
 /// Inputs being read.
 #[derive(Debug)]
-pub(crate) struct Pipeline {
+pub struct Pipeline {
     events: mpsc::Receiver<Event>,
     read: Arc<AtomicU64>,
     total: u64,
 }
 
 /// Opens one input.
-pub(crate) fn open(
+pub fn open(
     input: Input,
     options: ReadOptions,
     read: &Arc<AtomicU64>,
@@ -62,7 +65,7 @@ pub(crate) fn open(
 }
 
 /// Opens every input and matches its columns with those of the table.
-pub(crate) fn check_all(inputs: &[Input], options: &ReadOptions) -> Result<(), LoadError> {
+pub fn check_all(inputs: &[Input], options: &ReadOptions) -> Result<(), LoadError> {
     // Only headers are needed: small batches keep memory low.
     let options = ReadOptions { batch_rows: 1, ..options.clone() };
     let uncounted = Arc::new(AtomicU64::new(0));
@@ -74,7 +77,7 @@ pub(crate) fn check_all(inputs: &[Input], options: &ReadOptions) -> Result<(), L
 
 impl Pipeline {
     /// Starts reading the inputs, which [`check_all`] has accepted.
-    pub(crate) fn start(
+    pub fn start(
         inputs: Vec<Input>,
         options: ReadOptions,
         skip_bad: u64,
@@ -93,12 +96,12 @@ impl Pipeline {
     }
 
     /// Returns the next event; an error after the last one.
-    pub(crate) async fn next(&mut self) -> Result<Event, LoadError> {
+    pub async fn next(&mut self) -> Result<Event, LoadError> {
         self.events.recv().await.ok_or(LoadError::ReaderStopped)
     }
 
     /// Returns the bytes read from disk and their total.
-    pub(crate) fn progress(&self) -> (u64, u64) {
+    pub fn progress(&self) -> (u64, u64) {
         (self.read.load(Ordering::Relaxed).min(self.total), self.total)
     }
 }

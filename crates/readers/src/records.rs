@@ -4,10 +4,10 @@ use std::io::{self, BufRead};
 
 use csv_core::{ReadRecordResult, Reader, ReaderBuilder};
 
-use crate::text::delimiter::Delimiter;
+use crate::delimiter::Delimiter;
 
 /// Longest record in bytes. A longer one is taken for an unclosed quote.
-pub(crate) const MAX_RECORD: usize = 16 << 20;
+pub const MAX_RECORD: usize = 16 << 20;
 
 /// Longest record in bytes as written, with its delimiters and quotes.
 const MAX_WRITTEN: u64 = 4 * MAX_RECORD as u64;
@@ -18,7 +18,7 @@ const MAX_CELLS: usize = 65_536;
 const LINE_END: &[u8] = b"\n";
 
 /// Reads records in turn; keeps the cells of the last one.
-pub(crate) struct Records<R> {
+pub struct Records<R> {
     input: R,
     reader: Reader,
     text: Vec<u8>,
@@ -36,15 +36,18 @@ pub(crate) struct Records<R> {
 
 /// Reason why the next record cannot be read.
 #[derive(Debug)]
-pub(crate) enum RecordError {
+pub enum RecordError {
+    /// The input cannot be read.
     Read(io::Error),
+    /// The record is longer than the limit.
     TooLong,
     /// The input ends within a quoted cell.
     UnclosedQuote,
 }
 
 impl<R: BufRead> Records<R> {
-    pub(crate) fn new(input: R, delimiter: Delimiter) -> Self {
+    /// Creates a reader before its first record.
+    pub fn new(input: R, delimiter: Delimiter) -> Self {
         Self {
             input,
             reader: ReaderBuilder::new().delimiter(delimiter.0).build(),
@@ -60,32 +63,32 @@ impl<R: BufRead> Records<R> {
     }
 
     /// Line on which the last record begins, from 1.
-    pub(crate) fn line(&self) -> u64 {
+    pub fn line(&self) -> u64 {
         self.line
     }
 
     /// Number of cells of the last record, including those that are not kept.
-    pub(crate) fn cells(&self) -> usize {
+    pub fn cells(&self) -> usize {
         self.cells.saturating_add(self.cells_beyond)
     }
 
     /// Keeps at most this number of cells of each later record: the number of columns in the header.
-    pub(crate) fn limit_cells(&mut self, most: usize) {
+    pub fn limit_cells(&mut self, most: usize) {
         self.most_cells = most;
     }
 
     /// All kept cells of the last record, concatenated without separators.
-    pub(crate) fn text(&self) -> &[u8] {
+    pub fn text(&self) -> &[u8] {
         &self.text[..self.text_length]
     }
 
     /// End offsets of the cells of the last record in [`text`](Self::text).
-    pub(crate) fn ends(&self) -> &[usize] {
+    pub fn ends(&self) -> &[usize] {
         &self.ends[..self.cells]
     }
 
     /// Reads the next record; returns false at the end of the input. Skips empty lines.
-    pub(crate) fn advance(&mut self) -> Result<bool, RecordError> {
+    pub fn advance(&mut self) -> Result<bool, RecordError> {
         self.text_length = 0;
         self.cells = 0;
         self.cells_beyond = 0;

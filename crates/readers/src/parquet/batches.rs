@@ -11,11 +11,11 @@ use parquet::arrow::arrow_reader::{
 };
 
 use super::batch_rows::batch_rows;
-use crate::load::error::LoadError;
-use crate::load::input::Input;
+use crate::error::LoadError;
+use crate::input::Input;
 
 /// The rows of a Parquet file.
-pub(crate) struct ParquetBatches {
+pub struct ParquetBatches {
     file: Arc<File>,
     name: String,
     metadata: ArrowReaderMetadata,
@@ -27,7 +27,7 @@ pub(crate) struct ParquetBatches {
 
 impl ParquetBatches {
     /// Opens a file. `batch_rows`: the maximum rows of a batch.
-    pub(crate) fn open(input: &Input, batch_rows: usize) -> Result<Self, LoadError> {
+    pub fn open(input: &Input, batch_rows: usize) -> Result<Self, LoadError> {
         let name = input.name.clone();
         let file = File::open(&input.path)
             .map_err(|source| LoadError::Read { file: name.clone(), source })?;
@@ -39,17 +39,17 @@ impl ParquetBatches {
     }
 
     /// Schema of the file.
-    pub(crate) fn schema(&self) -> &SchemaRef {
+    pub fn schema(&self) -> &SchemaRef {
         self.metadata.schema()
     }
 
     /// Number of rows of the file.
-    pub(crate) fn rows(&self) -> u64 {
+    pub fn rows(&self) -> u64 {
         u64::try_from(self.metadata.metadata().file_metadata().num_rows()).unwrap_or(0)
     }
 
     /// Returns the next batch; `None` at the end.
-    pub(crate) fn next(&mut self) -> Result<Option<RecordBatch>, LoadError> {
+    pub fn next_batch(&mut self) -> Result<Option<RecordBatch>, LoadError> {
         loop {
             if let Some(batch) = self.reader.as_mut().and_then(Iterator::next) {
                 return batch.map(Some).map_err(|error| self.bad(error.to_string()));

@@ -21,7 +21,7 @@ use crate::value::cell_error::CellError;
 use crate::value::rows::RowsBuilder;
 
 /// A CSV input after its header.
-pub(crate) struct CsvSource {
+pub struct CsvSource {
     input: Input,
     records: Records<ByteReader>,
     positions: Positions,
@@ -34,7 +34,7 @@ pub(crate) struct CsvSource {
 
 impl CsvSource {
     /// Opens `input` and matches its header with the table.
-    pub(crate) fn open(
+    pub fn open(
         input: Input,
         options: ReadOptions,
         read: &Arc<AtomicU64>,
@@ -137,7 +137,7 @@ impl CsvSource {
 }
 
 /// Reads the first record: the names of the columns.
-pub(crate) fn read_header(
+pub fn read_header(
     input: &Input,
     records: &mut Records<ByteReader>,
 ) -> Result<Vec<String>, LoadError> {
@@ -161,7 +161,7 @@ pub(crate) fn read_header(
 }
 
 /// Returns the load error of a record that begins on `line`.
-pub(crate) fn record_error(input: &Input, line: u64, error: RecordError) -> LoadError {
+pub fn record_error(input: &Input, line: u64, error: RecordError) -> LoadError {
     match error {
         RecordError::Read(source) => bytes::read_error(input, source),
         RecordError::TooLong => LoadError::RecordTooLong {

@@ -18,7 +18,7 @@ use parquet::file::metadata::{ColumnChunkMetaData, RowGroupMetaData};
 use parquet::file::serialized_reader::SerializedPageReader;
 
 use super::page_header::{HeaderError, MAX_HEADER_BYTES, PageHeader};
-use crate::load::error::LoadError;
+use crate::error::LoadError;
 
 /// Bytes of the values that are decoded at a time; a single row may have more.
 const BATCH_BYTES: u64 = 32 << 20;

@@ -15,7 +15,7 @@ use super::super::error::{RowFault, RowPosition};
 use super::super::input::inspect;
 use super::super::parquet::ParquetBatches;
 use super::*;
-use crate::text::delimiter::Delimiter;
+use crate::delimiter::Delimiter;
 use crate::value::cell_error::CellError;
 
 /// Key `id` (int64), `name` (utf8), `score` (float64), `at` (timestamp); all but the key nullable.
@@ -382,7 +382,7 @@ fn expanding_parquet_is_read_in_small_batches() {
     let input = inspect(&path).unwrap().remove(0);
     let mut batches = ParquetBatches::open(&input, 8_192).unwrap();
     let mut rows = 0;
-    while let Some(batch) = batches.next().unwrap() {
+    while let Some(batch) = batches.next_batch().unwrap() {
         assert!(batch.num_rows() <= 16, "{} rows", batch.num_rows());
         assert!(batch.get_array_memory_size() <= 80 << 20, "{}", batch.get_array_memory_size());
         rows += batch.num_rows();
@@ -391,7 +391,7 @@ fn expanding_parquet_is_read_in_small_batches() {
     // Values of usual size are read in full batches.
     write_expanding(&path, 10, "value");
     let mut batches = ParquetBatches::open(&input, 8_192).unwrap();
-    assert_eq!(batches.next().unwrap().unwrap().num_rows(), 8_192);
+    assert_eq!(batches.next_batch().unwrap().unwrap().num_rows(), 8_192);
 }
 
 #[test]

@@ -13,7 +13,7 @@ use arrow::error::ArrowError;
 use arrow::util::display::array_value_to_string;
 
 /// Returns the array as timestamps of the same unit in `zone`; other arrays unchanged.
-pub(crate) fn in_zone(array: &ArrayRef, zone: Option<&str>) -> ArrayRef {
+pub fn in_zone(array: &ArrayRef, zone: Option<&str>) -> ArrayRef {
     let zone: Option<Arc<str>> = zone.map(Arc::from);
     match array.data_type() {
         DataType::Timestamp(_, found) if *found == zone => array.clone(),
@@ -40,7 +40,7 @@ fn display_zone(data_type: &DataType) -> Option<&'static str> {
 }
 
 /// Returns the schema of [`displayed`] rows.
-pub(crate) fn displayed_schema(schema: &SchemaRef) -> SchemaRef {
+pub fn displayed_schema(schema: &SchemaRef) -> SchemaRef {
     let fields: Vec<Field> = schema
         .fields()
         .iter()
@@ -56,7 +56,7 @@ pub(crate) fn displayed_schema(schema: &SchemaRef) -> SchemaRef {
 }
 
 /// Returns the rows with the time zones of their text form.
-pub(crate) fn displayed(batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
+pub fn displayed(batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
     if batch.schema().fields().iter().all(|field| display_zone(field.data_type()).is_none()) {
         return Ok(batch.clone());
     }
@@ -75,7 +75,7 @@ pub(crate) fn displayed(batch: &RecordBatch) -> Result<RecordBatch, ArrowError> 
 ///
 /// # Errors
 /// The number is out of the range of the type, or the type is not that of a time.
-pub(crate) fn time_text(data_type: &DataType, units: i64) -> Result<String, ArrowError> {
+pub fn time_text(data_type: &DataType, units: i64) -> Result<String, ArrowError> {
     let units: ArrayRef = Arc::new(Int64Array::from(vec![units]));
     // Arrow has no direct cast from 64-bit integers to dates.
     let units = match data_type {

@@ -11,7 +11,7 @@ use arrow::array::{ArrayRef, BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::{Field, Schema};
 
-pub(crate) use self::batches::ParquetBatches;
+pub use self::batches::ParquetBatches;
 use super::bad_rows::BadRows;
 use super::convert::{convert, field_names, is_convertible, nulls};
 use super::error::{LoadError, RowError, RowFault, RowPosition};
@@ -23,7 +23,7 @@ use crate::value::cell_error::CellError;
 use crate::value::rows::CellProblem;
 
 /// A Parquet file whose columns match the table.
-pub(crate) struct ParquetSource {
+pub struct ParquetSource {
     input: Input,
     batches: ParquetBatches,
     positions: Positions,
@@ -38,7 +38,7 @@ pub(crate) struct ParquetSource {
 
 impl ParquetSource {
     /// Opens `input` and matches its columns with the table.
-    pub(crate) fn open(
+    pub fn open(
         input: Input,
         options: ReadOptions,
         read: &Arc<AtomicU64>,
@@ -169,7 +169,7 @@ fn check_types(
 impl RowSource for ParquetSource {
     fn next_batch(&mut self, bad: &mut BadRows) -> Result<Option<RecordBatch>, LoadError> {
         loop {
-            let Some(batch) = self.batches.next()? else { return Ok(None) };
+            let Some(batch) = self.batches.next_batch()? else { return Ok(None) };
             let taken = self.take_batch(&batch, bad)?;
             self.count(batch.num_rows() as u64);
             if taken.is_some() {

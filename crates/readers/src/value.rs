@@ -3,15 +3,15 @@
 //! # Layout
 //!
 //! - [`cell_error`]: reasons why a text is not a value of its column.
-//! - [`number`], [`decimal`], [`time`]: pure parsers.
+//! - [`number`], `decimal`, [`time`]: pure parsers.
 //! - [`instants`]: timestamps in another zone.
-//! - [`builder`]: builder of one column.
+//! - `builder`: builder of one column.
 //! - [`rows`]: builder of all columns of a table, which removes bad rows.
 
 pub(crate) mod builder;
-pub(crate) mod cell_error;
-pub(crate) mod decimal;
-pub(crate) mod instants;
-pub(crate) mod number;
-pub(crate) mod rows;
-pub(crate) mod time;
+pub mod cell_error;
+mod decimal;
+pub mod instants;
+pub mod number;
+pub mod rows;
+pub mod time;
