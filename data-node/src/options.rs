@@ -52,7 +52,7 @@ pub struct DataOptions {
     /// Available hook kinds. A program that embeds a node adds its own kinds here and to the options of
     /// the meta nodes.
     pub hook_kinds: HookKinds,
-    /// Available source kinds of refreshable tables, as the hook kinds.
+    /// Available source kinds of refreshable tables. A program that embeds a node adds its own kinds here, on all data nodes.
     pub source_kinds: SourceKinds,
     /// Limits that keep a bad hook from slowing down the node.
     pub hook_limits: HookLimits,

@@ -18,8 +18,9 @@ use tidewater_common::header::check_header;
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::refresh_work_server::{RefreshWork, RefreshWorkServer};
 use tidewater_proto::v1::{
-    CallHeader, ListSourceRequest, ListSourceResponse, LoadSplitRequest, LoadSplitResponse,
-    MergeRegionRequest, MergeRegionResponse, Reason, SourceRecord, SourceSplit,
+    CallHeader, CheckSourceRequest, CheckSourceResponse, ListSourceRequest, ListSourceResponse,
+    LoadSplitRequest, LoadSplitResponse, MergeRegionRequest, MergeRegionResponse, Reason,
+    SourceRecord, SourceSplit,
 };
 use tidewater_source_kinds::{
     MAX_PIN_BYTES, MAX_SPLITS, Source, SourceError, SourceKinds, SourceTable, Split,
@@ -73,14 +74,18 @@ impl RefreshService {
         source: Option<SourceRecord>,
         table: &LoadedTable,
     ) -> Result<Box<dyn Source>, Refusal> {
-        let source = source
-            .ok_or_else(|| Refusal::new(Reason::InvalidArgument, "the request names no source"))?;
-        let config: Value = serde_json::from_str(&source.config).map_err(|error| {
-            let text = format!("the configuration of the source is no JSON: {error}");
-            Refusal::new(Reason::InvalidArgument, text)
-        })?;
+        let (source, config) = parsed(source)?;
         let for_table = SourceTable { schema: table.schema(), codec: table.codec().clone() };
         self.kinds.open(&source.kind, &config, for_table).await.map_err(source_error)
+    }
+
+    fn check_source(&self, request: CheckSourceRequest) -> Result<CheckSourceResponse, Refusal> {
+        let node = self.groups.context();
+        check_header(node.cluster, node.node, request.header.as_ref())?;
+        let (source, config) = parsed(request.source)?;
+        let checked = self.kinds.check(&source.kind, &config);
+        checked.map_err(|error| Refusal::new(Reason::InvalidArgument, error.to_string()))?;
+        Ok(CheckSourceResponse {})
     }
 
     async fn list(&self, request: ListSourceRequest) -> Result<ListSourceResponse, Refusal> {
@@ -126,6 +131,14 @@ type LoadStream = std::pin::Pin<Box<dyn Stream<Item = Result<LoadSplitResponse, 
 impl RefreshWork for RefreshService {
     type LoadSplitStream = LoadStream;
 
+    async fn check_source(
+        &self,
+        request: Request<CheckSourceRequest>,
+    ) -> Result<Response<CheckSourceResponse>, Status> {
+        // A wrong source is that of a user, not of the meta leader.
+        Ok(Response::new(self.check_source(request.into_inner())?))
+    }
+
     async fn list_source(
         &self,
         request: Request<ListSourceRequest>,
@@ -153,6 +166,15 @@ impl RefreshWork for RefreshService {
         };
         merged.await.map(Response::new).map_err(|problem| counted("merge_region", problem))
     }
+}
+
+/// Returns a source, and its configuration as JSON.
+fn parsed(source: Option<SourceRecord>) -> Result<(SourceRecord, Value), Refusal> {
+    let invalid = |text: String| Refusal::new(Reason::InvalidArgument, text);
+    let source = source.ok_or_else(|| invalid("the request names no source".to_owned()))?;
+    let config = serde_json::from_str(&source.config)
+        .map_err(|error| invalid(format!("the configuration of the source is no JSON: {error}")))?;
+    Ok((source, config))
 }
 
 fn counted(call: &'static str, problem: Refusal) -> Status {

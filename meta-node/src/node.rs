@@ -131,8 +131,7 @@ impl Meta {
         let joiner = Arc::new(joiner);
         let slot = ReplicaSlot::default();
         let meta = MetaService::new(slot.clone(), Arc::clone(&joiner), options.max_data_nodes);
-        let admin =
-            AdminService::new(slot.clone(), options.retention(), options.source_kinds.clone());
+        let admin = AdminService::new(slot.clone(), options.retention());
         let hooks = HookService::new(slot.clone(), options.hook_kinds.clone());
         let cursors = CursorService::new(slot.clone());
         let procedures = ProcedureService::new(slot.clone());

@@ -2,6 +2,7 @@
 
 mod faults;
 mod mirror;
+mod own_kind;
 mod reader;
 
 use std::fs;

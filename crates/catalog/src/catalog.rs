@@ -41,11 +41,38 @@ pub struct TableInfo {
     pub published: Epoch,
 }
 
+/// A read of a refreshable table as of an epoch at which it may have rows of two refreshes.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "table {table} is refreshable and is read as of its published epoch, {published}, not as of {requested}: leave the epoch out"
+)]
+pub struct EpochNotPublished {
+    /// Name of the table.
+    pub table: String,
+    /// Epoch of the read.
+    pub requested: Epoch,
+    /// Published epoch of the table.
+    pub published: Epoch,
+}
+
 impl TableInfo {
-    /// Returns the epoch that a read names: the requested one, or that of a refreshable table. `None`: the newest rows are
-    /// read.
-    pub fn as_of(&self, requested: Option<Epoch>) -> Option<Epoch> {
-        requested.or(self.options.refreshable.then_some(self.published))
+    /// Returns the epoch that a read names: the requested one, or the published one of a refreshable table. `None`: the
+    /// newest rows are read.
+    ///
+    /// # Errors
+    /// [`EpochNotPublished`].
+    pub fn as_of(&self, requested: Option<Epoch>) -> Result<Option<Epoch>, EpochNotPublished> {
+        if !self.options.refreshable {
+            return Ok(requested);
+        }
+        let published = self.published;
+        match requested {
+            Some(requested) if requested != published => {
+                let table = self.name.clone();
+                Err(EpochNotPublished { table, requested, published })
+            }
+            _ => Ok(Some(published)),
+        }
     }
 }
 

@@ -40,7 +40,9 @@ mod tiling;
 mod timestamps;
 mod watcher;
 
-pub use self::catalog::{Catalog, CatalogError, CatalogStep, RouteInfo, TableInfo};
+pub use self::catalog::{
+    Catalog, CatalogError, CatalogStep, EpochNotPublished, RouteInfo, TableInfo,
+};
 pub use self::codec::{
     decode_catalog_next_route_id, decode_catalog_route, decode_catalog_version,
     encode_catalog_next_route_id, encode_catalog_route, encode_catalog_version,

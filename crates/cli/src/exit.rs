@@ -185,7 +185,10 @@ fn exit_of_client(error: &ClientError) -> Exit {
         | ClientError::RegionNotFound(_)
         | ClientError::NodeNotFound(_)
         | ClientError::ColumnNotFound { .. } => Exit::NotFound,
-        ClientError::BadInput(_) | ClientError::Predicate(_) | ClientError::Key(_) => Exit::Usage,
+        ClientError::BadInput(_)
+        | ClientError::Epoch(_)
+        | ClientError::Predicate(_)
+        | ClientError::Key(_) => Exit::Usage,
         ClientError::OtherCluster { .. } => Exit::Conflict,
         ClientError::Damaged { .. } | ClientError::Catalog(_) | ClientError::Closed(_) => {
             Exit::Other

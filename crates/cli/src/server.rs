@@ -34,6 +34,7 @@ pub(crate) mod node;
 pub(crate) mod node_admin;
 pub(crate) mod process;
 pub(crate) mod signals;
+pub(crate) mod source_args;
 pub(crate) mod start_errors;
 pub(crate) mod switchboard;
 

@@ -11,7 +11,7 @@ use tidewater_common::refusal::Refusal;
 use tidewater_common::rows::RowsError;
 use tidewater_proto::v1::Reason;
 
-use crate::catalog::CatalogError;
+use crate::catalog::{CatalogError, EpochNotPublished};
 use crate::predicate::PredicateError;
 use crate::suggestion::hint;
 
@@ -155,6 +155,9 @@ pub enum ClientError {
     /// Rows, keys or options are invalid.
     #[error("{0}")]
     BadInput(String),
+    /// An epoch at which a refreshable table is not read.
+    #[error(transparent)]
+    Epoch(#[from] EpochNotPublished),
     /// A predicate is invalid.
     #[error(transparent)]
     Predicate(#[from] PredicateError),
@@ -235,6 +238,7 @@ impl ClientError {
             | Self::RegionNotFound(_)
             | Self::NodeNotFound(_)
             | Self::BadInput(_)
+            | Self::Epoch(_)
             | Self::Predicate(_)
             | Self::Key(_)
             | Self::Damaged { .. }
@@ -272,6 +276,7 @@ impl ClientError {
             | Self::RegionNotFound(_)
             | Self::NodeNotFound(_)
             | Self::BadInput(_)
+            | Self::Epoch(_)
             | Self::Predicate(_)
             | Self::Key(_)
             | Self::ScanInterrupted { .. }

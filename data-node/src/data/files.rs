@@ -73,6 +73,9 @@ pub(super) async fn adopt(
     let descriptor = replica.region(region)?.descriptor;
     check_created(&groups.context().catalog, &descriptor)?;
     admission::check_current_schema(&descriptor, request.schema_version)?;
+    if !request.stage {
+        admission::check_written_by_clients(&descriptor)?;
+    }
     let invalid = |message: &str| Refusal::new(Reason::InvalidArgument, message);
     let area = area_from_wire(&request.area_id)
         .ok_or_else(|| invalid("a staging area id must be a UUID of 16 bytes"))?;

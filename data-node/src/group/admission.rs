@@ -49,7 +49,7 @@ pub fn check(
         ("origin_region_id", write.origin_region_id),
         ("serial", write.serial),
     ])?;
-    check_writable(descriptor).map_err(EntryOutcome::into_refusal)?;
+    check_written_by_clients(descriptor)?;
     let descriptor = served(descriptor, write.schema_version)?;
     producer_key(write).map_err(EntryOutcome::into_refusal)?;
     check_opening(write)?;
@@ -67,6 +67,11 @@ pub fn check(
         return check_empty(write);
     }
     check_rows(descriptor, limits, write)
+}
+
+/// Checks that the rows of a table are written by clients, not by its refreshes.
+pub fn check_written_by_clients(descriptor: &Descriptor) -> Result<(), Refusal> {
+    check_writable(descriptor).map_err(EntryOutcome::into_refusal)
 }
 
 /// Checks that ids and versions of a call are below 2^63: no cluster assigns others, and sums with them
@@ -94,7 +99,7 @@ pub fn check_put(
     limits: &WriteLimits,
     rows: &WriteRequest,
 ) -> Result<(), Refusal> {
-    check_writable(descriptor).map_err(EntryOutcome::into_refusal)?;
+    check_written_by_clients(descriptor)?;
     check_current_schema(descriptor, rows.schema_version)?;
     check_rows(descriptor, limits, rows)
 }

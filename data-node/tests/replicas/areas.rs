@@ -75,6 +75,7 @@ impl Node {
             area_id,
             publish,
             step: step(1, 2),
+            ..CloseAreaRequest::default()
         }
     }
 }

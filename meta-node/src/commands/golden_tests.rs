@@ -48,6 +48,7 @@ fn commands() -> Vec<v1::MetaCommand> {
         vnode_count: 16,
         regions: 3,
         ttl_ms: Some(86_400_000),
+        refresh: None,
     };
     let report = v1::ReportGroup {
         group_id: 1,
@@ -180,6 +181,7 @@ fn commands() -> Vec<v1::MetaCommand> {
         .chain(changes_of_routes())
         .chain(counted_groups())
         .chain(replaced_members())
+        .chain(refreshed_table())
         .collect()
 }
 
@@ -265,6 +267,7 @@ fn procedures() -> Vec<v1::MetaCommand> {
         done_regions: vec![4],
         failure: Some(failure),
         requested: false,
+        result: Bytes::new(),
     };
     let completed = v1::AdvanceProcedure { completed: true, failure: None, ..progress.clone() };
     let drop = v1::DropTableRequest { request_id: directory(52), name: "flights".into() };
@@ -541,6 +544,96 @@ fn replaced_members() -> Vec<v1::MetaCommand> {
     kinds.into_iter().map(at_level_4).collect()
 }
 
+/// A refreshable table, a refresh that is published, one that fails, and settings.
+fn refreshed_table() -> Vec<v1::MetaCommand> {
+    let definition = v1::RefreshDefinition {
+        source_kind: "csv".into(),
+        source_config: "{}".into(),
+        settings: Some(v1::RefreshSettings {
+            interval_ms: 60_000,
+            deadline_ms: 5_000,
+            min_rows_percent: Some(10),
+        }),
+    };
+    let mirror =
+        v1::CreateTableRequest { regions: 1, refresh: Some(definition), ..table(80, "mirror") };
+    let refresh = |request| {
+        let of_table = v1::RefreshRequest {
+            request_id: directory(request),
+            table_id: REFRESHED,
+            associated_source_id: 0,
+            trigger: v1::RefreshTrigger::Manual.into(),
+            force: true,
+        };
+        begin(v1::ProcedureKind::Refresh, request, &of_table)
+    };
+    let report = |request, number, step| v1::AdvanceProcedure {
+        id: wire_id(request),
+        number,
+        step,
+        ..Default::default()
+    };
+    let completed = |request, number, step| {
+        let report = report(request, number, step);
+        Kind::AdvanceProcedure(v1::AdvanceProcedure { completed: true, ..report })
+    };
+    let finished = |step, result: v1::RefreshStepResult| {
+        Kind::AdvanceProcedure(v1::AdvanceProcedure {
+            completed: true,
+            requested: true,
+            result: result.encode_to_vec().into(),
+            ..report(81, 2, step)
+        })
+    };
+    let loaded =
+        v1::RefreshStepResult { snapshot: "1 object".into(), source_rows: 7, ..Default::default() };
+    let counts = v1::MergeCounts { inserted: 7, ..Default::default() };
+    let merged = v1::RefreshStepResult {
+        epoch: 500,
+        previous_until: 600,
+        counts: Some(counts),
+        ..Default::default()
+    };
+    let failure = v1::ProcedureFailure { reason: 91, message: "no source".into(), since_ms: 0 };
+    let failed = v1::AdvanceProcedure { failure: Some(failure), ..report(82, 3, 2) };
+    let cause = v1::AbandonCause::Failed.into();
+    let abandoned = v1::AbandonProcedure { id: wire_id(82), number: 3, cause, step: 2 };
+    let altered = v1::AlterRefreshRequest {
+        table: "mirror".into(),
+        paused: Some(true),
+        settings: Some(v1::RefreshSettings::default()),
+    };
+    let kinds = [
+        begin(v1::ProcedureKind::Create, 80, &mirror),
+        completed(80, 1, 1),
+        refresh(81),
+        completed(81, 2, 1),
+        finished(2, loaded),
+        completed(81, 2, 3),
+        finished(4, merged),
+        completed(81, 2, 5),
+        refresh(82),
+        completed(82, 3, 1),
+        Kind::AdvanceProcedure(failed),
+        Kind::AbandonProcedure(abandoned),
+        completed(82, 3, 10),
+        Kind::AlterRefresh(altered),
+    ];
+    let at_level = |feature_level, kind| v1::MetaCommand {
+        feature_level,
+        rules: 3,
+        kind: Some(kind),
+        ..v1::MetaCommand::default()
+    };
+    let raise = |level| {
+        let nodes = SUPPORTING.map(|(node_id, boot)| v1::SupportingNode { node_id, boot });
+        let raise = v1::RaiseFeatureLevel { level, nodes: nodes.to_vec() };
+        at_level(level - 1, Kind::RaiseFeatureLevel(raise))
+    };
+    let at_level_6 = kinds.into_iter().map(|kind| at_level(6, kind));
+    [raise(5), raise(6)].into_iter().chain(at_level_6).collect()
+}
+
 /// Commands with the fields of later releases.
 fn under_rules() -> Vec<v1::MetaCommand> {
     let under_rules = |kind| v1::MetaCommand {
@@ -606,7 +699,7 @@ fn command_bytes_are_frozen() {
 #[test]
 fn every_command_kind_is_in_the_golden_file() {
     let names = kinds();
-    assert_eq!(names.len(), 41, "{names:?}");
+    assert_eq!(names.len(), 42, "{names:?}");
 }
 
 #[test]
@@ -633,6 +726,9 @@ fn older_log_replays_to_the_same_state() {
         if at == MEMBERS_REPLACED {
             set_members(&mut state, &[1, 2, 3]);
         }
+        if at == FOURTH_LEVEL {
+            assert_eq!(reached(&state), REACHED_FOURTH_LEVEL, "{state:#?}");
+        }
         let command = v1::MetaCommand::decode(bytes.as_slice()).unwrap();
         let applied = apply(&mut state, TERM, command);
         assert!(applied.is_ok(), "{name}: {applied:?}");
@@ -652,8 +748,14 @@ const SECOND_LEVEL: usize = 47;
 const THIRD_LEVEL: usize = 68;
 /// Number of golden commands before the replacement of a member of the meta group.
 const MEMBERS_REPLACED: usize = 107;
+/// First command of the fifth level.
+const FOURTH_LEVEL: usize = 110;
 /// Id of the route that is split.
 const FIRST_SPLIT: u64 = 14;
+/// Nodes that must support the levels of refreshable tables.
+const SUPPORTING: [(u64, u64); 5] = [(101, 3), (102, 0), (103, 0), (104, 1), (106, 0)];
+/// The refreshable table.
+const REFRESHED: u32 = 8;
 /// Group to which a route is moved.
 const TARGET: u64 = 3;
 /// A data node without replicas, which is replaced.
@@ -671,4 +773,33 @@ const REACHED_WITHOUT_LEVELS: (u64, u32) = (32, 3_387_268_013);
 const REACHED_FIRST_WITH_LEVELS: (u64, u32) = (33, 1_535_834_383);
 const REACHED_SECOND_LEVEL: (u64, u32) = (37, 1_508_243_390);
 const REACHED_THIRD_LEVEL: (u64, u32) = (54, 4_031_649_270);
-const REACHED: (u64, u32) = (92, 4_214_535_182);
+const REACHED_FOURTH_LEVEL: (u64, u32) = (92, 4_214_535_182);
+const REACHED: (u64, u32) = (0, 0);
+
+#[test]
+fn zz_print() {
+    let line = |command: &v1::MetaCommand| {
+        format!("{} {}\n", kind_name(command.kind.as_ref().unwrap()), hex(&command.encode_to_vec()))
+    };
+    let text: String = commands().iter().map(line).collect();
+    std::fs::write("/tmp/golden_commands.txt", text).unwrap();
+    let mut state = MetaState::default();
+    for (at, command) in commands().into_iter().enumerate() {
+        if at == MEMBERS_REPLACED {
+            set_members(&mut state, &[1, 2, 3]);
+        }
+        let name = kind_name(command.kind.as_ref().unwrap());
+        let applied = apply(&mut state, TERM, command).map(|(reply, _)| reply);
+        println!(
+            "{at} {name} {applied:?} {} {}",
+            state.header().revision.get(),
+            digest(&state).unwrap()
+        );
+        if applied.is_err() {
+            for node in state.nodes() {
+                println!("node {} {:?} {:?} {:?}", node.id, node.state, node.role, node.boot);
+            }
+        }
+    }
+    println!("next table {:?}", state.header().next_table_id);
+}

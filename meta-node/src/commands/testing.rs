@@ -61,6 +61,7 @@ pub(crate) fn kind_name(kind: &Kind) -> &'static str {
         Kind::SetBalance(_) => "set_balance",
         Kind::ReplaceMetaMember(_) => "replace_meta_member",
         Kind::EndMemberReplacement(_) => "end_member_replacement",
+        Kind::AlterRefresh(_) => "alter_refresh",
     }
 }
 
@@ -191,6 +192,7 @@ pub(crate) fn table(request: u64, name: &str) -> v1::CreateTableRequest {
         vnode_count: 0,
         regions: 0,
         ttl_ms: None,
+        refresh: None,
     }
 }
 

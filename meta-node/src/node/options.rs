@@ -10,7 +10,6 @@ use tidewater_common::ids::NodeId;
 use tidewater_common::problems::ProcessProblems;
 use tidewater_hook_kinds::HookAccess;
 use tidewater_region_engine::hooks::HookKinds;
-use tidewater_source_kinds::SourceKinds;
 
 use crate::catalog::FIRST_NODE_ID;
 use crate::leader::{BarrierOptions, Retention};
@@ -67,8 +66,6 @@ pub struct MetaOptions {
     pub hook_retention_versions: u64,
     /// Available hook kinds; the data nodes must have the same.
     pub hook_kinds: HookKinds,
-    /// Available source kinds of refreshable tables, as the hook kinds.
-    pub source_kinds: SourceKinds,
     /// Interval of barriers, and how long epochs can be read. The same on all meta nodes.
     pub barriers: BarrierOptions,
     /// Problems of the process. They are shown while this node leads group 0.
@@ -115,7 +112,6 @@ impl MetaOptions {
             hook_retention: Duration::from_secs(3 * 24 * 60 * 60),
             hook_retention_versions: 10_000,
             hook_kinds: tidewater_hook_kinds::builtin(HookAccess::default()),
-            source_kinds: SourceKinds::default(),
             barriers: BarrierOptions::default(),
             problems: ProcessProblems::default(),
         }

@@ -17,7 +17,6 @@ use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::admin_server::{Admin, AdminServer};
 use tidewater_proto::v1::meta_command::Kind;
 use tidewater_proto::v1::{self, GroupState, NodeState, ProblemKind, Reason};
-use tidewater_source_kinds::SourceKinds;
 use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 use tonic::{Request, Response, Status};
@@ -38,12 +37,11 @@ const MAX_BENCH_BYTES: usize = 1024 * 1024;
 pub(crate) struct AdminService {
     slot: ReplicaSlot,
     retention: Retention,
-    source_kinds: SourceKinds,
 }
 
 impl AdminService {
-    pub(crate) fn new(slot: ReplicaSlot, retention: Retention, source_kinds: SourceKinds) -> Self {
-        Self { slot, retention, source_kinds }
+    pub(crate) fn new(slot: ReplicaSlot, retention: Retention) -> Self {
+        Self { slot, retention }
     }
 
     pub(crate) fn into_server(self) -> AdminServer<Self> {

@@ -312,6 +312,7 @@ impl Forger {
             area_id: vec![7; 16].into(),
             publish,
             step: Some(ProcedureStep { number, step: 2 }),
+            ..CloseAreaRequest::default()
         };
         Ok(self.control().close_area(request).await?.into_inner())
     }

@@ -17,6 +17,7 @@ use crate::server::listen::Listen;
 use crate::server::logs::LogOptions;
 use crate::server::node::RunningNode;
 use crate::server::process::Process;
+use crate::server::source_args::SourceArgs;
 use crate::server::start_errors;
 use crate::text::size::Size;
 use crate::text::time_span::TimeSpan;
@@ -67,18 +68,23 @@ pub(crate) struct Options {
     pub(crate) hooks: HookArgs,
 
     #[command(flatten)]
+    pub(crate) sources: SourceArgs,
+
+    #[command(flatten)]
     pub(crate) logs: LogOptions,
 }
 
 /// Runs a data node until a signal stops it.
 pub(crate) async fn run(options: Options) -> Result<(), Failure> {
     let hook_kinds = options.hooks.kinds(Some(&options.data_dir), &options.join.object_store)?;
+    let source_kinds = options.sources.kinds(&options.data_dir, &options.join.object_store)?;
     let mut process = Process::start(&options.listen, &options.logs).await?;
     let settings = DataOptions {
         disk_reserve: options.disk_reserve.0,
         disk_low: options.disk_low.0,
         hook_limits: options.hooks.limits(),
         hook_kinds,
+        source_kinds,
         problems: process.problems(),
         max_clock_difference: options.join.clock.max_clock_difference.duration(),
         ..DataOptions::new(

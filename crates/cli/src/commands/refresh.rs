@@ -11,6 +11,7 @@ mod status;
 
 use clap::Subcommand;
 
+pub(crate) use self::status::StatusLine;
 use crate::exit::Failure;
 
 /// Subcommands of `refresh`.

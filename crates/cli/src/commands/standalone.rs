@@ -19,6 +19,7 @@ use crate::server::join::RowMemory;
 use crate::server::listen::{Exposure, Listen};
 use crate::server::logs::LogOptions;
 use crate::server::process::Process;
+use crate::server::source_args::SourceArgs;
 
 /// Options of `standalone`.
 #[derive(Debug, Args)]
@@ -50,6 +51,9 @@ pub(crate) struct Options {
     pub(crate) hooks: HookArgs,
 
     #[command(flatten)]
+    pub(crate) sources: SourceArgs,
+
+    #[command(flatten)]
     pub(crate) logs: LogOptions,
 }
 
@@ -60,6 +64,7 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
     let mut process = Process::start(&listen, &options.logs).await?;
     let paths = RolePaths::create(&options.data_dir)?;
     let hook_kinds = options.hooks.kinds(Some(&options.data_dir), &paths.objects)?;
+    let source_kinds = options.sources.kinds(&options.data_dir, &paths.objects)?;
     let address = process.advertised().to_owned();
     let raft = process.raft();
 
@@ -74,6 +79,7 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
         .scan_memory(options.memory.scan_memory.map(|size| size.0));
     data.problems = process.problems();
     data.hook_kinds = hook_kinds.clone();
+    data.source_kinds = source_kinds;
     data.hook_limits = options.hooks.limits();
     // Offloading to the compactor of this process saves nothing. The compactor serves explicit requests
     // only.

@@ -8,6 +8,9 @@ use tidewater_source_kinds::{SourceAccess, SourceKinds};
 
 use crate::exit::Failure;
 
+/// Directory of the objects that a source reads, below the data directory of its node.
+const SPOOL: &str = "sources";
+
 /// Options of nodes that read sources.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct SourceArgs {
@@ -24,7 +27,11 @@ pub(crate) struct SourceArgs {
 impl SourceArgs {
     /// Returns the source kinds, which read only what the arguments allow, and never files of the node.
     /// `object_store`: a URL.
-    pub(crate) fn kinds(&self, data_dir: &Path, object_store: &str) -> Result<SourceKinds, Failure> {
+    pub(crate) fn kinds(
+        &self,
+        data_dir: &Path,
+        object_store: &str,
+    ) -> Result<SourceKinds, Failure> {
         let protected: Vec<PathBuf> =
             [data_dir.to_owned()].into_iter().chain(Storage::directory(object_store)).collect();
         let access = SourceAccess::new(
@@ -33,6 +40,6 @@ impl SourceArgs {
             &protected,
         );
         let access = access.map_err(|error| Failure::usage(error.to_string()))?;
-        Ok(tidewater_source_kinds::builtin(access, data_dir))
+        Ok(tidewater_source_kinds::builtin(access, data_dir.join(SPOOL)))
     }
 }

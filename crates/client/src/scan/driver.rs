@@ -36,7 +36,7 @@ impl Client {
     pub async fn scan(&self, spec: ScanSpec) -> Result<ScanStream, ClientError> {
         let table = self.table(&spec.table).await?;
         let (projection, schema) = projection(&table, spec.columns.as_deref())?;
-        let as_of = table.as_of(spec.as_of);
+        let as_of = table.as_of(spec.as_of)?;
         let plan = ScanPlan {
             table,
             projection,

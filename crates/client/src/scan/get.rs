@@ -59,7 +59,7 @@ impl Client {
             let table = self.table(table).await?;
             let (ids, schema) = projection(&table, columns)?;
             check(&table, RowOp::Delete, keys)?;
-            let wanted = (ids.as_slice(), table.as_of(as_of));
+            let wanted = (ids.as_slice(), table.as_of(as_of)?);
             let failed = match self.get_once(&table, keys, wanted).await {
                 Ok(found) => return rows(&table, &schema, &found),
                 Err(failed) => failed,

@@ -100,6 +100,7 @@ fn any_procedure_command() -> impl Strategy<Value = Kind> {
                     done_regions,
                     failure,
                     requested: number.is_multiple_of(2),
+                    ..Default::default()
                 })
             }
         ),

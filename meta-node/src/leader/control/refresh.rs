@@ -20,6 +20,19 @@ const STAGE_DEADLINE: Duration = Duration::from_secs(90);
 const LISTING_BYTES: usize = 64 << 20;
 
 impl Control {
+    /// Checks the kind and the configuration of a source.
+    pub(crate) async fn check_source(
+        &self,
+        node: NodeId,
+        request: v1::CheckSourceRequest,
+    ) -> Result<(), Refusal> {
+        let request = v1::CheckSourceRequest { header: self.header(node), ..request };
+        let mut client = RefreshWorkClient::new(self.channel(node)?);
+        let request = timed(request, CALL_DEADLINE);
+        attempt(target(node), CALL_DEADLINE, client.check_source(request)).await?;
+        Ok(())
+    }
+
     /// Lists and pins the content of a source.
     pub(crate) async fn list_source(
         &self,

@@ -4,10 +4,9 @@
 use tidewater_common::refusal::Refusal;
 use tidewater_common::schema::{ColumnType, SchemaError, check_table_name};
 use tidewater_proto::v1::{self, Reason, column_change};
-use tidewater_source_kinds::SourceKinds;
 
-/// Greatest length of the configuration of a source, in bytes.
-const MAX_CONFIG_BYTES: usize = 64 << 10;
+/// Greatest length of the kind and the configuration of a source, in bytes.
+const MAX_SOURCE_BYTES: usize = 64 << 10;
 
 /// Checks the name and the types of a new table.
 pub(super) fn check_create(request: &v1::CreateTableRequest) -> Result<(), Refusal> {
@@ -15,23 +14,16 @@ pub(super) fn check_create(request: &v1::CreateTableRequest) -> Result<(), Refus
     request.columns.iter().try_for_each(|column| check_type(&column.r#type))
 }
 
-/// Checks the source of a refreshable table.
-pub(super) fn check_source(
-    request: &v1::CreateTableRequest,
-    kinds: &SourceKinds,
-) -> Result<(), Refusal> {
-    let Some(refresh) = &request.refresh else { return Ok(()) };
-    let invalid = |text: String| Refusal::new(Reason::InvalidArgument, text);
-    let length = refresh.source_config.len();
-    if length > MAX_CONFIG_BYTES {
-        let text = format!(
-            "the configuration of a source has {length} bytes, more than {MAX_CONFIG_BYTES}"
-        );
-        return Err(invalid(text));
+/// Checks the length of a source's configuration, which is stored.
+pub(super) fn check_source_length(refresh: &v1::RefreshDefinition) -> Result<(), Refusal> {
+    let length = refresh.source_kind.len() + refresh.source_config.len();
+    if length <= MAX_SOURCE_BYTES {
+        return Ok(());
     }
-    let config = serde_json::from_str(&refresh.source_config)
-        .map_err(|error| invalid(format!("the configuration of the source is no JSON: {error}")))?;
-    kinds.check(&refresh.source_kind, &config).map_err(|error| invalid(error.to_string()))
+    let text = format!(
+        "kind and configuration of a source have {length} bytes, more than {MAX_SOURCE_BYTES}"
+    );
+    Err(Refusal::new(Reason::InvalidArgument, text))
 }
 
 /// Checks the name of a clone.

@@ -2,6 +2,7 @@
 
 mod loads;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -9,14 +10,14 @@ use prost::Message;
 use tidewater_common::ids::TableId;
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::{
-    self, AbandonCause, ProcedureKind, ProcedureState, Reason, TableState, meta_command::Kind,
-    meta_reply,
+    self, AbandonCause, NodeRole, NodeState, ProcedureKind, ProcedureState, Reason, TableState,
+    meta_command::Kind, meta_reply,
 };
 use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::{AdminService, definitions};
-use crate::catalog::{MetaState, Procedure};
+use crate::catalog::{MetaState, Node, Procedure};
 use crate::commands::CommandError;
 use crate::commands::procedures::{FIRST_KINDS, kind_of};
 use crate::services::RunningReplica;
@@ -30,12 +31,34 @@ impl AdminService {
         request: v1::CreateTableRequest,
     ) -> Result<v1::CreateTableResponse, Refusal> {
         definitions::check_create(&request)?;
-        definitions::check_source(&request, &self.source_kinds)?;
+        if let Some(refresh) = &request.refresh {
+            self.check_source(refresh).await?;
+        }
         let name = request.name.clone();
         let begin = ProcedureRequest::new(ProcedureKind::Create, &request.request_id, &request)?;
         let earlier = Kind::CreateTable(request);
         let (table, version) = self.create_and_wait(begin, earlier, &name).await?;
         Ok(v1::CreateTableResponse { table: Some(table), catalog_version: version })
+    }
+
+    /// Has a data node check the source of a refreshable table: data nodes know the kinds.
+    async fn check_source(&self, refresh: &v1::RefreshDefinition) -> Result<(), Refusal> {
+        definitions::check_source_length(refresh)?;
+        let running = self.slot.get()?;
+        running.group.check_leading()?;
+        let node = {
+            let state = running.group.view.read();
+            let up = |node: &&Arc<Node>| node.role == NodeRole::Data && node.state == NodeState::Up;
+            state.nodes().find(up).map(|node| node.id)
+        };
+        let node = node.ok_or_else(|| Refusal::new(Reason::NoDataNodes, "no data node is up"))?;
+        let source = v1::SourceRecord {
+            source_id: 0,
+            kind: refresh.source_kind.clone(),
+            config: refresh.source_config.clone(),
+        };
+        let request = v1::CheckSourceRequest { source: Some(source), header: None };
+        running.control.check_source(node, request).await
     }
 
     pub(super) async fn clone_table_of(

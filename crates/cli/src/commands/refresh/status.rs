@@ -23,15 +23,15 @@ pub(crate) struct Options {
 
 /// Refreshes of a table. The JSON field names are stable; times are in milliseconds.
 #[derive(Debug, Serialize)]
-pub(super) struct StatusLine {
-    pub(super) table: String,
+pub(crate) struct StatusLine {
+    pub(crate) table: String,
     /// `idle`, `refreshing`, `merging`, `publishing`, `cleanup` or `cancelling`.
-    pub(super) state: String,
+    pub(crate) state: String,
     pub(super) paused: bool,
-    pub(super) generation: u64,
-    pub(super) published_epoch: Option<u64>,
-    pub(super) source_kind: String,
-    pub(super) source_config: String,
+    pub(crate) generation: u64,
+    pub(crate) published_epoch: Option<u64>,
+    pub(crate) source_kind: String,
+    pub(crate) source_config: String,
     pub(super) interval_ms: Option<u64>,
     pub(super) next_ms: Option<u64>,
     pub(super) failures: u32,

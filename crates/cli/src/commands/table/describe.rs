@@ -8,6 +8,7 @@ use tidewater_client::catalog::TableInfo;
 use tidewater_common::schema::WriteMode;
 
 use crate::commands::client::ClientArgs;
+use crate::commands::refresh::StatusLine;
 use crate::exit::Failure;
 use crate::output::{fact, table};
 use crate::text::time_span::TimeSpan;
@@ -47,6 +48,8 @@ struct Description {
     ttl_ms: Option<u64>,
     regions: usize,
     stored: Stored,
+    /// Source and refreshes of a refreshable table.
+    refresh: Option<StatusLine>,
 }
 
 #[derive(Debug, Serialize)]
@@ -63,8 +66,12 @@ struct ColumnLine {
 pub(crate) async fn run(options: Options) -> Result<(), Failure> {
     let client = options.client.connect().await?;
     let found = client.table_regions(&options.name).await?;
+    let mut refresh = None;
+    if found.table.options.refreshable {
+        refresh = client.refreshes(Some(&options.name), false).await?.first().map(StatusLine::from);
+    }
     let stored = Stored::of(&found.table, &found.regions);
-    fact(options.client.output, &describe(&found.table, stored), text)
+    fact(options.client.output, &Description { refresh, ..describe(&found.table, stored) }, text)
 }
 
 fn describe(info: &TableInfo, stored: Stored) -> Description {
@@ -99,6 +106,15 @@ fn describe(info: &TableInfo, stored: Stored) -> Description {
         ttl_ms: info.options.ttl_ms,
         regions: stored.regions,
         stored,
+        refresh: None,
+    }
+}
+
+fn writes(description: &Description) -> &'static str {
+    match (&description.refresh, description.append_only) {
+        (Some(_), _) => "by refreshes",
+        (None, true) => "append-only",
+        (None, false) => "upsert",
     }
 }
 
@@ -118,13 +134,20 @@ fn text(description: &Description) -> String {
         format!("state        {}", description.state),
         format!("primary key  {}", description.primary_key.join(", ")),
         format!("distributed  {}, {} regions", description.distribute, description.regions),
-        format!("writes       {}", if description.append_only { "append-only" } else { "upsert" }),
+        format!("writes       {}", writes(description)),
     ];
     if let Some(column) = &description.time_column {
         facts.push(format!("time column  {column}"));
     }
     if let Some(ttl) = description.ttl_ms {
         facts.push(format!("expires      after {}", TimeSpan(ttl)));
+    }
+    if let Some(refresh) = &description.refresh {
+        facts.push(format!("source       {} {}", refresh.source_kind, refresh.source_config));
+        facts.push(format!("refreshes    {}, generation {}", refresh.state, refresh.generation));
+        let published =
+            refresh.published_epoch.map_or("none".to_owned(), |epoch| epoch.to_string());
+        facts.push(format!("published    epoch {published}"));
     }
     facts.extend(description.stored.lines());
     format!("{}\n\n{}", facts.join("\n"), table(&["COLUMN", "TYPE", ""], columns))
