@@ -102,7 +102,11 @@ impl SourceAccess {
         })
     }
 
-    fn source_dir(&self) -> Result<&Path, SourceError> {
+    /// Returns the directory below which sources read rows, or the remedy.
+    ///
+    /// # Errors
+    /// [`SourceError::NotPermitted`].
+    pub(crate) fn source_dir(&self) -> Result<&Path, SourceError> {
         self.source_dir.as_deref().ok_or_else(|| {
             SourceError::NotPermitted(
                 "this node permits no source to read its files: start it with --source-dir DIR, and \

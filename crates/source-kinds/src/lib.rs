@@ -7,12 +7,21 @@
 //! - **Split**: a part of a listing that one data node reads. It is repeated from its begin after a failure.
 //!
 //! Passwords and keys are in files on the nodes that read a source, never in its configuration.
+//!
+//! # Layout
+//!
+//! - `objects`: the kinds `parquet`, `csv` and `ndjson`: objects below a prefix.
+//! - `access`: files that the operator of a node grants to sources. `config`: parser of configurations.
+//! - `kinds`: the registry of kinds. `error`: errors of sources.
 
 mod access;
+mod config;
 mod error;
 mod kinds;
+mod objects;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
@@ -25,12 +34,25 @@ use tokio::sync::mpsc;
 pub use self::access::SourceAccess;
 pub use self::error::{SourceError, SourceSetupError};
 pub use self::kinds::SourceKinds;
+use self::objects::Objects;
 
 /// Maximum number of splits of a listing.
 pub const MAX_SPLITS: usize = 10_000;
 
 /// Maximum length of the pinned state of a split, in bytes.
 pub const MAX_PIN_BYTES: usize = 4_096;
+
+/// Returns the registry with the built-in kinds, whose sources read what `access` permits. Checks of a
+/// configuration do not depend on it. `spool_dir`: directory of temporary files, which have no names; a read
+/// of a remote object needs as much space as the object.
+pub fn builtin(access: SourceAccess, spool_dir: PathBuf) -> SourceKinds {
+    let mut kinds = SourceKinds::default();
+    for objects in Objects::all(&access, &spool_dir) {
+        // The names of built-in kinds differ, so none is rejected.
+        let _ = kinds.register(Arc::new(objects));
+    }
+    kinds
+}
 
 /// The table that a source is read for.
 #[derive(Debug, Clone)]
@@ -102,4 +124,70 @@ pub trait Source: Send + Sync {
     /// # Errors
     /// [`SourceError::Changed`] if the pinned content no longer exists, and other [`SourceError`]s.
     async fn read(&self, split: &Split, rows: RowSender) -> Result<(), SourceError>;
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn check(kind: &str, config: &Value) -> Result<(), String> {
+        let kinds = builtin(SourceAccess::default(), PathBuf::from("/nowhere"));
+        kinds.check(kind, config).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn valid_source_configurations_are_accepted() {
+        for (kind, config) in [
+            ("parquet", json!({ "url": "file:///srv/rows" })),
+            ("csv", json!({ "url": "file:///srv/rows/", "delimiter": "tab", "nulls": ["NA"] })),
+            ("ndjson", json!({ "url": "s3://bucket" })),
+            ("parquet", json!({ "url": "s3://bucket/a/b", "region": "eu-central-1" })),
+            ("parquet", json!({ "url": "s3://b/p", "endpoint": "https://127.0.0.1:9000" })),
+            (
+                "parquet",
+                json!({ "url": "s3://b/p", "endpoint": "http://127.0.0.1:9000", "allow_http": true,
+                        "credentials_file": "/etc/tidewater/keys" }),
+            ),
+            ("csv", json!({ "url": "gs://bucket/a" })),
+            ("csv", json!({ "url": "az://container/a" })),
+        ] {
+            check(kind, &config).unwrap_or_else(|error| panic!("{config}: {error}"));
+        }
+    }
+
+    #[test]
+    fn source_configuration_errors_name_the_problem() {
+        let file = "file:///srv/rows";
+        let many = vec!["x"; 101];
+        for (kind, config, expected) in [
+            ("files", json!({}), "unknown source kind \"files\"; known are csv, ndjson, parquet"),
+            ("csv", json!([]), "configuration of a csv source: it must be a JSON object"),
+            ("csv", json!({}), "missing field `url`"),
+            ("csv", json!({ "url": file, "urls": "x" }), "unknown field `urls`"),
+            ("csv", json!({ "url": "/srv/rows" }), "use file:///absolute/directory"),
+            ("csv", json!({ "url": "file://srv/rows" }), "the directory must be absolute"),
+            ("csv", json!({ "url": "file:///" }), "the root directory cannot be a source"),
+            ("csv", json!({ "url": "ftp://host/x" }), "unknown scheme \"ftp\""),
+            ("csv", json!({ "url": "s3:///x" }), "names no bucket"),
+            ("csv", json!({ "url": "s3://b/x?sig=s3cr3t" }), "must not have a query"),
+            ("csv", json!({ "url": "s3://id:s3cr3t@b/x" }), "must not have a password: use cred"),
+            ("csv", json!({ "url": file, "region": "x" }), "are for s3:// only"),
+            ("csv", json!({ "url": "gs://b", "allow_http": true }), "are for s3:// only"),
+            ("csv", json!({ "url": "s3://b", "endpoint": "http://h" }), "set allow_http to true"),
+            ("csv", json!({ "url": "s3://b", "endpoint": "h:1" }), "endpoint must be https://"),
+            ("csv", json!({ "url": "s3://b", "endpoint": "https://i:s3cr3t@h" }), "a password"),
+            ("csv", json!({ "url": "s3://b", "credentials_file": "k" }), "must be absolute"),
+            ("csv", json!({ "url": "s3://b", "secret_access_key": "s3cr3t" }), "is not permitted"),
+            ("csv", json!({ "url": file, "delimiter": "ab" }), "delimiter \"ab\": expected one"),
+            ("csv", json!({ "url": file, "nulls": many }), "nulls has 101 texts"),
+            ("parquet", json!({ "url": file, "delimiter": ";" }), "are for csv sources only"),
+            ("ndjson", json!({ "url": file, "nulls": ["NA"] }), "are for csv sources only"),
+        ] {
+            let error = check(kind, &config).expect_err(&config.to_string());
+            assert!(error.contains(expected), "{config}: {error}");
+            assert!(!error.contains("s3cr3t"), "{error}");
+        }
+    }
 }
