@@ -11,6 +11,7 @@
 //! # Layout
 //!
 //! - `objects`: the kinds `parquet`, `csv` and `ndjson`: objects below a prefix.
+//! - `postgres`: the result of a query.
 //! - `access`: files that the operator of a node grants to sources. `config`: parser of configurations.
 //! - `kinds`: the registry of kinds. `error`: errors of sources.
 
@@ -19,6 +20,7 @@ mod config;
 mod error;
 mod kinds;
 mod objects;
+mod postgres;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -35,6 +37,7 @@ pub use self::access::SourceAccess;
 pub use self::error::{SourceError, SourceSetupError};
 pub use self::kinds::SourceKinds;
 use self::objects::Objects;
+use self::postgres::Postgres;
 
 /// Maximum number of splits of a listing.
 pub const MAX_SPLITS: usize = 10_000;
@@ -51,6 +54,7 @@ pub fn builtin(access: SourceAccess, spool_dir: PathBuf) -> SourceKinds {
         // The names of built-in kinds differ, so none is rejected.
         let _ = kinds.register(Arc::new(objects));
     }
+    let _ = kinds.register(Arc::new(Postgres { access }));
     kinds
 }
 
