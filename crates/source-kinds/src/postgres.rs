@@ -145,3 +145,6 @@ impl PostgresSource {
         session.send_rows(&self.config.query, fields, batches, rows).await
     }
 }
+
+#[cfg(test)]
+mod tests;
