@@ -81,7 +81,7 @@ pub struct Listing {
 pub struct Split {
     /// Name for people: that of an object, or `query`.
     pub name: String,
-    /// What pins the content, in a form that its kind knows, at most [`MAX_PIN_BYTES`].
+    /// Pinned state of the content, in a form that its kind knows, at most [`MAX_PIN_BYTES`].
     pub pin: BTreeMap<String, String>,
     /// Size of the stored content in bytes; 0 if unknown.
     pub bytes: u64,

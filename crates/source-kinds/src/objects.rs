@@ -5,8 +5,8 @@
 //! URL is required. It is `file:///absolute/directory`, `s3://`, `gs://` or `az://`. The fields from
 //! `endpoint` to `credentials_file` are for S3, `delimiter` and `nulls` for CSV.
 //!
-//! Without a credentials file, the process's environment has the credentials. With one, nothing is read from
-//! the environment. The file is below the node's secret directory, and has the lines `access_key_id=..` and
+//! Without a credentials file, requests are anonymous: the environment of a node has the credentials of the cluster's own
+//! store, which no source uses. The file is below the node's secret directory, and has the lines `access_key_id=..` and
 //! `secret_access_key=..`. Local directories are below the node's source directory.
 //!
 //! # Terms

@@ -55,9 +55,9 @@ const SPLIT: &str = "query";
 
 /// The `postgres` source kind.
 #[derive(Debug, Clone)]
-pub struct Postgres {
+pub(crate) struct Postgres {
     /// Permissions of sources on this node.
-    pub access: SourceAccess,
+    pub(crate) access: SourceAccess,
 }
 
 #[async_trait]

@@ -14,6 +14,7 @@ mod key_runs;
 mod key_samples;
 mod key_text;
 mod side;
+mod sorted_keys;
 mod sources;
 mod split_keys;
 

@@ -74,11 +74,11 @@ pub(super) enum Protocol {
 /// Access to an S3 store.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct S3Access {
-    /// URL of the server; `None`: that of the environment, or AWS.
+    /// URL of the server; `None`: that of AWS.
     pub(super) endpoint: Option<String>,
     /// Region of the bucket.
     pub(super) region: Option<String>,
-    /// File on the nodes with the credentials; `None`: those of the environment.
+    /// File on the nodes with the credentials; `None`: requests are anonymous.
     pub(super) credentials_file: Option<PathBuf>,
 }
 

@@ -15,7 +15,8 @@ use crate::{SourceAccess, SourceError};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Opens the store below the prefix. Reads files and the environment, and sends nothing. Blocking.
+/// Opens the store below the prefix. Reads files and sends nothing. Blocking. Without a file of credentials, requests are
+/// anonymous.
 ///
 /// # Errors
 /// [`SourceError::NotPermitted`] and [`SourceError::Unreadable`] of the credentials file;
@@ -27,14 +28,16 @@ pub(super) fn open(
     let url = location.url.as_str();
     let store = match &location.protocol {
         Protocol::S3(s3) => open_s3(url, s3, access)?,
-        Protocol::Google => GoogleCloudStorageBuilder::from_env()
+        Protocol::Google => GoogleCloudStorageBuilder::new()
+            .with_skip_signature(true)
             .with_url(url)
             .with_retry(retries())
             .with_client_options(client(false))
             .build()
             .map(|store| Arc::new(store) as Arc<dyn ObjectStore>)
             .map_err(|error| refused(url, &error))?,
-        Protocol::Azure => MicrosoftAzureBuilder::from_env()
+        Protocol::Azure => MicrosoftAzureBuilder::new()
+            .with_skip_signature(true)
             .with_url(url)
             .with_retry(retries())
             .with_client_options(client(false))
@@ -56,7 +59,8 @@ fn open_s3(
             let keys = AccessKeys::parse(file, &access.read_secret(file)?)?;
             AmazonS3Builder::new().with_access_key_id(keys.id).with_secret_access_key(keys.secret)
         }
-        None => AmazonS3Builder::from_env(),
+        // The environment has the credentials of the cluster's own store: a caller must not read it.
+        None => AmazonS3Builder::new().with_skip_signature(true),
     };
     if let Some(endpoint) = &s3.endpoint {
         builder = builder.with_endpoint(endpoint);

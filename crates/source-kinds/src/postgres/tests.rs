@@ -9,10 +9,7 @@ use self::server::TestServer;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn postgres_source_reads_from_a_real_server() {
-    let Some(server) = TestServer::start().await else {
-        println!("not run: PostgreSQL is not installed in /usr/lib/postgresql");
-        return;
-    };
+    let server = TestServer::start().await;
     reads::all_types_round_trip(&server).await;
     reads::read_does_not_see_later_changes(&server).await;
     reads::read_ends_when_its_receiver_is_closed(&server).await;

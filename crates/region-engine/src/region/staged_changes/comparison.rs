@@ -10,7 +10,7 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 
 use super::chunk_builder::ChunkBuilder;
-use super::key_runs::{KeyRun, key_runs};
+use super::key_runs::{KeyOrderError, KeyRun, key_runs};
 use super::side::{Side, SideName, SortedRows};
 use super::{ChangeChunk, ChangeError};
 use crate::EngineError;
@@ -79,12 +79,12 @@ impl Comparison {
     /// Passes the next rows of a side, `None` at its end. They have all columns of the schema in its order.
     ///
     /// # Errors
-    /// [`ChangeError::DuplicateKey`].
+    /// [`EngineError::BadRows`] for a null in a key.
     pub(super) fn feed(
         &mut self,
         side: SideName,
         rows: Option<&RecordBatch>,
-    ) -> Result<(), ChangeError> {
+    ) -> Result<(), EngineError> {
         match side {
             SideName::Region => self.region.feed(&self.shape, rows),
             SideName::Staged => self.staged.feed(&self.shape, rows),
@@ -94,8 +94,8 @@ impl Comparison {
     /// Advances until a side must be fed or a chunk is complete.
     ///
     /// # Errors
-    /// [`EngineError::Internal`] for an error of Arrow.
-    pub(super) fn advance(&mut self) -> Result<CompareStep, EngineError> {
+    /// [`ChangeError::DuplicateKey`] for a staged key that occurs twice, [`EngineError::Internal`] for an error of Arrow.
+    pub(super) fn advance(&mut self) -> Result<CompareStep, ChangeError> {
         while !self.is_done {
             // Before a chunk is returned, too: it is the last one if no rows follow.
             if self.region.is_hungry() {
@@ -117,12 +117,13 @@ impl Comparison {
     }
 
     /// Compares up to `room` of the keys at hand, those whose changed rows fit into the chunk.
-    fn compare_window(&mut self, room: usize) -> Result<(), EngineError> {
+    fn compare_window(&mut self, room: usize) -> Result<(), ChangeError> {
         let batches = [self.region.batch(), self.staged.batch()];
         let row_bytes = batches.iter().flatten().map(|batch| batch.row_bytes).max().unwrap_or(1);
         // The rows after the first one that does not fit are compared again for the next chunk.
         let most = room.min((self.limits.bytes / row_bytes).max(LEAST_WINDOW));
         let runs = key_runs(self.region.slice(), self.staged.slice(), most);
+        let runs = runs.map_err(|error| self.order_error(error))?;
         let mut window = Window::default();
         for run in runs {
             if !self.compare_run(&mut window, run) {
@@ -133,7 +134,7 @@ impl Comparison {
             self.chunk.add_puts(&batch.rows, &window.puts)?;
         }
         if let Some(batch) = self.region.batch() {
-            self.chunk.add_deletes(&batch.keys, &window.deletes)?;
+            self.chunk.add_deletes(batch.key_columns(), &window.deletes)?;
         }
         let last = match window.last {
             Some((SideName::Region, row)) => self.region.batch().map(|batch| (batch, row)),
@@ -146,11 +147,23 @@ impl Comparison {
         Ok(())
     }
 
+    fn order_error(&self, error: KeyOrderError) -> ChangeError {
+        match error {
+            KeyOrderError::NotAbove { side: SideName::Region, row, is_equal } => {
+                self.region.order_error(row, is_equal)
+            }
+            KeyOrderError::NotAbove { side: SideName::Staged, row, is_equal } => {
+                self.staged.order_error(row, is_equal)
+            }
+            KeyOrderError::Key(error) => EngineError::from(error).into(),
+        }
+    }
+
     /// Compares the rows of a run; returns false if a changed row does not fit into the chunk.
     fn compare_run(&mut self, window: &mut Window, run: KeyRun) -> bool {
         match (run, self.region.batch(), self.staged.batch()) {
             (KeyRun::Region(rows), Some(batch), _) => {
-                let fits = self.chunk.fit(&batch.keys, rows.clone(), self.limits.bytes);
+                let fits = self.chunk.fit(batch.key_columns(), rows.clone(), self.limits.bytes);
                 self.chunk.counts.deleted += fits as u64;
                 let end = rows.start + fits;
                 window.add_deletes(rows.start..end);

@@ -1,16 +1,15 @@
 //! One side of a comparison: its rows at hand, which follow each other in key order (pure).
 
-use std::cmp::Ordering;
 use std::ops::Range;
 
 use arrow::array::RecordBatch;
-use arrow::row::Rows;
 use tidewater_common::rows::bytes_of;
 
 use super::ChangeError;
 use super::column_values::ColumnValues;
 use super::key_runs::KeySlice;
 use super::key_text::key_text;
+use super::sorted_keys::SortedKeys;
 use crate::EngineError;
 use crate::read::shape::TableShape;
 
@@ -28,13 +27,11 @@ pub(super) enum SideName {
 pub(super) struct SortedRows {
     /// All columns of the schema, in its order.
     pub(super) rows: RecordBatch,
-    /// The key columns, in key order.
-    pub(super) keys: RecordBatch,
+    keys: SortedKeys,
     /// Values of the other columns, in the order of the schema.
     pub(super) values: Vec<ColumnValues>,
     /// Average bytes of a row; at least 1.
     pub(super) row_bytes: usize,
-    comparable: Rows,
 }
 
 /// Rows of one side that are not compared yet.
@@ -44,55 +41,30 @@ pub(super) struct Side {
     batch: Option<SortedRows>,
     position: usize,
     is_ended: bool,
-    /// Comparable key of the last row of the batch before.
-    last_key: Option<Vec<u8>>,
 }
 
 impl Side {
     pub(super) fn new(name: SideName) -> Self {
-        Self { name, batch: None, position: 0, is_ended: false, last_key: None }
+        Self { name, batch: None, position: 0, is_ended: false }
     }
 
     /// Adds the next rows, all before them having been taken; `None` at the end.
     ///
     /// # Errors
-    /// [`ChangeError::DuplicateKey`] if the rows of the source have a key twice, [`EngineError::Internal`] for rows out
-    /// of order.
+    /// [`EngineError::BadRows`] for a null in a key.
     pub(super) fn feed(
         &mut self,
         shape: &TableShape,
         rows: Option<&RecordBatch>,
-    ) -> Result<(), ChangeError> {
-        if let Some(batch) = self.batch.take() {
-            self.last_key = batch.last_key();
-        }
+    ) -> Result<(), EngineError> {
+        let last_key = match self.batch.take() {
+            Some(batch) => batch.keys.last()?,
+            None => None,
+        };
         self.position = 0;
         match rows {
             None => self.is_ended = true,
-            Some(rows) => {
-                let batch = SortedRows::new(shape, rows)?;
-                self.check_order(&batch)?;
-                self.batch = Some(batch);
-            }
-        }
-        Ok(())
-    }
-
-    fn check_order(&self, batch: &SortedRows) -> Result<(), ChangeError> {
-        let mut last = self.last_key.as_deref();
-        for (row, key) in batch.comparable.iter().enumerate() {
-            let order = last.map_or(Ordering::Less, |last| last.cmp(key.data()));
-            match (order, self.name) {
-                (Ordering::Less, _) => last = Some(key.data()),
-                (Ordering::Equal, SideName::Staged) => {
-                    return Err(ChangeError::DuplicateKey { key: key_text(&batch.keys, row)? });
-                }
-                (_, name) => {
-                    let key = key_text(&batch.keys, row)?;
-                    let detail = format!("row {key} of side {name:?} is out of order");
-                    return Err(EngineError::Internal { detail }.into());
-                }
-            }
+            Some(rows) => self.batch = Some(SortedRows::new(shape, rows, last_key)?),
         }
         Ok(())
     }
@@ -117,12 +89,26 @@ impl Side {
         self.is_ended && self.rows().is_empty()
     }
 
-    pub(super) fn slice(&self) -> KeySlice<'_> {
-        KeySlice {
-            keys: self.batch.as_ref().map(|batch| &batch.comparable),
-            rows: self.rows(),
-            is_last: self.is_ended,
+    /// Returns the keys of the rows at hand.
+    pub(super) fn slice(&mut self) -> KeySlice<'_> {
+        let rows = self.rows();
+        let keys = self.batch.as_mut().map(|batch| &mut batch.keys);
+        KeySlice { side: self.name, keys, rows, is_last: self.is_ended }
+    }
+
+    /// Returns the error for a row that is not above the row before it.
+    pub(super) fn order_error(&self, row: usize, is_equal: bool) -> ChangeError {
+        let key = self.batch.as_ref().map(|batch| key_text(batch.keys.columns(), row));
+        let key = match key {
+            Some(Ok(key)) => key,
+            Some(Err(error)) => return error.into(),
+            None => String::new(),
+        };
+        if is_equal && self.name == SideName::Staged {
+            return ChangeError::DuplicateKey { key };
         }
+        let detail = format!("the row {key} of side {:?} is out of order", self.name);
+        EngineError::Internal { detail }.into()
     }
 
     /// Removes the rows before a position.
@@ -132,12 +118,15 @@ impl Side {
 }
 
 impl SortedRows {
-    fn new(shape: &TableShape, rows: &RecordBatch) -> Result<Self, EngineError> {
+    fn new(
+        shape: &TableShape,
+        rows: &RecordBatch,
+        key_before: Option<Vec<u8>>,
+    ) -> Result<Self, EngineError> {
         let schema = &shape.schema;
         let rows = RecordBatch::try_new(schema.arrow(), rows.columns().to_vec())?;
-        let key_columns = shape.codec.key_columns(&rows);
-        let comparable = shape.codec.comparable(&key_columns)?;
-        let keys = RecordBatch::try_new(schema.key_arrow(), key_columns)?;
+        let keys = RecordBatch::try_new(schema.key_arrow(), shape.codec.key_columns(&rows))?;
+        let keys = SortedKeys::new(&shape.codec, keys, key_before)?;
         let columns = rows.columns().iter().enumerate();
         let values = columns
             .filter(|(index, _)| !schema.key_indices().contains(index))
@@ -145,16 +134,16 @@ impl SortedRows {
             .collect::<Result<Vec<_>, _>>()?;
         let count = rows.num_rows();
         let row_bytes = bytes_of(rows.columns(), 0..count).div_ceil(count.max(1)).max(1);
-        Ok(Self { rows, keys, values, row_bytes, comparable })
+        Ok(Self { rows, keys, values, row_bytes })
     }
 
-    fn last_key(&self) -> Option<Vec<u8>> {
-        let last = self.comparable.num_rows().checked_sub(1)?;
-        Some(self.comparable.row(last).data().to_vec())
+    /// Returns the key columns, in key order.
+    pub(super) fn key_columns(&self) -> &RecordBatch {
+        self.keys.columns()
     }
 
     /// Returns the stored key of a row.
     pub(super) fn row_key(&self, shape: &TableShape, row: usize) -> Result<Vec<u8>, EngineError> {
-        Ok(shape.codec.row_key(self.keys.columns(), row)?)
+        Ok(shape.codec.row_key(self.key_columns().columns(), row)?)
     }
 }
