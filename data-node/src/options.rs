@@ -10,7 +10,7 @@ use tidewater_raft_store::LogStoreOptions;
 use tidewater_region_engine::compaction::{CompactionOptions, TWO_RUNS_BYTES};
 use tidewater_region_engine::env::EngineOptions;
 use tidewater_region_engine::hooks::{HookKinds, HookLimits};
-use tidewater_source_kinds::SourceKinds;
+use tidewater_source_kinds::{SourceAccess, SourceKinds};
 
 use crate::group::admission::WriteLimits;
 use crate::group::batch::BatchLimits;
@@ -89,7 +89,7 @@ impl DataOptions {
             groups: GroupOptions::default(),
             heartbeat: Duration::from_secs(1),
             hook_kinds: tidewater_hook_kinds::builtin(HookAccess::default()),
-            source_kinds: SourceKinds::default(),
+            source_kinds: tidewater_source_kinds::builtin(SourceAccess::default(), PathBuf::new()),
             max_clock_difference: ClusterClock::DEFAULT_BOUND,
             hook_limits: HookLimits::default(),
             problems: ProcessProblems::default(),

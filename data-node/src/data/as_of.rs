@@ -28,6 +28,8 @@ pub(super) fn as_of(
     };
     let region = hosted.descriptor.region_id;
     let (_, upper) = replica.shared.state.read().readable_epochs(region).unwrap_or_default();
+    // No row of a refreshable table is of epoch 0: merges wait for the first one.
+    let upper = if hosted.descriptor.options.refreshable { upper.max(Epoch(1)) } else { upper };
     if upper == Epoch(0) {
         let text = format!(
             "group {} has no epochs yet: barriers begin at feature level 5 (`tidewater cluster status` shows the level)",

@@ -176,7 +176,7 @@ impl Load {
             }
             self.write(&mut collected).await
         };
-        // A source that ends with an error has closed its channel: what was collected is written in vain.
+        // A source that ends with an error has closed its channel, too: the files are unreferenced then.
         tokio::try_join!(read, write)?;
         let files = self.files.iter().filter_map(|(at, files)| {
             let region = self.table.regions.get(*at)?.region_id.get();

@@ -166,7 +166,7 @@ fn published_epochs_bound_the_readable_ones() {
     assert_eq!(readable(&group), (Epoch(0), Epoch(130)));
     group.apply(barrier(130, 180));
     assert_eq!(readable(&group), (Epoch(120), Epoch(180)));
-    // Without another refresh, the published epoch stays readable for ever.
+    // Without another refresh, the published epoch stays readable.
     group.apply(barrier(180, 90_000));
     assert_eq!(readable(&group), (Epoch(120), Epoch(90_000)));
 }
