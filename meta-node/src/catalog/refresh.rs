@@ -133,6 +133,7 @@ mod tests {
         assert!(Refreshes::try_from(v1::RefreshRecord::default()).is_err());
     }
 
-    const SOURCE: &str = "";
-    const REFRESHES: &str = "";
+    const SOURCE: &str = "0157e69ae208ac0212036373761a027b7d";
+    const REFRESHES: &str =
+        "014d32d9c9080310ac021807220408e0d4032801300238094204080718054a040807180550e807";
 }

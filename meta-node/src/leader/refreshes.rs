@@ -8,6 +8,7 @@
 //!
 //! The other steps are calls to the regions, which the driver of procedures makes.
 
+mod due;
 mod loading;
 mod publishing;
 mod splits;
@@ -24,29 +25,14 @@ use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 use uuid::Uuid;
 
+use self::due::{Work, due_refreshes, due_work, is_at, loading};
 use super::leader_term::LeaderTerm;
-use crate::catalog::{MetaState, Procedure, Refreshes};
-use crate::commands::procedures::refresh::{is_at, is_refresh, running_of, steps};
+use crate::catalog::Procedure;
 
 /// Interval of checks for refreshes that are due.
 const CHECK_INTERVAL: Duration = Duration::from_millis(500);
-/// Maximum number of refreshes that begin by themselves in one check.
-const MAX_BEGUN: usize = 16;
 /// Maximum number of loads at a time: each has a data node read its source.
 const MAX_LOADS: usize = 16;
-
-/// Work of this term for a refresh.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Work {
-    /// Has the source loaded.
-    Load,
-    /// Publishes the merged rows.
-    Publish,
-    /// Takes the refresh back: another leader has begun its load.
-    TakeBack,
-    /// Takes the refresh back: its merge cannot succeed.
-    Fail,
-}
 
 impl LeaderTerm {
     /// Manages refreshes until the term ends.
@@ -56,7 +42,8 @@ impl LeaderTerm {
             tracing::debug!(%problem, "refresh manager is waiting for the quorum");
             tokio::time::sleep(CHECK_INTERVAL).await;
         }
-        let lingering = lingering(&self.group.view.read());
+        // Loads that were begun: by an earlier leader, or by a task that has ended without completing its step.
+        let mut begun = loading(&self.group.view.read());
         let mut tasks: JoinSet<Uuid> = JoinSet::new();
         let mut busy: BTreeMap<Uuid, Work> = BTreeMap::new();
         let mut ticks = interval(CHECK_INTERVAL);
@@ -73,12 +60,16 @@ impl LeaderTerm {
                 }
             }
             let state = self.group.view.read();
-            for (procedure, work) in due_work(&state, &lingering) {
+            begun.retain(|id| state.procedures().get(*id).is_some_and(|known| known.is_running()));
+            for (procedure, work) in due_work(&state, &begun) {
                 let loads = busy.values().filter(|work| **work == Work::Load).count();
                 if busy.contains_key(&procedure.id) || (work == Work::Load && loads >= MAX_LOADS) {
                     continue;
                 }
                 busy.insert(procedure.id, work);
+                if work == Work::Load {
+                    begun.insert(procedure.id);
+                }
                 let this = Arc::clone(&self);
                 tasks.spawn(async move {
                     let id = procedure.id;
@@ -119,33 +110,14 @@ impl LeaderTerm {
     }
 
     async fn work_on(&self, procedure: Arc<Procedure>, work: Work) {
-        let ended = match work {
-            Work::Load => self.load(&procedure).await,
-            Work::Publish => self.publish(&procedure).await,
-            Work::TakeBack => {
-                let text = "the meta leader changed while the source was loaded";
-                Err(Refusal::new(Reason::LeadershipLost, text))
-            }
-            Work::Fail => {
-                let failure = procedure.failure.as_ref();
-                let reason = failure.and_then(|of| Reason::try_from(of.reason).ok());
-                let text = failure.map(|of| of.message.clone()).unwrap_or_default();
-                Err(Refusal::new(reason.unwrap_or(Reason::Internal), text))
-            }
+        let ended = tokio::select! {
+            ended = self.carry_out(&procedure, work) => ended,
+            // Cancelled, or dropped with its table: data nodes end what they read for it.
+            () = self.wait_for_next_step(&procedure) => Ok(()),
         };
+        self.observations.loads_of_sources.lock().remove(&procedure.table);
         let Err(problem) = ended else { return };
         let (table, id) = (&procedure.table_name, procedure.id);
-        let is_current = |state: &MetaState| {
-            let current = state.procedures().get(id);
-            current.is_some_and(|current| {
-                current.is_running()
-                    && current.step == procedure.step
-                    && current.state == procedure.state
-            })
-        };
-        if !is_current(&self.group.view.read()) {
-            return;
-        }
         if work == Work::Publish {
             // The merge is complete: the next attempt publishes it.
             tracing::warn!(%table, procedure = %id, %problem, "refresh not published yet; retrying");
@@ -156,6 +128,38 @@ impl LeaderTerm {
         if let Err(problem) = self.fail(&procedure, &problem).await {
             tracing::debug!(%table, procedure = %id, %problem, "failure of a refresh not recorded");
             tokio::time::sleep(CHECK_INTERVAL).await;
+        }
+    }
+
+    async fn carry_out(&self, procedure: &Procedure, work: Work) -> Result<(), Refusal> {
+        match work {
+            Work::Load => self.load(procedure).await,
+            Work::Publish => self.publish(procedure).await,
+            Work::TakeBack => {
+                let text =
+                    "the meta leader changed, or lost its quorum, while the source was loaded";
+                Err(Refusal::new(Reason::LeadershipLost, text))
+            }
+            Work::Fail => {
+                let failure = procedure.failure.as_ref();
+                let reason = failure.and_then(|of| Reason::try_from(of.reason).ok());
+                let text = failure.map(|of| of.message.clone()).unwrap_or_default();
+                Err(Refusal::new(reason.unwrap_or(Reason::Internal), text))
+            }
+        }
+    }
+
+    /// Waits until a refresh has ended or taken another step.
+    async fn wait_for_next_step(&self, procedure: &Procedure) {
+        let mut revisions = self.group.view.subscribe();
+        loop {
+            revisions.mark_unchanged();
+            if !is_at(&self.group.view.read(), procedure) {
+                return;
+            }
+            if revisions.changed().await.is_err() {
+                return;
+            }
         }
     }
 
@@ -201,45 +205,4 @@ impl LeaderTerm {
         };
         self.command(Kind::AdvanceProcedure(completion)).await
     }
-}
-
-/// Returns the refreshes whose sources were being loaded when this term began.
-fn lingering(state: &MetaState) -> Vec<Uuid> {
-    let loading = state.procedures().running().filter(|procedure| is_at(procedure, steps::LOAD));
-    loading.map(|procedure| procedure.id).collect()
-}
-
-/// Returns the refreshes in progress that need this manager, with its work.
-fn due_work(state: &MetaState, lingering: &[Uuid]) -> Vec<(Arc<Procedure>, Work)> {
-    let work = |procedure: &Procedure| match procedure.step {
-        _ if !is_refresh(procedure) => None,
-        steps::LOAD if !is_at(procedure, steps::LOAD) => None,
-        steps::LOAD if lingering.contains(&procedure.id) => Some(Work::TakeBack),
-        steps::LOAD => Some(Work::Load),
-        steps::PUBLISH => Some(Work::Publish),
-        steps::MERGE if cannot_succeed(procedure) => Some(Work::Fail),
-        _ => None,
-    };
-    let running = state.procedures().running();
-    running.filter_map(|procedure| Some((Arc::clone(procedure), work(procedure)?))).collect()
-}
-
-/// Returns whether the merge fails whenever it is tried: the staged rows are wrong.
-fn cannot_succeed(procedure: &Procedure) -> bool {
-    let reason = procedure.failure.as_ref().map(|failure| failure.reason);
-    reason == Some(Reason::SourceMismatch.into())
-}
-
-/// Returns the refreshes that are due by themselves, those that have waited longest first.
-fn due_refreshes(state: &MetaState) -> Vec<Arc<Refreshes>> {
-    let now_ms = state.header().time_ms;
-    let is_due = |refreshes: &&Arc<Refreshes>| {
-        !refreshes.paused
-            && refreshes.next_ms.is_some_and(|next_ms| next_ms <= now_ms)
-            && running_of(state, refreshes.table).is_none()
-    };
-    let mut due: Vec<_> = state.refreshes().filter(is_due).cloned().collect();
-    due.sort_by_key(|refreshes| (refreshes.next_ms, refreshes.table));
-    due.truncate(MAX_BEGUN);
-    due
 }

@@ -78,7 +78,7 @@ impl ProcedureKind for RefreshTable {
     fn published(&self, procedure: &Procedure) -> Option<v1::TableChange> {
         Some(v1::TableChange {
             load_area: area(procedure),
-            load_merging: procedure.step == steps::MERGE,
+            load_merging: matches!(procedure.step, steps::MERGE | steps::PUBLISH),
             load_abandoning: matches!(procedure.step, steps::CLEANUP | steps::ABANDON),
             is_refresh: true,
             ..v1::TableChange::default()
@@ -231,8 +231,8 @@ pub(crate) fn is_refresh(procedure: &Procedure) -> bool {
     procedure.kind == v1::ProcedureKind::Refresh as u32 && procedure.is_running()
 }
 
-/// Returns whether a refresh waits for its source to be loaded.
-pub(crate) fn is_at(procedure: &Procedure, step: u32) -> bool {
+/// Returns whether a procedure is a refresh at this step that is not taken back.
+pub(crate) fn is_refresh_at(procedure: &Procedure, step: u32) -> bool {
     is_refresh(procedure) && procedure.state == ProcedureState::Running && procedure.step == step
 }
 

@@ -59,9 +59,8 @@ impl LeaderTerm {
             files: Mutex::default(),
             progress: Mutex::default(),
         };
-        let loaded = load.run().await;
-        self.observations.loads_of_sources.lock().remove(&procedure.table);
-        self.complete(procedure, &loaded?).await
+        let loaded = load.run().await?;
+        self.complete(procedure, &loaded).await
     }
 }
 

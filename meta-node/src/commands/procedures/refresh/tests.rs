@@ -107,6 +107,8 @@ fn refresh_is_loaded_merged_published_and_cleaned_up() {
     let Some(RegionCall::MergeStaged(_)) = call(&state) else { panic!("no merge") };
     complete(&mut state, 10);
     assert_eq!(state.table(T).unwrap().published, Epoch(0));
+    // The manager asks the regions for their counts.
+    assert!(of(&state, 10).published.as_ref().unwrap().load_merging);
     finish(&mut state, 10, &merged(500)).unwrap();
     assert_eq!(state.table(T).unwrap().published, Epoch(500));
     let Some(RegionCall::CloseArea(close)) = call(&state) else { panic!("no cleanup") };
