@@ -16,7 +16,7 @@ fn exit_statuses_are_stable() {
 }
 
 /// Exit statuses that scripts rely on.
-const REASONS: [(Reason, u8); 74] = [
+const REASONS: [(Reason, u8); 83] = [
     (Reason::Unspecified, 1),
     (Reason::InvalidArgument, 2),
     (Reason::SchemaMismatch, 2),
@@ -90,6 +90,15 @@ const REASONS: [(Reason, u8); 74] = [
     (Reason::Internal, 1),
     (Reason::Unsupported, 2),
     (Reason::EpochBelowSince, 4),
+    (Reason::TableRefreshable, 2),
+    (Reason::EpochRequired, 4),
+    (Reason::NotRefreshable, 2),
+    (Reason::AlreadyRefreshing, 4),
+    (Reason::SourceMismatch, 2),
+    (Reason::SourceUnreadable, 5),
+    (Reason::SourceChanged, 4),
+    (Reason::SourceShrunk, 4),
+    (Reason::SourceNotFound, 3),
     (Reason::EpochIncomplete, 4),
 ];
 

@@ -9,6 +9,7 @@ use crate::exit::Failure;
 
 /// Options of `refresh create`.
 #[derive(Debug, Args)]
+#[group(id = "refresh_create")]
 #[command(
     after_help = "Example:\n  tidewater refresh create airlines --columns 'carrier utf8, name utf8' \
                   --primary-key carrier --source csv --config \
