@@ -40,6 +40,7 @@ pub mod inbox;
 pub mod metrics;
 pub mod node;
 pub mod oracle;
+pub mod postgres;
 pub mod proxy;
 pub mod registers;
 pub mod s3;

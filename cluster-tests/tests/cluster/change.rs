@@ -116,11 +116,21 @@ async fn truncate_removes_flushed_and_unflushed_rows_permanently() -> Result<()>
     cluster.finish().await
 }
 
+/// Description of the table, apart from its epochs, which advance by themselves.
+async fn description(cluster: &Cluster) -> Result<serde_json::Value> {
+    let output = cluster.run(&["table", "describe", TABLE, "--output", "json"]).await?.ok()?;
+    let mut description = output.json()?;
+    if let Some(stored) = description["stored"].as_object_mut() {
+        stored.retain(|name, _| !matches!(name.as_str(), "since" | "upper"));
+    }
+    Ok(description)
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn invalid_table_changes_are_rejected_without_effect() -> Result<()> {
     let cluster = Cluster::start().await?;
     create_filled(&cluster, 10).await?;
-    let before = cluster.run(&["table", "describe", TABLE, "--output", "json"]).await?.ok()?;
+    let before = description(&cluster).await?;
     for (change, status, words) in [
         (["--drop-column", "id"], 2, "primary key"),
         (["--drop-column", "nowhere"], 2, "does not exist"),
@@ -134,12 +144,9 @@ async fn invalid_table_changes_are_rejected_without_effect() -> Result<()> {
     }
     cluster.run(&["table", "alter", "nowhere", "--drop-column", "x"]).await?.status(3)?;
     cluster.run(&["table", "truncate", "nowhere"]).await?.status(3)?;
-    let after = cluster.run(&["table", "describe", TABLE, "--output", "json"]).await?.ok()?;
-    if before.stdout != after.stdout {
-        return Err(HarnessError::violated(format!(
-            "{} changed to {}",
-            before.stdout, after.stdout
-        )));
+    let after = description(&cluster).await?;
+    if before != after {
+        return Err(HarnessError::violated(format!("{before} changed to {after}")));
     }
     expect(&cluster, None, 10).await?;
     cluster.finish().await

@@ -1,8 +1,9 @@
-//! Refreshable tables: their contents are those of one version of the source, whatever fails meanwhile.
+//! Refreshable tables: their contents are those of one version of the source, whatever fails during a refresh.
 
 mod faults;
 mod mirror;
 mod own_kind;
+mod query;
 mod reader;
 
 use std::fs;
@@ -58,7 +59,7 @@ async fn refreshed_table_equals_its_source() -> Result<()> {
     guards_against_shrunken_sources(&cluster, &mut mirror).await?;
     refuses_wrong_sources(&cluster, &mut mirror).await?;
     cluster.run(&["table", "drop", TABLE]).await?.ok()?;
-    expect(&cluster, 3, &["refresh", "start", TABLE], &["does not exist"]).await?;
+    expect(&cluster, 3, &["refresh", "start", TABLE], &["there is no table"]).await?;
     cluster.finish().await
 }
 
