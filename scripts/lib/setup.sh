@@ -75,9 +75,12 @@ has_faketime() {
         compgen -G '/usr/lib*/faketime/libfaketimeMT.so.1' >/dev/null
 }
 
-# Installs what tests and checks need in addition: libfaketime, for nodes with wrong clocks, and Python.
+# Installs what tests and checks need in addition: libfaketime, for nodes with wrong clocks, PostgreSQL and OpenSSL, for
+# sources of refreshable tables, and Python.
 setup_cluster_tests() {
     has_faketime || packages faketime
+    compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || packages postgresql
+    command -v openssl >/dev/null || packages openssl
     command -v python3 >/dev/null || packages python3
 }
 
