@@ -94,7 +94,12 @@ fn golden() -> Vec<(&'static str, EncodedEntry, &'static str)> {
         ),
         (
             "area abandoned",
-            area_abandoned(v1::AreaAbandoned { region_id: 7, area_id, step, ..Default::default() }),
+            area_abandoned(v1::AreaAbandoned {
+                region_id: 7,
+                area_id: area_id.clone(),
+                step,
+                ..Default::default()
+            }),
             "521a08071210111111111111111111111111111111111a0408031001",
         ),
         (
@@ -112,7 +117,54 @@ fn golden() -> Vec<(&'static str, EncodedEntry, &'static str)> {
     .into_iter()
     .chain(changes_of_routes(step))
     .chain(moves_of_regions(step))
+    .chain(refreshes(step))
     .collect()
+}
+
+/// Entries of refreshes.
+fn refreshes(step: Option<v1::ProcedureStep>) -> [(&'static str, EncodedEntry, &'static str); 3] {
+    let area_id = Bytes::from_static(&[0x11; 16]);
+    let begun = v1::RegionMergeBegun {
+        region_id: 7,
+        area_id: area_id.clone(),
+        split_keys: vec![Bytes::from_static(b"k")],
+    };
+    let rows = v1::RegionChunk {
+        region_id: 7,
+        area_id: area_id.clone(),
+        part: 1,
+        after: Bytes::from_static(b"a"),
+        reached: Bytes::from_static(b"b"),
+        is_last: true,
+        schema_version: 2,
+        puts: Bytes::from_static(b"p"),
+        deletes: Bytes::from_static(b"d"),
+        counts: Some(v1::MergeCounts { inserted: 1, ..Default::default() }),
+    };
+    let published = v1::AreaAbandoned {
+        region_id: 7,
+        area_id,
+        step,
+        published_epoch: 300,
+        previous_until: 301,
+    };
+    [
+        (
+            "merge begun",
+            merge_begun(begun),
+            "ca0117 0807 121011111111111111111111111111111111 1a016b",
+        ),
+        (
+            "chunk",
+            chunk(rows),
+            "d2012a 0807 121011111111111111111111111111111111 1801 220161 2a0162 3001 3802 420170 4a0164 52020801",
+        ),
+        (
+            "area published and abandoned",
+            area_abandoned(published),
+            "5220 0807 121011111111111111111111111111111111 1a0408031001 20ac02 28ad02",
+        ),
+    ]
 }
 
 /// Entries of moves.
@@ -244,8 +296,8 @@ fn replies_with_refusals_survive_encoding() {
 
 #[test]
 fn entry_of_a_newer_release_is_an_unknown_kind() {
-    // Field 25 is unknown to this release.
-    assert!(matches!(decode(&unhex("ca0100")), Err(EntryError::UnknownKind)));
+    // Field 27 is unknown to this release.
+    assert!(matches!(decode(&unhex("da0100")), Err(EntryError::UnknownKind)));
 }
 
 #[test]
