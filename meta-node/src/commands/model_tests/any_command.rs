@@ -19,12 +19,44 @@ pub(crate) fn any_command() -> impl Strategy<Value = Kind> {
         1 => reserve,
         4 => any_group_count(),
         1 => any_replacement(),
+        1 => any_refresh(),
         1 => (100u64..106, any::<bool>()).prop_map(|(node_id, draining)| {
             let replacement_id = if node_id % 2 == 0 { 0 } else { node_id - 1 };
             Kind::SetNodeDraining(v1::SetNodeDraining { node_id, draining, replacement_id })
         }),
         1 => (100u64..106).prop_map(|node_id| Kind::RemoveNode(v1::RemoveNode { node_id })),
         2 => any_save(),
+    ]
+}
+
+/// Refreshable tables, their refreshes and settings.
+fn any_refresh() -> impl Strategy<Value = Kind> {
+    let settings =
+        (prop_oneof![Just(0), Just(5_000u64)], 0u32..120).prop_map(|(interval_ms, percent)| {
+            v1::RefreshSettings { interval_ms, deadline_ms: 0, min_rows_percent: Some(percent) }
+        });
+    prop_oneof![
+        2 => (70u64..80, settings.clone()).prop_map(|(request, settings)| {
+            let refresh = v1::RefreshDefinition {
+                settings: Some(settings),
+                ..v1::RefreshDefinition::default()
+            };
+            let create =
+                v1::CreateTableRequest { refresh: Some(refresh), ..table(request, "mirror") };
+            begin(v1::ProcedureKind::Create, request, &create)
+        }),
+        2 => (70u64..80, 1u32..8).prop_map(|(request, table_id)| {
+            let request_id = directory(request);
+            let refresh =
+                v1::RefreshRequest { request_id, table_id, ..v1::RefreshRequest::default() };
+            begin(v1::ProcedureKind::Refresh, request, &refresh)
+        }),
+        1 => (proptest::option::of(any::<bool>()), proptest::option::of(settings)).prop_map(
+            |(paused, settings)| {
+                let table = "mirror".to_owned();
+                Kind::AlterRefresh(v1::AlterRefreshRequest { table, paused, settings })
+            }
+        ),
     ]
 }
 
