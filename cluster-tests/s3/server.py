@@ -17,6 +17,7 @@ the next N matching requests (all, without `times`); `key` is the access key of 
 """
 
 import json
+import os
 import socket
 import sys
 import threading
@@ -128,6 +129,9 @@ class QuietHandler(WSGIRequestHandler):
 
 def main():
     host, bucket = sys.argv[1], sys.argv[2]
+    # moto keeps larger objects, by default those above 5 MiB, in files below /tmp: on a busy disk the
+    # completion of a large upload then outlasts the timeout of its caller.
+    os.environ.setdefault("MOTO_S3_DEFAULT_KEY_BUFFER_SIZE", str(1 << 30))
     moto = DomainDispatcherApplication(create_backend_app)
     Client(moto).put("/" + bucket, base_url="http://s3.amazonaws.com/")
     server = make_server(host, 0, Endpoint(moto), threaded=True, request_handler=QuietHandler)
