@@ -195,7 +195,7 @@ fn with_changes(rows: &RecordBatch) -> RecordBatch {
     filter_record_batch(&RecordBatch::try_new(rows.schema(), columns).unwrap(), &kept).unwrap()
 }
 
-async fn compare(region: &Region, area: AreaId) -> ChangeCounts {
+async fn compare(region: &Arc<Region>, area: AreaId) -> ChangeCounts {
     let options = ChangeOptions {
         range: KeyRange::whole(),
         after: None,

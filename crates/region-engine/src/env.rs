@@ -165,7 +165,8 @@ pub struct EngineOptions {
     /// Target size of a data file in bytes: the next file begins when it is reached.
     pub target_file_bytes: usize,
     /// Bytes that the scans of all regions may hold together: half of them for open files and rows
-    /// being merged, half for encoded rows that their readers have yet to take.
+    /// being merged, half for encoded rows that their readers have yet to take. Point reads may hold a quarter in
+    /// addition, and so may the comparisons of refreshes; see [`ScanMemory::new`].
     pub scan_memory_bytes: u64,
     /// Capacity of the footer cache in bytes.
     pub footer_cache_bytes: usize,

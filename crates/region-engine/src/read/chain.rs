@@ -1,8 +1,9 @@
-//! Chains of sources: a merge has one source of each open.
+//! Chains of sources: a merge has one source of each open. A group is read as some chains.
 
 use std::collections::VecDeque;
 
-use super::need::SourceRow;
+use super::need::{GroupNeed, GroupUse, SourceRow};
+use super::pushdown::{SourceProperties, pushdown};
 use super::shape::Piece;
 use super::source::Source;
 use crate::EngineError;
@@ -38,4 +39,39 @@ impl Chain {
     pub(super) fn row(&self) -> SourceRow {
         self.0.iter().map(|link| link.source.row()).fold(SourceRow::LEAST, SourceRow::then)
     }
+}
+
+/// Passes to the sources of a group how they are read. Returns true if it is one source that needs no merge.
+pub(super) fn prepare(chains: &mut [Chain], newest_only: bool) -> bool {
+    let single = is_single(chains, newest_only);
+    for link in chains.iter_mut().flat_map(|chain| &mut chain.0) {
+        let properties = SourceProperties {
+            newest_only,
+            alone: link.alone,
+            unique: link.unique,
+            bounded: link.source.is_bounded(),
+        };
+        link.source.set_merged(!single);
+        link.source.set_pushdown(pushdown(properties));
+    }
+    single
+}
+
+/// Returns whether a group is one source that needs no merge.
+fn is_single(chains: &[Chain], newest_only: bool) -> bool {
+    match chains {
+        [chain] if chain.0.len() == 1 => chain.0.iter().all(|link| link.unique || !newest_only),
+        _ => false,
+    }
+}
+
+/// Returns the memory of a group that was prepared. `limit`: see [`GroupNeed::new`].
+pub(super) fn group_need(chains: &[Chain], group_use: GroupUse, limit: u64) -> GroupNeed {
+    let rows: Vec<SourceRow> = chains.iter().map(Chain::row).collect();
+    GroupNeed::new(&rows, group_use, limit)
+}
+
+/// Returns the rows of a group of one source, if they are known without reading them.
+pub(super) fn rows_left(chains: &[Chain]) -> Option<u64> {
+    chains.first()?.0.front()?.source.rows_left()
 }

@@ -29,23 +29,6 @@ pub(crate) fn overlapping<K: AsRef<[u8]>>(bounds: &[(K, K)]) -> Vec<Vec<usize>> 
     groups
 }
 
-/// Returns the greatest number of sources that have a key in common: as many chains are merged at most.
-pub(crate) fn most_overlapping<K: AsRef<[u8]>>(bounds: &[(K, K)]) -> usize {
-    let mut starts: Vec<&[u8]> = bounds.iter().map(|(low, _)| low.as_ref()).collect();
-    let mut ends: Vec<&[u8]> = bounds.iter().map(|(_, high)| high.as_ref()).collect();
-    starts.sort_unstable();
-    ends.sort_unstable();
-    let mut ended = 0;
-    let mut most = 0;
-    for (started, start) in (1..).zip(starts) {
-        while ends.get(ended).is_some_and(|end| *end < start) {
-            ended += 1;
-        }
-        most = most.max(started - ended);
-    }
-    most
-}
-
 /// Splits a group into the fewest chains in which each source begins after the previous one has
 /// ended. A merge then has one source open per chain.
 pub(crate) fn chains<K: AsRef<[u8]>>(bounds: &[(K, K)], group: &[usize]) -> Vec<Vec<usize>> {
@@ -84,7 +67,6 @@ mod tests {
         for (bounds, expected) in cases {
             let group: Vec<usize> = (0..bounds.len()).collect();
             assert_eq!(chains(bounds, &group), *expected, "{bounds:?}");
-            assert_eq!(most_overlapping(bounds), expected.len(), "{bounds:?}");
         }
     }
 

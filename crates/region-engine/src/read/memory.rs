@@ -10,6 +10,7 @@
 //!   its *sources* (open files, rows being merged) and its *messages* (encoded rows that its reader
 //!   has yet to take).
 //! - **Point reads** have a budget of their own, in addition to that of scans: they wait for no scan.
+//! - **Comparisons** of regions with staged rows have one, too ([`comparisons`]).
 //!
 //! A scan waits for each of them while it holds the ones before it, in this order: arguments, the lease
 //! of its sources, excess, messages. It does not wait for a budget of which its sources hold a part:
@@ -17,6 +18,7 @@
 //! depends on no lease.
 
 mod budget;
+pub(crate) mod comparisons;
 mod excess;
 mod name;
 
@@ -24,6 +26,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use self::budget::{ByteBudget, ByteLease, NestedBudgets};
+pub use self::comparisons::ComparisonBudget;
 pub use self::excess::{Excess, ExtraMemory};
 pub use self::name::{BudgetName, BudgetScope, MemoryUse};
 
@@ -40,9 +43,13 @@ pub const RETRY_AFTER: Duration = Duration::from_millis(500);
 /// Least budget of point reads: a row has at most 16 MiB.
 const LEAST_POINT_READS: u64 = 16 << 20;
 
-/// Memory budget of all scans of a process, and of its point reads.
+/// Least budget of comparisons: narrow rows are compared at an acceptable speed.
+const LEAST_COMPARISONS: u64 = 16 << 20;
+
+/// Memory budget of all scans of a process, of its point reads and of its comparisons.
 #[derive(Debug)]
 pub struct ScanMemory {
+    comparisons: ComparisonBudget,
     point_reads: Arc<ByteBudget>,
     arguments: Arc<ByteBudget>,
     sources: Arc<ByteBudget>,
@@ -51,10 +58,11 @@ pub struct ScanMemory {
 
 impl ScanMemory {
     /// Creates a budget of `limit` bytes: half for sources, three eighths for messages, an eighth for
-    /// arguments. Point reads have a quarter in addition, and at least 16 MiB.
+    /// arguments. Point reads have a quarter in addition, and at least 16 MiB; comparisons likewise.
     pub fn new(limit: u64) -> Self {
         let name = |memory_use| BudgetName { scope: BudgetScope::Node, memory_use };
         Self {
+            comparisons: ComparisonBudget::new((limit / 4).max(LEAST_COMPARISONS)),
             point_reads: ByteBudget::new(
                 (limit / 4).max(LEAST_POINT_READS),
                 name(MemoryUse::PointReads),
@@ -83,6 +91,17 @@ impl ScanMemory {
     /// Budget of point reads.
     pub fn point_reads(&self) -> &Arc<ByteBudget> {
         &self.point_reads
+    }
+
+    /// Budget of comparisons of regions with staged rows.
+    pub fn comparisons(&self) -> &ComparisonBudget {
+        &self.comparisons
+    }
+
+    /// Returns this memory with another budget of comparisons.
+    #[cfg(test)]
+    pub(crate) fn with_comparisons(self, limit: u64) -> Self {
+        Self { comparisons: ComparisonBudget::new(limit), ..self }
     }
 
     /// Limit of scans in bytes.

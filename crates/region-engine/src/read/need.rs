@@ -87,6 +87,32 @@ struct SourceNeed {
     want: u64,
 }
 
+/// Memory of a scan, which has one group open at a time.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct ScanNeed {
+    /// See [`GroupNeed::least`].
+    pub(crate) least: u64,
+    /// See [`GroupNeed::want`].
+    pub(crate) want: u64,
+}
+
+impl ScanNeed {
+    /// Adds a group that is open before or after the others.
+    pub(crate) fn or(self, group: &GroupNeed) -> Self {
+        Self { least: self.least.max(group.least), want: self.want.max(group.want) }
+    }
+}
+
+impl GroupUse {
+    /// Returns this use for a group of one source that needs no merge.
+    pub(crate) fn of_single(self) -> Self {
+        match self {
+            Self::Stream { batch_rows } | Self::Merge { batch_rows } => Self::Stream { batch_rows },
+            Self::Count => Self::Stream { batch_rows: 0 },
+        }
+    }
+}
+
 impl GroupNeed {
     /// Computes the need of a group. `open`: rows of the sources that are open at the same time.
     /// `limit`: bytes that the scan may have at most; a group that needs more for the usual least pace
@@ -196,6 +222,17 @@ mod tests {
         let count = GroupNeed::new(&[ROW; 10], GroupUse::Count, u64::MAX);
         assert!(count.want < GroupNeed::new(&[ROW; 10], merge, u64::MAX).want);
         assert_eq!(count.distribute(u64::MAX), [u64::MAX; 10]);
+    }
+
+    #[test]
+    fn scan_needs_as_much_as_its_largest_group() {
+        let merge = GroupUse::Merge { batch_rows: 8_192 };
+        let [few, many] = [2, 20].map(|open| GroupNeed::new(&vec![ROW; open], merge, u64::MAX));
+        let expected = ScanNeed { least: many.least, want: many.want };
+        assert_eq!(ScanNeed::default().or(&few).or(&many).or(&few), expected);
+        let stream = GroupUse::Stream { batch_rows: 8_192 };
+        assert_eq!((merge.of_single(), stream.of_single()), (stream, stream));
+        assert_eq!(GroupUse::Count.of_single(), GroupUse::Stream { batch_rows: 0 });
     }
 
     #[test]

@@ -7,14 +7,13 @@ use std::time::Duration;
 use tidewater_common::schema::WriteMode;
 
 use super::RowOrder;
-use super::chain::{Chain, Link};
+use super::chain::{Chain, Link, group_need, prepare, rows_left};
 use super::groups::{chains, overlapping};
 use super::independent::{Extent, KeySharing, independent};
 use super::life::ReadDeadline;
 use super::memory::{BEGUN_WAIT, ByteLease, ScanAccount};
 use super::merge::{Merge, MergeRules, MergeStep, Versions};
-use super::need::{GroupNeed, GroupUse, SourceRow};
-use super::pushdown::{SourceProperties, pushdown};
+use super::need::{GroupUse, ScanNeed};
 use super::shape::TableShape;
 use super::source::{Source, SourceMemory};
 use crate::EngineError;
@@ -22,7 +21,7 @@ use crate::file_meta::TimeRange;
 use crate::row_versions::RowVersions;
 
 /// Longest wait of a scan for its first memory. Nothing was read, so its caller can repeat it.
-pub(crate) const FIRST_WAIT: Duration = Duration::from_secs(10);
+const FIRST_WAIT: Duration = Duration::from_secs(10);
 /// Rows of a merge that are counted between two checks of the deadline.
 const COUNTED_ROWS: usize = 1 << 20;
 
@@ -126,6 +125,25 @@ impl Scan {
         self
     }
 
+    /// Returns the memory that the scan needs. `limit`: bytes that it may have, see [`group_need`]. Must precede the
+    /// first call of [`Self::next`].
+    pub(crate) fn need(&mut self, limit: u64) -> ScanNeed {
+        let newest_only = self.newest_only;
+        let merge_use = GroupUse::Merge { batch_rows: self.options.batch_rows };
+        let mut need = ScanNeed::default();
+        for chains in &mut self.groups {
+            let single = prepare(chains, newest_only);
+            let group_use = if single { merge_use.of_single() } else { merge_use };
+            need = need.or(&group_need(chains, group_use, limit));
+        }
+        need
+    }
+
+    /// Sets the budgets of the scan; must precede the first call of [`Self::next`].
+    pub(crate) fn set_account(&mut self, account: ScanAccount) {
+        self.options.account = account;
+    }
+
     /// Returns the next rows, about `batch_rows`, without deletes; `None` at the end.
     pub(crate) async fn next(&mut self) -> Result<Option<RowVersions>, EngineError> {
         let batch_rows = self.options.batch_rows;
@@ -193,24 +211,10 @@ impl Scan {
             self.lease = None;
             return Ok(false);
         };
-        let single = self.is_single(&chains);
-        for link in chains.iter_mut().flat_map(|chain| &mut chain.0) {
-            let properties = SourceProperties {
-                newest_only: self.newest_only,
-                alone: link.alone,
-                unique: link.unique,
-                bounded: link.source.is_bounded(),
-            };
-            link.source.set_merged(!single);
-            link.source.set_pushdown(pushdown(properties));
-        }
+        let single = prepare(&mut chains, self.newest_only);
         let known = single && merge_use == GroupUse::Count && rows_left(&chains).is_some();
         if !known {
-            let group_use = match merge_use {
-                GroupUse::Merge { batch_rows } if single => GroupUse::Stream { batch_rows },
-                GroupUse::Count if single => GroupUse::Stream { batch_rows: 0 },
-                merge_use => merge_use,
-            };
+            let group_use = if single { merge_use.of_single() } else { merge_use };
             self.lease_memory(&mut chains, group_use).await?;
         }
         let streamed = chains.first_mut().and_then(|chain| chain.0.pop_front_if(|_| single));
@@ -231,16 +235,6 @@ impl Scan {
         Ok(true)
     }
 
-    /// Returns whether a group is one source that needs no merge.
-    fn is_single(&self, chains: &[Chain]) -> bool {
-        match chains {
-            [chain] if chain.0.len() == 1 => {
-                chain.0.iter().all(|link| link.unique || !self.newest_only)
-            }
-            _ => false,
-        }
-    }
-
     /// Gets memory for the sources of a group, and distributes it among those that are open at the
     /// same time.
     async fn lease_memory(
@@ -249,8 +243,7 @@ impl Scan {
         group_use: GroupUse,
     ) -> Result<(), EngineError> {
         let budgets = &self.options.account.sources;
-        let rows: Vec<SourceRow> = chains.iter().map(Chain::row).collect();
-        let need = GroupNeed::new(&rows, group_use, budgets.limit());
+        let need = group_need(chains, group_use, budgets.limit());
         let wait = if self.begun { BEGUN_WAIT } else { FIRST_WAIT };
         let lease = budgets.renew(self.lease.take(), need.least, need.want, wait).await?;
         let excess = &self.options.account.excess;
@@ -264,11 +257,6 @@ impl Scan {
         self.begun = true;
         Ok(())
     }
-}
-
-/// Returns the rows of a group of one source, if they are known without reading them.
-fn rows_left(chains: &[Chain]) -> Option<u64> {
-    chains.first()?.0.front()?.source.rows_left()
 }
 
 /// Feeds a merge until it has `target` rows or all sources have ended.

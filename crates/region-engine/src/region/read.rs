@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use arrow::datatypes::SchemaRef;
 use futures::TryStreamExt;
 
 use super::Region;
@@ -48,6 +49,15 @@ impl Region {
         options: &ScanOptions,
         meter: &ScanMeter,
     ) -> Result<RowStream, EngineError> {
+        Ok(self.plan_scan(options, meter)?.into_stream(options))
+    }
+
+    /// Pins the rows of a scan, and opens no source.
+    pub(super) fn plan_scan(
+        &self,
+        options: &ScanOptions,
+        meter: &ScanMeter,
+    ) -> Result<PlannedScan, EngineError> {
         let pinned = self.pin(options.as_of, options.shape.clone())?;
         let shape = &pinned.shape;
         let filter = self.filter(&pinned, &options.predicates)?;
@@ -61,7 +71,7 @@ impl Region {
             counters: meter.0.clone(),
         };
         let scan = self.open_scan(pinned, &carried, &ranges, source_options(options), &context)?;
-        Ok(stream(scan, filter, schema, options))
+        Ok(PlannedScan { scan, filter, schema })
     }
 
     /// Counts the rows that a scan would yield; decodes only the columns that the count needs.
@@ -221,6 +231,20 @@ fn may_show(
     let terms = pushed_terms(&context.filter, Pushdown::Keys, schema.primary_key());
     let bounds = ranges.clamp(&file.min_key, &file.max_key)?;
     file_admits(schema, file, terms).then_some(bounds)
+}
+
+/// Scan that has not opened a source yet.
+pub(super) struct PlannedScan {
+    pub(super) scan: Scan,
+    pub(super) filter: Filter,
+    /// Columns of the result.
+    pub(super) schema: SchemaRef,
+}
+
+impl PlannedScan {
+    pub(super) fn into_stream(self, options: &ScanOptions) -> RowStream {
+        stream(self.scan, self.filter, self.schema, options)
+    }
 }
 
 /// Snapshot of a region, unchanged for the duration of a read.

@@ -1,11 +1,14 @@
 //! Differences between the rows of a region and those staged in an area: a refresh writes only these.
 //!
-//! - **Region's rows**: the newest version of each key, pinned when the comparison begins.
+//! - **Region's rows**: the newest version of each key, pinned when the comparison begins, and again when it continues
+//!   after others have used its memory. Only the changes that it has returned may be written to its range meanwhile.
 //! - **Staged rows**: those of all files of the area, merged by key. A key that occurs twice is an error: no
 //!   order of the files decides between two rows.
 //! - **Chunk**: changes of adjacent keys, bounded in rows and in bytes. A comparison that is interrupted resumes
-//!   after the last key of a chunk.
+//!   after the last key of a chunk. A chunk is complete once the next staged row is known to have another key: a
+//!   comparison that resumes would not find a second row of the last one.
 
+mod change_stream;
 mod chunk_builder;
 mod column_values;
 mod comparison;
@@ -18,24 +21,19 @@ mod sorted_keys;
 mod sources;
 mod split_keys;
 
-use std::fmt;
 use std::ops::{Add, AddAssign};
+use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use futures::TryStreamExt;
 use tidewater_common::keys::KeyRange;
 
-use self::comparison::{ChunkLimits, CompareStep, Comparison};
-use self::comparison_memory::ComparisonMemory;
-use self::key_samples::open_sources;
-use self::side::SideName;
-use self::sources::check_comparable;
+pub use self::change_stream::ChangeStream;
+use self::comparison::ChunkLimits;
+use self::sources::{ComparedSides, check_comparable};
 use self::split_keys::split_keys;
 use super::Region;
 use crate::EngineError;
 use crate::manifest::AreaId;
-use crate::read::RowStream;
-use crate::read::memory::ByteLease;
 
 /// Part of a region to compare, and the size of a chunk.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,7 +68,8 @@ pub struct ChangeChunk {
     pub puts: RecordBatch,
     /// Rows that are not staged: key columns in key order, by row key.
     pub deletes: RecordBatch,
-    /// Greatest row key that was compared; empty if there was none, not even in an earlier attempt.
+    /// Greatest row key that was compared, with all staged rows of that key; empty if there was none, not even in an
+    /// earlier attempt.
     pub reached: Vec<u8>,
     /// True if no key is left. The last chunk has no rows if there were none to compare.
     pub is_last: bool,
@@ -98,75 +97,25 @@ pub enum ChangeError {
     Engine(#[from] EngineError),
 }
 
-/// Comparison in progress.
-pub struct ChangeStream {
-    comparison: Comparison,
-    region: RowStream,
-    staged: RowStream,
-    has_failed: bool,
-    /// Memory of both streams.
-    _lease: ByteLease,
-}
-
-impl ChangeStream {
-    /// Returns the next chunk; `None` after the last one, and after an error.
-    ///
-    /// # Errors
-    /// [`ChangeError::DuplicateKey`], and errors of reading.
-    pub async fn next(&mut self) -> Result<Option<ChangeChunk>, ChangeError> {
-        if self.has_failed {
-            return Ok(None);
-        }
-        let next = self.compare().await;
-        self.has_failed = next.is_err();
-        next
-    }
-
-    async fn compare(&mut self) -> Result<Option<ChangeChunk>, ChangeError> {
-        loop {
-            match self.comparison.advance()? {
-                CompareStep::Chunk(chunk) => return Ok(Some(*chunk)),
-                CompareStep::Done => return Ok(None),
-                CompareStep::Feed(side) => {
-                    let rows = match side {
-                        SideName::Region => self.region.try_next().await?,
-                        SideName::Staged => self.staged.try_next().await?,
-                    };
-                    self.comparison.feed(side, rows.as_ref())?;
-                }
-            }
-        }
-    }
-}
-
 impl Region {
     /// Compares the region's newest rows with the staged rows of an area. The region's rows are pinned by this
-    /// call. Requires ownership: only the owner knows all staged files.
+    /// call. Requires ownership: only the owner knows all staged files. The stream waits for memory, this call does not.
     ///
     /// # Errors
-    /// [`ChangeError::AreaNotOpen`]; [`EngineError::NotOwner`], [`EngineError::ScanMemory`], and
-    /// [`EngineError::BadRows`] if the table is append-only.
+    /// [`ChangeError::AreaNotOpen`]; [`EngineError::NotOwner`], and [`EngineError::BadRows`] if the table is
+    /// append-only.
     pub async fn staged_changes(
-        &self,
+        self: &Arc<Self>,
         area: AreaId,
         options: ChangeOptions,
     ) -> Result<ChangeStream, ChangeError> {
         let files = self.staged_file_metas(area)?;
         let shape = self.shape();
         check_comparable(&shape, &files)?;
-        let mut range = options.range.intersection(&self.spec.range);
-        let reached = options.after.unwrap_or_default();
-        if !reached.is_empty() {
-            range = range.intersection(&KeyRange::new(key_after(&reached), None));
-        }
-        let pinned = self.pin(None, Some(shape.clone()))?;
-        let (region, staged) = open_sources(&pinned, &files, &range)?;
-        drop(pinned);
-        let memory = ComparisonMemory::lease(&self.env.scan_memory, region, staged).await?;
-        let (region, staged) = self.compared_rows(&shape, files, &range, &memory)?;
+        let range = options.range.intersection(&self.spec.range);
+        let sides = ComparedSides::new(self.clone(), shape, files, range);
         let limits = ChunkLimits { rows: options.chunk_rows, bytes: options.chunk_bytes };
-        let comparison = Comparison::new(shape, limits, reached);
-        Ok(ChangeStream { comparison, region, staged, has_failed: false, _lease: memory.lease })
+        Ok(ChangeStream::new(sides, limits, options.after.unwrap_or_default())?)
     }
 
     /// Returns up to `parts - 1` row keys that divide the rows of the region and the staged rows of an area in
@@ -186,16 +135,10 @@ impl Region {
     }
 }
 
-/// Returns the first key after a key.
-fn key_after(key: &[u8]) -> Vec<u8> {
-    let mut after = key.to_vec();
-    after.push(0);
-    after
-}
-
-impl fmt::Debug for ChangeStream {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ChangeStream").finish_non_exhaustive()
+impl ChangeCounts {
+    /// Returns the number of keys that were compared.
+    pub fn compared(self) -> u64 {
+        self.inserted + self.updated + self.deleted + self.unchanged
     }
 }
 

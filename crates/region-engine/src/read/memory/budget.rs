@@ -87,8 +87,6 @@ pub struct ByteLease {
 }
 
 impl ByteLease {
-    const UNLIMITED: Self = Self { bytes: u64::MAX, permits: Vec::new() };
-
     /// Bytes that the holder may use.
     pub fn bytes(&self) -> u64 {
         self.bytes
@@ -112,24 +110,40 @@ impl ByteLease {
     }
 }
 
-/// Budgets that contain each other, the smallest first. Without any, memory is unlimited.
-#[derive(Debug, Clone, Default)]
-pub struct NestedBudgets(Arc<[Arc<ByteBudget>]>);
+/// Budgets that contain each other, the smallest first. By default there are none, and memory is unlimited.
+#[derive(Debug, Clone)]
+pub struct NestedBudgets {
+    budgets: Arc<[Arc<ByteBudget>]>,
+    /// Bytes of a lease if there are no budgets.
+    granted: u64,
+}
+
+impl Default for NestedBudgets {
+    fn default() -> Self {
+        Self::granted(u64::MAX)
+    }
+}
 
 impl NestedBudgets {
     /// Creates nested budgets, the smallest first.
     pub fn new(budgets: impl IntoIterator<Item = Arc<ByteBudget>>) -> Self {
-        Self(budgets.into_iter().collect())
+        Self { budgets: budgets.into_iter().collect(), ..Self::default() }
+    }
+
+    /// Creates the budgets of a single scan whose memory is charged already. A lease has these bytes, or the least that
+    /// it requires if that is more.
+    pub(crate) fn granted(bytes: u64) -> Self {
+        Self { budgets: Arc::default(), granted: bytes }
     }
 
     /// Limit of the smallest budget in bytes.
     pub fn limit(&self) -> u64 {
-        self.0.iter().map(|budget| budget.limit()).min().unwrap_or(u64::MAX)
+        self.budgets.iter().map(|budget| budget.limit()).min().unwrap_or(self.granted)
     }
 
-    /// The largest budget; `None`: memory is unlimited.
+    /// The largest budget; `None`: leases are not charged.
     pub(super) fn largest(&self) -> Option<&Arc<ByteBudget>> {
-        self.0.last()
+        self.budgets.last()
     }
 
     /// Charges between `least` and `want` bytes: a scan gets at most three quarters of what is free,
@@ -145,7 +159,7 @@ impl NestedBudgets {
         wait: Duration,
     ) -> Result<ByteLease, EngineError> {
         let Some(largest) = self.largest() else {
-            return Ok(ByteLease::UNLIMITED);
+            return Ok(ByteLease { bytes: self.granted.max(least), permits: Vec::new() });
         };
         if least > largest.limit().saturating_mul(MAX_EXCESS) {
             return Err(largest.too_large(least));
@@ -176,7 +190,7 @@ impl NestedBudgets {
         let Some(mut lease) = held.filter(|held| held.bytes >= least) else {
             return self.lease(least, want, wait).await;
         };
-        if self.0.is_empty() {
+        if self.budgets.is_empty() {
             return Ok(lease);
         }
         if lease.bytes > want {
@@ -192,32 +206,32 @@ impl NestedBudgets {
 
     /// Returns the smallest budget in which these bytes are not free.
     fn full(&self, bytes: u64) -> Option<&Arc<ByteBudget>> {
-        self.0
+        self.budgets
             .iter()
             .find(|budget| budget.units.available_permits() < budget.units_of(bytes) as usize)
     }
 
     /// Three quarters of the free bytes.
     fn share(&self) -> u64 {
-        let free = self.0.iter().map(|budget| budget.free()).min().unwrap_or(u64::MAX);
+        let free = self.budgets.iter().map(|budget| budget.free()).min().unwrap_or(u64::MAX);
         free - free / 4
     }
 
     /// Charges these bytes, if they are free.
     pub(super) fn try_lease(&self, bytes: u64) -> Option<ByteLease> {
-        let mut permits = Vec::with_capacity(self.0.len());
-        for budget in self.0.iter() {
+        let mut permits = Vec::with_capacity(self.budgets.len());
+        for budget in self.budgets.iter() {
             let units = budget.units_of(bytes);
             permits.push(budget.units.clone().try_acquire_many_owned(units).ok()?);
         }
         Some(ByteLease { bytes, permits })
     }
 
-    /// `None` if the budgets were closed, which does not happen.
-    async fn wait_for(&self, bytes: u64) -> Option<ByteLease> {
-        let mut permits = Vec::with_capacity(self.0.len());
+    /// Charges these bytes once they are free; `None` if the budgets were closed, which does not happen.
+    pub(super) async fn wait_for(&self, bytes: u64) -> Option<ByteLease> {
+        let mut permits = Vec::with_capacity(self.budgets.len());
         // The smallest first: a caller that has used up its own budget does not hold that of others.
-        for budget in self.0.iter() {
+        for budget in self.budgets.iter() {
             let units = budget.units_of(bytes);
             permits.push(budget.units.clone().acquire_many_owned(units).await.ok()?);
         }

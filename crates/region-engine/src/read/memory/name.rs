@@ -34,6 +34,8 @@ pub enum MemoryUse {
     Messages,
     /// Rows of point reads.
     PointReads,
+    /// Rows of regions that refreshes compare with staged ones.
+    Comparisons,
 }
 
 /// Name of a budget.
@@ -53,6 +55,7 @@ impl BudgetName {
             MemoryUse::Sources => "read fewer columns or smaller key ranges, compact the region",
             MemoryUse::Messages => "read or close open scans",
             MemoryUse::PointReads => "read fewer keys or columns",
+            MemoryUse::Comparisons => "compact the region",
         }
     }
 }
@@ -64,6 +67,7 @@ impl fmt::Display for BudgetName {
             MemoryUse::Sources => "the open files of all scans",
             MemoryUse::Messages => "the unread rows of all scans",
             MemoryUse::PointReads => "all point reads",
+            MemoryUse::Comparisons => "the comparisons of all refreshes",
         };
         write!(f, "{memory_use} {}", self.scope)
     }

@@ -153,6 +153,20 @@ async fn default_account_is_unlimited() {
 }
 
 #[tokio::test]
+async fn granted_memory_is_not_charged_again() {
+    let account = NestedBudgets::granted(100 * UNIT);
+    assert_eq!(account.limit(), 100 * UNIT);
+    // All of it: no later scan needs a part.
+    let lease = account.lease(UNIT, 10 * UNIT, Duration::ZERO).await.unwrap();
+    assert_eq!(lease.bytes(), 100 * UNIT);
+    let lease = account.renew(Some(lease), 90 * UNIT, 300 * UNIT, Duration::ZERO).await.unwrap();
+    assert_eq!(lease.bytes(), 100 * UNIT);
+    // The least, if that is more.
+    let lease = account.renew(Some(lease), 120 * UNIT, 300 * UNIT, Duration::ZERO).await.unwrap();
+    assert_eq!(lease.bytes(), 120 * UNIT);
+}
+
+#[tokio::test]
 async fn arguments_sources_and_messages_have_separate_budgets() {
     let memory = ScanMemory::new(64 * KIB);
     assert_eq!(memory.limit(), 64 * KIB);

@@ -26,8 +26,7 @@ pub(super) struct ChunkBuilder {
 impl ChunkBuilder {
     /// Number of compared keys.
     pub(super) fn compared(&self) -> usize {
-        let ChangeCounts { inserted, updated, deleted, unchanged } = self.counts;
-        usize::try_from(inserted + updated + deleted + unchanged).unwrap_or(usize::MAX)
+        usize::try_from(self.counts.compared()).unwrap_or(usize::MAX)
     }
 
     /// Returns whether the next changed row did not fit.

@@ -107,6 +107,8 @@ impl Comparison {
             let is_last = self.region.is_done() && self.staged.is_done();
             let room = self.limits.rows.saturating_sub(self.chunk.compared());
             if is_last || room == 0 || self.chunk.is_full() {
+                // A comparison that resumes after the chunk would not find a second row of its last key.
+                self.staged.check_first()?;
                 self.is_done = is_last;
                 let chunk = self.chunk.finish(&self.shape, self.reached.clone(), is_last)?;
                 return Ok(CompareStep::Chunk(Box::new(chunk)));

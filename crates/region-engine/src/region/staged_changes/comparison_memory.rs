@@ -4,16 +4,11 @@
 //! for that of its second.
 
 use crate::EngineError;
-use crate::read::memory::{BudgetName, BudgetScope, MemoryUse};
-use crate::read::memory::{ByteBudget, ByteLease, Excess, NestedBudgets, ScanAccount, ScanMemory};
-use crate::read::scan::FIRST_WAIT;
+use crate::read::memory::{ByteLease, ComparisonBudget, Excess, NestedBudgets, ScanAccount};
+use crate::read::need::ScanNeed;
 
-/// Least bytes of a side: batches of wide rows.
-const LEAST_BYTES: u64 = 6 << 20;
-/// Least bytes of each source of a side: a file that is read a few rows at a time.
-const SOURCE_BYTES: u64 = 64 << 10;
-/// Factor from the least bytes to those of full speed.
-const FULL_SPEED: u64 = 4;
+/// Least bytes of a side: texts may be larger than the size of their files indicates.
+const LEAST_BYTES: u64 = 256 << 10;
 
 /// Memory of both sides of a comparison.
 #[derive(Debug)]
@@ -22,41 +17,54 @@ pub(super) struct ComparisonMemory {
     pub(super) region: ScanAccount,
     /// Account of the scan of the staged files.
     pub(super) staged: ScanAccount,
-    /// Charged while the comparison runs.
-    pub(super) lease: ByteLease,
+    /// Shared: one of the sides would otherwise wait for the excess of the other.
+    excess: Excess,
+    /// Charged while the comparison works.
+    _lease: ByteLease,
 }
 
 impl ComparisonMemory {
-    /// Waits for memory. `region`, `staged`: numbers of sources of each side.
+    /// Bytes that each side may have, unless it cannot be read with fewer.
+    pub(super) fn limit_of_side(budget: &ComparisonBudget) -> u64 {
+        budget.share() / 2
+    }
+
+    /// Waits for memory, without a limit of time. `needs`: those of the region's and of the staged rows, computed with
+    /// [`Self::limit_of_side`].
     ///
     /// # Errors
-    /// [`EngineError::ScanMemory`] and [`EngineError::ScanTooLarge`].
+    /// [`EngineError::ScanTooLarge`].
     pub(super) async fn lease(
-        memory: &ScanMemory,
-        region: usize,
-        staged: usize,
+        budget: &ComparisonBudget,
+        needs: [ScanNeed; 2],
     ) -> Result<Self, EngineError> {
-        let budgets = NestedBudgets::new([memory.sources().clone()]);
-        let need = |sources: usize| LEAST_BYTES + SOURCE_BYTES * sources as u64;
-        let least = (need(region) + need(staged)).min(budgets.limit());
-        let lease = budgets.lease(least, least.saturating_mul(FULL_SPEED), FIRST_WAIT).await?;
-        let region_bytes = part_of(lease.bytes(), need(region), need(region) + need(staged));
-        // Shared: one of the sides would otherwise wait for the excess of the other.
-        let excess = Excess::new(budgets);
-        let account = |bytes: u64| {
-            let name = BudgetName { scope: BudgetScope::Node, memory_use: MemoryUse::Sources };
-            ScanAccount {
-                sources: NestedBudgets::new([ByteBudget::new(bytes, name)]),
-                excess: excess.clone(),
-                ..ScanAccount::default()
-            }
+        let [region, staged] = needs.map(|need| ScanNeed {
+            least: need.least.max(LEAST_BYTES),
+            want: need.want.max(need.least).max(LEAST_BYTES),
+        });
+        let least = region.least.saturating_add(staged.least);
+        let want = region.want.saturating_add(staged.want);
+        let lease = budget.lease(want.min(budget.share()).max(least)).await?;
+        // Each side has its least bytes, and the same part of what it wants in addition.
+        let more = part_of(lease.bytes() - least, region.want - region.least, want - least);
+        let region_bytes = region.least + more;
+        let excess = budget.excess();
+        let account = |bytes: u64| ScanAccount {
+            sources: NestedBudgets::granted(bytes),
+            excess: excess.clone(),
+            ..ScanAccount::default()
         };
-        let staged = account(lease.bytes().saturating_sub(region_bytes));
-        Ok(Self { region: account(region_bytes), staged, lease })
+        let staged = account(lease.bytes() - region_bytes);
+        Ok(Self { region: account(region_bytes), staged, excess, _lease: lease })
+    }
+
+    /// Returns whether the comparison holds memory above its lease, which keeps others from theirs.
+    pub(super) fn has_excess(&self) -> bool {
+        self.excess.is_held()
     }
 }
 
-/// Returns `bytes * part / whole`; `part` is less than `whole`.
+/// Returns `bytes * part / whole`; `part` is at most `whole`.
 fn part_of(bytes: u64, part: u64, whole: u64) -> u64 {
     let product = u128::from(bytes) * u128::from(part) / u128::from(whole.max(1));
     u64::try_from(product).unwrap_or(bytes)
@@ -65,27 +73,52 @@ fn part_of(bytes: u64, part: u64, whole: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::read::memory::ScanMemory;
 
-    #[tokio::test]
-    async fn both_sides_share_one_lease() {
-        let memory = ScanMemory::new(256 << 20);
-        let held = ComparisonMemory::lease(&memory, 2, 30).await.unwrap();
-        let used = memory.sources().used();
-        assert_eq!(used, held.lease.bytes());
-        let limits = [&held.region, &held.staged].map(|account| account.sources.limit());
-        assert!(limits[0] >= LEAST_BYTES && limits[1] > limits[0], "{limits:?}");
-        assert!(limits.iter().sum::<u64>() <= used + 8_192, "{limits:?} of {used}");
-        drop(held);
-        assert_eq!(memory.sources().used(), 0);
+    const MIB: u64 = 1 << 20;
+
+    fn need(least: u64, want: u64) -> ScanNeed {
+        ScanNeed { least: least * MIB, want: want * MIB }
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn comparison_fails_without_memory() {
-        let memory = ScanMemory::new(16 << 20);
-        let held = ComparisonMemory::lease(&memory, 1, 1).await.unwrap();
-        let error = ComparisonMemory::lease(&memory, 1, 1).await.unwrap_err();
-        assert!(matches!(error, EngineError::ScanMemory { .. }), "{error}");
-        drop(held);
-        ComparisonMemory::lease(&memory, 1_000, 1_000).await.unwrap();
+    #[tokio::test]
+    async fn sides_get_parts_of_the_lease_by_their_needs() {
+        let memory = ScanMemory::new(128 * MIB);
+        let budget = memory.comparisons();
+        let cases = [
+            // All that both want.
+            ([need(1, 4), need(2, 6)], [4, 6]),
+            // A share of 24 MiB.
+            ([need(2, 40), need(2, 40)], [12, 12]),
+            ([need(2, 12), need(4, 44)], [6, 19]),
+            // Wide rows need more than the share, and more than the budget.
+            ([need(20, 40), need(30, 40)], [20, 30]),
+        ];
+        for (needs, expected) in cases {
+            let held = ComparisonMemory::lease(budget, needs).await.unwrap();
+            let limits = [&held.region, &held.staged].map(|account| account.sources.limit());
+            assert_eq!(limits.map(|bytes| bytes.div_ceil(MIB)), expected, "{needs:?}");
+            let sum: u64 = limits.iter().sum();
+            assert_eq!(budget.used(), sum.min(32 * MIB), "{needs:?}");
+            drop(held);
+            assert_eq!(budget.used(), 0);
+        }
+    }
+
+    #[tokio::test]
+    async fn comparison_without_rows_holds_little() {
+        let memory = ScanMemory::new(128 * MIB);
+        let needs = [ScanNeed::default(); 2];
+        let held = ComparisonMemory::lease(memory.comparisons(), needs).await.unwrap();
+        assert_eq!(memory.comparisons().used(), 2 * LEAST_BYTES);
+        assert!(!held.has_excess());
+    }
+
+    #[tokio::test]
+    async fn far_too_wide_rows_are_refused() {
+        let memory = ScanMemory::new(64 * MIB);
+        let needs = [need(100, 100); 2];
+        let refused = ComparisonMemory::lease(memory.comparisons(), needs).await.unwrap_err();
+        assert!(matches!(refused, EngineError::ScanTooLarge { .. }), "{refused}");
     }
 }

@@ -2,18 +2,13 @@
 
 use std::sync::Arc;
 
-use tidewater_common::keys::KeyRange;
-
 use super::ChangeError;
 use super::split_keys::KeySample;
 use crate::EngineError;
 use crate::file_meta::FileMeta;
 use crate::memtable::run::{Run, key_columns};
-use crate::read::groups::most_overlapping;
-use crate::read::ranges::KeyRanges;
 use crate::read::shape::TableShape;
 use crate::region::Region;
-use crate::region::read::Pinned;
 use crate::sst::footer::Footer;
 use crate::sst::format::PAGE_ROWS;
 use crate::sst::plan::group_rows;
@@ -39,27 +34,6 @@ impl Region {
         }
         Ok(samples)
     }
-}
-
-/// Returns the numbers of the region's and of the staged sources that are open at the same time.
-pub(super) fn open_sources(
-    pinned: &Pinned,
-    staged: &[FileMeta],
-    range: &KeyRange,
-) -> Result<(usize, usize), EngineError> {
-    let ranges = KeyRanges::one(range, &KeyRange::whole());
-    let shown = |file: &FileMeta| {
-        let (low, high) = file.shown_keys()?;
-        ranges.clamp(low, high)
-    };
-    let shape = &pinned.shape;
-    let mut own: Vec<_> = pinned.version.files.iter().filter_map(|file| shown(file)).collect();
-    for run in &pinned.runs {
-        let (low, high) = run.key_bounds(&shape.schema, &shape.codec)?;
-        own.extend(ranges.clamp(low, high));
-    }
-    let staged: Vec<_> = staged.iter().filter_map(shown).collect();
-    Ok((most_overlapping(&own), most_overlapping(&staged)))
 }
 
 fn sample_run(

@@ -1,5 +1,6 @@
 //! One side of a comparison: its rows at hand, which follow each other in key order (pure).
 
+use std::cmp::Ordering;
 use std::ops::Range;
 
 use arrow::array::RecordBatch;
@@ -94,6 +95,22 @@ impl Side {
         let rows = self.rows();
         let keys = self.batch.as_mut().map(|batch| &mut batch.keys);
         KeySlice { side: self.name, keys, rows, is_last: self.is_ended }
+    }
+
+    /// Checks that the first row at hand, if there is one, is above the row before it.
+    ///
+    /// # Errors
+    /// As [`Self::order_error`].
+    pub(super) fn check_first(&mut self) -> Result<(), ChangeError> {
+        let rows = self.rows();
+        let order = match self.batch.as_mut().filter(|_| !rows.is_empty()) {
+            Some(batch) => batch.keys.order_at(rows.start).map_err(EngineError::from)?,
+            None => Ordering::Less,
+        };
+        match order {
+            Ordering::Less => Ok(()),
+            order => Err(self.order_error(rows.start, order == Ordering::Equal)),
+        }
     }
 
     /// Returns the error for a row that is not above the row before it.

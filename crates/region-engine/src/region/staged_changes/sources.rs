@@ -13,16 +13,116 @@ use crate::file_meta::{FileMeta, Stamp};
 use crate::manifest::AreaId;
 use crate::read::filter::Filter;
 use crate::read::life::ReadDeadline;
+use crate::read::need::ScanNeed;
 use crate::read::ranges::KeyRanges;
 use crate::read::scan::{Scan, ScanSource};
 use crate::read::shape::{Carried, TableShape};
 use crate::read::source::Source;
-use crate::read::stream::stream;
-use crate::read::{RowStream, ScanOptions};
+use crate::read::{RowStream, ScanMeter, ScanOptions};
 use crate::region::Region;
-use crate::region::read::source_options;
+use crate::region::read::{PlannedScan, source_options};
 use crate::region::staging_area::files_of;
 use crate::sst::source::{FileAccess, FileSource};
+
+/// Rows of a batch: fewer than those of a scan, which leaves more memory for reading ahead.
+const BATCH_ROWS: usize = 2_048;
+
+/// Rows to compare.
+pub(super) struct ComparedSides {
+    pub(super) region: Arc<Region>,
+    pub(super) shape: Arc<TableShape>,
+    files: Vec<Arc<FileMeta>>,
+    range: KeyRange,
+}
+
+/// Scans of both sides that have opened no source yet.
+pub(super) struct ComparedScans {
+    region: PlannedScan,
+    staged: PlannedScan,
+    options: ScanOptions,
+}
+
+impl ComparedSides {
+    /// Creates the sides of a comparison of a range of row keys. `files`: all staged files.
+    pub(super) fn new(
+        region: Arc<Region>,
+        shape: Arc<TableShape>,
+        files: Vec<FileMeta>,
+        range: KeyRange,
+    ) -> Self {
+        let stamped = |mut file: FileMeta| {
+            // The stored sequences have no meaning, and need not be read.
+            file.stamp = Some(Stamp { sequence: Sequence(0), epoch: Epoch(0) });
+            Arc::new(file)
+        };
+        Self { region, shape, files: files.into_iter().map(stamped).collect(), range }
+    }
+
+    /// Plans to read the rows after a key; empty: all rows. Both sides have all columns of the schema in its order.
+    /// Pins the region's newest rows.
+    pub(super) fn plan(&self, reached: &[u8]) -> Result<ComparedScans, EngineError> {
+        let range = match reached {
+            [] => self.range.clone(),
+            _ => self.range.intersection(&KeyRange::new(key_after(reached), None)),
+        };
+        let columns = self.shape.schema.columns().iter().map(|column| column.id).collect();
+        let options = ScanOptions {
+            range,
+            batch_rows: BATCH_ROWS,
+            shape: Some(self.shape.clone()),
+            ..ScanOptions::all(columns)
+        };
+        let region = self.region.plan_scan(&options, &ScanMeter::default())?;
+        let staged = self.plan_staged(&options)?;
+        Ok(ComparedScans { region, staged, options })
+    }
+
+    /// Plans to read the rows of the staged files by key. Rows with equal keys are all returned.
+    fn plan_staged(&self, options: &ScanOptions) -> Result<PlannedScan, EngineError> {
+        let Region { env, spec, .. } = &*self.region;
+        let shape = &self.shape;
+        let ranges = KeyRanges::one(&options.range, &spec.range);
+        let access = FileAccess::new(env, self.files.iter().map(|file| file.size).sum());
+        let carried = Carried::all(&shape.schema)?;
+        let candidate = |file: &Arc<FileMeta>| {
+            let (low, high) = file.shown_keys()?;
+            let bounds = ranges.clamp(low, high)?;
+            let unique = file.one_version_per_key;
+            let source = FileSource::new(
+                access.clone(),
+                file.clone(),
+                shape.clone(),
+                carried.clone(),
+                &ranges,
+            );
+            Some(ScanSource { source: Source::File(Box::new(source)), bounds, times: None, unique })
+        };
+        let candidates = self.files.iter().filter_map(candidate).collect();
+        let deadline =
+            ReadDeadline::start(env.clock.clone(), spec.region_id, env.options.scan_lifetime);
+        let scan = Scan::new(shape.clone(), candidates, source_options(options), deadline);
+        Ok(PlannedScan {
+            scan: scan.with_all_versions(),
+            filter: Filter::default(),
+            schema: shape.schema.arrow(),
+        })
+    }
+}
+
+impl ComparedScans {
+    /// Returns the memory that the region's and the staged rows need. `limit`: bytes that each may have.
+    pub(super) fn needs(&mut self, limit: u64) -> [ScanNeed; 2] {
+        [self.region.scan.need(limit), self.staged.scan.need(limit)]
+    }
+
+    /// Returns the region's and the staged rows.
+    pub(super) fn into_streams(self, memory: &ComparisonMemory) -> (RowStream, RowStream) {
+        let Self { mut region, mut staged, options } = self;
+        region.scan.set_account(memory.region.clone());
+        staged.scan.set_account(memory.staged.clone());
+        (region.into_stream(&options), staged.into_stream(&options))
+    }
+}
 
 impl Region {
     /// Returns the files of an open area.
@@ -31,59 +131,6 @@ impl Region {
         let state = self.manifest.state();
         let open = state.areas.get(&area).ok_or(ChangeError::AreaNotOpen { area })?;
         Ok(files_of(open).cloned().collect())
-    }
-
-    /// Returns the newest rows of a range of the region and the staged rows of these files, with all columns of
-    /// the schema in its order. Pins the region's rows.
-    pub(super) fn compared_rows(
-        &self,
-        shape: &Arc<TableShape>,
-        files: Vec<FileMeta>,
-        range: &KeyRange,
-        memory: &ComparisonMemory,
-    ) -> Result<(RowStream, RowStream), EngineError> {
-        let columns = shape.schema.columns().iter().map(|column| column.id).collect();
-        let options = ScanOptions {
-            range: range.clone(),
-            shape: Some(shape.clone()),
-            account: memory.region.clone(),
-            ..ScanOptions::all(columns)
-        };
-        let region = self.scan(&options)?;
-        let options = ScanOptions { account: memory.staged.clone(), ..options };
-        Ok((region, self.scan_staged(shape, files, &options)?))
-    }
-
-    /// Reads the rows of staged files by key. Rows with equal keys are all returned.
-    fn scan_staged(
-        &self,
-        shape: &Arc<TableShape>,
-        files: Vec<FileMeta>,
-        options: &ScanOptions,
-    ) -> Result<RowStream, EngineError> {
-        let ranges = KeyRanges::one(&options.range, &self.spec.range);
-        let access = FileAccess::new(&self.env, files.iter().map(|file| file.size).sum());
-        let carried = Carried::all(&shape.schema)?;
-        let candidate = |mut file: FileMeta| {
-            let (low, high) = file.shown_keys()?;
-            let bounds = ranges.clamp(low, high)?;
-            // The stored sequences have no meaning, and need not be read.
-            file.stamp = Some(Stamp { sequence: Sequence(0), epoch: Epoch(0) });
-            let unique = file.one_version_per_key;
-            let source = FileSource::new(
-                access.clone(),
-                Arc::new(file),
-                shape.clone(),
-                carried.clone(),
-                &ranges,
-            );
-            Some(ScanSource { source: Source::File(Box::new(source)), bounds, times: None, unique })
-        };
-        let candidates = files.into_iter().filter_map(candidate).collect();
-        let deadline =
-            ReadDeadline::start(self.env.clock.clone(), self.id(), self.env.options.scan_lifetime);
-        let scan = Scan::new(shape.clone(), candidates, source_options(options), deadline);
-        Ok(stream(scan.with_all_versions(), Filter::default(), shape.schema.arrow(), options))
     }
 }
 
@@ -98,4 +145,11 @@ pub(super) fn check_comparable(shape: &TableShape, files: &[FileMeta]) -> Result
         return bad("the staging area has files of another region, which contain deletes");
     }
     Ok(())
+}
+
+/// Returns the first key after a key.
+fn key_after(key: &[u8]) -> Vec<u8> {
+    let mut after = key.to_vec();
+    after.push(0);
+    after
 }

@@ -95,7 +95,16 @@ impl RegionFixture {
         clock: Arc<ManualClock>,
         spec: RegionSpec,
     ) -> Self {
-        let env = env_with(storage.clone(), clock.clone());
+        Self::with_env(env_with(storage, clock.clone()), clock, spec).await
+    }
+
+    /// Creates a region of a process. `clock`: that of the environment.
+    pub(super) async fn with_env(
+        env: RegionEnv,
+        clock: Arc<ManualClock>,
+        spec: RegionSpec,
+    ) -> Self {
+        let storage = env.storage.clone();
         let region = Region::new(env, spec.clone(), Sequence(0), Sequence(0)).unwrap();
         region.take_ownership(owner(1), GROUP).await.unwrap();
         Self {

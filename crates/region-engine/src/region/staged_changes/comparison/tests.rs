@@ -108,23 +108,61 @@ fn compare(
     limits: ChunkLimits,
     after: &[u8],
 ) -> Result<Vec<ChangeChunk>, ChangeError> {
+    let mut chunks = Vec::new();
+    compare_until(shape, sides, sizes, limits, after, |chunk| {
+        chunks.push(chunk);
+        false
+    })?;
+    Ok(chunks)
+}
+
+/// Compares the rows after a key until `take` returns true for a chunk.
+fn compare_until(
+    shape: &Arc<TableShape>,
+    sides: [&[(Key, Values)]; 2],
+    sizes: &[usize],
+    limits: ChunkLimits,
+    after: &[u8],
+    mut take: impl FnMut(ChangeChunk) -> bool,
+) -> Result<(), ChangeError> {
     let mut comparison = Comparison::new(shape.clone(), limits, after.to_vec());
     let mut sides = sides.map(|rows| {
         let is_after = |(key, _): &&(Key, Values)| row_key(shape, key).as_slice() > after;
         let rows: Vec<_> = rows.iter().filter(is_after).cloned().collect();
         batches(shape, &rows, sizes)
     });
-    let mut chunks = Vec::new();
     loop {
         match comparison.advance()? {
             CompareStep::Feed(name) => {
                 let rows = sides[usize::from(name == SideName::Staged)].next();
                 comparison.feed(name, rows.as_ref()).unwrap();
             }
-            CompareStep::Chunk(chunk) => chunks.push(*chunk),
-            CompareStep::Done => return Ok(chunks),
+            CompareStep::Chunk(chunk) => {
+                if take(*chunk) {
+                    return Ok(());
+                }
+            }
+            CompareStep::Done => return Ok(()),
         }
     }
+}
+
+/// Compares all rows, anew after each chunk, as owners do that are killed then.
+fn compare_resumed(
+    shape: &Arc<TableShape>,
+    sides: [&[(Key, Values)]; 2],
+    sizes: &[usize],
+    limits: ChunkLimits,
+) -> Result<Vec<ChangeChunk>, ChangeError> {
+    let mut chunks: Vec<ChangeChunk> = Vec::new();
+    while chunks.last().is_none_or(|last| !last.is_last) {
+        let after = chunks.last().map(|chunk| chunk.reached.clone()).unwrap_or_default();
+        compare_until(shape, sides, sizes, limits, &after, |chunk| {
+            chunks.push(chunk);
+            true
+        })?;
+    }
+    Ok(chunks)
 }
 
 fn rows_of(contents: &Contents) -> Vec<(Key, Values)> {
@@ -247,6 +285,40 @@ proptest! {
         let error = compare(&shape, [&region, &rows], &sizes, UNLIMITED, &[]).unwrap_err();
         let expected = format!("the source has the key (a={}, b='{}') more than once", key.0, key.1);
         prop_assert_eq!(error.to_string(), expected);
+    }
+}
+
+#[test]
+fn resumed_comparison_finds_the_same_duplicates() {
+    fn row(a: i32, number: i64) -> (Key, Values) {
+        ((a, "x".to_owned()), (Some(number), None))
+    }
+    let shape = shape();
+    let regions: [&[i32]; 3] = [&[], &[1, 2, 3], &[2]];
+    let limits = (1..=4).map(|rows| ChunkLimits { rows, ..UNLIMITED });
+    let limits: Vec<_> = limits.chain([ChunkLimits { bytes: 1, ..UNLIMITED }]).collect();
+    for pattern in 0..27_i64 {
+        // Between none and two rows of each of three keys.
+        let counts = [(1, pattern % 3), (2, pattern / 3 % 3), (3, pattern / 9)];
+        let rows = |(key, count): (i32, i64)| (0..count).map(move |number| row(key, number));
+        let staged: Vec<_> = counts.into_iter().flat_map(rows).collect();
+        let duplicate = counts.iter().find(|(_, count)| *count == 2).map(|(key, _)| *key);
+        for region in regions {
+            let region: Vec<_> = region.iter().map(|key| row(*key, 0)).collect();
+            let sides: [&[(Key, Values)]; 2] = [&region, &staged];
+            for (size, limits) in limits.iter().flat_map(|limits| [(1, *limits), (4, *limits)]) {
+                let whole = compare(&shape, sides, &[size], limits, &[]);
+                let resumed = compare_resumed(&shape, sides, &[size], limits);
+                let Some(key) = duplicate else {
+                    assert_eq!(resumed.unwrap(), whole.unwrap());
+                    continue;
+                };
+                let expected = format!("the source has the key (a={key}, b='x') more than once");
+                for found in [whole, resumed] {
+                    assert_eq!(found.unwrap_err().to_string(), expected, "{limits:?}");
+                }
+            }
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod content;
 mod errors;
+mod memory;
 mod values;
 
 use tidewater_common::keys::KeyRange;
@@ -59,6 +60,22 @@ async fn changes(
         chunks.push(chunk);
     }
     assert!(chunks.last().is_some_and(|last| last.is_last));
+    Ok(chunks)
+}
+
+/// Compares anew after each chunk, as owners do that are killed then.
+async fn resumed_changes(
+    fixture: &RegionFixture,
+    area: AreaId,
+    options: ChangeOptions,
+) -> Result<Vec<ChangeChunk>, ChangeError> {
+    let mut chunks: Vec<ChangeChunk> = Vec::new();
+    while chunks.last().is_none_or(|last| !last.is_last) {
+        let after = chunks.last().map(|chunk| chunk.reached.clone());
+        let options = ChangeOptions { after, ..options.clone() };
+        let mut stream = fixture.region.staged_changes(area, options).await?;
+        chunks.extend(stream.next().await?);
+    }
     Ok(chunks)
 }
 

@@ -21,7 +21,8 @@ async fn changes_turn_region_into_staged_rows() {
             check_rows(&fixture, &files.concat()).await;
             let chunks = changes(&fixture, area, options).await.unwrap();
             assert_eq!(total(&chunks), ChangeCounts { unchanged: 170, ..Default::default() });
-            assert_eq!(fixture.region.env.scan_memory.used(), 0);
+            let memory = &fixture.region.env.scan_memory;
+            assert_eq!((memory.used(), memory.comparisons().used()), (0, 0));
         }
     }
 }
@@ -47,6 +48,7 @@ async fn comparison_resumes_after_each_chunk() {
             assert_eq!(rest, chunks[position + 1..]);
         }
     }
+    assert_eq!(resumed_changes(&fixture, area, options.clone()).await.unwrap(), chunks);
     // Those before are already written.
     for chunk in &chunks {
         write(&mut fixture, std::slice::from_ref(chunk));

@@ -30,6 +30,23 @@ async fn duplicate_staged_key_fails_the_comparison() {
 }
 
 #[tokio::test]
+async fn resumed_comparison_finds_duplicate_after_any_chunk() {
+    let files = [rows(0..12), rows([3, 4])];
+    for region in [rows(0..0), rows(0..12), rows(6..20), files[1].clone()] {
+        let mut fixture = fixture(false).await;
+        fixture.put(&region);
+        let area = area_of(&mut fixture, &files).await;
+        for chunk_rows in 1..=24 {
+            let options = ChangeOptions { chunk_rows, ..whole() };
+            let expected = changes(&fixture, area, options.clone()).await.unwrap_err();
+            let error = resumed_changes(&fixture, area, options).await.unwrap_err();
+            assert!(matches!(error, ChangeError::DuplicateKey { .. }), "{error}");
+            assert_eq!(error.to_string(), expected.to_string(), "chunks of {chunk_rows}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn comparison_requires_open_area_of_owner() {
     let mut fixture = fixture(false).await;
     let unknown = new_area();
