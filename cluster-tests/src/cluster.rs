@@ -220,6 +220,7 @@ impl Cluster {
         env.push(("TIDEWATER_SOURCE_DIR".to_owned(), sources));
         let secrets = self.secret_directory().display().to_string();
         env.push(("TIDEWATER_SOURCE_SECRET_DIR".to_owned(), secrets));
+        env.push(("TIDEWATER_SOURCE_HOSTS".to_owned(), "127.0.0.0/8".to_owned()));
         env.extend(self.plan.env.iter().cloned());
         env
     }

@@ -32,6 +32,19 @@ impl HookAccess {
         protected: &[PathBuf],
     ) -> Result<Self, DirectoryError> {
         let mut grants = DirectoryGrants::new(protected);
+        Self::with_grants(hook_dir, secret_dir, private_webhooks, &mut grants)
+    }
+
+    /// As [`new`](Self::new), for a process that also grants other directories. They overlap with none of `grants`.
+    ///
+    /// # Errors
+    /// [`DirectoryError`].
+    pub fn with_grants(
+        hook_dir: Option<&Path>,
+        secret_dir: Option<&Path>,
+        private_webhooks: bool,
+        grants: &mut DirectoryGrants,
+    ) -> Result<Self, DirectoryError> {
         let hook_dir = grants.grant("--hook-dir", hook_dir)?;
         let secret_dir = grants.grant("--hook-secret-dir", secret_dir)?;
         Ok(Self { hook_dir, secret_dir, private_webhooks })
@@ -78,6 +91,20 @@ mod tests {
         assert_eq!(with(&hooks, None).unwrap().hook_dir(), Ok(hooks.as_path()));
         for (hook_dir, secret_dir) in [(&data, None), (&hooks, Some(hooks.as_path()))] {
             let error = with(hook_dir, secret_dir).unwrap_err();
+            assert!(matches!(error, DirectoryError::Overlap { .. }), "{error}");
+        }
+    }
+
+    #[test]
+    fn hook_directories_overlap_no_earlier_grant() {
+        let dir = tempfile::tempdir().unwrap();
+        let sources = dir.path().join("sources");
+        std::fs::create_dir(&sources).unwrap();
+        let mut grants = DirectoryGrants::new(&[]);
+        grants.grant("--source-dir", Some(&sources)).unwrap();
+        for hook_dir in [dir.path(), &sources] {
+            let error =
+                HookAccess::with_grants(Some(hook_dir), None, false, &mut grants).unwrap_err();
             assert!(matches!(error, DirectoryError::Overlap { .. }), "{error}");
         }
     }

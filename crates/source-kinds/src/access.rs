@@ -1,7 +1,7 @@
-//! Files that the sources of a node may read.
+//! Files that the sources of a node may read, hosts that they may call, and disk space that they leave free.
 //!
 //! A source is configured by a caller, and a node reads it with its own rights. The operator of the node
-//! therefore grants directories, on each node that reads sources. Without a grant, no source reads a
+//! therefore grants directories and hosts, on each node that reads sources. Without a grant, no source reads a
 //! file of the node.
 
 use std::fs::File;
@@ -11,34 +11,63 @@ use tidewater_common::granted_dirs::{DirectoryError, DirectoryGrants};
 use tidewater_common::granted_files::{self, GrantedFileError};
 
 use crate::SourceError;
+use crate::hosts::SourceHosts;
 
 /// Maximum size of a file with credentials or a password, in bytes.
 const MAX_SECRET_BYTES: u64 = 64 << 10;
 
-/// Permissions that the operator of a node gives its sources. The default permits no files.
+/// Permissions that the operator of a node gives its sources. The default permits no files, and all hosts except
+/// for those with special addresses.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SourceAccess {
     /// Directory, without symbolic links, below which sources read rows.
     source_dir: Option<PathBuf>,
     /// Directory, without symbolic links, below which sources read credentials.
     secret_dir: Option<PathBuf>,
+    /// Hosts that sources call.
+    hosts: SourceHosts,
+    /// Bytes that temporary files of sources leave free on their disk.
+    free_bytes: u64,
 }
 
 impl SourceAccess {
-    /// Checks the directories: they exist, and overlap neither with each other nor with
-    /// `protected`, the data directories and local object stores of the process.
+    /// Checks the directories: they exist, and overlap neither with each other nor with the other directories of
+    /// `grants`.
     ///
     /// # Errors
     /// [`DirectoryError`].
     pub fn new(
         source_dir: Option<&Path>,
         secret_dir: Option<&Path>,
-        protected: &[PathBuf],
+        grants: &mut DirectoryGrants,
     ) -> Result<Self, DirectoryError> {
-        let mut grants = DirectoryGrants::new(protected);
         let source_dir = grants.grant("--source-dir", source_dir)?;
         let secret_dir = grants.grant("--source-secret-dir", secret_dir)?;
-        Ok(Self { source_dir, secret_dir })
+        Ok(Self { source_dir, secret_dir, ..Self::default() })
+    }
+
+    /// Sets the hosts that sources may call.
+    #[must_use]
+    pub fn with_hosts(mut self, hosts: SourceHosts) -> Self {
+        self.hosts = hosts;
+        self
+    }
+
+    /// Sets the bytes that temporary files of sources leave free on their disk. Default: 0.
+    #[must_use]
+    pub fn with_free_bytes(mut self, free_bytes: u64) -> Self {
+        self.free_bytes = free_bytes;
+        self
+    }
+
+    /// Hosts that sources may call.
+    pub(crate) fn hosts(&self) -> &SourceHosts {
+        &self.hosts
+    }
+
+    /// Bytes that temporary files of sources leave free on their disk.
+    pub(crate) fn free_bytes(&self) -> u64 {
+        self.free_bytes
     }
 
     /// Reads a file with credentials or a password, without the line end at its end. The file is regular,
@@ -143,6 +172,14 @@ mod tests {
 
     use super::*;
 
+    fn granted(
+        source_dir: Option<&Path>,
+        secret_dir: Option<&Path>,
+        protected: &[PathBuf],
+    ) -> Result<SourceAccess, DirectoryError> {
+        SourceAccess::new(source_dir, secret_dir, &mut DirectoryGrants::new(protected))
+    }
+
     struct Fixture {
         _dir: tempfile::TempDir,
         sources: PathBuf,
@@ -159,7 +196,7 @@ mod tests {
             base.join(name)
         });
         std::fs::write(outside.join("precious"), "precious").unwrap();
-        let access = SourceAccess::new(Some(&sources), Some(&secrets), &[]).unwrap();
+        let access = granted(Some(&sources), Some(&secrets), &[]).unwrap();
         Fixture { _dir: dir, sources, secrets, outside, access }
     }
 
@@ -185,8 +222,20 @@ mod tests {
             (sources, secrets, std::slice::from_ref(secrets)),
             (sources, secrets, &[sources.join("data")]),
         ] {
-            let error =
-                SourceAccess::new(Some(source_dir), Some(secret_dir), protected).unwrap_err();
+            let error = granted(Some(source_dir), Some(secret_dir), protected).unwrap_err();
+            assert!(matches!(error, DirectoryError::Overlap { .. }), "{error}");
+        }
+    }
+
+    #[test]
+    fn source_directories_overlap_no_earlier_grant() {
+        let Fixture { sources, secrets, .. } = &fixture();
+        let below = sources.join("hooks");
+        std::fs::create_dir(&below).unwrap();
+        for (option, earlier) in [("--hook-dir", &below), ("--hook-secret-dir", secrets)] {
+            let mut grants = DirectoryGrants::new(&[]);
+            grants.grant(option, Some(earlier)).unwrap();
+            let error = SourceAccess::new(Some(sources), Some(secrets), &mut grants).unwrap_err();
             assert!(matches!(error, DirectoryError::Overlap { .. }), "{error}");
         }
     }

@@ -1,5 +1,7 @@
 //! Errors of sources.
 
+use std::error::Error;
+
 /// Reason why a source cannot be read. Each message names the source's part and the remedy.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SourceError {
@@ -45,4 +47,11 @@ pub enum SourceSetupError {
         /// Problem, for people.
         detail: String,
     },
+}
+
+/// Returns an error and its causes, from the outermost to the innermost.
+pub(crate) fn causes<'a>(
+    error: &'a (dyn Error + 'static),
+) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |&error| error.source())
 }

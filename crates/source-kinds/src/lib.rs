@@ -6,18 +6,21 @@
 //! - **Listing**: the content of a source at one point, pinned, as splits. A refresh lists its source once.
 //! - **Split**: a part of a listing that one data node reads. It is repeated from its begin after a failure.
 //!
-//! Passwords and keys are in files on the nodes that read a source, never in its configuration.
+//! Passwords and keys are in files on the nodes that read a source, never in its configuration. Each is used only for
+//! the servers that its file names.
 //!
 //! # Layout
 //!
 //! - `objects`: the kinds `parquet`, `csv` and `ndjson`: objects below a prefix.
 //! - `postgres`: the result of a query.
-//! - `access`: files that the operator of a node grants to sources. `config`: parser of configurations.
+//! - `access`: files and hosts that the operator of a node grants to sources. `hosts`: hosts and their addresses.
+//!   `config`: parser of configurations.
 //! - `kinds`: the registry of kinds. `error`: errors of sources.
 
 mod access;
 mod config;
 mod error;
+mod hosts;
 mod kinds;
 mod objects;
 mod postgres;
@@ -35,6 +38,7 @@ use tokio::sync::mpsc;
 
 pub use self::access::SourceAccess;
 pub use self::error::{SourceError, SourceSetupError};
+pub use self::hosts::{SourceHost, SourceHostError, SourceHosts};
 pub use self::kinds::SourceKinds;
 use self::objects::Objects;
 use self::postgres::Postgres;
@@ -47,7 +51,7 @@ pub const MAX_PIN_BYTES: usize = 4_096;
 
 /// Returns the registry with the built-in kinds, whose sources read what `access` permits. Checks of a
 /// configuration do not depend on it. `spool_dir`: directory of temporary files, which have no names; a read
-/// of a remote object needs as much space as the object.
+/// of a remote object needs as much space as the object, in addition to the bytes that `access` leaves free.
 pub fn builtin(access: SourceAccess, spool_dir: PathBuf) -> SourceKinds {
     let mut kinds = SourceKinds::default();
     for objects in Objects::all(&access, &spool_dir) {
@@ -155,7 +159,13 @@ mod tests {
                         "credentials_file": "/etc/tidewater/keys" }),
             ),
             ("csv", json!({ "url": "gs://bucket/a" })),
-            ("csv", json!({ "url": "az://container/a" })),
+            ("csv", json!({ "url": "gs://b", "endpoint": "http://h:1", "allow_http": true })),
+            ("csv", json!({ "url": "az://container/a", "account": "store1" })),
+            (
+                "csv",
+                json!({ "url": "az://c", "account": "store1",
+                        "endpoint": "https://store1.blob.core.chinacloudapi.cn/" }),
+            ),
         ] {
             check(kind, &config).unwrap_or_else(|error| panic!("{config}: {error}"));
         }
@@ -178,7 +188,16 @@ mod tests {
             ("csv", json!({ "url": "s3://b/x?sig=s3cr3t" }), "must not have a query"),
             ("csv", json!({ "url": "s3://id:s3cr3t@b/x" }), "must not have a password: use cred"),
             ("csv", json!({ "url": file, "region": "x" }), "are for s3:// only"),
-            ("csv", json!({ "url": "gs://b", "allow_http": true }), "are for s3:// only"),
+            ("csv", json!({ "url": file, "endpoint": "https://h" }), "are not for file://"),
+            ("csv", json!({ "url": file, "allow_http": true }), "are not for file://"),
+            ("csv", json!({ "url": file, "account": "store1" }), "account is for az:// only"),
+            ("csv", json!({ "url": "gs://b", "region": "x" }), "are for s3:// only"),
+            ("csv", json!({ "url": "gs://b", "credentials_file": "/k" }), "are for s3:// only"),
+            ("csv", json!({ "url": "s3://b", "account": "store1" }), "account is for az:// only"),
+            ("csv", json!({ "url": "s3://b", "region": "x.h/?" }), "region must have 1 to 64"),
+            ("csv", json!({ "url": "az://c" }), "set account to the name of the storage account"),
+            ("csv", json!({ "url": "az://c", "account": "h.org/" }), "account must have 3 to 24"),
+            ("csv", json!({ "url": "az://c.d", "account": "store1" }), "names no container"),
             ("csv", json!({ "url": "s3://b", "endpoint": "http://h" }), "set allow_http to true"),
             ("csv", json!({ "url": "s3://b", "endpoint": "h:1" }), "endpoint must be https://"),
             ("csv", json!({ "url": "s3://b", "endpoint": "https://i:s3cr3t@h" }), "a password"),

@@ -1,13 +1,15 @@
 //! The source kinds `parquet`, `csv` and `ndjson`: all objects of a format below a prefix.
 //!
-//! Configuration: `{"url": "s3://bucket/prefix", "endpoint": "https://host:port", "region": "..",
-//! "allow_http": false, "credentials_file": "/absolute/path", "delimiter": ";", "nulls": ["NA"]}`; only the
-//! URL is required. It is `file:///absolute/directory`, `s3://`, `gs://` or `az://`. The fields from
-//! `endpoint` to `credentials_file` are for S3, `delimiter` and `nulls` for CSV.
+//! Configuration: `{"url": "s3://bucket/prefix", "endpoint": "https://host:port", "allow_http": false, "region": "..",
+//! "credentials_file": "/absolute/path", "account": "..", "delimiter": ";", "nulls": ["NA"]}`; only the URL is required,
+//! and `account`, the name of the storage account, for `az://`. The URL is `file:///absolute/directory`, `s3://`, `gs://`
+//! or `az://`. `endpoint` and `allow_http` are for remote stores, `region` and `credentials_file` for S3, `delimiter` and
+//! `nulls` for CSV.
 //!
 //! Without a credentials file, requests are anonymous: the environment of a node has the credentials of the cluster's own
-//! store, which no source uses. The file is below the node's secret directory, and has the lines `access_key_id=..` and
-//! `secret_access_key=..`. Local directories are below the node's source directory.
+//! store, which no source uses. The file is below the node's secret directory, and has the lines `access_key_id=..`,
+//! `secret_access_key=..`, `bucket=..` and, if the source has an endpoint, `endpoint=..`: keys are for one bucket (`*`: all)
+//! of one server. Local directories are below the node's source directory.
 //!
 //! # Terms
 //!
@@ -20,10 +22,13 @@
 //! # Layout
 //!
 //! - `format`: formats, and the objects that belong to them (pure). `config`: configurations (pure).
-//!   `pin`: pins (pure). `listing`: listings (pure).
-//! - `store`: opens a remote store. `remote`: lists and fetches objects. `local`: lists and opens files.
-//! - `rows`: reads a file's rows.
+//!   `pin`: pins (pure). `listing`: listings (pure). `access_keys`: files of credentials (pure).
+//! - `store`: opens a remote store. `client`: sends requests to it. `store_error`: its errors, for people. `remote`: lists
+//!   and fetches objects. `spool`: temporary files.
+//! - `local`: lists and opens files. `rows`: reads a file's rows.
 
+mod access_keys;
+mod client;
 mod config;
 mod format;
 mod listing;
@@ -31,7 +36,9 @@ mod local;
 mod pin;
 mod remote;
 mod rows;
+mod spool;
 mod store;
+mod store_error;
 
 use std::path::{Path, PathBuf};
 
@@ -41,8 +48,9 @@ use serde_json::Value;
 use self::config::{ObjectsConfig, Place};
 use self::format::ObjectFormat;
 use self::local::LocalObjects;
-use self::remote::{RemoteObjects, Spool};
+use self::remote::RemoteObjects;
 use self::rows::RowReader;
+use self::spool::Spool;
 use crate::{
     Listing, RowSender, Source, SourceAccess, SourceError, SourceKind, SourceTable, Split,
 };
@@ -101,7 +109,7 @@ impl SourceKind for Objects {
                 let access = self.access.clone();
                 let name = location.url.clone();
                 let store = blocking(move || store::open(&location, &access)).await?;
-                let spool = Spool::new(self.spool_dir.clone());
+                let spool = Spool::new(self.spool_dir.clone(), self.access.free_bytes());
                 ObjectPlace::Remote(RemoteObjects { store, name, format: self.format, spool })
             }
         };

@@ -5,7 +5,8 @@
 //! Only host, database, user and query are required. The query is one statement `SELECT`, `TABLE`, `VALUES` or `WITH`.
 //! Its columns match those of the table by name; a column that it lacks is null.
 //!
-//! The password is a file on each node that reads the source, so that no record of the cluster contains it.
+//! The password is in a file on each node that reads the source, so that no record of the cluster contains it. A line of
+//! the file names the server that the password is for. It is never sent in cleartext to a server that is not verified.
 //!
 //! # Pinned content
 //!
@@ -17,8 +18,8 @@
 //!
 //! # Layout
 //!
-//! - `config`, `query`: the configuration and its statement (pure). `transport`, `tls`, `frames`: the connection and
-//!   the limit of its messages. `session`: the transaction. `error`: errors of the server, for people.
+//! - `config`, `query`: the configuration and its statement (pure). `passwords`: files of passwords (pure). `transport`:
+//!   the connection and the limits of its messages. `session`: the transaction. `error`: errors of the server, for people.
 //! - `copy_format`: rows of the binary format (pure). `columns`: columns of query and table (pure). `values`: fields as
 //!   values of columns (pure). `batches`: batches from rows (pure).
 
@@ -27,12 +28,11 @@ mod columns;
 mod config;
 mod copy_format;
 mod error;
-mod frames;
+mod passwords;
 mod query;
 mod session;
 #[cfg(test)]
 mod testing;
-mod tls;
 mod transport;
 mod values;
 
@@ -45,6 +45,7 @@ use self::batches::BatchBuilder;
 use self::columns::match_columns;
 use self::config::PostgresConfig;
 use self::error::ServerPlace;
+use self::passwords::find_password;
 use self::session::Session;
 use crate::{
     Listing, RowSender, Source, SourceAccess, SourceError, SourceKind, SourceTable, Split,
@@ -116,18 +117,22 @@ impl Source for PostgresSource {
 
 impl PostgresSource {
     async fn begin(&self) -> Result<Session, SourceError> {
-        let password = match self.config.password_file.clone() {
-            None => None,
-            Some(path) => {
-                let access = self.access.clone();
-                let reading = tokio::task::spawn_blocking(move || access.read_secret(&path));
-                let read = reading.await;
-                Some(read.map_err(|error| {
-                    SourceError::Unreadable(format!("the password_file was not read: {error}"))
-                })??)
-            }
-        };
-        Session::begin(&self.config, password.as_deref()).await
+        let password = self.password().await?;
+        Session::begin(&self.config, self.access.hosts(), password.as_deref()).await
+    }
+
+    /// Reads the password for the server; `None` if the configuration names no file.
+    async fn password(&self) -> Result<Option<String>, SourceError> {
+        let Some(path) = self.config.password_file.clone() else { return Ok(None) };
+        let file = format!("password_file {}", path.display());
+        let access = self.access.clone();
+        let reading = tokio::task::spawn_blocking(move || access.read_secret(&path));
+        let text = reading
+            .await
+            .map_err(|error| SourceError::Unreadable(format!("{file} was not read: {error}")))??;
+        find_password(&text, &self.config)
+            .map(Some)
+            .map_err(|error| SourceError::NotPermitted(format!("{file}: {error}")))
     }
 
     /// Returns the number of columns of the query, and the builder of batches from its rows.

@@ -4,7 +4,7 @@ use clap::Args;
 use tidewater_compactor_node::{CompactorNode, CompactorOptions};
 
 use crate::exit::Failure;
-use crate::server::hook_limits::HookArgs;
+use crate::server::hook_limits::{HookArgs, directory_grants};
 use crate::server::join::{Join, MemoryLimitError, checked_limit};
 use crate::server::listen::Listen;
 use crate::server::logs::LogOptions;
@@ -54,7 +54,8 @@ pub(crate) struct Options {
 
 /// Runs a compactor node until a signal stops it.
 pub(crate) async fn run(options: Options) -> Result<(), Failure> {
-    let hook_kinds = options.hooks.kinds(None, &options.join.object_store)?;
+    let mut grants = directory_grants(None, &options.join.object_store);
+    let hook_kinds = options.hooks.kinds(&mut grants)?;
     let mut process = Process::start(&options.listen, &options.logs).await?;
     let mut settings = CompactorOptions {
         memory_limit: options.memory_limit.0,

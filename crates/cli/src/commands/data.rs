@@ -11,7 +11,7 @@ use tidewater_raft_store::RaftService;
 
 use crate::exit::Failure;
 use crate::server::compaction::CompactionArgs;
-use crate::server::hook_limits::HookArgs;
+use crate::server::hook_limits::{HookArgs, directory_grants};
 use crate::server::join::{Join, RowMemory};
 use crate::server::listen::Listen;
 use crate::server::logs::LogOptions;
@@ -76,8 +76,10 @@ pub(crate) struct Options {
 
 /// Runs a data node until a signal stops it.
 pub(crate) async fn run(options: Options) -> Result<(), Failure> {
-    let hook_kinds = options.hooks.kinds(Some(&options.data_dir), &options.join.object_store)?;
-    let source_kinds = options.sources.kinds(&options.data_dir, &options.join.object_store)?;
+    let mut grants = directory_grants(Some(&options.data_dir), &options.join.object_store);
+    let hook_kinds = options.hooks.kinds(&mut grants)?;
+    let source_kinds =
+        options.sources.kinds(&options.data_dir, options.disk_reserve.0, &mut grants)?;
     let mut process = Process::start(&options.listen, &options.logs).await?;
     let settings = DataOptions {
         disk_reserve: options.disk_reserve.0,

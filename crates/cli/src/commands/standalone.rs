@@ -14,7 +14,7 @@ use super::compactor::start_compactor;
 use super::data::start_data;
 use super::meta::start_meta;
 use crate::exit::Failure;
-use crate::server::hook_limits::HookArgs;
+use crate::server::hook_limits::{HookArgs, directory_grants};
 use crate::server::join::RowMemory;
 use crate::server::listen::{Exposure, Listen};
 use crate::server::logs::LogOptions;
@@ -63,20 +63,21 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
     let listen = Listen { listen: options.listen, exposure: options.exposure };
     let mut process = Process::start(&listen, &options.logs).await?;
     let paths = RolePaths::create(&options.data_dir)?;
-    let hook_kinds = options.hooks.kinds(Some(&options.data_dir), &paths.objects)?;
-    let source_kinds = options.sources.kinds(&options.data_dir, &paths.objects)?;
     let address = process.advertised().to_owned();
-    let raft = process.raft();
-
-    let meta = MetaOptions::standalone(&paths.meta, &address);
-    process.add(start_meta(meta, raft.clone())).await?;
-
     // Nodes of this process call each other at the bound address, whichever address is advertised.
     let own = vec![process.bound().to_string()];
     let mut data = DataOptions::new(&address, &paths.data, own.clone(), &paths.objects)
         .memory_limit(memory_limit)
         .object_cache(options.memory.object_cache.map(|size| size.0))
         .scan_memory(options.memory.scan_memory.map(|size| size.0));
+    let mut grants = directory_grants(Some(&options.data_dir), &paths.objects);
+    let hook_kinds = options.hooks.kinds(&mut grants)?;
+    let source_kinds = options.sources.kinds(&options.data_dir, data.disk_reserve, &mut grants)?;
+    let raft = process.raft();
+
+    let meta = MetaOptions::standalone(&paths.meta, &address);
+    process.add(start_meta(meta, raft.clone())).await?;
+
     data.problems = process.problems();
     data.hook_kinds = hook_kinds.clone();
     data.source_kinds = source_kinds;

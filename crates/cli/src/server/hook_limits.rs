@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use tidewater_common::granted_dirs::DirectoryGrants;
 use tidewater_hook_kinds::HookAccess;
 use tidewater_region_engine::hooks::{HookKinds, HookLimits};
 use tidewater_region_engine::storage::Storage;
@@ -38,25 +39,23 @@ impl HookArgs {
         HookLimits { time_limit: self.hook_timeout.duration(), ..HookLimits::default() }
     }
 
-    /// Returns the hook kinds, which use only what the arguments allow, and never files of the node.
-    /// `object_store`: a URL.
-    pub(crate) fn kinds(
-        &self,
-        data_dir: Option<&Path>,
-        object_store: &str,
-    ) -> Result<HookKinds, Failure> {
-        let protected: Vec<PathBuf> = data_dir
-            .map(Path::to_owned)
-            .into_iter()
-            .chain(Storage::directory(object_store))
-            .collect();
-        let access = HookAccess::new(
+    /// Returns the hook kinds, which use only what the arguments allow. Their directories overlap with none of `grants`.
+    pub(crate) fn kinds(&self, grants: &mut DirectoryGrants) -> Result<HookKinds, Failure> {
+        let access = HookAccess::with_grants(
             self.hook_dir.as_deref(),
             self.hook_secret_dir.as_deref(),
             self.allow_private_webhooks,
-            &protected,
+            grants,
         );
         let access = access.map_err(|error| Failure::usage(error.to_string()))?;
         Ok(tidewater_hook_kinds::builtin(access))
     }
+}
+
+/// Returns the check of the directories that the operator grants to hooks and sources: those of a process overlap neither
+/// with each other nor with its own files. `object_store`: a URL.
+pub(crate) fn directory_grants(data_dir: Option<&Path>, object_store: &str) -> DirectoryGrants {
+    let protected: Vec<PathBuf> =
+        data_dir.map(Path::to_owned).into_iter().chain(Storage::directory(object_store)).collect();
+    DirectoryGrants::new(&protected)
 }

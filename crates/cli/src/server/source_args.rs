@@ -1,15 +1,20 @@
-//! Options of nodes that read sources of refreshable tables: the files that sources may read.
+//! Options of nodes that read sources of refreshable tables: the files that sources may read, and the hosts that they may
+//! call.
 
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use tidewater_region_engine::storage::Storage;
-use tidewater_source_kinds::{SourceAccess, SourceKinds};
+use tidewater_common::granted_dirs::DirectoryGrants;
+use tidewater_source_kinds::{SourceAccess, SourceHost, SourceHosts, SourceKinds};
 
 use crate::exit::Failure;
 
 /// Directory of the objects that a source reads, below the data directory of its node.
 const SPOOL: &str = "sources";
+
+/// Free disk space that these objects leave, as a multiple of the reserve. A node refuses writes below its reserve, which
+/// the next write would reach.
+const FREE_RESERVES: u64 = 2;
 
 /// Options of nodes that read sources.
 #[derive(Debug, Clone, Args)]
@@ -22,24 +27,95 @@ pub(crate) struct SourceArgs {
     /// Directory below which sources may read passwords and keys; without it they are errors
     #[arg(long, env = "TIDEWATER_SOURCE_SECRET_DIR", value_name = "DIR")]
     pub(crate) source_secret_dir: Option<PathBuf>,
+
+    /// Hosts that sources may call, separated by commas: host, host:port, *.suffix, address or network
+    /// (10.0.0.0/8). Loopback, link-local and metadata addresses need an entry of such addresses, e.g.
+    /// 127.0.0.1:5432 [default: all addresses except for these]
+    #[arg(long, env = "TIDEWATER_SOURCE_HOSTS", value_name = "HOST", value_delimiter = ',')]
+    pub(crate) source_hosts: Vec<SourceHost>,
 }
 
 impl SourceArgs {
-    /// Returns the source kinds, which read only what the arguments allow, and never files of the node.
-    /// `object_store`: a URL.
+    /// Returns the source kinds, which use only what the arguments allow. Their directories overlap with none of `grants`.
+    /// `disk_reserve`: bytes that must be free on the disk of the data directory.
     pub(crate) fn kinds(
         &self,
         data_dir: &Path,
-        object_store: &str,
+        disk_reserve: u64,
+        grants: &mut DirectoryGrants,
     ) -> Result<SourceKinds, Failure> {
-        let protected: Vec<PathBuf> =
-            [data_dir.to_owned()].into_iter().chain(Storage::directory(object_store)).collect();
         let access = SourceAccess::new(
             self.source_dir.as_deref(),
             self.source_secret_dir.as_deref(),
-            &protected,
+            grants,
         );
-        let access = access.map_err(|error| Failure::usage(error.to_string()))?;
+        let access = access
+            .map_err(|error| Failure::usage(error.to_string()))?
+            .with_hosts(SourceHosts::new(self.source_hosts.clone()))
+            .with_free_bytes(disk_reserve.saturating_mul(FREE_RESERVES));
         Ok(tidewater_source_kinds::builtin(access, data_dir.join(SPOOL)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::server::hook_limits::{HookArgs, directory_grants};
+
+    #[derive(Debug, Parser)]
+    struct Node {
+        #[command(flatten)]
+        hooks: HookArgs,
+
+        #[command(flatten)]
+        sources: SourceArgs,
+    }
+
+    fn parse(arguments: &[&str]) -> Result<Node, clap::Error> {
+        Node::try_parse_from([&["node"][..], arguments].concat())
+    }
+
+    fn kinds(arguments: &[&str], data_dir: &Path) -> Result<(), Failure> {
+        let Node { hooks, sources } = parse(arguments).unwrap();
+        let mut grants = directory_grants(Some(data_dir), "memory:///");
+        hooks.kinds(&mut grants)?;
+        sources.kinds(data_dir, 1, &mut grants).map(drop)
+    }
+
+    #[test]
+    fn directories_of_hooks_and_sources_overlap_nowhere() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().canonicalize().unwrap();
+        let names = ["data", "hooks", "sources", "sources/below", "secrets"];
+        let [data, hooks, sources, below, secrets] = names.map(|name| {
+            let path = root.join(name);
+            std::fs::create_dir(&path).unwrap();
+            path.display().to_string()
+        });
+        let data = Path::new(&data);
+        let separate =
+            ["--hook-dir", &hooks, "--source-dir", &sources, "--source-secret-dir", &secrets];
+        kinds(&separate, data).unwrap();
+        for arguments in [
+            ["--hook-secret-dir", &below, "--source-dir", &sources],
+            ["--hook-secret-dir", &secrets, "--source-secret-dir", &secrets],
+            ["--hook-dir", &sources, "--source-dir", &below],
+            ["--source-dir", &sources, "--source-secret-dir", &below],
+        ] {
+            kinds(&arguments, data).expect_err(&arguments.concat());
+        }
+        kinds(&["--source-dir", &root.display().to_string()], data).unwrap_err();
+    }
+
+    #[test]
+    fn source_hosts_are_a_list() {
+        assert!(parse(&[]).unwrap().sources.source_hosts.is_empty());
+        let list = "db.example.org:5432,*.example.org,10.0.0.0/8";
+        let parsed = parse(&["--source-hosts", list, "--source-hosts", "::1"]).unwrap();
+        assert_eq!(parsed.sources.source_hosts.len(), 4);
+        let error = parse(&["--source-hosts", "https://h"]).unwrap_err().to_string();
+        assert!(error.contains("write a host, host:port"), "{error}");
     }
 }

@@ -1,5 +1,6 @@
 //! Configurations of sources of objects.
 
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use object_store::path::Path;
@@ -16,6 +17,10 @@ const SCHEMES: &str = "file:///absolute/directory, s3://bucket/prefix, gs://buck
 
 /// Maximum number of texts for missing values.
 const MAX_NULLS: usize = 100;
+/// Maximum length of a region.
+const MAX_REGION_BYTES: usize = 64;
+/// Length of the names of Azure's storage accounts.
+const ACCOUNT_BYTES: RangeInclusive<usize> = 3..=24;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -25,6 +30,7 @@ struct Fields {
     region: Option<String>,
     allow_http: Option<bool>,
     credentials_file: Option<PathBuf>,
+    account: Option<String>,
     delimiter: Option<String>,
     nulls: Option<Vec<String>>,
 }
@@ -54,10 +60,25 @@ pub(super) enum Place {
 pub(super) struct RemoteLocation {
     /// URL of the prefix, without a slash at its end.
     pub(super) url: String,
+    /// Name of the bucket or container.
+    pub(super) bucket: String,
     /// The prefix within its bucket.
     pub(super) prefix: Path,
+    /// URL of the server; `None`: that of the provider.
+    pub(super) endpoint: Option<Endpoint>,
     /// Protocol of the store.
     pub(super) protocol: Protocol,
+}
+
+/// URL of a server, `https://host:port`, or `http://` if the configuration allows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Endpoint {
+    /// The URL without a slash at its end, in the form in which URLs are compared.
+    pub(super) url: String,
+    /// Port of the server.
+    pub(super) port: u16,
+    /// The connection is not encrypted.
+    pub(super) is_plain: bool,
 }
 
 /// Protocol of a remote store.
@@ -68,14 +89,15 @@ pub(super) enum Protocol {
     /// Google Cloud Storage.
     Google,
     /// Azure Blob Storage.
-    Azure,
+    Azure {
+        /// Name of the storage account.
+        account: String,
+    },
 }
 
 /// Access to an S3 store.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct S3Access {
-    /// URL of the server; `None`: that of AWS.
-    pub(super) endpoint: Option<String>,
     /// Region of the bucket.
     pub(super) region: Option<String>,
     /// File on the nodes with the credentials; `None`: requests are anonymous.
@@ -111,26 +133,42 @@ fn place(fields: &Fields) -> Result<Place, String> {
     if parsed.query().is_some() || parsed.fragment().is_some() {
         return Err("the url must not have a query or a fragment".to_owned());
     }
-    let s3 = s3_access(fields)?;
-    let is_s3 = matches!(parsed.scheme(), "s3" | "s3a");
-    if !is_s3 && (s3 != S3Access::default() || fields.allow_http.is_some()) {
-        return Err(
-            "endpoint, region, allow_http and credentials_file are for s3:// only".to_owned()
-        );
-    }
+    check_scheme_of_fields(fields, parsed.scheme())?;
     let protocol = match parsed.scheme() {
         "file" => return local(url, &parsed).map(Place::Local),
-        "s3" | "s3a" => Protocol::S3(s3),
+        "s3" | "s3a" => Protocol::S3(s3_access(fields)?),
         "gs" => Protocol::Google,
-        "az" => Protocol::Azure,
+        "az" => Protocol::Azure { account: account(fields)? },
         other => return Err(format!("the url has the unknown scheme {other:?}; use {SCHEMES}")),
     };
-    if parsed.host_str().is_none_or(str::is_empty) {
+    let bucket = parsed.host_str().unwrap_or_default().to_owned();
+    if bucket.is_empty() {
         return Err(format!("the url names no bucket; use {SCHEMES}"));
+    }
+    if bucket.contains('.') && matches!(protocol, Protocol::Azure { .. }) {
+        return Err(format!("the url names no container: {bucket:?} has a dot; use {SCHEMES}"));
     }
     let prefix = Path::from_url_path(parsed.path()).map_err(|error| format!("the url: {error}"))?;
     let url = url.trim_end_matches('/').to_owned();
-    Ok(Place::Remote(RemoteLocation { url, prefix, protocol }))
+    let is_http_allowed = fields.allow_http.unwrap_or(false);
+    let endpoint =
+        fields.endpoint.as_ref().map(|url| Endpoint::parse(url, is_http_allowed)).transpose()?;
+    Ok(Place::Remote(RemoteLocation { url, bucket, prefix, endpoint, protocol }))
+}
+
+/// Checks that no field is for another scheme.
+fn check_scheme_of_fields(fields: &Fields, scheme: &str) -> Result<(), String> {
+    let is_s3 = matches!(scheme, "s3" | "s3a");
+    if !is_s3 && (fields.region.is_some() || fields.credentials_file.is_some()) {
+        return Err("region and credentials_file are for s3:// only".to_owned());
+    }
+    if scheme != "az" && fields.account.is_some() {
+        return Err("account is for az:// only".to_owned());
+    }
+    if scheme == "file" && (fields.endpoint.is_some() || fields.allow_http.is_some()) {
+        return Err("endpoint and allow_http are not for file://".to_owned());
+    }
+    Ok(())
 }
 
 fn local(url: &str, parsed: &Url) -> Result<PathBuf, String> {
@@ -146,33 +184,62 @@ fn local(url: &str, parsed: &Url) -> Result<PathBuf, String> {
 }
 
 fn s3_access(fields: &Fields) -> Result<S3Access, String> {
-    if let Some(endpoint) = &fields.endpoint {
-        check_endpoint(endpoint, fields.allow_http.unwrap_or(false))?;
-    }
     if fields.credentials_file.as_ref().is_some_and(|file| !file.is_absolute()) {
         return Err("credentials_file must be absolute: nodes run in different directories".into());
     }
+    // It is a part of the name of AWS's server, which other characters would lead elsewhere.
+    let is_region = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+    if let Some(region) = &fields.region
+        && (region.is_empty() || region.len() > MAX_REGION_BYTES || !region.chars().all(is_region))
+    {
+        return Err(format!(
+            "region must have 1 to {MAX_REGION_BYTES} letters, digits, hyphens and underscores"
+        ));
+    }
     Ok(S3Access {
-        endpoint: fields.endpoint.clone(),
         region: fields.region.clone(),
         credentials_file: fields.credentials_file.clone(),
     })
 }
 
-fn check_endpoint(endpoint: &str, allow_http: bool) -> Result<(), String> {
-    let parsed = Url::parse(endpoint).map_err(|error| format!("the endpoint: {error}"))?;
-    if !parsed.username().is_empty() || parsed.password().is_some() {
-        return Err("the endpoint must not have a password: use credentials_file".to_owned());
+/// Returns the storage account of an Azure source, which is a part of the name of Azure's server.
+fn account(fields: &Fields) -> Result<String, String> {
+    let Some(account) = &fields.account else {
+        return Err("az:// names no account: set account to the name of the storage account".into());
+    };
+    let is_account = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    if !ACCOUNT_BYTES.contains(&account.len()) || !account.chars().all(is_account) {
+        return Err(format!(
+            "account must have {} to {} lower-case letters and digits",
+            ACCOUNT_BYTES.start(),
+            ACCOUNT_BYTES.end()
+        ));
     }
-    if !matches!(parsed.scheme(), "http" | "https")
-        || parsed.query().is_some()
-        || parsed.fragment().is_some()
-    {
-        return Err("the endpoint must be https://host:port".to_owned());
+    Ok(account.clone())
+}
+
+impl Endpoint {
+    /// Parses a URL; an error describes the problem for the user.
+    pub(super) fn parse(endpoint: &str, is_http_allowed: bool) -> Result<Self, String> {
+        let parsed = Url::parse(endpoint).map_err(|error| format!("the endpoint: {error}"))?;
+        if !parsed.username().is_empty() || parsed.password().is_some() {
+            return Err("the endpoint must not have a password: use credentials_file".to_owned());
+        }
+        let is_plain = parsed.scheme() == "http";
+        if !(is_plain || parsed.scheme() == "https")
+            || parsed.query().is_some()
+            || parsed.fragment().is_some()
+        {
+            return Err("the endpoint must be https://host:port".to_owned());
+        }
+        if is_plain && !is_http_allowed {
+            return Err(
+                "the endpoint does not encrypt rows: use https://, or set allow_http to true"
+                    .to_owned(),
+            );
+        }
+        let port = parsed.port_or_known_default().filter(|port| *port != 0);
+        let port = port.ok_or("the endpoint must be https://host:port")?;
+        Ok(Self { url: parsed.as_str().trim_end_matches('/').to_owned(), port, is_plain })
     }
-    if parsed.scheme() == "http" && !allow_http {
-        return Err("the endpoint does not encrypt rows: use https://, or set allow_http to true"
-            .to_owned());
-    }
-    Ok(())
 }

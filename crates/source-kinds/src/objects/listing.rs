@@ -3,23 +3,23 @@
 use super::pin::Pin;
 use crate::{Listing, MAX_SPLITS, SourceError};
 
-/// Maximum number of objects below a prefix, including those that do not belong to the source.
-const MAX_EXAMINED: usize = 1_000_000;
-
 /// Objects of a listing in progress.
 #[derive(Debug)]
 pub(super) struct ObjectList {
     /// Name of the prefix in messages, before a slash.
     prefix: String,
     examined: usize,
+    /// Maximum number of objects, including those that do not belong to the source.
+    max_examined: usize,
     /// Objects of the source, in any order.
     pub(super) pins: Vec<Pin>,
 }
 
 impl ObjectList {
-    /// Creates an empty list. `prefix` precedes the names of objects in messages.
-    pub(super) fn new(prefix: String) -> Self {
-        Self { prefix, examined: 0, pins: Vec::new() }
+    /// Creates an empty list. `prefix` precedes the names of objects in messages. `max_examined`: maximum number of
+    /// objects, including those that do not belong to the source.
+    pub(super) fn new(prefix: String, max_examined: usize) -> Self {
+        Self { prefix, examined: 0, max_examined, pins: Vec::new() }
     }
 
     /// Counts an object or a directory, whether it belongs to the source or not.
@@ -28,10 +28,10 @@ impl ObjectList {
     /// [`SourceError::Unreadable`] above the limit.
     pub(super) fn examine(&mut self) -> Result<(), SourceError> {
         self.examined += 1;
-        if self.examined > MAX_EXAMINED {
+        if self.examined > self.max_examined {
             return Err(SourceError::Unreadable(format!(
-                "{} has more than {MAX_EXAMINED} objects: name a prefix with fewer",
-                self.prefix
+                "{} has more than {} objects: name a prefix with fewer",
+                self.prefix, self.max_examined
             )));
         }
         Ok(())
@@ -99,7 +99,7 @@ mod tests {
 
     #[test]
     fn objects_are_listed_in_the_order_of_names() {
-        let mut list = ObjectList::new("s3://b/p".to_owned());
+        let mut list = ObjectList::new("s3://b/p".to_owned(), 4);
         for name in ["b", "a/z", "a", "B"] {
             list.add(pin(name.to_owned())).unwrap();
         }
@@ -111,14 +111,16 @@ mod tests {
 
     #[test]
     fn number_of_objects_is_bounded() {
-        let mut list = ObjectList::new("s3://b/p".to_owned());
+        let mut list = ObjectList::new("s3://b/p".to_owned(), 2);
         for number in 0..MAX_SPLITS {
             list.add(pin(number.to_string())).unwrap();
         }
         let error = list.add(pin("x".to_owned())).unwrap_err().to_string();
         assert!(error.contains("more than 10000 objects of the source: write fewer"), "{error}");
-        list.examined = MAX_EXAMINED;
-        assert!(matches!(list.examine(), Err(SourceError::Unreadable(_))));
+        list.examine().unwrap();
+        list.examine().unwrap();
+        let error = list.examine().unwrap_err().to_string();
+        assert!(error.contains("more than 2 objects: name a prefix with fewer"), "{error}");
     }
 
     #[test]

@@ -9,6 +9,9 @@ use super::listing::ObjectList;
 use super::pin::{Pin, changed};
 use crate::{Listing, SourceAccess, SourceError, Split};
 
+/// Maximum number of files and directories below a directory, including those that do not belong to the source.
+const MAX_EXAMINED: usize = 1_000_000;
+
 /// Files of one format below a directory. All calls are blocking.
 #[derive(Debug, Clone)]
 pub(super) struct LocalObjects {
@@ -25,7 +28,7 @@ impl LocalObjects {
     /// an error, because rows that a listing leaves out would be deleted from the table.
     pub(super) fn list(&self) -> Result<Listing, SourceError> {
         let root = self.access.directory(&self.directory)?;
-        let mut list = ObjectList::new(self.directory.display().to_string());
+        let mut list = ObjectList::new(self.directory.display().to_string(), MAX_EXAMINED);
         let mut pending = vec![(root, String::new())];
         while let Some((directory, prefix)) = pending.pop() {
             let entries = match fs::read_dir(&directory) {

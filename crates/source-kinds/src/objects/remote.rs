@@ -1,7 +1,6 @@
 //! Objects of a source in a remote store.
 
 use std::fs::File;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,27 +8,28 @@ use bytes::Bytes;
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
-use object_store::{Error, GetOptions, ObjectStore, ObjectStoreExt};
-use tidewater_common::quote::cut_at;
+use object_store::{GetOptions, ObjectStore, ObjectStoreExt};
 use tokio::io::AsyncWriteExt;
 
-use super::blocking;
 use super::format::ObjectFormat;
-use super::listing::{ObjectList, size_text};
+use super::listing::ObjectList;
 use super::pin::{Pin, changed};
+use super::spool::{CHECK_EVERY_BYTES, Spool};
+use super::store_error::{object_error, store_error};
 use crate::{Listing, SourceError, Split};
 
-/// Maximum size of an object in bytes: the free disk space that a read needs.
-const MAX_OBJECT_BYTES: u64 = 4 << 30;
+/// Maximum number of objects below a prefix, including those that do not belong to the source: a store needs up to half a
+/// second for each thousand.
+const MAX_EXAMINED: usize = 100_000;
+
+/// Timeout of a listing, with the versions of its objects. A data node waits a little longer for it.
+const LIST_TIMEOUT: Duration = Duration::from_secs(55);
 
 /// Concurrent requests for the versions of objects.
 const VERSION_REQUESTS: usize = 16;
 
 /// Timeout of a request until its response begins, and of each part of a response.
 const TIMEOUT: Duration = Duration::from_secs(90);
-
-/// Characters of a store's error that a message repeats: it may be a whole page.
-const MAX_ERROR_CHARS: usize = 500;
 
 /// Objects of one format below a prefix.
 pub(super) struct RemoteObjects {
@@ -46,7 +46,17 @@ pub(super) struct RemoteObjects {
 impl RemoteObjects {
     /// Lists and pins the objects.
     pub(super) async fn list(&self) -> Result<Listing, SourceError> {
-        let mut list = ObjectList::new(self.name.clone());
+        tokio::time::timeout(LIST_TIMEOUT, self.list_all()).await.map_err(|_| {
+            SourceError::Unreadable(format!(
+                "{} was not listed within {} s: name a prefix with fewer objects, or check the store",
+                self.name,
+                LIST_TIMEOUT.as_secs()
+            ))
+        })?
+    }
+
+    async fn list_all(&self) -> Result<Listing, SourceError> {
+        let mut list = ObjectList::new(self.name.clone(), MAX_EXAMINED);
         let mut objects = self.store.list(None);
         while let Some(meta) = self.within(&self.name, objects.next()).await? {
             list.examine()?;
@@ -110,13 +120,19 @@ impl RemoteObjects {
         size: u64,
         mut parts: BoxStream<'static, object_store::Result<Bytes>>,
     ) -> Result<File, SourceError> {
-        let mut file = tokio::fs::File::from_std(self.spool.create().await?);
+        let mut file = tokio::fs::File::from_std(self.spool.create(name, size).await?);
         let mut copied = 0_u64;
+        let mut next_check = CHECK_EVERY_BYTES;
         while let Some(part) = self.within(name, parts.next()).await? {
             let part = part.map_err(|error| object_error(name, &error))?;
             copied = copied.saturating_add(part.len() as u64);
             if copied > size {
                 return Err(changed(name, "has grown"));
+            }
+            if copied >= next_check {
+                // With this part, which is not yet written.
+                self.spool.check_space(name, size - copied + part.len() as u64).await?;
+                next_check = copied.saturating_add(CHECK_EVERY_BYTES);
             }
             file.write_all(&part).await.map_err(|error| self.spool.error(&error))?;
         }
@@ -140,66 +156,8 @@ impl RemoteObjects {
     }
 }
 
-/// Place of temporary files.
-#[derive(Debug, Clone)]
-pub(super) struct Spool {
-    directory: PathBuf,
-    max_bytes: u64,
-}
-
-impl Spool {
-    /// Creates the place. The directory is created when it is used.
-    pub(super) fn new(directory: PathBuf) -> Self {
-        Self { directory, max_bytes: MAX_OBJECT_BYTES }
-    }
-
-    fn check_size(&self, name: &str, size: u64) -> Result<(), SourceError> {
-        if size <= self.max_bytes {
-            return Ok(());
-        }
-        Err(SourceError::Unreadable(format!(
-            "{name} has {}, the maximum of an object is {}: write smaller objects",
-            size_text(size),
-            size_text(self.max_bytes)
-        )))
-    }
-
-    /// Creates a file without a name: it disappears with its last handle, also if the process is killed.
-    async fn create(&self) -> Result<File, SourceError> {
-        let spool = self.clone();
-        blocking(move || {
-            std::fs::create_dir_all(&spool.directory)
-                .and_then(|()| tempfile::tempfile_in(&spool.directory))
-                .map_err(|error| spool.error(&error))
-        })
-        .await
-    }
-
-    fn error(&self, error: &std::io::Error) -> SourceError {
-        SourceError::Unreadable(format!(
-            "an object cannot be copied to a temporary file in {}: {error}",
-            self.directory.display()
-        ))
-    }
-}
-
 fn path(name: &str, object: &str) -> Result<Path, SourceError> {
     Path::parse(object).map_err(|error| SourceError::Unreadable(format!("{name}: {error}")))
-}
-
-/// Returns the error of a read of a listed object.
-fn object_error(name: &str, error: &Error) -> SourceError {
-    match error {
-        Error::NotFound { .. } => changed(name, "was deleted"),
-        Error::Precondition { .. } | Error::NotModified { .. } => changed(name, "was replaced"),
-        error => store_error(name, error),
-    }
-}
-
-fn store_error(name: &str, error: &Error) -> SourceError {
-    let text = error.to_string();
-    let text = cut_at(&text, MAX_ERROR_CHARS);
-    SourceError::Unreadable(format!("{name}: {text}"))
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 use std::fmt;
-use std::io::{Read, Seek};
+use std::io::{self, Read, Seek};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use object_store::memory::InMemory;
@@ -100,7 +101,7 @@ impl Fixture {
             store: Arc::new(store),
             name: "s3://b/p".to_owned(),
             format: ObjectFormat::Csv,
-            spool: Spool::new(dir.path().join("spool")),
+            spool: Spool::new(dir.path().join("spool"), 0),
         };
         Self { dir, objects }
     }
@@ -220,7 +221,40 @@ async fn unusable_spool_directory_is_named() {
     let split = fixture.listed().await.remove(0);
     let directory = fixture.dir.path().join("file");
     std::fs::write(&directory, "").unwrap();
-    fixture.objects.spool = Spool::new(directory.clone());
+    fixture.objects.spool = Spool::new(directory.clone(), 0);
     let error = fixture.fetch(&split).await.unwrap_err().to_string();
     assert!(error.contains(&directory.display().to_string()), "{error}");
+}
+
+#[tokio::test]
+async fn object_without_disk_space_is_not_copied() {
+    let mut fixture = Fixture::new(InMemory::new());
+    fixture.put("a.csv", "id\n1\n").await;
+    let split = fixture.listed().await.remove(0);
+    fixture.objects.spool.free_bytes = |_| Ok(4);
+    let error = fixture.fetch(&split).await.unwrap_err();
+    assert!(matches!(error, SourceError::Unreadable(_)), "{error:?}");
+    assert!(error.to_string().starts_with("s3://b/p/a.csv: no space for 5 B more in "), "{error}");
+}
+
+/// The disk is full after the first check.
+fn full_later(_: &std::path::Path) -> io::Result<u64> {
+    static IS_FULL: AtomicBool = AtomicBool::new(false);
+    Ok(if IS_FULL.swap(true, Ordering::Relaxed) { 0 } else { u64::MAX })
+}
+
+#[tokio::test]
+async fn copy_ends_when_the_disk_becomes_full() {
+    const PART: u64 = 1 << 20;
+    let mut fixture = Fixture::new(InMemory::new());
+    fixture.objects.spool.free_bytes = full_later;
+    let part = Bytes::from(vec![0; 1 << 20]);
+    let parts = CHECK_EVERY_BYTES / PART + 1;
+    let sent = stream::iter(0..parts).map(move |_| Ok(part.clone())).boxed();
+    let error = fixture.objects.copy("a.csv", parts * PART, sent).await.unwrap_err();
+    assert_eq!(
+        error.to_string().split(" in ").next(),
+        Some("a.csv: no space for 2.0 MiB more"),
+        "{error}"
+    );
 }

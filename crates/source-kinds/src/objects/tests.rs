@@ -1,5 +1,5 @@
 mod local;
-mod s3;
+mod stores;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -9,6 +9,7 @@ use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray}
 use arrow::compute::concat_batches;
 use parquet::arrow::ArrowWriter;
 use serde_json::{Value, json};
+use tidewater_common::granted_dirs::DirectoryGrants;
 use tidewater_common::ids::{ColumnId, SchemaVersion};
 use tidewater_common::keys::KeyCodec;
 use tidewater_common::schema::{Column, TableOptions, TableSchema};
@@ -77,7 +78,8 @@ impl Node {
         std::fs::create_dir_all(&sources).unwrap();
         std::fs::create_dir_all(&outside).unwrap();
         std::fs::write(outside.join("x.csv"), CSV).unwrap();
-        let access = SourceAccess::new(Some(&sources), None, &[]).unwrap();
+        let mut grants = DirectoryGrants::new(&[]);
+        let access = SourceAccess::new(Some(&sources), None, &mut grants).unwrap();
         Self { _dir: dir, sources, outside, access }
     }
 

@@ -4,7 +4,7 @@
 //! - **Chunk**: bytes as the server sends them. A server sends one row in each chunk, but the protocol does not
 //!   promise it: a row may begin and end within any chunk.
 
-use super::frames::MAX_MESSAGE_BYTES;
+use super::transport::MAX_MESSAGE_BYTES;
 
 const SIGNATURE: &[u8; 11] = b"PGCOPY\n\xff\r\n\0";
 /// Signature, flags and length of the extension.

@@ -8,8 +8,9 @@ use tidewater_common::quote::cut_at;
 use tokio_postgres::error::{DbError, ErrorPosition};
 
 use super::config::PostgresConfig;
-use super::frames::MessageTooLarge;
+use super::transport::FrameError;
 use crate::SourceError;
+use crate::error::causes;
 
 /// Characters that a message repeats of a text that the server sent.
 const MAX_SERVER_CHARS: usize = 300;
@@ -53,6 +54,11 @@ impl ServerPlace {
         ))
     }
 
+    /// The node does not permit the connection or the login.
+    pub(super) fn not_permitted(&self, problem: impl fmt::Display) -> SourceError {
+        SourceError::NotPermitted(format!("{self}: {problem}"))
+    }
+
     /// The server sent something that the protocol does not allow.
     pub(super) fn damaged(&self, problem: impl fmt::Display) -> SourceError {
         SourceError::Unreadable(format!("{self}: {problem}"))
@@ -62,6 +68,13 @@ impl ServerPlace {
     pub(super) fn login_error(&self, error: &tokio_postgres::Error) -> SourceError {
         if let Some(error) = error.as_db_error() {
             return self.server_error(error, 0);
+        }
+        if frame_error(error) == Some(&FrameError::Cleartext) {
+            return self.not_permitted(format!(
+                "{}, and its certificate is not verified: let it authenticate the user with \
+                 scram-sha-256, or set sslmode to verify-full",
+                FrameError::Cleartext
+            ));
         }
         if io_error(error).is_some() {
             return self.unreachable(chain(error));
@@ -78,8 +91,8 @@ impl ServerPlace {
         if let Some(error) = error.as_db_error() {
             return self.server_error(error, prefix);
         }
-        let inner = io_error(error).and_then(io::Error::get_ref);
-        if let Some(large) = inner.and_then(|inner| inner.downcast_ref::<MessageTooLarge>()) {
+        let is_large = |frame: &&FrameError| matches!(frame, FrameError::TooLarge { .. });
+        if let Some(large) = frame_error(error).filter(is_large) {
             return SourceError::Mismatch(format!(
                 "{self}: {large}: the query returns a row that no table can store"
             ));
@@ -149,15 +162,15 @@ fn io_error(error: &tokio_postgres::Error) -> Option<&io::Error> {
     error.source().and_then(|source| source.downcast_ref())
 }
 
+/// Returns the message that the connection did not pass on.
+fn frame_error(error: &tokio_postgres::Error) -> Option<&FrameError> {
+    io_error(error).and_then(io::Error::get_ref).and_then(|inner| inner.downcast_ref())
+}
+
 /// Returns the text of an error and of its causes.
 fn chain(error: &tokio_postgres::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    printable(&text)
+    let texts: Vec<String> = causes(error).map(ToString::to_string).collect();
+    printable(&texts.join(": "))
 }
 
 /// Returns a text of the server, shortened and without control characters.

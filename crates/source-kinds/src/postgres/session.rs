@@ -17,8 +17,9 @@ use super::columns::QueryColumn;
 use super::config::PostgresConfig;
 use super::copy_format::CopyDecoder;
 use super::error::ServerPlace;
-use super::transport::{self, Transport};
+use super::transport::{self, Transport, TransportError};
 use crate::SourceError;
+use crate::hosts::{HostError, SourceHosts};
 
 /// A server that runs a long query notices a closed connection within this time, not when it sends the first row.
 /// Servers before version 14 and on some systems reject the setting.
@@ -41,16 +42,17 @@ pub(super) struct Session {
 }
 
 impl Session {
-    /// Connects, and begins the transaction.
+    /// Connects to an address that `hosts` permits, and begins the transaction.
     ///
     /// # Errors
-    /// [`SourceError::Unreadable`] has the server, the problem and the remedy.
+    /// [`SourceError::Unreadable`] and [`SourceError::NotPermitted`] have the server, the problem and the remedy.
     pub(super) async fn begin(
         config: &PostgresConfig,
+        hosts: &SourceHosts,
         password: Option<&str>,
     ) -> Result<Self, SourceError> {
         let place = ServerPlace::from(config);
-        let login = Box::pin(log_in(config, password, &place));
+        let login = Box::pin(log_in(config, hosts, password, &place));
         let mut session = match tokio::time::timeout(config.connect_timeout, login).await {
             Ok(session) => session?,
             Err(_) => {
@@ -193,10 +195,15 @@ fn begin_statements(statement_timeout: Duration) -> String {
 
 async fn log_in(
     config: &PostgresConfig,
+    hosts: &SourceHosts,
     password: Option<&str>,
     place: &ServerPlace,
 ) -> Result<Session, SourceError> {
-    let transport = transport::open(config).await.map_err(|error| place.unreachable(error))?;
+    let opened = transport::open(config, hosts).await;
+    let transport = opened.map_err(|error| match error {
+        TransportError::Host(HostError::Refused(refused)) => place.not_permitted(refused),
+        error => place.unreachable(error),
+    })?;
     let mut login = Config::new();
     login.user(&config.user).dbname(&config.database).application_name("tidewater");
     // The transport is encrypted already, if at all.

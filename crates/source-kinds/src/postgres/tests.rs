@@ -22,6 +22,9 @@ async fn postgres_source_reads_from_a_real_server() {
     errors::ended_connection_is_unreadable(&server).await;
     errors::rows_beyond_the_limit_are_a_mismatch(&server).await;
     logins::login_errors_have_server_and_remedy(&server).await;
+    logins::passwords_are_sent_to_their_servers_only(&server).await;
+    logins::sources_call_permitted_hosts_only(&server).await;
+    logins::cleartext_logins_need_a_verified_server(&server).await;
     reads::million_rows_are_read(&server).await;
     // Turns TLS off.
     logins::connections_are_encrypted_as_configured(&server).await;

@@ -1,4 +1,7 @@
-//! Connections to a server: TCP, and TLS as configured.
+//! Connections to a server: TCP to a permitted address, and TLS as configured.
+
+mod frames;
+mod tls;
 
 use std::io;
 use std::sync::Arc;
@@ -10,9 +13,11 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
+use self::frames::LimitedStream;
+pub(super) use self::frames::{FrameError, MAX_MESSAGE_BYTES};
+use self::tls::{TlsError, client_config};
 use super::config::{PostgresConfig, SslMode};
-use super::frames::LimitedStream;
-use super::tls::{TlsError, client_config};
+use crate::hosts::{HostError, SourceHosts};
 
 /// Request of TLS, which precedes all messages: its length and a code.
 const TLS_REQUEST: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 47];
@@ -24,6 +29,8 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 /// Reason why a connection cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum TransportError {
+    #[error(transparent)]
+    Host(#[from] HostError),
     #[error(transparent)]
     Io(#[from] io::Error),
     #[error("the server does not offer TLS")]
@@ -42,9 +49,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + Sync> Connection for S {}
 /// A connection whose messages are limited.
 pub(super) type Transport = LimitedStream<Box<dyn Connection>>;
 
-/// Opens a connection. The caller has a timeout.
-pub(super) async fn open(config: &PostgresConfig) -> Result<Transport, TransportError> {
-    let mut stream = TcpStream::connect((config.host.as_str(), config.port)).await?;
+/// Opens a connection to an address that `hosts` permits. The caller has a timeout. A server whose certificate is not
+/// verified cannot request the password itself.
+pub(super) async fn open(
+    config: &PostgresConfig,
+    hosts: &SourceHosts,
+) -> Result<Transport, TransportError> {
+    // The connection goes to an address that was checked: the name may have another one a moment later.
+    let addresses = hosts.resolve(&config.host, config.port).await?;
+    let mut stream = TcpStream::connect(addresses.as_slice()).await?;
     stream.set_nodelay(true)?;
     let keepalive = TcpKeepalive::new().with_time(KEEPALIVE_IDLE).with_interval(KEEPALIVE_INTERVAL);
     SockRef::from(&stream).set_tcp_keepalive(&keepalive)?;
@@ -52,19 +65,20 @@ pub(super) async fn open(config: &PostgresConfig) -> Result<Transport, Transport
         if matches!(config.sslmode, SslMode::Require | SslMode::VerifyFull) {
             return Err(TransportError::TlsNotOffered);
         }
-        return Ok(LimitedStream::new(Box::new(stream)));
+        return Ok(LimitedStream::new(Box::new(stream), false));
     }
-    let tls = client_config(config.sslmode == SslMode::VerifyFull).await?;
+    let is_verified = config.sslmode == SslMode::VerifyFull;
+    let tls = client_config(is_verified).await?;
     let name = match ServerName::try_from(config.host.clone()) {
         Ok(name) => name,
-        Err(_) if config.sslmode == SslMode::VerifyFull => {
+        Err(_) if is_verified => {
             return Err(TlsError::NotAName(config.host.clone()).into());
         }
         // Names of containers and of private networks have characters that certificates do not allow.
         Err(_) => ServerName::from(stream.peer_addr()?.ip()),
     };
     let stream = TlsConnector::from(Arc::new(tls)).connect(name, stream).await?;
-    Ok(LimitedStream::new(Box::new(stream)))
+    Ok(LimitedStream::new(Box::new(stream), is_verified))
 }
 
 /// Requests TLS. Reads one byte only: bytes after it would not be encrypted.

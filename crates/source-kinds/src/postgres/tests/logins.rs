@@ -1,12 +1,13 @@
 //! Errors of logins, and encryption.
 
 use std::net::TcpListener;
+use std::time::Duration;
 
 use arrow::array::AsArray;
 use serde_json::{Value, json};
 
 use super::server::{Columns, TestServer, read_all};
-use crate::SourceError;
+use crate::{Listing, SourceError, SourceHosts};
 
 const ID: Columns<'static> = &[("id", "int64", false)];
 
@@ -45,10 +46,67 @@ pub(super) async fn login_errors_have_server_and_remedy(server: &TestServer) {
         }
         assert!(!error.contains("s3cr3t"), "{error}");
     }
+}
+
+/// Returns the text of the error if the node does not permit the login, otherwise the result.
+async fn not_permitted(
+    server: &TestServer,
+    hosts: &[&str],
+    changes: &[(&str, Value)],
+) -> Result<String, Result<Listing, SourceError>> {
     let mut config = server.config("SELECT 1 AS id");
-    config["password_file"] = "/etc/passwd".into();
-    let error = server.open(config, ID).await.list().await.unwrap_err();
-    assert!(matches!(error, SourceError::NotPermitted(_)), "{error}");
+    for (name, value) in changes {
+        config[*name] = value.clone();
+    }
+    let hosts = SourceHosts::new(hosts.iter().map(|host| host.parse().unwrap()).collect());
+    match server.open_on(hosts, config, ID).await.list().await {
+        Err(SourceError::NotPermitted(text)) => Ok(text),
+        other => Err(other),
+    }
+}
+
+pub(super) async fn passwords_are_sent_to_their_servers_only(server: &TestServer) {
+    for (file, expected) in [
+        (server.secret("plain"), "line 1 is not host:port:database:user:password"),
+        (server.secret("other"), "no line is for this server: add 127.0.0.1:"),
+        ("/etc/passwd".into(), "is outside of"),
+    ] {
+        let changes = [("password_file", json!(file))];
+        let error = not_permitted(server, &["127.0.0.1"], &changes).await.unwrap();
+        assert!(error.contains(expected), "{error}");
+        assert!(!error.contains("s3cr3t"), "{error}");
+    }
+}
+
+pub(super) async fn sources_call_permitted_hosts_only(server: &TestServer) {
+    for (hosts, host, expected) in [
+        (&[][..], "127.0.0.1", "127.0.0.1 is a loopback address"),
+        (&["localhost"], "127.0.0.1", "127.0.0.1 is a loopback address"),
+        (&["127.0.0.1:1"], "127.0.0.1", "not in --source-hosts"),
+    ] {
+        let error = not_permitted(server, hosts, &[("host", json!(host))]).await.unwrap();
+        assert!(error.contains(expected), "{error}");
+        assert!(error.starts_with("PostgreSQL at 127.0.0.1:"), "{error}");
+    }
+}
+
+pub(super) async fn cleartext_logins_need_a_verified_server(server: &TestServer) {
+    server.execute("CREATE ROLE plain LOGIN PASSWORD 's3cr3t pass'").await;
+    server.request_cleartext("plain").await;
+    for sslmode in ["prefer", "disable", "require"] {
+        let changes = [("user", json!("plain")), ("sslmode", json!(sslmode))];
+        let mut found = not_permitted(server, &["127.0.0.1"], &changes).await;
+        for _ in 0..200 {
+            if found.is_ok() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            found = not_permitted(server, &["127.0.0.1"], &changes).await;
+        }
+        let error = found.unwrap();
+        assert!(error.contains("requests the password in cleartext"), "{error}");
+        assert!(error.contains("set sslmode to verify-full"), "{error}");
+    }
 }
 
 async fn is_encrypted(server: &TestServer, sslmode: &str) -> bool {
@@ -75,7 +133,7 @@ pub(super) async fn connections_are_encrypted_as_configured(server: &TestServer)
         if !is_encrypted(server, "prefer").await {
             break;
         }
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
     assert!(!is_encrypted(server, "prefer").await);
     for sslmode in ["require", "verify-full"] {

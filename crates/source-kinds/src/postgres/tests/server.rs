@@ -12,13 +12,14 @@ use std::time::{Duration, Instant};
 use arrow::array::RecordBatch;
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tidewater_common::granted_dirs::DirectoryGrants;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio_postgres::{Client, NoTls};
 
 use super::super::testing::source_table;
 use super::super::{Postgres, SPLIT};
-use crate::{Listing, Source, SourceAccess, SourceError, SourceKind, Split};
+use crate::{Listing, Source, SourceAccess, SourceError, SourceHosts, SourceKind, Split};
 
 pub(super) const PASSWORD: &str = "s3cr3t pass";
 
@@ -46,11 +47,15 @@ impl TestServer {
         let data = dir.path().join("data");
         let secrets = dir.path().join("secrets");
         fs::create_dir(&secrets).unwrap();
-        fs::write(secrets.join("password"), format!("{PASSWORD}\n")).unwrap();
-        fs::write(secrets.join("wrong"), "wrong").unwrap();
+        let passwords =
+            ["127.0.0.1", "nowhere.invalid"].map(|host| format!("{host}:*:*:*:{PASSWORD}\n"));
+        fs::write(secrets.join("password"), passwords.concat()).unwrap();
+        fs::write(secrets.join("wrong"), "127.0.0.1:*:*:*:wrong").unwrap();
+        fs::write(secrets.join("plain"), PASSWORD).unwrap();
+        fs::write(secrets.join("other"), format!("db.example.org:*:*:*:{PASSWORD}")).unwrap();
         certificate(dir.path());
         if let Some((user, group)) = account {
-            for path in ["", "secrets", "secrets/password", "key.pem", "certificate.pem"] {
+            for path in ["", "secrets", "secrets/plain", "key.pem", "certificate.pem"] {
                 chown(dir.path().join(path), Some(user), Some(group)).unwrap();
             }
         }
@@ -64,7 +69,7 @@ impl TestServer {
             command
         };
         let created = command("initdb")
-            .args(["--username=postgres", "--auth=scram-sha-256", "--pwfile=secrets/password"])
+            .args(["--username=postgres", "--auth=scram-sha-256", "--pwfile=secrets/plain"])
             .args(["--encoding=UTF8", "--locale=C", "--no-sync", "--no-instructions"])
             .status()
             .unwrap();
@@ -134,11 +139,31 @@ impl TestServer {
         self.dir.path().join("secrets").join(name)
     }
 
-    /// Opens a source.
+    /// Lets the server request the password of a role in cleartext. It reads the file a little later.
+    pub(super) async fn request_cleartext(&self, role: &str) {
+        let file = self.dir.path().join("data/pg_hba.conf");
+        let rules = fs::read_to_string(&file).unwrap();
+        fs::write(&file, format!("host all {role} 127.0.0.1/32 password\n{rules}")).unwrap();
+        self.execute("SELECT pg_reload_conf()").await;
+    }
+
+    /// Opens a source on a node that permits loopback addresses.
     pub(super) async fn open(&self, config: Value, columns: Columns<'_>) -> Box<dyn Source> {
+        let hosts = SourceHosts::new(vec!["127.0.0.0/8".parse().unwrap()]);
+        self.open_on(hosts, config, columns).await
+    }
+
+    /// Opens a source on a node that permits these hosts.
+    pub(super) async fn open_on(
+        &self,
+        hosts: SourceHosts,
+        config: Value,
+        columns: Columns<'_>,
+    ) -> Box<dyn Source> {
         let secrets = self.dir.path().join("secrets");
-        let access = SourceAccess::new(None, Some(&secrets), &[]).unwrap();
-        let kind = Postgres { access };
+        let mut grants = DirectoryGrants::new(&[]);
+        let access = SourceAccess::new(None, Some(&secrets), &mut grants).unwrap();
+        let kind = Postgres { access: access.with_hosts(hosts) };
         kind.check(&config).unwrap();
         kind.open(&config, source_table(columns)).await.unwrap()
     }

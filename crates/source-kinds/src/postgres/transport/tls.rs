@@ -9,7 +9,7 @@ use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme
 
 /// Reason why a connection cannot be encrypted.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum TlsError {
+pub(in crate::postgres) enum TlsError {
     #[error(transparent)]
     Protocol(#[from] rustls::Error),
     #[error("this node trusts no certificate authority: install their certificates")]
