@@ -152,10 +152,21 @@ pub const fn facts(kind: ProblemKind) -> ProblemFacts {
             "check the network between the nodes of the group",
         )
         .after(HEARTBEATS),
+        ProblemKind::BarriersLate => row(
+            "A group with a leader has applied no barrier for some time: its tables have no new epochs, and their \
+             refreshes are not published",
+            "check the load, the disk and the network of the group's nodes",
+        )
+        .after(RECHECK),
         // Tables and regions.
         ProblemKind::TableUnfinished => row(
             "The creation, change or removal of a table does not complete",
             "resolve the error that it names; the operation then continues by itself",
+        ),
+        ProblemKind::RefreshFailing => row(
+            "The last refresh of a table has failed: its rows are those of an earlier one",
+            "resolve the error, usually of the source, and run `tidewater refresh start`; `tidewater refresh history` \
+             shows all errors",
         ),
         ProblemKind::RegionNotHosted => row(
             "The catalog has a region that its group does not have",
@@ -223,7 +234,7 @@ mod tests {
     #[test]
     fn every_kind_has_a_meaning_and_a_remedy() {
         let mut names: Vec<String> = kinds().map(name).collect();
-        assert_eq!(names.len(), 35);
+        assert_eq!(names.len(), 37);
         assert!(names.contains(&"group_without_leader".to_owned()));
         for kind in kinds() {
             let ProblemFacts { meaning, remedy, .. } = facts(kind);
@@ -233,6 +244,6 @@ mod tests {
         }
         names.sort();
         names.dedup();
-        assert_eq!(names.len(), 35);
+        assert_eq!(names.len(), 37);
     }
 }

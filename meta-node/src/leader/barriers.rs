@@ -132,6 +132,7 @@ impl LeaderTerm {
         let targets = {
             let mut known = self.epochs.lock();
             meters::set_late_groups(known.late(&led));
+            self.observations.record_lagging_groups(known.lagging(&led));
             known.targets(&led, barrier.epoch)
         };
         meters::count_barrier();

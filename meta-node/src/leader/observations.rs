@@ -94,6 +94,8 @@ struct ObservationState {
     replacement_failing: Option<(Instant, String)>,
     garbage_failing: Option<(Instant, String)>,
     garbage_unreadable: Vec<v1::UnreadableManifest>,
+    // Groups that have applied none of the last barriers.
+    lagging: BTreeMap<GroupId, Duration>,
     history: ProblemHistory,
     loads: GroupLoads,
 }
@@ -124,6 +126,7 @@ impl Observations {
             ..ObservationState::default()
         };
         self.releases.clear();
+        self.loads_of_sources.lock().clear();
         self.agreed.send_replace(false);
     }
 
@@ -225,6 +228,11 @@ impl Observations {
         self.inner.lock().changed.insert(group, (membership, now));
     }
 
+    /// Records the groups that have applied none of the last barriers, with the ages of their epochs.
+    pub(crate) fn record_lagging_groups(&self, lagging: BTreeMap<GroupId, Duration>) {
+        self.inner.lock().lagging = lagging;
+    }
+
     /// Returns a frozen copy of the observations at `now`. `creating` are the groups in state creating;
     /// their age counts from the first call that names them.
     pub(crate) fn snapshot(&self, creating: &[GroupId], now: Instant) -> ObservedCluster {
@@ -243,6 +251,7 @@ impl Observations {
             changed: inner.changed.iter().map(|(id, (at, _))| (*id, *at)).collect(),
             quiet_for: inner.registered_at.as_ref().map_or(Duration::ZERO, age),
             table_errors: inner.table_errors.clone(),
+            lagging: inner.lagging.clone(),
             own_difference: inner.own_difference,
             replacement_failing: inner
                 .replacement_failing

@@ -7,7 +7,7 @@
 //!   with the leader's term.
 //!
 //! - `members`: the meta group; `nodes`: data nodes and compactors; `drains`: nodes that leave; `groups`: data groups; `tables`: tables
-//!   and garbage collection.
+//!   and garbage collection; `refreshes`: refreshable tables.
 //! - `watch`: evaluates the problems at intervals; `probe`: connects to nodes at intervals.
 
 mod drains;
@@ -15,6 +15,7 @@ mod groups;
 mod members;
 mod nodes;
 mod probe;
+mod refreshes;
 mod tables;
 mod watch;
 
@@ -59,6 +60,7 @@ pub(crate) fn find_problems(known: &ClusterKnowledge<'_>) -> Vec<Problem> {
     problems.extend(drains::problems(known));
     problems.extend(groups::problems(known));
     problems.extend(tables::problems(known));
+    problems.extend(refreshes::problems(known.state));
     let of_leader = |problem: &Problem| {
         let detail = format!("node {}: {}", known.leader, problem.detail);
         Problem { detail, ..problem.clone() }.of_node(known.leader)

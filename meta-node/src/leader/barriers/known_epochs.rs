@@ -9,6 +9,8 @@ use tidewater_proto::v1::{BarrierTarget, GroupEpoch, Reason};
 
 /// Bits of the counter of an epoch, within its millisecond.
 const COUNTER_BITS: u32 = 16;
+/// Age of a group's epoch from which on the group counts as late.
+const LATE_MS: u64 = 10_000;
 
 /// Returns the epoch of a timestamp; `None` if the millisecond has no epoch for it: it has fewer epochs than timestamps.
 pub(super) fn epoch_at(timestamp: Timestamp) -> Option<Epoch> {
@@ -30,7 +32,8 @@ pub(super) fn since_at(epoch: Epoch, history: Duration) -> Epoch {
 #[derive(Debug, Default)]
 pub(in crate::leader) struct KnownEpochs {
     groups: BTreeMap<GroupId, Epoch>,
-    /// Epoch of the last barrier that was sent.
+    /// Epochs of the first and the last barrier that were sent.
+    first: Epoch,
     last: Epoch,
 }
 
@@ -43,6 +46,9 @@ impl KnownEpochs {
         epoch: Epoch,
     ) -> BTreeMap<NodeId, Vec<BarrierTarget>> {
         self.last = epoch;
+        if self.first == Epoch(0) {
+            self.first = epoch;
+        }
         let known = std::mem::take(&mut self.groups);
         let mut targets: BTreeMap<NodeId, Vec<BarrierTarget>> = BTreeMap::new();
         for (group, leader) in led {
@@ -78,6 +84,19 @@ impl KnownEpochs {
     ) -> Vec<GroupId> {
         let is_late = |group: &&GroupId| self.groups.get(group).is_none_or(|of| *of <= epoch);
         groups.iter().filter(is_late).copied().collect()
+    }
+
+    /// Returns the groups that have applied none of the last barriers, with the time since the one that they have. The
+    /// time of a group that has not reported counts from the first barrier.
+    pub(super) fn lagging(&self, led: &[(GroupId, NodeId)]) -> BTreeMap<GroupId, Duration> {
+        let ms = |epoch: Epoch| epoch.ms().unwrap_or_default();
+        let age_ms = |group: &GroupId| {
+            let reached = self.groups.get(group).copied().unwrap_or_default().max(self.first);
+            ms(self.last).saturating_sub(ms(reached))
+        };
+        let ages = led.iter().map(|(group, _)| (*group, age_ms(group)));
+        let late = ages.filter(|(_, age_ms)| *age_ms >= LATE_MS);
+        late.map(|(group, age_ms)| (group, Duration::from_millis(age_ms))).collect()
     }
 
     /// Returns the number of groups that have yet to apply the last barrier.
@@ -137,6 +156,23 @@ mod tests {
         // Groups that are retired are forgotten.
         known.targets(&LED[..1], Epoch(50));
         assert_eq!(known.groups.len(), 1);
+    }
+
+    #[test]
+    fn lagging_groups_have_the_age_of_their_epochs() {
+        let at = |seconds: u64| Epoch::at_ms(1_800_000_000_000 + seconds * 1_000);
+        let mut known = KnownEpochs::default();
+        known.targets(&LED, at(0));
+        known.record(&[report(1, at(0).get(), Reason::Unspecified)], at(0));
+        known.targets(&LED, at(9));
+        assert_eq!(known.lagging(&LED), BTreeMap::new());
+        known.record(&[report(1, at(9).get(), Reason::Unspecified)], at(9));
+        // An epoch of an earlier term of the meta leader.
+        known.record(&[report(2, Epoch::at_ms(7).get(), Reason::DeadlineExceeded)], at(9));
+        known.targets(&LED, at(12));
+        let late = [(GroupId(2), Duration::from_secs(12)), (GroupId(3), Duration::from_secs(12))];
+        assert_eq!(known.lagging(&LED), BTreeMap::from(late));
+        assert_eq!(known.lagging(&LED[..2]), BTreeMap::from([late[0]]));
     }
 
     #[test]

@@ -79,6 +79,8 @@ pub(crate) struct ObservedCluster {
     pub(crate) groups: PersistentMap<GroupId, ObservedGroup>,
     /// Time since the last report of each group's leader.
     pub(crate) reported_for: BTreeMap<GroupId, Duration>,
+    /// Groups that have applied none of the last barriers, with the ages of their epochs.
+    pub(crate) lagging: BTreeMap<GroupId, Duration>,
     /// Time since this leader first observed each group in state creating.
     pub(crate) creating_for: BTreeMap<GroupId, Duration>,
     /// Memberships after recent steps.

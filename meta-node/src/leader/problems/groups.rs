@@ -1,6 +1,6 @@
 //! Problems of data groups and their replicas.
 
-use tidewater_common::ids::NodeId;
+use tidewater_common::ids::{GroupId, NodeId};
 use tidewater_common::problem::Problem;
 use tidewater_proto::v1::{GroupState, NodeRole, NodeState, ProblemKind};
 
@@ -24,7 +24,9 @@ pub(super) fn problems(known: &ClusterKnowledge<'_>) -> Vec<Problem> {
         match group.state {
             GroupState::Creating => problems.extend(not_created(known, group)),
             GroupState::Active => {
-                problems.extend(without_leader(known, group));
+                let without_leader = without_leader(known, group);
+                // A group without a leader applies no barriers either.
+                problems.extend(without_leader.or_else(|| without_barriers(known, group.id)));
                 problems.extend(missing_replicas(state, group, data_nodes));
                 problems.extend(unhosted_voters(known, group));
             }
@@ -57,6 +59,12 @@ fn without_leader(known: &ClusterKnowledge<'_>, group: &Group) -> Option<Problem
     let last = group.leader.map(|node| format!(" (last leader: node {node})")).unwrap_or_default();
     let detail = format!("group {id} has no leader: its regions accept no writes{last}");
     Some(Problem::new(ProblemKind::GroupWithoutLeader, detail).of_group(id).lasting(silent))
+}
+
+fn without_barriers(known: &ClusterKnowledge<'_>, id: GroupId) -> Option<Problem> {
+    let age = known.observed.lagging.get(&id)?;
+    let detail = format!("group {id} has applied no barrier for {} s", age.as_secs());
+    Some(Problem::new(ProblemKind::BarriersLate, detail).of_group(id).lasting(*age))
 }
 
 /// Returns the voters of a group. A group without a report has its first members.

@@ -10,12 +10,12 @@ use tidewater_proto::v1::{self, LoadPhase, ProblemKind, TableState};
 
 use super::ClusterKnowledge;
 use crate::catalog::{MetaState, Procedure, Table, TableChange};
-use crate::commands::procedures::{earlier, kind_of};
+use crate::commands::procedures::{ProcedureKind, earlier, kind_of};
 
 /// Time in which an operation on a table usually completes.
 const OPERATION_LIMIT: Duration = Duration::from_secs(10);
 /// Maximum length of an error, in characters.
-const MAX_ERROR: usize = 500;
+pub(super) const MAX_ERROR: usize = 500;
 
 pub(super) fn problems(known: &ClusterKnowledge<'_>) -> Vec<Problem> {
     let mut problems: Vec<Problem> =
@@ -82,7 +82,11 @@ fn unfinished_procedure(state: &MetaState, procedure: &Procedure) -> Option<Prob
     let kind = kind_of(procedure.kind);
     let age = state.header().time_ms.saturating_sub(procedure.step_begun_ms);
     let age = Duration::from_millis(age);
-    if age <= OPERATION_LIMIT || kind.is_some_and(|kind| kind.is_waiting(procedure)) {
+    let may_last = |kind: &dyn ProcedureKind| {
+        let is_working = kind.takes_long(procedure) && procedure.failure.is_none();
+        is_working || kind.is_waiting(procedure)
+    };
+    if age <= OPERATION_LIMIT || kind.is_some_and(may_last) {
         return None;
     }
     let (name, id) = (&procedure.table_name, procedure.id);

@@ -7,8 +7,10 @@ use tidewater_raft_store::DiskHealth;
 
 use super::members::MAX_LAG;
 use super::*;
+use crate::commands::procedures::refresh::testing::{finish, loaded, start, with_refreshable};
+use crate::commands::procedures::testing::{complete, report as step_report};
 use crate::commands::testing::{
-    compactor, raise_to_highest, run, set_members, table, with_groups, with_nodes,
+    compactor, pass, raise_to_highest, run, set_members, table, with_groups, with_nodes,
 };
 use crate::leader::{MemberDifference, ObservedReplica};
 
@@ -336,6 +338,37 @@ fn group_without_leader_is_a_problem() {
     assert_eq!(without(&known), None);
     known.observed.leading_for = seconds(6);
     assert_eq!(without(&known), Some((group, Some(6))));
+}
+
+#[test]
+fn group_without_barriers_is_a_problem() {
+    let mut known = Known::healthy(3);
+    known.observed.lagging.insert(GroupId(1), seconds(14));
+    let detail = "group 1 has applied no barrier for 14 s";
+    let expected = Problem::new(ProblemKind::BarriersLate, detail).of_group(GroupId(1));
+    assert_eq!(known.only(), expected.lasting(seconds(14)));
+    // Its leader explains more.
+    known.observed.reported_for.insert(GroupId(1), seconds(6));
+    assert_eq!(known.only().kind, ProblemKind::GroupWithoutLeader);
+}
+
+#[test]
+fn failing_merge_of_a_refresh_is_a_problem() {
+    let mut state = with_refreshable(0);
+    run(&mut state, start(10)).unwrap();
+    complete(&mut state, 10);
+    finish(&mut state, 10, &loaded(1_000)).unwrap();
+    pass(&mut state, 60);
+    let unfinished = |state: &MetaState| {
+        let problems = Known::new(state.clone()).problems();
+        problems.into_iter().find(|problem| problem.kind == ProblemKind::TableUnfinished)
+    };
+    assert_eq!(unfinished(&state), None);
+    let failure = v1::ProcedureFailure { message: "no leader".into(), ..Default::default() };
+    let failed = v1::AdvanceProcedure { failure: Some(failure), ..step_report(&state, 10) };
+    run(&mut state, Kind::AdvanceProcedure(failed)).unwrap();
+    let problem = unfinished(&state).unwrap();
+    assert!(problem.detail.ends_with("no leader"), "{}", problem.detail);
 }
 
 #[test]
