@@ -19,7 +19,7 @@ use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::refresh_work_server::{RefreshWork, RefreshWorkServer};
 use tidewater_proto::v1::{
     CallHeader, CheckSourceRequest, CheckSourceResponse, ListSourceRequest, ListSourceResponse,
-    LoadSplitRequest, LoadSplitResponse, MergeRegionRequest, MergeRegionResponse, Reason,
+    LoadSplitsRequest, LoadSplitsResponse, MergeRegionRequest, MergeRegionResponse, Reason,
     SourceRecord, SourceSplit,
 };
 use tidewater_source_kinds::{
@@ -110,26 +110,27 @@ impl RefreshService {
         Ok(ListSourceResponse { snapshot: listing.snapshot, splits })
     }
 
-    async fn load(&self, request: LoadSplitRequest) -> Result<LoadStream, Refusal> {
+    async fn load(&self, request: LoadSplitsRequest) -> Result<LoadStream, Refusal> {
         let id = request.table_id;
         let table = self.check(request.header.as_ref(), |of| LoadedTable::loading(of, id)).await?;
-        let slot = self.loads.acquire()?;
+        let open = self.loads.open()?;
         let source = self.open(request.source, &table).await?;
-        let split = request
-            .split
-            .ok_or_else(|| Refusal::new(Reason::InvalidArgument, "the request names no split"))?;
-        let split =
-            Split { name: split.name, pin: split.pin.into_iter().collect(), bytes: split.bytes };
+        let split = |split: SourceSplit| Split {
+            name: split.name,
+            pin: split.pin.into_iter().collect(),
+            bytes: split.bytes,
+        };
+        let splits = request.splits.into_iter().map(split).collect();
         let env = self.groups.context().env.clone();
-        Ok(load::start(env, table, source, split, slot))
+        Ok(load::start(env, table, source, splits, open))
     }
 }
 
-type LoadStream = std::pin::Pin<Box<dyn Stream<Item = Result<LoadSplitResponse, Status>> + Send>>;
+type LoadStream = std::pin::Pin<Box<dyn Stream<Item = Result<LoadSplitsResponse, Status>> + Send>>;
 
 #[tonic::async_trait]
 impl RefreshWork for RefreshService {
-    type LoadSplitStream = LoadStream;
+    type LoadSplitsStream = LoadStream;
 
     async fn check_source(
         &self,
@@ -147,12 +148,12 @@ impl RefreshWork for RefreshService {
         listed.map(Response::new).map_err(|problem| counted("list_source", problem))
     }
 
-    async fn load_split(
+    async fn load_splits(
         &self,
-        request: Request<LoadSplitRequest>,
+        request: Request<LoadSplitsRequest>,
     ) -> Result<Response<LoadStream>, Status> {
         let loading = self.load(request.into_inner()).await;
-        loading.map(Response::new).map_err(|problem| counted("load_split", problem))
+        loading.map(Response::new).map_err(|problem| counted("load_splits", problem))
     }
 
     async fn merge_region(

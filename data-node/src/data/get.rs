@@ -39,7 +39,7 @@ pub(super) async fn call(groups: &Groups, request: GetRequest) -> Result<GetResp
         replica.check_published(&hosted)?;
         let Some(within) = keys.within(descriptor)? else { continue };
         let shape = Some(descriptor.shape().clone());
-        let as_of = as_of(&replica, &hosted, request.as_of)?;
+        let as_of = as_of(groups, &replica, &hosted, request.as_of)?;
         let meter = ScanMeter::default();
         let read = PointReadOptions { as_of, shape };
         let rows = hosted.region.get_charged(&within, &projection, read, &meter);

@@ -71,7 +71,7 @@ pub(super) async fn call(
         let descriptor = admission::served(&hosted.descriptor, request.schema_version)?;
         let shape = Some(descriptor.shape().clone());
         replica.check_published(&hosted)?;
-        let as_of = as_of(&replica, &hosted, request.as_of)?;
+        let as_of = as_of(groups, &replica, &hosted, request.as_of)?;
         serving.push((hosted, PointReadOptions { as_of, shape }));
     }
     for (hosted, _) in &serving {

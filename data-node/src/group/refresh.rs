@@ -17,7 +17,7 @@ use super::obligation::{area_from_wire, area_to_wire};
 /// Maximum number of parts of a merge.
 pub const MAX_PARTS: usize = 64;
 /// Maximum number of published epochs that a region keeps: refreshes faster than that end the time of readers early.
-const MAX_PUBLISHED: usize = 16;
+const MAX_PUBLISHED: usize = 128;
 
 /// Part of a merge.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -166,6 +166,11 @@ impl PublishedEpochs {
         Epoch(self.0.last().map_or(0, |published| published.epoch))
     }
 
+    /// Returns whether this is one of them.
+    pub fn contains(&self, epoch: Epoch) -> bool {
+        self.0.iter().any(|published| published.epoch == epoch.get())
+    }
+
     /// Returns the oldest one that must be readable when the group is at an epoch.
     pub fn oldest_readable(&self, reached: Epoch) -> Epoch {
         let readable = |published: &&v1::PublishedEpoch| {
@@ -265,11 +270,12 @@ mod tests {
         published.publish(Epoch(100), Epoch(999));
         assert_eq!(published.oldest_readable(Epoch(249)), Epoch(100));
         assert_eq!(published.oldest_readable(Epoch(10_000)), Epoch(200));
-        for epoch in 1..100 {
+        assert!(published.contains(Epoch(100)) && !published.contains(Epoch(150)));
+        for epoch in 1..1_000 {
             published.publish(Epoch(200 + epoch), Epoch(10_000));
         }
         assert_eq!(published.to_wire().len(), MAX_PUBLISHED);
-        assert_eq!(published.last(), Epoch(299));
+        assert_eq!(published.last(), Epoch(1_199));
         assert_eq!(PublishedEpochs::from_wire(published.to_wire()), published);
     }
 }

@@ -1,32 +1,41 @@
-//! Load of a split: its rows become files of the table's regions.
+//! Load of splits: their rows become files of the table's regions.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::util::display::array_value_to_string;
 use bytes::Bytes;
+use futures::stream::{self, StreamExt, TryStreamExt};
 use tidewater_common::ids::FileId;
 use tidewater_common::keys::KeyCodec;
 use tidewater_common::refusal::Refusal;
 use tidewater_common::schema::TableSchema;
-use tidewater_proto::v1::{self, LoadSplitResponse, Reason, RegionFiles, RowOp};
+use tidewater_proto::v1::{self, LoadSplitsResponse, Reason, RegionFiles, RowOp};
 use tidewater_region_engine::bulk::BulkWriter;
 use tidewater_region_engine::env::RegionEnv;
 use tidewater_source_kinds::{RowSender, Source, Split};
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::sync::mpsc;
+use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
+use super::loads::OpenLoad;
 use super::rows::CollectedRows;
 use super::{LoadStream, source_error};
 use crate::catalog::CatalogRecords;
 use crate::group::descriptor::Descriptor;
 
 /// Batches between the source and the files.
-const BUFFERED_BATCHES: usize = 4;
+const BUFFERED_BATCHES: usize = 1;
+/// Files that are written at a time.
+const CONCURRENT_FILES: usize = 4;
+/// Longest wait for the first rows: a query may sort or aggregate for long.
+const FIRST_ROWS_WITHIN: Duration = Duration::from_secs(60 * 60);
+/// Longest wait for further rows. Until then, the load keeps its rows in memory.
+const ROWS_WITHIN: Duration = Duration::from_secs(10 * 60);
 /// Interval of the messages about progress, which also show that the node is alive.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
 /// Longest text of a value in a message, in characters.
@@ -113,25 +122,23 @@ impl LoadedTable {
     }
 }
 
-/// Starts the load of a split. It ends when the stream is dropped.
+/// Starts the load of splits. It ends when the stream is dropped.
 pub(super) fn start(
     env: RegionEnv,
     table: LoadedTable,
     source: Box<dyn Source>,
-    split: Split,
-    slot: OwnedSemaphorePermit,
+    splits: Vec<Split>,
+    open: OpenLoad,
 ) -> LoadStream {
     let (messages, receiver) = mpsc::channel(2);
     tokio::spawn(async move {
-        let _slot = slot;
-        let load = Load { env, table, rows: 0, files: BTreeMap::new() };
-        let sender = messages.clone();
+        let load = Load { env, table, rows: AtomicU64::new(0) };
         tokio::select! {
-            ended = load.run(source, split, &messages) => {
+            ended = load.run(source, splits, open) => {
                 let last = ended.map_err(Status::from);
-                let _ = sender.send(last).await;
+                let _ = messages.send(last).await;
             }
-            () = sender.closed() => {}
+            () = load.report(&messages) => {}
         }
     });
     Box::pin(ReceiverStream::new(receiver))
@@ -140,68 +147,104 @@ pub(super) fn start(
 struct Load {
     env: RegionEnv,
     table: LoadedTable,
-    rows: u64,
-    files: BTreeMap<usize, Vec<FileId>>,
+    /// Rows that the source has sent.
+    rows: AtomicU64,
 }
 
+/// Files of the splits, by the position of their region in the table.
+type SplitFiles = BTreeMap<usize, Vec<FileId>>;
+
 impl Load {
-    /// Reads the split and returns the last message.
+    /// Reads the splits and returns the last message.
     async fn run(
-        mut self,
+        &self,
         source: Box<dyn Source>,
-        split: Split,
-        messages: &mpsc::Sender<Result<LoadSplitResponse, Status>>,
-    ) -> Result<LoadSplitResponse, Refusal> {
-        let (sender, mut batches): (RowSender, _) = mpsc::channel(BUFFERED_BATCHES);
-        let read = async move { source.read(&split, sender).await.map_err(source_error) };
-        let mut ticks = interval(PROGRESS_INTERVAL);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let write = async {
-            let mut collected = CollectedRows::default();
-            loop {
-                tokio::select! {
-                    batch = batches.recv() => {
-                        let Some(batch) = batch else { break };
-                        self.rows += batch.num_rows() as u64;
-                        if collected.push(&self.table, batch).map_err(source_error)? {
-                            self.write(&mut collected).await?;
-                        }
-                    }
-                    _ = ticks.tick() => {
-                        let progress = LoadSplitResponse { rows: self.rows, ..Default::default() };
-                        // The reader is alive as long as it takes messages.
-                        let _ = messages.try_send(Ok(progress));
-                    }
-                }
+        splits: Vec<Split>,
+        open: OpenLoad,
+    ) -> Result<LoadSplitsResponse, Refusal> {
+        let (sender, batches): (RowSender, _) = mpsc::channel(BUFFERED_BATCHES);
+        let read = async move {
+            for split in splits {
+                source.read(&split, sender.clone()).await.map_err(source_error)?;
             }
-            self.write(&mut collected).await
+            Ok(())
         };
         // A source that ends with an error has closed its channel, too: the files are unreferenced then.
-        tokio::try_join!(read, write)?;
-        let files = self.files.iter().filter_map(|(at, files)| {
+        let ((), files) = tokio::try_join!(read, self.write_all(batches, open))?;
+        let files = files.iter().filter_map(|(at, files)| {
             let region = self.table.regions.get(*at)?.region_id.get();
             let ids = files.iter().map(|file| Bytes::copy_from_slice(file.0.as_bytes()));
             Some(RegionFiles { region_id: region, file_ids: ids.collect() })
         });
-        Ok(LoadSplitResponse { rows: self.rows, done: true, files: files.collect() })
+        let rows = self.rows.load(Ordering::Relaxed);
+        Ok(LoadSplitsResponse { rows, done: true, files: files.collect() })
     }
 
-    /// Writes the collected rows to files of their regions.
-    async fn write(&mut self, collected: &mut CollectedRows) -> Result<(), Refusal> {
-        let mut rows = std::mem::take(collected);
+    /// Sends the progress until the receiver is closed.
+    async fn report(&self, messages: &mpsc::Sender<Result<LoadSplitsResponse, Status>>) {
+        let mut ticks = interval(PROGRESS_INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = messages.closed() => return,
+                _ = ticks.tick() => {
+                    let rows = self.rows.load(Ordering::Relaxed);
+                    // The receiver is alive as long as it takes messages.
+                    let _ = messages.try_send(Ok(LoadSplitsResponse { rows, ..Default::default() }));
+                }
+            }
+        }
+    }
+
+    /// Writes all rows to files of their regions.
+    async fn write_all(
+        &self,
+        mut batches: mpsc::Receiver<RecordBatch>,
+        mut open: OpenLoad,
+    ) -> Result<SplitFiles, Refusal> {
+        let mut files = SplitFiles::new();
+        let mut collected = CollectedRows::default();
+        let mut limit = FIRST_ROWS_WITHIN;
+        loop {
+            let batch = timeout(limit, batches.recv()).await.map_err(|_| stalled(limit))?;
+            let Some(batch) = batch else { break };
+            open.hold_rows().await;
+            limit = ROWS_WITHIN;
+            self.rows.fetch_add(batch.num_rows() as u64, Ordering::Relaxed);
+            if collected.push(&self.table, batch).map_err(source_error)? {
+                self.write(std::mem::take(&mut collected), &mut files).await?;
+            }
+        }
+        self.write(collected, &mut files).await?;
+        Ok(files)
+    }
+
+    /// Writes collected rows to one file for each region that has some.
+    async fn write(&self, mut rows: CollectedRows, files: &mut SplitFiles) -> Result<(), Refusal> {
         let table = self.table.clone();
         let sorting = tokio::task::spawn_blocking(move || rows.take(&table));
         let interrupted = |error: tokio::task::JoinError| {
             Refusal::new(Reason::ShuttingDown, format!("the load was interrupted: {error}"))
         };
         let parts = sorting.await.map_err(interrupted)?.map_err(source_error)?;
-        for (at, rows) in parts {
-            let Some(region) = self.table.regions.get(at) else { continue };
+        let write = |(at, rows): (usize, RecordBatch)| async move {
+            let Some(region) = self.table.regions.get(at) else { return Ok((at, Vec::new())) };
             let refused = |error| Refusal::from(&error);
             let writer = BulkWriter::new(self.env.clone(), &region.spec()).map_err(refused)?;
-            let written = writer.write([rows]).await.map_err(refused)?;
-            self.files.entry(at).or_default().extend(written);
+            Ok::<_, Refusal>((at, writer.write([rows]).await.map_err(refused)?))
+        };
+        let mut written = stream::iter(parts).map(write).buffer_unordered(CONCURRENT_FILES);
+        while let Some((at, written)) = written.try_next().await? {
+            files.entry(at).or_default().extend(written);
         }
         Ok(())
     }
+}
+
+fn stalled(limit: Duration) -> Refusal {
+    let text = format!(
+        "the source has sent no rows for {} minutes: is its query waiting for a lock?",
+        limit.as_secs() / 60
+    );
+    Refusal::new(Reason::SourceUnreadable, text)
 }

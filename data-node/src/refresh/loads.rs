@@ -1,4 +1,7 @@
-//! Limit of the splits that a node loads at a time: each holds rows in memory.
+//! Limits of the splits that a node loads at a time.
+//!
+//! - *Open load*: has a connection or a file of its source. A source that hangs before its first row holds nothing else.
+//! - *Slot*: permits to hold rows in memory, from the first row on.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,30 +10,74 @@ use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::Reason;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Splits that a node loads at a time.
-const CONCURRENT_LOADS: usize = 2;
+/// Open loads of a node.
+const OPEN_LOADS: usize = 16;
+/// Loads that hold rows.
+const SLOTS: usize = 2;
 /// Time after which a refused load is repeated.
 const RETRY_TIME: Duration = Duration::from_millis(500);
 
 /// Permits of loads.
 #[derive(Debug, Clone)]
-pub(super) struct Loads(Arc<Semaphore>);
+pub(super) struct Loads {
+    open: Arc<Semaphore>,
+    slots: Arc<Semaphore>,
+}
+
+/// An open load. It ends when it is dropped.
+#[derive(Debug)]
+pub(super) struct OpenLoad {
+    _open: OwnedSemaphorePermit,
+    slots: Arc<Semaphore>,
+    slot: Option<OwnedSemaphorePermit>,
+}
 
 impl Default for Loads {
     fn default() -> Self {
-        Self(Arc::new(Semaphore::new(CONCURRENT_LOADS)))
+        Self { open: Arc::new(Semaphore::new(OPEN_LOADS)), slots: Arc::new(Semaphore::new(SLOTS)) }
     }
 }
 
 impl Loads {
-    /// Takes a permit.
+    /// Begins a load.
     ///
     /// # Errors
-    /// [`Reason::Overloaded`]: the node loads as many splits as it may.
-    pub(super) fn acquire(&self) -> Result<OwnedSemaphorePermit, Refusal> {
-        self.0.clone().try_acquire_owned().map_err(|_| {
-            let text = format!("this node already loads {CONCURRENT_LOADS} splits: retry");
+    /// [`Reason::Overloaded`]: the node has as many open loads as it may.
+    pub(super) fn open(&self) -> Result<OpenLoad, Refusal> {
+        let open = self.open.clone().try_acquire_owned().map_err(|_| {
+            let text = format!("this node already reads {OPEN_LOADS} splits of sources: retry");
             Refusal::new(Reason::Overloaded, text).retry_after(RETRY_TIME)
-        })
+        })?;
+        Ok(OpenLoad { _open: open, slots: self.slots.clone(), slot: None })
+    }
+}
+
+impl OpenLoad {
+    /// Waits until the load may hold rows in memory. Without effect if it may already.
+    pub(super) async fn hold_rows(&mut self) {
+        if self.slot.is_none() {
+            // The semaphore is never closed.
+            self.slot = self.slots.clone().acquire_owned().await.ok();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+
+    use super::*;
+
+    #[test]
+    fn loads_without_rows_take_no_slot() {
+        let loads = Loads::default();
+        let mut open: Vec<OpenLoad> = (0..OPEN_LOADS).map(|_| loads.open().unwrap()).collect();
+        let refused = loads.open().unwrap_err();
+        assert_eq!(refused.reason, Reason::Overloaded);
+        let mut hold = |at: usize| open[at].hold_rows().now_or_never().is_some();
+        assert_eq!([5, 9, 5, 2].map(&mut hold), [true, true, true, false]);
+        drop(open.remove(9));
+        assert!(open[2].hold_rows().now_or_never().is_some());
+        assert!(loads.open().is_ok());
     }
 }

@@ -4,7 +4,7 @@ use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
 use tidewater_common::keys::{KeyCodec, KeyError};
 use tidewater_common::quote::quoted;
-use tidewater_common::rows::MAX_KEY_BYTES;
+use tidewater_common::rows::oversized_rows;
 use tidewater_proto::v1::RowOp;
 use tidewater_source_kinds::SourceError;
 
@@ -94,12 +94,11 @@ fn check(table: &LoadedTable, batch: &RecordBatch) -> Result<(), SourceError> {
             return mismatch(format!("column {name} has a null, and is not nullable in the table"));
         }
     }
-    let keys = table.key_columns(RowOp::Put, batch);
-    let longest = table.codec().longest_key(&keys).map_err(|error| key_error(&error))?;
-    if longest > MAX_KEY_BYTES {
-        return mismatch(format!("a row key has {longest} bytes, more than {MAX_KEY_BYTES}"));
+    let oversized = oversized_rows(table.codec(), batch).map_err(|error| key_error(&error))?;
+    match oversized.first() {
+        Some((_, problem)) => mismatch(problem.to_string()),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 fn check_unique(table: &LoadedTable, sorted: &RecordBatch) -> Result<(), SourceError> {
