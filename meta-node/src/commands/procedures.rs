@@ -42,7 +42,8 @@ use tidewater_proto::v1::{self, AbandonCause, LockMode, ProcedureState, TableSta
 use uuid::Uuid;
 
 pub(super) use self::begin::{begin, find_begun};
-use self::kind::{AfterStep, ProcedureKind, StepRegion};
+pub(crate) use self::kind::ProcedureKind;
+use self::kind::{AfterStep, StepRegion};
 pub(crate) use self::kinds::kind_of;
 use super::CommandError;
 use crate::catalog::{
@@ -147,7 +148,7 @@ pub(super) fn abandon(
         AbandonCause::Superseded => {
             let superseded = Procedure { cause, ..procedure.as_ref().clone() };
             let ended = superseded.ended(ProcedureState::Superseded, state.header().time_ms);
-            return Ok(with_table(state, CatalogChange::default(), ended));
+            return Ok(with_table(state, kind.superseded_for_good(state, procedure), ended));
         }
         AbandonCause::Deadline => {
             let now_ms = state.header().time_ms;

@@ -1,11 +1,13 @@
 //! Refreshable tables: their definition, settings, and the records of their refreshes. The steps of a refresh are those of
 //! its procedure.
 
+use bytes::Bytes;
 use tidewater_common::feature_level::FeatureLevel;
 use tidewater_common::ids::{Generation, SourceId, TableId};
 use tidewater_proto::v1::{
     self, AbandonCause, Reason, RefreshOutcome, RefreshRun, RefreshSettings, RefreshTrigger,
 };
+use uuid::Uuid;
 
 use super::{CommandError, RefreshCommandError};
 use crate::catalog::{CatalogChange, MetaState, Procedure, RUNS_KEPT, Refreshes, Source, Table};
@@ -24,6 +26,9 @@ const DEFAULT_MIN_ROWS_PERCENT: u32 = 50;
 const RETRY_FIRST_MS: u64 = 5_000;
 /// Longest wait after a failure, unless the interval is longer.
 const RETRY_LONGEST_MS: u64 = 600_000;
+/// Least and greatest pause between two refreshes: a tenth of the interval, within these.
+const MIN_PAUSE_MS: u64 = 500;
+const MAX_PAUSE_MS: u64 = 60_000;
 /// Retries in a row of a refresh that was requested.
 const MANUAL_RETRIES: u32 = 1;
 
@@ -96,7 +101,7 @@ pub(super) fn alter(
     if altered == *refreshes {
         return Ok(CatalogChange::default());
     }
-    if altered.settings != refreshes.settings {
+    if altered.settings.interval_ms != refreshes.settings.interval_ms {
         let interval_ms = altered.settings.interval_ms;
         let from_ms = refreshes.history.first().map_or(state.header().time_ms, |run| run.begun_ms);
         altered.next_ms = (interval_ms > 0).then_some(from_ms.saturating_add(interval_ms));
@@ -156,21 +161,27 @@ pub(super) fn validate_refreshable_table(
     Ok((row, refreshes))
 }
 
-/// Returns the refreshes with a new one in progress.
+/// Returns the refreshes with a new one in progress. One that a user requests counts its failures anew.
 pub(super) fn begun(
     state: &MetaState,
     refreshes: &Refreshes,
-    trigger: RefreshTrigger,
+    request: &v1::RefreshRequest,
+    id: Uuid,
 ) -> Result<Refreshes, CommandError> {
     let generation = refreshes.generation.get().checked_add(1);
     let generation = Generation(generation.ok_or(CommandError::IdsUsedUp("generation"))?);
     let current = RefreshRun {
         generation: generation.get(),
-        trigger: trigger.into(),
+        trigger: request.trigger,
+        force: request.force,
+        request_id: Bytes::copy_from_slice(id.as_bytes()),
         begun_ms: state.header().time_ms,
         ..RefreshRun::default()
     };
-    Ok(Refreshes { generation, current: Some(current), next_ms: None, ..refreshes.clone() })
+    let is_manual = request.trigger() == RefreshTrigger::Manual;
+    let failures = if is_manual { 0 } else { refreshes.failures };
+    let current = Some(current);
+    Ok(Refreshes { generation, current, next_ms: None, failures, ..refreshes.clone() })
 }
 
 /// Returns the replicated time at which a refresh is abandoned.
@@ -203,12 +214,12 @@ pub(super) fn published(state: &MetaState, refreshes: &Refreshes) -> Refreshes {
     let mut ended = ended(state, refreshes, RefreshOutcome::Published);
     ended.failures = 0;
     ended.published_rows = rows;
-    ended.next_ms = ended.history.first().and_then(|run| next_ms(&ended, run));
+    ended.next_ms = ended.history.first().and_then(|run| next_ms(&ended, run, run.begun_ms));
     ended
 }
 
-/// Returns the refreshes after the one in progress was taken back. A failed one is tried again.
-pub(super) fn taken_back(
+/// Returns the refreshes after the one in progress was abandoned. A failed one is retried.
+pub(super) fn abandoned(
     state: &MetaState,
     refreshes: &Refreshes,
     procedure: &Procedure,
@@ -219,11 +230,16 @@ pub(super) fn taken_back(
     let Some(run) = ended.history.first_mut() else { return ended };
     if procedure.cause == AbandonCause::Deadline {
         run.error_reason = Reason::DeadlineExceeded.into();
-        run.error = format!("the refresh was not complete at its deadline; {}", run.error);
+        let cause = if run.error.is_empty() { String::new() } else { format!(": {}", run.error) };
+        run.error = format!("the refresh was not complete at its deadline{cause}");
+    }
+    if !is_cancelled && run.error.is_empty() {
+        run.error_reason = Reason::ProcedureSuperseded.into();
+        run.error = "a data group has ended the refresh of its region".to_owned();
     }
     let run = run.clone();
     if is_cancelled {
-        ended.next_ms = next_ms(&ended, &run);
+        ended.next_ms = next_ms(&ended, &run, run.ended_ms);
         return ended;
     }
     ended.failures = ended.failures.saturating_add(1);
@@ -246,9 +262,10 @@ fn ended(state: &MetaState, refreshes: &Refreshes, outcome: RefreshOutcome) -> R
     ended
 }
 
-/// Returns the time of the refresh after `run`: one interval after its begin, and up to a tenth later, so that tables that
-/// were created together are not refreshed together.
-fn next_ms(refreshes: &Refreshes, run: &RefreshRun) -> Option<u64> {
+/// Returns the time of the refresh after `run`: one interval after `from_ms`, and up to a tenth later, so that tables that
+/// were created together are not refreshed together. A refresh that takes as long as its interval leaves a pause for other
+/// changes of its table.
+fn next_ms(refreshes: &Refreshes, run: &RefreshRun, from_ms: u64) -> Option<u64> {
     let interval_ms = refreshes.settings.interval_ms;
     if interval_ms == 0 {
         return None;
@@ -256,5 +273,7 @@ fn next_ms(refreshes: &Refreshes, run: &RefreshRun) -> Option<u64> {
     let seed =
         [u64::from(refreshes.table.get()).to_le_bytes(), run.generation.to_le_bytes()].concat();
     let jitter_ms = u64::from(crc32c::crc32c(&seed)) % (interval_ms / 10).max(1);
-    Some(run.begun_ms.saturating_add(interval_ms).saturating_add(jitter_ms))
+    let pause_ms = (interval_ms / 10).clamp(MIN_PAUSE_MS, MAX_PAUSE_MS);
+    let next_ms = from_ms.saturating_add(interval_ms).saturating_add(jitter_ms);
+    Some(next_ms.max(run.ended_ms.saturating_add(pause_ms)))
 }

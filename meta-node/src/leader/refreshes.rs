@@ -1,7 +1,7 @@
 //! Refresh manager: begins refreshes that are due, has their sources loaded, and publishes them.
 //!
 //! - *Load*: a task of this leader, which lists the source once and has its splits loaded by data nodes. It lives in memory
-//!   only: a refresh whose load another leader has begun is taken back and tried again, since the files that it has
+//!   only: a refresh whose load another leader has begun is abandoned and retried, since the files that it has
 //!   staged are unknown.
 //! - *Publication*: a task that waits until all groups of the table have completed an epoch after the merge. Each leader can
 //!   begin it again.
@@ -31,8 +31,8 @@ use crate::catalog::Procedure;
 
 /// Interval of checks for refreshes that are due.
 const CHECK_INTERVAL: Duration = Duration::from_millis(500);
-/// Maximum number of loads at a time: each has a data node read its source.
-const MAX_LOADS: usize = 16;
+/// Maximum number of loads at a time. Data nodes limit the memory of their rows; a source that hangs takes one of these.
+const MAX_LOADS: usize = 64;
 
 impl LeaderTerm {
     /// Manages refreshes until the term ends.
@@ -86,17 +86,15 @@ impl LeaderTerm {
         for refreshes in due {
             let request_id =
                 Uuid::from_u64_pair(self.timing.jitter.bits(), self.timing.jitter.bits());
-            let trigger = if refreshes.failures > 0 {
-                RefreshTrigger::Retry
-            } else {
-                RefreshTrigger::Interval
-            };
+            let is_retry = refreshes.failures > 0;
+            let trigger = if is_retry { RefreshTrigger::Retry } else { RefreshTrigger::Interval };
+            let last = refreshes.history.first();
             let request = v1::RefreshRequest {
                 request_id: request_id.to_string(),
                 table_id: refreshes.table.get(),
                 associated_source_id: refreshes.source.get(),
                 trigger: trigger.into(),
-                force: false,
+                force: is_retry && last.is_some_and(|run| run.force),
             };
             let begin = v1::BeginProcedure {
                 id: Bytes::copy_from_slice(request_id.as_bytes()),
@@ -121,6 +119,9 @@ impl LeaderTerm {
         if work == Work::Publish {
             // The merge is complete: the next attempt publishes it.
             tracing::warn!(%table, procedure = %id, %problem, "refresh not published yet; retrying");
+            if let Err(problem) = self.report_failure(&procedure, &problem).await {
+                tracing::debug!(%table, %problem, "failure of a publication not recorded");
+            }
             tokio::time::sleep(CHECK_INTERVAL).await;
             return;
         }
@@ -135,7 +136,7 @@ impl LeaderTerm {
         match work {
             Work::Load => self.load(procedure).await,
             Work::Publish => self.publish(procedure).await,
-            Work::TakeBack => {
+            Work::Abandon => {
                 let text =
                     "the meta leader changed, or lost its quorum, while the source was loaded";
                 Err(Refusal::new(Reason::LeadershipLost, text))
@@ -163,24 +164,32 @@ impl LeaderTerm {
         }
     }
 
-    /// Records a failure, and takes the refresh back.
-    async fn fail(&self, procedure: &Procedure, problem: &Refusal) -> Result<(), Refusal> {
-        let id = Bytes::copy_from_slice(procedure.id.as_bytes());
+    /// Records a failure of a step, which is repeated or ends the refresh.
+    async fn report_failure(
+        &self,
+        procedure: &Procedure,
+        problem: &Refusal,
+    ) -> Result<(), Refusal> {
         let failure = v1::ProcedureFailure {
             reason: problem.reason.into(),
             message: problem.message.clone(),
             since_ms: 0,
         };
         let report = v1::AdvanceProcedure {
-            id: id.clone(),
+            id: Bytes::copy_from_slice(procedure.id.as_bytes()),
             number: procedure.number,
             step: procedure.step,
             failure: Some(failure),
             ..v1::AdvanceProcedure::default()
         };
-        self.command(Kind::AdvanceProcedure(report)).await?;
+        self.command(Kind::AdvanceProcedure(report)).await
+    }
+
+    /// Records a failure, and abandons the refresh.
+    async fn fail(&self, procedure: &Procedure, problem: &Refusal) -> Result<(), Refusal> {
+        self.report_failure(procedure, problem).await?;
         let abandon = v1::AbandonProcedure {
-            id,
+            id: Bytes::copy_from_slice(procedure.id.as_bytes()),
             number: procedure.number,
             cause: AbandonCause::Failed.into(),
             step: procedure.step,

@@ -61,7 +61,7 @@ impl RefreshService {
         })?;
         // A repeated request may name a refresh that has ended, whose plan is gone.
         let generation = match plan(procedure)?.generation {
-            0 => state.refreshes_of(procedure.table).map_or(0, |of| of.generation.get()),
+            0 => state.refreshes_of(procedure.table).map_or(0, |of| generation_of(of, id)),
             generation => generation,
         };
         Ok(Generation(generation))
@@ -124,10 +124,18 @@ fn info(running: &RunningReplica, state: &MetaState, refreshes: &Refreshes) -> R
         source: state.source(refreshes.source).map(|source| source.as_ref().into()),
         published_epoch: table.map_or(0, |table| table.published.get()),
         state: phase(procedure).to_owned(),
-        load: running.observations.loads_of_sources.lock().get(&refreshes.table).copied(),
+        load: procedure.filter(|procedure| procedure.step == steps::LOAD).and_then(|_| {
+            running.observations.loads_of_sources.lock().get(&refreshes.table).copied()
+        }),
         merges: Vec::new(),
         failure: procedure.and_then(|procedure| v1::ProcedureRecord::from(procedure).failure),
     }
+}
+
+/// Returns the generation of an ended refresh; that of the last one if it is not kept.
+fn generation_of(refreshes: &Refreshes, id: Uuid) -> u64 {
+    let run = refreshes.history.iter().find(|run| run.request_id == id.as_bytes()[..]);
+    run.map_or(refreshes.generation.get(), |run| run.generation)
 }
 
 /// Returns the phase of a refresh, for people.

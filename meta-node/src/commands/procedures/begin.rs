@@ -94,7 +94,7 @@ pub(in crate::commands) fn begin(
     procedure.published_route = published_route(kind, &procedure);
     change.procedures.extend(ended);
     change.procedures.push(procedure);
-    change.procedure_deletes = forgotten;
+    change.procedure_deletes.extend(forgotten);
     Ok((CommandReply::Table(table), change))
 }
 

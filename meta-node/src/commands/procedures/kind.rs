@@ -77,6 +77,11 @@ pub(crate) trait ProcedureKind: Sync {
         false
     }
 
+    /// Returns whether the step takes as long as its data is large: that it lasts is no problem as long as it does not fail.
+    fn takes_long(&self, _procedure: &Procedure) -> bool {
+        false
+    }
+
     /// Decides what follows when the procedure's step is completed.
     ///
     /// # Errors
@@ -107,6 +112,11 @@ pub(crate) trait ProcedureKind: Sync {
     /// Decides what follows when a region's group has abandoned the procedure at its step; `None`: the procedure ends.
     fn superseded(&self, state: &MetaState, procedure: &Procedure) -> Option<AfterStep> {
         self.abandoned(state, procedure)
+    }
+
+    /// Returns the change of other rows when the procedure ends at its step because a region's group has abandoned it.
+    fn superseded_for_good(&self, _state: &MetaState, _procedure: &Procedure) -> CatalogChange {
+        CatalogChange::default()
     }
 
     /// Returns whether a drop of its table ends the procedure. Otherwise the drop is refused.

@@ -1,14 +1,15 @@
 //! Refresh of a table: every region opens a staging area, the leader has the source loaded into it, every region merges it,
 //! one command publishes the epoch of all regions, and every region abandons its area.
 //!
-//! Until the publication, a refresh can be taken back: the table is read as of the epoch before, whatever the regions have
+//! Until the publication, a refresh can be abandoned: the table is read as of the epoch before, whatever the regions have
 //! merged, and the next refresh compares the source with the rows that they then have.
 
 use bytes::Bytes;
 use prost::Message;
 use tidewater_common::agreed_limits::{LOAD_CLOSE_STEP, LOAD_OPEN_STEP};
 use tidewater_common::ids::{Epoch, SourceId, TableId};
-use tidewater_proto::v1::{self, LockMode, ProcedureState, RefreshRun};
+use tidewater_proto::v1::{self, LockMode, ProcedureState, RefreshRun, RefreshTrigger};
+use uuid::Uuid;
 
 use super::kind::{AfterStep, KindFacts, ProcedureBegin, ProcedureKind, RegionCall, StepRegion};
 use super::{active_table_by_id, decoded, regions_of};
@@ -58,7 +59,9 @@ impl ProcedureKind for RefreshTable {
         if before.paused {
             return Err(RefreshCommandError::Paused(table.name.clone()).into());
         }
-        let begun = refreshes::begun(state, before, request.trigger())?;
+        let id = Uuid::parse_str(&request.request_id)
+            .map_err(|_| CommandError::Malformed("the id of a refresh is no UUID".to_owned()))?;
+        let begun = refreshes::begun(state, before, &request, id)?;
         let plan = v1::RefreshPlan {
             generation: begun.generation.get(),
             source_id: begun.source.get(),
@@ -70,7 +73,10 @@ impl ProcedureKind for RefreshTable {
         Ok(ProcedureBegin {
             deadline_ms,
             plan: plan.encode_to_vec().into(),
-            change: CatalogChange { refreshes: vec![begun], ..CatalogChange::default() },
+            change: CatalogChange {
+                procedure_deletes: replaced(state, before).into_iter().collect(),
+                ..with(begun)
+            },
             ..ProcedureBegin::new(table.id, locks)
         })
     }
@@ -116,7 +122,7 @@ impl ProcedureKind for RefreshTable {
                 area_id,
                 publish: false,
                 step: step(LOAD_CLOSE_STEP),
-                // 0 in a refresh that is taken back.
+                // 0 in a refresh that is abandoned.
                 published_epoch: plan.epoch,
                 previous_until: plan.previous_until,
             })),
@@ -126,6 +132,10 @@ impl ProcedureKind for RefreshTable {
 
     fn is_waiting(&self, procedure: &Procedure) -> bool {
         matches!(procedure.step, steps::LOAD | steps::PUBLISH)
+    }
+
+    fn takes_long(&self, procedure: &Procedure) -> bool {
+        procedure.step == steps::MERGE
     }
 
     fn completed(
@@ -140,7 +150,7 @@ impl ProcedureKind for RefreshTable {
             steps::MERGE => to(steps::PUBLISH),
             steps::CLEANUP => AfterStep::End(with(refreshes::published(state, refreshes))),
             steps::ABANDON => {
-                AfterStep::End(with(refreshes::taken_back(state, refreshes, procedure)))
+                AfterStep::End(with(refreshes::abandoned(state, refreshes, procedure)))
             }
             // They are completed by a request.
             _ => return Err(CommandError::NotRequested(procedure.id)),
@@ -170,8 +180,9 @@ impl ProcedureKind for RefreshTable {
         let id = procedure.table;
         let table = state.table(id).ok_or(CommandError::TableIdNotFound(id))?;
         let epoch = Epoch(result.epoch);
-        if epoch <= table.published {
-            let text = format!("epoch {epoch} is not after the published one, {}", table.published);
+        // The same one again: nothing has changed.
+        if epoch < table.published || epoch == Epoch(0) {
+            let text = format!("epoch {epoch} is before the published one, {}", table.published);
             return Err(CommandError::Malformed(text));
         }
         let run = RefreshRun { counts: result.counts, published_epoch: result.epoch, ..run };
@@ -202,9 +213,28 @@ impl ProcedureKind for RefreshTable {
         Some(AfterStep::Step { step: steps::ABANDON, change })
     }
 
+    fn superseded_for_good(&self, state: &MetaState, procedure: &Procedure) -> CatalogChange {
+        let Some(refreshes) = state.refreshes_of(procedure.table) else {
+            return CatalogChange::default();
+        };
+        with(match procedure.step {
+            steps::CLEANUP => refreshes::published(state, refreshes),
+            _ => refreshes::abandoned(state, refreshes, procedure),
+        })
+    }
+
     fn ends_with_table(&self, _: &Procedure) -> bool {
         true
     }
+}
+
+/// Returns the procedure of the last refresh, if it has begun by itself: its record is of no use any more, since no caller
+/// repeats its request. Refreshes on short intervals would fill the records of procedures.
+fn replaced(state: &MetaState, refreshes: &Refreshes) -> Option<Uuid> {
+    let last = refreshes.history.first().filter(|run| run.trigger() != RefreshTrigger::Manual)?;
+    let id = Uuid::from_slice(&last.request_id).ok()?;
+    let ended = state.procedures().get(id).filter(|procedure| procedure.ended_ms.is_some())?;
+    Some(ended.id)
 }
 
 /// Longest text about the content of a source, in characters.
@@ -231,7 +261,7 @@ pub(crate) fn is_refresh(procedure: &Procedure) -> bool {
     procedure.kind == v1::ProcedureKind::Refresh as u32 && procedure.is_running()
 }
 
-/// Returns whether a procedure is a refresh at this step that is not taken back.
+/// Returns whether a procedure is a refresh at this step that is not abandoned.
 pub(crate) fn is_refresh_at(procedure: &Procedure, step: u32) -> bool {
     is_refresh(procedure) && procedure.state == ProcedureState::Running && procedure.step == step
 }
@@ -248,5 +278,7 @@ fn with(refreshes: Refreshes) -> CatalogChange {
     CatalogChange { refreshes: vec![refreshes], ..CatalogChange::default() }
 }
 
+#[cfg(test)]
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;

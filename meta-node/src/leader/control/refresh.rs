@@ -16,7 +16,7 @@ use super::{CALL_DEADLINE, Control, target};
 const LIST_DEADLINE: Duration = Duration::from_secs(70);
 /// Deadline to stage files: the owner reads all of them.
 const STAGE_DEADLINE: Duration = Duration::from_secs(90);
-/// Largest list of splits or of the files of a split, in bytes: 10,000 splits with pins of 4 KiB.
+/// Largest list of splits or of files, in bytes: 10,000 splits with pins of 4 KiB.
 const LISTING_BYTES: usize = 64 << 20;
 
 impl Control {
@@ -46,16 +46,16 @@ impl Control {
         Ok(attempt(target(node), LIST_DEADLINE, client.list_source(request)).await?)
     }
 
-    /// Loads a split. It has no deadline: its messages show that the node is alive, and the last one reports the end.
-    pub(crate) async fn load_split(
+    /// Loads splits. It has no deadline: its messages show that the node is alive, and the last one reports the end.
+    pub(crate) async fn load_splits(
         &self,
         node: NodeId,
-        request: v1::LoadSplitRequest,
-    ) -> Result<Streaming<v1::LoadSplitResponse>, Refusal> {
-        let request = v1::LoadSplitRequest { header: self.header(node), ..request };
+        request: v1::LoadSplitsRequest,
+    ) -> Result<Streaming<v1::LoadSplitsResponse>, Refusal> {
+        let request = v1::LoadSplitsRequest { header: self.header(node), ..request };
         let mut client =
             RefreshWorkClient::new(self.channel(node)?).max_decoding_message_size(LISTING_BYTES);
-        Ok(attempt(target(node), CALL_DEADLINE, client.load_split(request)).await?)
+        Ok(attempt(target(node), CALL_DEADLINE, client.load_splits(request)).await?)
     }
 
     /// Merges a staging area into a region for a short time, and returns the progress.

@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use tidewater_proto::v1::Reason;
+use tidewater_common::ids::TableId;
+use tidewater_proto::v1::{LockMode, Reason, TableState};
 use uuid::Uuid;
 
-use crate::catalog::{MetaState, Procedure, Refreshes};
-use crate::commands::procedures::refresh::{is_refresh, is_refresh_at, running_of, steps};
+use crate::catalog::{MetaState, Procedure, Refreshes, TableLock, lock_conflict};
+use crate::commands::procedures::refresh::{is_refresh, is_refresh_at, steps};
 
 /// Maximum number of refreshes that begin by themselves in one check.
 const MAX_BEGUN: usize = 16;
@@ -19,9 +20,9 @@ pub(super) enum Work {
     Load,
     /// Publishes the merged rows.
     Publish,
-    /// Takes the refresh back: its load was begun before, and the files that it has staged are unknown.
-    TakeBack,
-    /// Takes the refresh back: its merge cannot succeed.
+    /// Abandons the refresh: its load was begun before, and the files that it has staged are unknown.
+    Abandon,
+    /// Abandons the refresh: its merge cannot succeed.
     Fail,
 }
 
@@ -45,7 +46,7 @@ pub(super) fn due_work(state: &MetaState, begun: &BTreeSet<Uuid>) -> Vec<(Arc<Pr
     let work = |procedure: &Procedure| match procedure.step {
         _ if !is_refresh(procedure) => None,
         steps::LOAD if !is_refresh_at(procedure, steps::LOAD) => None,
-        steps::LOAD if begun.contains(&procedure.id) => Some(Work::TakeBack),
+        steps::LOAD if begun.contains(&procedure.id) => Some(Work::Abandon),
         steps::LOAD => Some(Work::Load),
         steps::PUBLISH => Some(Work::Publish),
         steps::MERGE if cannot_succeed(procedure) => Some(Work::Fail),
@@ -55,10 +56,25 @@ pub(super) fn due_work(state: &MetaState, begun: &BTreeSet<Uuid>) -> Vec<(Arc<Pr
     running.filter_map(|procedure| Some((Arc::clone(procedure), work(procedure)?))).collect()
 }
 
-/// Returns whether the merge fails whenever it is tried: the staged rows are wrong.
+/// Returns whether the merge fails whenever it is attempted: the staged rows are wrong, or lost.
 fn cannot_succeed(procedure: &Procedure) -> bool {
-    let reason = procedure.failure.as_ref().map(|failure| failure.reason);
-    reason == Some(Reason::SourceMismatch.into())
+    let reason = procedure.failure.as_ref().and_then(|of| Reason::try_from(of.reason).ok());
+    matches!(
+        reason,
+        Some(
+            Reason::SourceMismatch
+                | Reason::InvalidArgument
+                | Reason::Unsupported
+                | Reason::Corrupt
+        )
+    )
+}
+
+/// Returns whether a refresh would get its lock. Tables that wait for other changes keep no others from their turn.
+fn can_begin(state: &MetaState, table: TableId) -> bool {
+    let lock = TableLock { table, mode: LockMode::Exclusive };
+    let is_active = state.table(table).is_some_and(|table| table.state == TableState::Active);
+    is_active && lock_conflict(state, &[lock], &[]).is_none()
 }
 
 /// Returns the refreshes that are due by themselves, those that have waited longest first.
@@ -67,7 +83,7 @@ pub(super) fn due_refreshes(state: &MetaState) -> Vec<Arc<Refreshes>> {
     let is_due = |refreshes: &&Arc<Refreshes>| {
         !refreshes.paused
             && refreshes.next_ms.is_some_and(|next_ms| next_ms <= now_ms)
-            && running_of(state, refreshes.table).is_none()
+            && can_begin(state, refreshes.table)
     };
     let mut due: Vec<_> = state.refreshes().filter(is_due).cloned().collect();
     due.sort_by_key(|refreshes| (refreshes.next_ms, refreshes.table));
@@ -77,50 +93,29 @@ pub(super) fn due_refreshes(state: &MetaState) -> Vec<Arc<Refreshes>> {
 
 #[cfg(test)]
 mod tests {
-    use tidewater_common::ids::TableId;
     use tidewater_proto::v1::meta_command::Kind;
     use tidewater_proto::v1::{self, AbandonCause};
 
     use super::*;
-    use crate::commands::procedures::testing::{abandon, begin, complete, of, report, with_tables};
-    use crate::commands::testing::{directory, pass, run, table};
-
-    /// A state with the refreshable table of id 3, and this interval of its refreshes.
-    fn with_refreshable(interval_ms: u64) -> MetaState {
-        let mut state = with_tables();
-        let settings = v1::RefreshSettings { interval_ms, ..v1::RefreshSettings::default() };
-        let refresh =
-            v1::RefreshDefinition { settings: Some(settings), ..v1::RefreshDefinition::default() };
-        let request = v1::CreateTableRequest { refresh: Some(refresh), ..table(5, "r") };
-        run(&mut state, begin(v1::ProcedureKind::Create, 5, &request)).unwrap();
-        complete(&mut state, 5);
-        state
-    }
-
-    fn start(state: &mut MetaState, number: u64) {
-        let request = v1::RefreshRequest {
-            request_id: directory(number),
-            table_id: 3,
-            ..v1::RefreshRequest::default()
-        };
-        run(state, begin(v1::ProcedureKind::Refresh, number, &request)).unwrap();
-    }
+    use crate::commands::procedures::refresh::testing::{start, with_refreshable};
+    use crate::commands::procedures::testing::{abandon, complete, of, report};
+    use crate::commands::testing::{pass, run};
 
     fn works(state: &MetaState, begun: &BTreeSet<Uuid>) -> Vec<Work> {
         due_work(state, begun).into_iter().map(|(_, work)| work).collect()
     }
 
     #[test]
-    fn load_is_begun_once_and_taken_back_otherwise() {
+    fn load_is_begun_once_and_abandoned_otherwise() {
         let mut state = with_refreshable(0);
-        start(&mut state, 10);
+        run(&mut state, start(10)).unwrap();
         let none = BTreeSet::new();
         assert_eq!(works(&state, &none), []);
         complete(&mut state, 10);
         assert_eq!(works(&state, &none), [Work::Load]);
         let begun = loading(&state);
         assert_eq!(begun, BTreeSet::from([of(&state, 10).id]));
-        assert_eq!(works(&state, &begun), [Work::TakeBack]);
+        assert_eq!(works(&state, &begun), [Work::Abandon]);
         let back = abandon(&state, 10, AbandonCause::Failed);
         run(&mut state, back).unwrap();
         assert_eq!(works(&state, &begun), []);
@@ -129,7 +124,7 @@ mod tests {
     #[test]
     fn merge_of_wrong_rows_fails_its_refresh() {
         let mut state = with_refreshable(0);
-        start(&mut state, 10);
+        run(&mut state, start(10)).unwrap();
         complete(&mut state, 10);
         complete(&mut state, 10);
         assert!(is_refresh_at(of(&state, 10), steps::MERGE));
@@ -153,7 +148,7 @@ mod tests {
         };
         pass(&mut state, 1);
         assert_eq!(due(&state), [TableId(3)], "the first one is due at once");
-        start(&mut state, 10);
+        run(&mut state, start(10)).unwrap();
         assert_eq!(due(&state), []);
         let on_request = with_refreshable(0);
         assert_eq!(due(&on_request), []);

@@ -1,6 +1,8 @@
 //! Load of a source: it is listed once, its splits are loaded by data nodes, and their files are staged in the regions.
 
-use std::collections::BTreeMap;
+mod pending;
+mod progress;
+
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -10,21 +12,22 @@ use parking_lot::Mutex;
 use tidewater_common::ids::{NodeId, RegionId, SourceId};
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::{
-    self, LoadProgress, LoadSplitResponse, NodeRole, NodeState, Reason, RegionFiles, SourceRecord,
-    SourceSplit,
+    self, LoadSplitsResponse, NodeRole, NodeState, Reason, SourceRecord, SourceSplit,
 };
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
-use super::splits::{ATTEMPTS, BACKOFF, is_retried};
+use self::pending::PendingFiles;
+use self::progress::Progress;
+use super::splits::{ATTEMPTS, BACKOFF, grouped, is_retried};
 use crate::catalog::{MetaState, Procedure};
 use crate::commands::procedures::refresh::{area, plan};
 use crate::leader::leader_term::LeaderTerm;
 
-/// Splits that are loaded at a time, for each data node that is up.
-const SPLITS_PER_NODE: usize = 2;
-/// Regions in which files are staged at a time.
-const CONCURRENT_REGIONS: usize = 8;
-/// Longest time without a message of a node that loads a split.
+/// Calls at a time, for each data node that is up.
+const CALLS_PER_NODE: usize = 2;
+/// Regions in which files are staged at a time. Each takes one of the calls that a group permits.
+const CONCURRENT_REGIONS: usize = 4;
+/// Longest time without a message of a node that loads splits.
 const SILENCE: Duration = Duration::from_secs(15);
 
 /// A load in progress.
@@ -34,10 +37,9 @@ struct Load<'a> {
     source: SourceRecord,
     /// Number of the next call, which chooses the node.
     calls: AtomicUsize,
-    /// Files that were written for each region, of complete splits.
-    files: Mutex<BTreeMap<RegionId, Vec<Bytes>>>,
-    /// Rows of the splits.
-    progress: Mutex<LoadProgress>,
+    /// Files of complete splits that are not staged yet.
+    pending: Mutex<PendingFiles>,
+    progress: Mutex<Progress>,
 }
 
 impl LeaderTerm {
@@ -55,8 +57,9 @@ impl LeaderTerm {
             term: self,
             procedure,
             source,
-            calls: AtomicUsize::new(0),
-            files: Mutex::default(),
+            // The loads of different tables begin at different nodes.
+            calls: AtomicUsize::new(usize::try_from(procedure.table.get()).unwrap_or(0)),
+            pending: Mutex::new(PendingFiles::new(Instant::now())),
             progress: Mutex::default(),
         };
         let loaded = load.run().await?;
@@ -67,24 +70,17 @@ impl LeaderTerm {
 impl Load<'_> {
     async fn run(&self) -> Result<v1::RefreshStepResult, Refusal> {
         let listing = self.list().await?;
-        let count = |length: usize| u32::try_from(length).unwrap_or(u32::MAX);
-        {
-            let mut progress = self.progress.lock();
-            progress.splits = count(listing.splits.len());
-            progress.bytes = listing.splits.iter().map(|split| split.bytes).sum();
-        }
+        self.progress.lock().begin(&listing.splits);
         self.report();
         let nodes = data_nodes(&self.term.group.view.read()).len().max(1);
-        stream::iter(listing.splits.into_iter().map(Ok))
-            .try_for_each_concurrent(nodes * SPLITS_PER_NODE, |split| self.load_split(split))
+        let at_once = nodes * CALLS_PER_NODE;
+        let groups = grouped(listing.splits, at_once).into_iter().enumerate().map(Ok);
+        stream::iter(groups)
+            .try_for_each_concurrent(at_once, |(number, splits)| self.load_group(number, splits))
             .await?;
-        let files = std::mem::take(&mut *self.files.lock());
-        stream::iter(files.into_iter().map(Ok))
-            .try_for_each_concurrent(CONCURRENT_REGIONS, |(region, files)| {
-                self.stage(region, files)
-            })
-            .await?;
-        let source_rows = self.progress.lock().rows;
+        let rest = self.pending.lock().take();
+        self.stage(rest).await?;
+        let source_rows = self.progress.lock().total().rows;
         let snapshot = listing.snapshot;
         Ok(v1::RefreshStepResult { snapshot, source_rows, ..v1::RefreshStepResult::default() })
     }
@@ -101,65 +97,70 @@ impl Load<'_> {
         .await
     }
 
-    /// Loads a split. Files of an attempt without its last message are unreferenced objects.
-    async fn load_split(&self, split: SourceSplit) -> Result<(), Refusal> {
-        let last = self.retried(|node| self.attempt_split(node, split.clone())).await?;
-        {
-            let mut files = self.files.lock();
-            for RegionFiles { region_id, file_ids } in last.files {
-                files.entry(RegionId(region_id)).or_default().extend(file_ids);
-            }
-            let mut progress = self.progress.lock();
-            progress.rows += last.rows;
-            progress.splits_done += 1;
-            progress.bytes_done += split.bytes;
-        }
+    /// Loads splits. Files of an attempt without its last message are unreferenced objects.
+    async fn load_group(&self, number: usize, splits: Vec<SourceSplit>) -> Result<(), Refusal> {
+        let last = self.retried(|node| self.attempt_group(node, number, &splits)).await?;
+        self.progress.lock().complete(number, &splits, last.rows);
         self.report();
-        Ok(())
+        let due = {
+            let mut pending = self.pending.lock();
+            pending.add(last.files);
+            pending.take_due(Instant::now())
+        };
+        self.stage(due).await
     }
 
-    async fn attempt_split(
+    async fn attempt_group(
         &self,
         node: NodeId,
-        split: SourceSplit,
-    ) -> Result<LoadSplitResponse, Refusal> {
-        let request = v1::LoadSplitRequest {
+        number: usize,
+        splits: &[SourceSplit],
+    ) -> Result<LoadSplitsResponse, Refusal> {
+        let request = v1::LoadSplitsRequest {
             table_id: self.procedure.table.get(),
             source: Some(self.source.clone()),
-            split: Some(split.clone()),
-            ..v1::LoadSplitRequest::default()
+            splits: splits.to_vec(),
+            ..v1::LoadSplitsRequest::default()
         };
-        let mut messages = self.term.control.load_split(node, request).await?;
+        let name = splits.first().map(|split| split.name.as_str()).unwrap_or_default();
+        let mut messages = self.term.control.load_splits(node, request).await?;
         loop {
             let silent = |_| {
-                let text = format!("node {node} sent no progress of split {:?}", split.name);
+                let text = format!("node {node} sent no progress of split {name:?}");
                 Refusal::new(Reason::DeadlineExceeded, text)
             };
             let message = timeout(SILENCE, messages.try_next()).await.map_err(silent)?;
             match message.map_err(|status| Refusal::from_status(&status))? {
                 Some(message) if message.done => return Ok(message),
-                Some(_) => {}
+                Some(message) => {
+                    self.progress.lock().read(number, message.rows);
+                    self.report();
+                }
                 None => {
-                    let text =
-                        format!("node {node} ended the load of split {:?} early", split.name);
+                    let text = format!("node {node} ended the load of split {name:?} early");
                     return Err(Refusal::new(Reason::Unavailable, text));
                 }
             }
         }
     }
 
-    /// Stages the files of a region. Repeated, it has no effect.
-    async fn stage(&self, region: RegionId, files: Vec<Bytes>) -> Result<(), Refusal> {
-        let mut attempt = 0;
-        loop {
-            let staged = self.attempt_stage(region, &files).await;
-            let Err(problem) = staged else { return Ok(()) };
-            attempt += 1;
-            if attempt >= ATTEMPTS || !is_retried(&problem) {
-                return Err(problem);
-            }
-            sleep(BACKOFF.wait(attempt, problem.retry_after, self.term.timing.jitter.bits())).await;
-        }
+    /// Stages files. Without an end in sight, the deadline of the refresh is that of the attempts: what is loaded is not
+    /// thrown away because a group has no leader for a while.
+    async fn stage(&self, files: Vec<(RegionId, Vec<Bytes>)>) -> Result<(), Refusal> {
+        stream::iter(files.into_iter().map(Ok))
+            .try_for_each_concurrent(CONCURRENT_REGIONS, |(region, files)| async move {
+                let mut attempt = 0;
+                loop {
+                    let staged = self.attempt_stage(region, &files).await;
+                    let Err(problem) = staged else { return Ok(()) };
+                    if !is_retried(&problem) {
+                        return Err(problem);
+                    }
+                    attempt += 1;
+                    self.wait(attempt, &problem).await;
+                }
+            })
+            .await
     }
 
     async fn attempt_stage(&self, region: RegionId, files: &[Bytes]) -> Result<(), Refusal> {
@@ -210,20 +211,26 @@ impl Load<'_> {
             if attempt >= ATTEMPTS || !is_retried(&problem) {
                 return Err(problem);
             }
-            let table = &self.procedure.table_name;
-            tracing::debug!(%table, %problem, attempt, "attempt on a source failed; retrying");
-            sleep(BACKOFF.wait(
-                attempt.max(1),
-                problem.retry_after,
-                self.term.timing.jitter.bits(),
-            ))
-            .await;
+            self.wait(attempt.max(1), &problem).await;
         }
+    }
+
+    /// Waits before another attempt, which the status of the refresh shows if there were many.
+    async fn wait(&self, attempt: u32, problem: &Refusal) {
+        let table = &self.procedure.table_name;
+        tracing::debug!(%table, %problem, attempt, "attempt on a source failed; retrying");
+        if attempt == ATTEMPTS {
+            tracing::warn!(%table, %problem, attempt, "a refresh waits");
+            if let Err(error) = self.term.report_failure(self.procedure, problem).await {
+                tracing::debug!(%table, %error, "failure of a refresh not recorded");
+            }
+        }
+        sleep(BACKOFF.wait(attempt, problem.retry_after, self.term.timing.jitter.bits())).await;
     }
 
     /// Reports the progress for the status of the refresh.
     fn report(&self) {
-        let progress = *self.progress.lock();
+        let progress = self.progress.lock().total();
         self.term.observations.loads_of_sources.lock().insert(self.procedure.table, progress);
     }
 }

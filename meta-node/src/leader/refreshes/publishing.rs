@@ -6,14 +6,14 @@ use std::time::Duration;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use tidewater_common::ids::{Epoch, GroupId};
 use tidewater_common::refusal::Refusal;
-use tidewater_proto::v1::{self, MergeCounts, Reason, RegionMerge};
+use tidewater_proto::v1::{self, MergeCounts, Reason, RefreshOutcome, RegionMerge};
 use tokio::time::timeout;
 
 use crate::catalog::Procedure;
 use crate::commands::procedures::refresh::area;
 use crate::leader::leader_term::LeaderTerm;
 
-/// Regions that are asked for their counts at a time.
+/// Regions whose counts are read at a time.
 const CONCURRENT_REGIONS: usize = 16;
 /// Longest wait for the groups of the table; the next attempt waits again.
 const EPOCH_WITHIN: Duration = Duration::from_secs(60);
@@ -24,6 +24,12 @@ impl LeaderTerm {
     /// Publishes a refresh whose regions are merged, and completes the step.
     pub(super) async fn publish(&self, procedure: &Procedure) -> Result<(), Refusal> {
         let counts = self.merged_counts(procedure).await?;
+        if let Some(epoch) = self.unchanged_since(procedure, &counts) {
+            let counts = Some(counts);
+            let epoch = epoch.get();
+            let result = v1::RefreshStepResult { epoch, counts, ..Default::default() };
+            return self.complete(procedure, &result).await;
+        }
         // Later than the epoch of each barrier so far, and with it than that of each merged row.
         let epoch = self.allocate_epoch().await?;
         let groups: BTreeSet<GroupId> = {
@@ -39,6 +45,17 @@ impl LeaderTerm {
             ..v1::RefreshStepResult::default()
         };
         self.complete(procedure, &result).await
+    }
+
+    /// Returns the published epoch if no row has changed since: it stays, and so do its readers. A refresh that was cancelled
+    /// or has failed may have changed rows that no reader has seen.
+    fn unchanged_since(&self, procedure: &Procedure, counts: &MergeCounts) -> Option<Epoch> {
+        let state = self.group.view.read();
+        let published = state.table(procedure.table)?.published;
+        let last = state.refreshes_of(procedure.table)?.history.first()?.outcome();
+        let is_unchanged = counts.inserted + counts.updated + counts.deleted == 0;
+        (is_unchanged && last == RefreshOutcome::Published && published > Epoch(0))
+            .then_some(published)
     }
 
     /// Returns the counts of all regions, whose merges are complete.

@@ -1,95 +1,15 @@
 use tidewater_common::ids::Generation;
 use tidewater_proto::v1::meta_command::Kind;
-use tidewater_proto::v1::{AbandonCause, MergeCounts, Reason, RefreshOutcome, RefreshTrigger};
+use tidewater_proto::v1::{AbandonCause, Reason, RefreshOutcome};
 
-use super::*;
-use crate::catalog::Refreshes;
-use crate::commands::RefreshCommandError;
-use crate::commands::procedures::testing::{
-    abandon, begin, complete, of, report, state_of, with_tables,
+use super::testing::{
+    T, carry_out, fail, finish, loaded, merged, refresh, refreshes, request, start,
+    start_by_itself, with_refreshable,
 };
-use crate::commands::testing::{directory, drop_table, pass, run, table};
-
-const T: TableId = TableId(3);
-
-/// A state with the refreshable table "r" of two regions, id 3, besides the tables "t" and "u".
-fn with_refreshable(interval_ms: u64) -> MetaState {
-    let mut state = with_tables();
-    let settings = v1::RefreshSettings { interval_ms, ..v1::RefreshSettings::default() };
-    let definition = v1::RefreshDefinition {
-        source_kind: "csv".to_owned(),
-        source_config: "{}".to_owned(),
-        settings: Some(settings),
-    };
-    let request = v1::CreateTableRequest { regions: 2, refresh: Some(definition), ..table(5, "r") };
-    run(&mut state, begin(v1::ProcedureKind::Create, 5, &request)).unwrap();
-    complete(&mut state, 5);
-    state
-}
-
-fn request(number: u64) -> v1::RefreshRequest {
-    v1::RefreshRequest {
-        request_id: directory(number),
-        table_id: T.get(),
-        trigger: RefreshTrigger::Manual.into(),
-        ..v1::RefreshRequest::default()
-    }
-}
-
-fn start(number: u64) -> Kind {
-    begin(v1::ProcedureKind::Refresh, number, &request(number))
-}
-
-fn refreshes(state: &MetaState) -> &Refreshes {
-    state.refreshes_of(T).unwrap()
-}
-
-/// Completes a step that waits for the refresh manager.
-fn finish(
-    state: &mut MetaState,
-    number: u64,
-    result: &v1::RefreshStepResult,
-) -> Result<(), CommandError> {
-    let result = result.encode_to_vec().into();
-    let completed =
-        v1::AdvanceProcedure { completed: true, requested: true, result, ..report(state, number) };
-    run(state, Kind::AdvanceProcedure(completed)).map(drop)
-}
-
-fn loaded(rows: u64) -> v1::RefreshStepResult {
-    v1::RefreshStepResult { source_rows: rows, ..v1::RefreshStepResult::default() }
-}
-
-fn merged(epoch: u64) -> v1::RefreshStepResult {
-    let counts = Some(MergeCounts { inserted: 5, ..MergeCounts::default() });
-    v1::RefreshStepResult {
-        epoch,
-        previous_until: epoch + 10,
-        counts,
-        ..v1::RefreshStepResult::default()
-    }
-}
-
-/// Carries a refresh out.
-fn refresh(state: &mut MetaState, number: u64, rows: u64, epoch: u64) {
-    run(state, start(number)).unwrap();
-    complete(state, number);
-    finish(state, number, &loaded(rows)).unwrap();
-    complete(state, number);
-    finish(state, number, &merged(epoch)).unwrap();
-    complete(state, number);
-}
-
-fn fail(state: &mut MetaState, number: u64, reason: Reason) {
-    let failure =
-        v1::ProcedureFailure { reason: reason.into(), message: "no source".into(), since_ms: 0 };
-    let failed = v1::AdvanceProcedure { failure: Some(failure), ..report(state, number) };
-    run(state, Kind::AdvanceProcedure(failed)).unwrap();
-    let back = abandon(state, number, AbandonCause::Failed);
-    run(state, back).unwrap();
-    assert_eq!(state_of(state, number), (ProcedureState::Abandoning, steps::ABANDON));
-    complete(state, number);
-}
+use super::*;
+use crate::commands::RefreshCommandError;
+use crate::commands::procedures::testing::{abandon, begin, complete, id, of, state_of, wire_id};
+use crate::commands::testing::{directory, drop_table, pass, run};
 
 #[test]
 fn refresh_is_loaded_merged_published_and_cleaned_up() {
@@ -211,7 +131,7 @@ fn failed_refresh_keeps_the_published_epoch_and_is_retried() {
     assert!((60_000..66_000).contains(&(next_ms - begun_ms)), "{next_ms} after {begun_ms}");
     for failures in 1..=3_u32 {
         let number = 10 + u64::from(failures);
-        run(&mut state, start(number)).unwrap();
+        run(&mut state, start_by_itself(number)).unwrap();
         complete(&mut state, number);
         finish(&mut state, number, &loaded(1_000)).unwrap();
         fail(&mut state, number, Reason::SourceMismatch);
@@ -228,7 +148,13 @@ fn failed_refresh_keeps_the_published_epoch_and_is_retried() {
 #[test]
 fn refresh_on_request_is_retried_once() {
     let mut state = with_refreshable(0);
-    for (number, is_retried) in [(10, true), (11, false)] {
+    for (start, number, is_retried) in [
+        (start as fn(u64) -> Kind, 10, true),
+        (start_by_itself, 11, false),
+        // Another request.
+        (start, 12, true),
+        (start_by_itself, 13, false),
+    ] {
         run(&mut state, start(number)).unwrap();
         complete(&mut state, number);
         fail(&mut state, number, Reason::SourceUnreadable);
@@ -237,7 +163,7 @@ fn refresh_on_request_is_retried_once() {
 }
 
 #[test]
-fn cancelled_refresh_is_taken_back_before_publication() {
+fn cancelled_refresh_is_abandoned_before_publication() {
     for completed in 0..4 {
         let mut state = with_refreshable(0);
         run(&mut state, start(10)).unwrap();
@@ -270,7 +196,7 @@ fn published_epoch_never_goes_back() {
     complete(&mut state, 11);
     finish(&mut state, 11, &loaded(5)).unwrap();
     complete(&mut state, 11);
-    for epoch in [0, 499, 500] {
+    for epoch in [0, 499] {
         assert!(finish(&mut state, 11, &merged(epoch)).is_err());
     }
     finish(&mut state, 11, &merged(501)).unwrap();
@@ -336,4 +262,99 @@ fn history_of_refreshes_is_bounded() {
     let history = &refreshes(&state).history;
     assert_eq!(history.len(), crate::catalog::RUNS_KEPT);
     assert_eq!((history[0].generation, history[19].generation), (30, 11));
+}
+
+#[test]
+fn superseded_cleanup_ends_its_refresh() {
+    for (is_published, expected) in
+        [(true, RefreshOutcome::Published), (false, RefreshOutcome::Failed)]
+    {
+        let mut state = with_refreshable(0);
+        run(&mut state, start(10)).unwrap();
+        complete(&mut state, 10);
+        if is_published {
+            finish(&mut state, 10, &loaded(1_000)).unwrap();
+            complete(&mut state, 10);
+            finish(&mut state, 10, &merged(500)).unwrap();
+        } else {
+            let back = abandon(&state, 10, AbandonCause::Failed);
+            run(&mut state, back).unwrap();
+        }
+        let superseded = abandon(&state, 10, AbandonCause::Superseded);
+        run(&mut state, superseded).unwrap();
+        assert!(!of(&state, 10).is_running());
+        assert!(refreshes(&state).current.is_none());
+        assert_eq!(refreshes(&state).history[0].outcome(), expected);
+        run(&mut state, start(11)).unwrap();
+    }
+}
+
+#[test]
+fn refreshes_that_begin_by_themselves_leave_one_record() {
+    let mut state = with_refreshable(60_000);
+    let count = |state: &MetaState| state.procedures().count();
+    refresh(&mut state, 10, 1_000, 500);
+    let before = count(&state);
+    for number in 11..20 {
+        run(&mut state, start_by_itself(number)).unwrap();
+        carry_out(&mut state, number, 1_000, 500 + number);
+        assert_eq!(count(&state), before + 1, "{number}");
+    }
+    // The record of a request that a user may repeat is kept.
+    assert!(state.procedures().get(id(10)).is_some());
+}
+
+#[test]
+fn refresh_without_changes_keeps_the_published_epoch() {
+    let mut state = with_refreshable(0);
+    refresh(&mut state, 10, 1_000, 500);
+    refresh(&mut state, 11, 1_000, 500);
+    assert_eq!(state.table(T).unwrap().published, Epoch(500));
+    assert_eq!(refreshes(&state).history[0].outcome(), RefreshOutcome::Published);
+}
+
+#[test]
+fn cancelled_refresh_begins_again_after_its_interval() {
+    let mut state = with_refreshable(60_000);
+    run(&mut state, start(10)).unwrap();
+    pass(&mut state, 120);
+    let cancel = abandon(&state, 10, AbandonCause::Operator);
+    run(&mut state, cancel).unwrap();
+    complete(&mut state, 10);
+    let now_ms = state.header().time_ms;
+    assert!(refreshes(&state).next_ms.unwrap() >= now_ms + 60_000);
+    // One that takes longer than its interval leaves a pause.
+    run(&mut state, start(11)).unwrap();
+    pass(&mut state, 120);
+    carry_out(&mut state, 11, 1_000, 500);
+    let now_ms = state.header().time_ms;
+    assert_eq!(refreshes(&state).next_ms, Some(now_ms + 6_000));
+}
+
+#[test]
+fn forced_refresh_is_recorded_as_forced() {
+    let mut state = with_refreshable(0);
+    let forced = v1::RefreshRequest { force: true, ..request(10) };
+    run(&mut state, begin(v1::ProcedureKind::Refresh, 10, &forced)).unwrap();
+    fail(&mut state, 10, Reason::LeadershipLost);
+    let last = refreshes(&state).history[0].clone();
+    assert!(last.force && last.request_id == wire_id(10));
+    // A request of a user counts its failures anew.
+    assert_eq!(refreshes(&state).failures, 1);
+    run(&mut state, start(11)).unwrap();
+    assert_eq!(refreshes(&state).failures, 0);
+}
+
+#[test]
+fn other_settings_keep_the_time_of_the_next_refresh() {
+    let mut state = with_refreshable(0);
+    run(&mut state, start(10)).unwrap();
+    fail(&mut state, 10, Reason::SourceUnreadable);
+    let retry = refreshes(&state).next_ms;
+    assert!(retry.is_some());
+    let settings = v1::RefreshSettings { deadline_ms: 60_000, ..v1::RefreshSettings::default() };
+    let alter =
+        v1::AlterRefreshRequest { table: "r".into(), paused: None, settings: Some(settings) };
+    run(&mut state, Kind::AlterRefresh(alter)).unwrap();
+    assert_eq!(refreshes(&state).next_ms, retry);
 }
