@@ -1,9 +1,13 @@
 """Against a cluster with the tables `pairs` (k int64, v utf8; key k), `spread` (the same columns, distributed by
-hash over several regions) and `log` (append-only, n int64; key n)."""
+hash over several regions), `log` (append-only, n int64; key n) and the refreshable table `mirror` (the columns of
+`pairs`, in two regions). TIDEWATER_BIN refreshes it from the CSV objects in TIDEWATER_SOURCE."""
 
 import concurrent.futures
 import datetime
+import os
+import pathlib
 import socket
+import subprocess
 
 import grpc
 import pyarrow as pa
@@ -96,6 +100,29 @@ def test_wrong_conditions_and_keys_are_refused(db):
         table.get([{"k": datetime.date(2013, 1, 1)}])
     with pytest.raises(tidewater.NotFound, match="nope"):
         db.table("nope")
+
+
+def refresh_mirror(rows):
+    lines = "".join(f"{key},{text}\n" for key, text in rows.items())
+    pathlib.Path(os.environ["TIDEWATER_SOURCE"], "rows.csv").write_text(f"k,v\n{lines}")
+    command = [os.environ["TIDEWATER_BIN"], "refresh", "start", "mirror", "--meta", os.environ["TIDEWATER_META"]]
+    subprocess.run(command, check=True, capture_output=True)
+
+
+def test_refreshable_table_is_read_as_of_its_last_refresh(db):
+    table = db.table("mirror")
+    assert (table.count(), table.scan().num_rows, table.get([{"k": 1}]).num_rows) == (0, 0, 0)
+    for text in ("first", "second"):
+        rows = {key: f"{text} {key}" for key in range(1_000)}
+        refresh_mirror(rows)
+        found = table.scan(limit=2_000).to_pylist()
+        assert {row["k"]: row["v"] for row in found} == rows
+        assert table.count([("v", "=", f"{text} 7")]) == 1
+        assert table.get([{"k": 7}, {"k": 5_000}]).to_pylist() == [{"k": 7, "v": f"{text} 7"}]
+    for change in (lambda: table.write(pairs([1])), lambda: table.delete([{"k": 1}])):
+        with pytest.raises(tidewater.Refused, match="mirrors a source"):
+            change()
+    assert table.count() == 1_000
 
 
 def test_closed_clients_refuse_calls(db):

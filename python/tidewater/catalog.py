@@ -71,6 +71,9 @@ class TableInfo:
         self.schema = pa.schema([fields[column.id] for column in self.columns])
         self.key_names = [self.by_id[key].name for key in wire.schema.primary_key]
         self.key_schema = pa.schema([fields[key] for key in wire.schema.primary_key])
+        self.refreshable = wire.options.refreshable
+        # Epoch as of which a refreshable table is read; 0: it is empty.
+        self.published_epoch = wire.published_epoch
         self.append_only = wire.options.write_mode == schema_pb2.WRITE_MODE_APPEND_ONLY
         hashed, vnodes = None, 0
         if wire.options.HasField("hash"):
@@ -80,6 +83,16 @@ class TableInfo:
         self.codec = KeyCodec(list(self.key_schema), hashed, vnodes)
         self.routes = sorted((Route(route) for route in routes), key=lambda route: route.start)
         self._starts = [route.start for route in self.routes]
+
+    @property
+    def is_empty(self):
+        """Whether the table is refreshable and was never refreshed."""
+        return self.refreshable and self.published_epoch == 0
+
+    @property
+    def as_of(self):
+        """The epoch that reads name; None: they read the newest rows."""
+        return self.published_epoch if self.refreshable else None
 
     def column_id(self, name):
         """The id of a column; KeyError with the known names when there is none."""

@@ -102,21 +102,23 @@ class Table:
         return self._apply(data_pb2.ROW_OP_DELETE, info, _fit(info, info.key_schema, _key_table(info, keys)))
 
     def scan(self, columns=None, where=(), limit=None):
-        """Reads rows as a pyarrow Table, in key order of each region.
+        """Reads rows as a pyarrow Table, in key order of each region. A refreshable table has the rows of one refresh.
 
         columns: names; all when None.
         where: conditions that all have to hold, e.g. [("distance", ">", 2000), ("origin", "in", ["JFK"])].
         limit: rows at most.
         """
-        info = self._info()
+        info = self._read_info()
         ids = _column_ids(info, columns)
         schema = pa.schema([info.schema.field(info.by_id[column].name) for column in ids])
         predicates = _predicates(info, where)
+        if info.is_empty:
+            return schema.empty_table()
         batches, left = [], limit
         for index in range(len(info.routes)):
             if left is not None and left <= 0:
                 break
-            request = data_pb2.ScanRequest(projection=ids, predicates=predicates)
+            request = data_pb2.ScanRequest(projection=ids, predicates=predicates, as_of=info.as_of)
             if left is not None:
                 request.limit = left
             found, _ = self._scan_region(index, request)
@@ -128,24 +130,28 @@ class Table:
 
     def count(self, where=()):
         """Number of rows for which all conditions hold."""
-        info = self._info()
+        info = self._read_info()
         predicates = _predicates(info, where)
         total = 0
+        if info.is_empty:
+            return total
         for index in range(len(info.routes)):
-            request = data_pb2.ScanRequest(predicates=predicates, count_only=True)
+            request = data_pb2.ScanRequest(predicates=predicates, count_only=True, as_of=info.as_of)
             total += self._scan_region(index, request)[1]
         return total
 
     def get(self, keys, columns=None):
         """Reads the rows of these keys: a list of dicts, a pyarrow Table or a DataFrame of the key columns.
         Keys without a row are left out."""
-        info = self._info()
+        info = self._read_info()
         ids = _column_ids(info, columns)
         schema = pa.schema([info.schema.field(info.by_id[column].name) for column in ids])
         wanted = info.codec.sort(_fit(info, info.key_schema, _key_table(info, keys)), info.key_names)
         tables = [schema.empty_table()]
+        if info.is_empty:
+            return tables[0]
         for piece in _cut(info, wanted, _GET_KEYS):
-            tables.append(self._get(piece, ids))
+            tables.append(self._get(piece, ids, info.as_of))
         return pa.concat_tables(tables)
 
     # Writes
@@ -250,6 +256,15 @@ class Table:
 
     # Reads
 
+    def _read_info(self):
+        """The description of the table for one read. A refreshable table is read as of the epoch that is published
+        now: no change of the catalog tells this client of a later one."""
+        info = self._info()
+        if info.refreshable:
+            self._client.refresh()
+            info = self._info()
+        return info
+
     def _scan_region(self, index, request):
         call = self._call("scanning")
         while True:
@@ -278,7 +293,7 @@ class Table:
                 return batches, count
             call.wait()
 
-    def _get(self, piece, ids):
+    def _get(self, piece, ids, as_of):
         call = self._call("reading keys of")
         encoded = _encode(piece.rows)
         while True:
@@ -291,6 +306,7 @@ class Table:
                 schema_version=info.schema_version,
                 keys=encoded,
                 projection=ids,
+                as_of=as_of,
                 rows_format=data_pb2.ROWS_FORMAT_STREAM,
             )
             address = self._address(call, route.group_id)

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use tidewater_cluster_tests::cluster::{Cluster, ClusterPlan};
 use tidewater_cluster_tests::s3::python;
-use tidewater_cluster_tests::{HarnessError, Result};
+use tidewater_cluster_tests::{HarnessError, Result, binary};
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{ChildStdout, Command};
 
 use crate::flights::{create_flights, flights_file};
+use crate::support::wait_for_level;
 
 /// Limit for each line that a script prints.
 const LINE_LIMIT: Duration = Duration::from_secs(120);
@@ -47,10 +48,20 @@ async fn python_client_behaves_as_documented() -> Result<()> {
     cluster.run(&spread).await?.ok()?;
     let log = ["table", "create", "log", "--columns", "n int64 not null", "--primary-key", "n"];
     cluster.run(&[&log[..], &["--append-only"]].concat()).await?.ok()?;
+    wait_for_level(&cluster).await?;
+    let source = cluster.source_directory().join("mirror");
+    std::fs::create_dir_all(&source).map_err(HarnessError::io("create a directory"))?;
+    let config = format!(r#"{{"url": "file://{}"}}"#, source.display());
+    let mirror = [&["refresh", "create", "mirror"][..], &columns, &["--primary-key", "k"]].concat();
+    let spread = ["--distribute", "hash(k)", "--regions", "2"];
+    let mirrored = ["--source", "csv", "--config", &config];
+    cluster.run(&[&mirror[..], &spread, &mirrored].concat()).await?.ok()?;
     let pytest = ["-m", "pytest", "-q", "-p", "no:cacheprovider"];
     let files = ["test_keys.py", "test_catalog.py", "test_cluster.py"];
     let output = script(&[&pytest[..], &files].concat())?
         .env("TIDEWATER_META", cluster.meta_addresses().join(","))
+        .env("TIDEWATER_BIN", binary::tidewater()?)
+        .env("TIDEWATER_SOURCE", &source)
         .output()
         .await
         .map_err(HarnessError::io("run pytest"))?;
