@@ -6,10 +6,12 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::amount::grouped;
+use super::amount::{duration_text, grouped};
 
 /// Time between plain lines.
 const LINE_INTERVAL: Duration = Duration::from_secs(5);
+/// Time before which the time left is not estimated.
+const ESTIMATED_AFTER: Duration = Duration::from_secs(2);
 
 /// Number of processed rows and their rate.
 pub(crate) struct Progress {
@@ -43,16 +45,20 @@ impl Progress {
 
     /// Updates the number of processed `rows` and the `share` (part, whole) of completed work.
     pub(crate) fn update(&mut self, rows: u64, share: (u64, u64)) {
-        let rate = rows as f64 / self.started.elapsed().as_secs_f64().max(1e-3);
+        let elapsed = self.started.elapsed();
+        let rate = rows as f64 / elapsed.as_secs_f64().max(1e-3);
+        let left = left(elapsed, share).map(|left| format!(", {} left", duration_text(left)));
+        let left = left.unwrap_or_default();
         if let Some(bar) = &self.bar {
             bar.set_length(share.1.max(1));
             bar.set_position(share.0);
-            bar.set_message(format!("{} rows, {} rows/s", grouped(rows), grouped(rate as u64)));
+            let rate = grouped(rate as u64);
+            bar.set_message(format!("{} rows, {rate} rows/s{left}", grouped(rows)));
         } else if self.last_line.elapsed() >= LINE_INTERVAL {
             self.last_line = Instant::now();
             let percent = share.0.saturating_mul(100) / share.1.max(1);
             eprintln!(
-                "{}{}{}: {} rows, {percent}%, {} rows/s",
+                "{}{}{}: {} rows, {percent}%, {} rows/s{left}",
                 self.activity,
                 if self.note.is_empty() { "" } else { ", " },
                 self.note,
@@ -71,6 +77,15 @@ impl Progress {
     }
 }
 
+/// Estimates the time that the rest of the work takes; `None`: it is too early, or all is done.
+fn left(elapsed: Duration, (part, whole): (u64, u64)) -> Option<Duration> {
+    if elapsed < ESTIMATED_AFTER || part == 0 || part >= whole {
+        return None;
+    }
+    let seconds = elapsed.as_secs_f64() * (whole - part) as f64 / part as f64;
+    Duration::try_from_secs_f64(seconds).ok()
+}
+
 fn bar(activity: &str) -> ProgressBar {
     let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(8));
     let style = ProgressStyle::with_template("{prefix} [{bar:32}] {percent:>3}% {msg}");
@@ -79,4 +94,26 @@ fn bar(activity: &str) -> ProgressBar {
     }
     bar.set_prefix(activity.to_owned());
     bar
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_left_follows_the_share_of_the_work() {
+        let seconds = Duration::from_secs;
+        for (elapsed, share, expected) in [
+            (1, (1, 2), None),
+            (10, (0, 2), None),
+            (10, (2, 2), None),
+            (10, (3, 2), None),
+            (10, (0, 0), None),
+            (10, (1, 4), Some(seconds(30))),
+            (60, (90, 100), Some(Duration::from_secs_f64(60.0 * 10.0 / 90.0))),
+            (1 << 60, (1, u64::MAX), None),
+        ] {
+            assert_eq!(left(seconds(elapsed), share), expected, "{share:?}");
+        }
+    }
 }

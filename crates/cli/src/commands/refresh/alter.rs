@@ -15,7 +15,7 @@ pub(crate) struct Settings {
     #[arg(long, value_name = "TIME")]
     interval: Option<TimeSpan>,
 
-    /// Time after which a refresh is taken back [default: 24h]
+    /// Time after which a refresh is abandoned [default: 24h]
     #[arg(long, value_name = "TIME")]
     deadline: Option<TimeSpan>,
 

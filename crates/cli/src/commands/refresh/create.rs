@@ -18,7 +18,7 @@ use crate::exit::Failure;
                   '{\"host\": \"db\", \"database\": \"ops\", \"user\": \"reader\", \"password_file\": \
                   \"/etc/tidewater/secrets/db\", \"query\": \"select id, origin from flights\"}'\n\n\
                   Passwords and keys are in files on the data nodes (`data --source-secret-dir`), never \
-                  in the configuration."
+                  in the configuration. A password file has lines host:port:database:user:password."
 )]
 pub(crate) struct Options {
     #[command(flatten)]

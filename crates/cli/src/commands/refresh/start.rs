@@ -13,6 +13,7 @@ use crate::commands::client::ClientArgs;
 use crate::exit::{Exit, Failure, exit_of};
 use crate::output::amount::grouped;
 use crate::output::fact;
+use crate::output::progress::Progress;
 use crate::output::terminal::note;
 
 /// Interval of the questions for the progress.
@@ -85,23 +86,36 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
     })
 }
 
-/// Waits for the end of a refresh, and shows its progress.
+/// Waits for the end of a refresh, and shows its progress: a line for each phase, and the rows of a long one.
 async fn wait(client: &Client, table: &str, generation: u64) -> Result<RefreshRun, Failure> {
-    let mut shown = String::new();
+    let mut shown: Option<(String, Progress)> = None;
     loop {
         let found = client.refreshes(Some(table), true).await?;
-        let Some(info) = found.first() else { continue };
-        let record = info.record.clone().unwrap_or_default();
+        let record = found.first().and_then(|info| info.record.clone()).unwrap_or_default();
         let ended = record.history.iter().find(|run| run.generation == generation);
         if let Some(ended) = ended {
             return Ok(ended.clone());
         }
-        let status = StatusLine::from(info);
-        let progress = format!("{}: {}", status.state, status.progress());
-        let progress = progress.trim_end_matches([':', ' ']);
-        if progress != shown {
-            note(&format!("refresh {generation} of table {table}: {progress}"));
-            shown = progress.to_owned();
+        if record.current.is_none_or(|current| current.generation != generation) {
+            let text = format!(
+                "the outcome of refresh {generation} of table {table} is not kept any more"
+            );
+            return Err(Failure::new(Exit::Conflict, text));
+        }
+        for status in found.iter().map(StatusLine::from) {
+            let known = shown.take_if(|(state, _)| *state == status.state);
+            let (state, mut progress) = known.unwrap_or_else(|| {
+                let activity = format!("refresh {generation} of table {table}: {}", status.state);
+                if let Some((_, last)) = shown.take() {
+                    last.finish();
+                }
+                note(&activity);
+                (status.state.clone(), Progress::start(activity))
+            });
+            let (rows, share) = status.work();
+            progress.set_note(status.completed_parts());
+            progress.update(rows, share);
+            shown = Some((state, progress));
         }
         sleep(POLL).await;
     }

@@ -110,22 +110,33 @@ impl PartLine {
 impl StatusLine {
     /// Returns the progress of the step in progress, for people; empty: none.
     pub(super) fn progress(&self) -> String {
+        let parts = self.completed_parts();
+        if parts.is_empty() { parts } else { format!("{parts}, {} rows", grouped(self.work().0)) }
+    }
+
+    /// Returns the parts of the step in progress that are complete, for people; empty: it has no parts.
+    pub(super) fn completed_parts(&self) -> String {
         if let Some(load) = &self.load {
-            return format!(
-                "{} of {} splits, {} rows",
-                load.splits_done,
-                load.splits,
-                grouped(load.rows)
-            );
+            return format!("{} of {} splits", load.splits_done, load.splits);
         }
         if self.parts.is_empty() {
             return String::new();
         }
         let complete = self.parts.iter().filter(|part| part.is_complete).count();
+        let changed = grouped(self.parts.iter().map(|part| part.changed).sum());
+        format!("{complete} of {} parts, {changed} rows changed", self.parts.len())
+    }
+
+    /// Returns the rows that the step in progress has processed, and the (part, whole) of its work that is done.
+    pub(super) fn work(&self) -> (u64, (u64, u64)) {
+        if let Some(load) = &self.load {
+            return (load.rows, (load.bytes_done, load.bytes));
+        }
         let rows = self.parts.iter().map(|part| part.rows).sum();
-        let changed = self.parts.iter().map(|part| part.changed).sum();
-        let (rows, changed) = (grouped(rows), grouped(changed));
-        format!("{complete} of {} parts, {rows} rows compared, {changed} changed", self.parts.len())
+        let source_rows = |run: &Option<RunLine>| run.as_ref().map_or(0, |run| run.source_rows);
+        // Rows that only one side has are compared, too.
+        let expected = source_rows(&self.current).max(source_rows(&self.last)).max(rows);
+        (rows, (rows, expected))
     }
 
     fn text(&self) -> String {
