@@ -22,6 +22,7 @@
 //!
 //! A node takes two tasks for itself, and one for each connection. Timers are those of the runtime.
 
+mod barrier_log;
 mod counters;
 mod cursors;
 mod descriptors;
@@ -46,6 +47,7 @@ use futures::stream::{self, StreamExt, TryStreamExt};
 use tokio::net::TcpListener;
 use tokio::time::Instant;
 
+pub use barrier_log::{BarrierLog, BarrierTimes};
 pub use counters::StubCounters;
 pub use descriptors::raise_limit;
 pub use heads::SnapshotHead;

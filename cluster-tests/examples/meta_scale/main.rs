@@ -4,6 +4,7 @@
 //! a release build. A scenario that fails is reported with its error, and the next one begins. Prints a
 //! table, and the same figures as JSON on the last line.
 
+mod barriers;
 mod failures;
 mod growth;
 mod load;
@@ -25,6 +26,8 @@ async fn main() -> Result<()> {
     raise_limit().await?;
     let mut report = Report::new(&options);
     let mut scene = Scene::start(&options, &mut report).await?;
+    let barriers = barriers::measure(&scene, &options, &mut report).await;
+    report.check("barriers", barriers);
     let grown = growth::measure(&mut scene, &options, &mut report).await;
     report.check("growth", grown);
     let altered = load::measure_alter(&scene, &options, &mut report).await;

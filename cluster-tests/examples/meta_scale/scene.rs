@@ -86,6 +86,11 @@ impl Scene {
             .ok_or_else(|| HarnessError::violated(format!("node {} leads", status.leader)))
     }
 
+    /// Metrics of the meta leader.
+    pub(crate) async fn leader_metrics(&self) -> Result<Metrics> {
+        Metrics::fetch(self.cluster.meta[self.leader().await?].spec.listen).await
+    }
+
     /// Number of times that a meta node has begun to lead, by their logs.
     pub(crate) fn terms_led(&self) -> Result<usize> {
         let mut terms = 0;

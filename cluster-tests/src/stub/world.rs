@@ -11,6 +11,7 @@ use tidewater_proto::v1::{GroupReport, ProcedureStep, Reason};
 use tidewater_rpc::AddressBook;
 use uuid::Uuid;
 
+use super::barrier_log::BarrierLog;
 use super::counters::StubCounters;
 use super::group::{GroupError, MemberChange, StubGroup, StubRegion};
 
@@ -28,6 +29,8 @@ pub struct StubWorld {
     pub(super) object_store: Uuid,
     /// Counters.
     pub counters: StubCounters,
+    /// Barriers that the nodes have received.
+    pub barriers: BarrierLog,
 }
 
 #[derive(Debug, Default)]
@@ -46,6 +49,7 @@ impl StubWorld {
             book: AddressBook::new(),
             object_store: Uuid::new_v4(),
             counters: StubCounters::default(),
+            barriers: BarrierLog::default(),
         }
     }
 
