@@ -1,5 +1,7 @@
 //! Reads as of epochs: the same rows at any later time, whatever is written, flushed, compacted, moved or killed since.
 
+mod stalled;
+
 use std::time::Duration;
 
 use tidewater_client::{Client, ScanSpec};

@@ -1,10 +1,13 @@
 //! Refreshable tables: their contents are those of one version of the source, whatever fails during a refresh.
 
 mod faults;
+mod intervals;
 mod mirror;
 mod own_kind;
 mod query;
 mod reader;
+mod requests;
+mod versions;
 
 use std::fs;
 

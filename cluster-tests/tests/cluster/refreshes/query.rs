@@ -21,7 +21,8 @@ const CHANGES: [&str; 3] = [
 
 async fn create(cluster: &Cluster, postgres: &Postgres, name: &str, query: &str) -> Result<()> {
     let secret = cluster.secret_directory().join("password");
-    fs::write(&secret, PASSWORD).map_err(HarnessError::io("write a password"))?;
+    fs::write(&secret, format!("127.0.0.1:*:*:*:{PASSWORD}\n"))
+        .map_err(HarnessError::io("write a password"))?;
     let config = json!({
         "host": "127.0.0.1",
         "port": postgres.port(),
@@ -112,7 +113,7 @@ async fn refuses_wrong_queries(cluster: &Cluster, postgres: &Postgres) -> Result
         expect(cluster, status, &["refresh", "start", &name], &[word]).await?;
         cluster.run(&["table", "drop", &name]).await?.ok()?;
     }
-    fs::write(cluster.secret_directory().join("password"), "wrong")
+    fs::write(cluster.secret_directory().join("password"), "127.0.0.1:*:*:*:wrong\n")
         .map_err(HarnessError::io("write a password"))?;
     expect(cluster, 5, &["refresh", "start", TABLE], &["password"]).await?;
     Ok(())

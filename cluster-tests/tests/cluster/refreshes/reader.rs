@@ -9,6 +9,7 @@ use tidewater_cluster_tests::{HarnessError, Result};
 use tokio::task::JoinHandle;
 
 use super::mirror::TABLE;
+use super::versions::version_in;
 
 /// A reader in the background.
 pub(super) struct Reader {
@@ -58,8 +59,7 @@ fn version_of(batches: &[RecordBatch], rows_of: fn(u64) -> u64) -> Result<u64> {
         let names = batch.column(1).as_string::<i32>();
         for row in 0..names.len() {
             let name = names.value(row);
-            let of_row = name.strip_prefix("version ").and_then(|of| of.parse::<u64>().ok());
-            match (version, of_row) {
+            match (version, version_in(name)) {
                 (_, None) => return Err(HarnessError::violated(format!("unknown row {name:?}"))),
                 (None, of_row) => version = of_row,
                 (Some(version), Some(of_row)) if version != of_row => {
