@@ -16,7 +16,8 @@ pub(super) struct Network {
 }
 
 impl Network {
-    /// Creates the network that has an address; `None` if the address has fewer bits.
+    /// Creates the network that has an address; `None` if the address has fewer bits, or is an IPv4 address in the form of
+    /// an IPv6 one, which `permits` never sees.
     pub(super) fn new(address: IpAddr, bits: u8) -> Option<Self> {
         let [first, last] = match address {
             IpAddr::V4(address) if bits <= 32 => {
@@ -24,7 +25,7 @@ impl Network {
                 let address = address.to_bits();
                 [address & !rest, address | rest].map(|bits| IpAddr::V4(Ipv4Addr::from_bits(bits)))
             }
-            IpAddr::V6(address) if bits <= 128 => {
+            IpAddr::V6(address) if bits <= 128 && address.to_ipv4_mapped().is_none() => {
                 let rest = u128::MAX.checked_shr(bits.into()).unwrap_or(0);
                 let address = address.to_bits();
                 [address & !rest, address | rest].map(|bits| IpAddr::V6(Ipv6Addr::from_bits(bits)))

@@ -43,8 +43,10 @@ fn special_v6(address: Ipv6Addr) -> Option<&'static str> {
         [0xff00..=0xffff, ..] => Some(MULTICAST),
         // Those of AWS and Google Cloud.
         [0xfd00, 0xec2, ..] | [0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254] => Some(METADATA),
-        // IPv4-compatible, NAT64, 6to4.
+        // IPv4-compatible, IPv4-translated, NAT64 (also of the local network), 6to4.
         [0, 0, 0, 0, 0, 0, high, low]
+        | [0, 0, 0, 0, 0xffff, 0, high, low]
+        | [0x64, 0xff9b, 1, _, _, _, high, low]
         | [0x64, 0xff9b, 0, 0, 0, 0, high, low]
         | [0x2002, high, low, ..] => embedded(high, low),
         _ => None,
