@@ -32,6 +32,8 @@ use crate::group::descriptor::Descriptor;
 const BUFFERED_BATCHES: usize = 1;
 /// Files that are written at a time.
 const CONCURRENT_FILES: usize = 4;
+/// Time after which a load without rows gives its slot back.
+const SLOT_WITHOUT_ROWS: Duration = Duration::from_secs(30);
 /// Longest wait for the first rows: a query may sort or aggregate for long.
 const FIRST_ROWS_WITHIN: Duration = Duration::from_secs(60 * 60);
 /// Longest wait for further rows. Until then, the load keeps its rows in memory.
@@ -160,8 +162,9 @@ impl Load {
         &self,
         source: Box<dyn Source>,
         splits: Vec<Split>,
-        open: OpenLoad,
+        mut open: OpenLoad,
     ) -> Result<LoadSplitsResponse, Refusal> {
+        open.take_slot().await;
         let (sender, batches): (RowSender, _) = mpsc::channel(BUFFERED_BATCHES);
         let read = async move {
             for split in splits {
@@ -204,16 +207,22 @@ impl Load {
     ) -> Result<SplitFiles, Refusal> {
         let mut files = SplitFiles::new();
         let mut collected = CollectedRows::default();
-        let mut limit = FIRST_ROWS_WITHIN;
-        loop {
-            let batch = timeout(limit, batches.recv()).await.map_err(|_| stalled(limit))?;
-            let Some(batch) = batch else { break };
-            open.hold_rows().await;
-            limit = ROWS_WITHIN;
+        let mut next = match timeout(SLOT_WITHOUT_ROWS, batches.recv()).await {
+            Ok(first) => first,
+            Err(_) => {
+                open.release_slot();
+                let first = timeout(FIRST_ROWS_WITHIN, batches.recv()).await;
+                first.map_err(|_| stalled(FIRST_ROWS_WITHIN))?
+            }
+        };
+        while let Some(batch) = next {
+            open.take_slot().await;
             self.rows.fetch_add(batch.num_rows() as u64, Ordering::Relaxed);
             if collected.push(&self.table, batch).map_err(source_error)? {
                 self.write(std::mem::take(&mut collected), &mut files).await?;
             }
+            let further = timeout(ROWS_WITHIN, batches.recv()).await;
+            next = further.map_err(|_| stalled(ROWS_WITHIN))?;
         }
         self.write(collected, &mut files).await?;
         Ok(files)

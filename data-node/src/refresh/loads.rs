@@ -1,7 +1,8 @@
 //! Limits of the splits that a node loads at a time.
 //!
-//! - *Open load*: has a connection or a file of its source. A source that hangs before its first row holds nothing else.
-//! - *Slot*: permits to hold rows in memory, from the first row on.
+//! - *Open load*: has a connection or a file of its source.
+//! - *Slot*: permits to hold rows in memory, and an object on disk. A load begins with one, and gives it back while its source
+//!   sends no first row: one that hangs does not delay the others.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +13,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Open loads of a node.
 const OPEN_LOADS: usize = 16;
-/// Loads that hold rows.
+/// Loads that have a slot.
 const SLOTS: usize = 2;
 /// Time after which a refused load is repeated.
 const RETRY_TIME: Duration = Duration::from_millis(500);
@@ -53,8 +54,13 @@ impl Loads {
 }
 
 impl OpenLoad {
-    /// Waits until the load may hold rows in memory. Without effect if it may already.
-    pub(super) async fn hold_rows(&mut self) {
+    /// Gives the slot back until the source sends rows.
+    pub(super) fn release_slot(&mut self) {
+        self.slot = None;
+    }
+
+    /// Waits for a slot. Without effect if the load has one.
+    pub(super) async fn take_slot(&mut self) {
         if self.slot.is_none() {
             // The semaphore is never closed.
             self.slot = self.slots.clone().acquire_owned().await.ok();
@@ -69,15 +75,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn loads_without_rows_take_no_slot() {
+    fn slot_is_free_while_a_source_sends_no_rows() {
         let loads = Loads::default();
         let mut open: Vec<OpenLoad> = (0..OPEN_LOADS).map(|_| loads.open().unwrap()).collect();
         let refused = loads.open().unwrap_err();
         assert_eq!(refused.reason, Reason::Overloaded);
-        let mut hold = |at: usize| open[at].hold_rows().now_or_never().is_some();
-        assert_eq!([5, 9, 5, 2].map(&mut hold), [true, true, true, false]);
+        let mut take = |at: usize| open[at].take_slot().now_or_never().is_some();
+        assert_eq!([5, 9, 5, 2].map(&mut take), [true, true, true, false]);
+        open[5].release_slot();
+        assert!(open[2].take_slot().now_or_never().is_some());
+        assert!(open[5].take_slot().now_or_never().is_none());
         drop(open.remove(9));
-        assert!(open[2].hold_rows().now_or_never().is_some());
+        assert!(open[5].take_slot().now_or_never().is_some());
         assert!(loads.open().is_ok());
     }
 }

@@ -80,6 +80,9 @@ impl Merges {
         }
         let merge = progress(&replica, region, area);
         let is_complete = merge.as_ref().is_some_and(MergeState::is_complete);
+        if is_complete {
+            self.running.lock().retain(|of, running| *of != region || running.area != area);
+        }
         Ok(MergeRegionResponse { merge: merge.map(|merge| merge.to_wire()), is_complete })
     }
 
@@ -129,8 +132,10 @@ impl Running {
         let (region, area) = (merge.region, merge.area);
         let replica = merge.replica.clone();
         let task = replica.tasks.spawn(async move {
-            let result = merge.run().await;
-            sender.send_replace(Some(result));
+            let stopping = merge.replica.shared.stopping.clone();
+            if let Some(result) = stopping.run_until_cancelled(merge.run()).await {
+                sender.send_replace(Some(result));
+            }
         });
         (region, Self { area, ended, task: task.abort_handle() })
     }
