@@ -20,7 +20,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use prost::Message;
 use tidewater_common::refusal::Refusal;
-use tidewater_proto::v1::{self, AbandonCause, Reason, RefreshTrigger, meta_command::Kind};
+use tidewater_proto::v1::{
+    self, AbandonCause, Reason, RefreshOutcome, RefreshTrigger, meta_command::Kind,
+};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 use uuid::Uuid;
@@ -88,7 +90,8 @@ impl LeaderTerm {
                 Uuid::from_u64_pair(self.timing.jitter.bits(), self.timing.jitter.bits());
             let is_retry = refreshes.failures > 0;
             let trigger = if is_retry { RefreshTrigger::Retry } else { RefreshTrigger::Interval };
-            let last = refreshes.history.first();
+            let failed = |run: &&v1::RefreshRun| run.outcome() == RefreshOutcome::Failed;
+            let last = refreshes.history.first().filter(failed);
             let request = v1::RefreshRequest {
                 request_id: request_id.to_string(),
                 table_id: refreshes.table.get(),

@@ -90,11 +90,12 @@ impl KnownEpochs {
     /// time of a group that has not reported counts from the first barrier.
     pub(super) fn lagging(&self, led: &[(GroupId, NodeId)]) -> BTreeMap<GroupId, Duration> {
         let ms = |epoch: Epoch| epoch.ms().unwrap_or_default();
-        let age_ms = |group: &GroupId| {
-            let reached = self.groups.get(group).copied().unwrap_or_default().max(self.first);
-            ms(self.last).saturating_sub(ms(reached))
+        let age = |(group, _): &(GroupId, NodeId)| {
+            // A group that no barrier was sent to yet is new.
+            let reached = self.groups.get(group)?.max(&self.first);
+            Some((*group, ms(self.last).saturating_sub(ms(*reached))))
         };
-        let ages = led.iter().map(|(group, _)| (*group, age_ms(group)));
+        let ages = led.iter().filter_map(age);
         let late = ages.filter(|(_, age_ms)| *age_ms >= LATE_MS);
         late.map(|(group, age_ms)| (group, Duration::from_millis(age_ms))).collect()
     }
@@ -173,6 +174,8 @@ mod tests {
         let late = [(GroupId(2), Duration::from_secs(12)), (GroupId(3), Duration::from_secs(12))];
         assert_eq!(known.lagging(&LED), BTreeMap::from(late));
         assert_eq!(known.lagging(&LED[..2]), BTreeMap::from([late[0]]));
+        let new = (GroupId(4), NodeId(101));
+        assert_eq!(known.lagging(&[new]), BTreeMap::new());
     }
 
     #[test]

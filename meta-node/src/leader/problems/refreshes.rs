@@ -11,17 +11,18 @@ pub(super) fn problems(state: &MetaState) -> Vec<Problem> {
     state.refreshes().filter_map(|refreshes| failing(state, refreshes)).collect()
 }
 
-/// Returns the problem of a table whose rows are older than its source. Refreshes that are paused fail no more.
+/// Returns the problem of a table whose rows are older than its source. Cancelled refreshes do not count, and refreshes that
+/// are paused fail no more.
 fn failing(state: &MetaState, refreshes: &Refreshes) -> Option<Problem> {
-    if refreshes.failures == 0 || refreshes.paused {
+    let counts = |run: &&RefreshRun| run.outcome() != RefreshOutcome::Cancelled;
+    let last = refreshes.history.iter().find(counts)?;
+    if last.outcome() != RefreshOutcome::Failed || refreshes.paused {
         return None;
     }
     let name = &state.table(refreshes.table)?.name;
-    let failed = |run: &&RefreshRun| run.outcome() == RefreshOutcome::Failed;
-    let last = refreshes.history.iter().find(failed);
-    let error = last.map(|run| run.error.as_str()).unwrap_or_default();
+    let error = last.error.as_str();
     let times = match refreshes.failures {
-        1 => "has failed".to_owned(),
+        0 | 1 => "has failed".to_owned(),
         times => format!("has failed {times} times in a row"),
     };
     let error = cut_at(error, MAX_ERROR);
@@ -35,7 +36,7 @@ mod tests {
 
     use super::*;
     use crate::commands::procedures::refresh::testing::{
-        fail, refresh, start_by_itself, with_refreshable,
+        carry_out, fail, start, start_by_itself, with_refreshable,
     };
     use crate::commands::testing::run;
 
@@ -64,7 +65,9 @@ mod tests {
         assert_eq!(problems(&state), []);
         pause(&mut state, false);
         assert_eq!(problems(&state).len(), 1);
-        refresh(&mut state, 12, 1_000, 500);
+        run(&mut state, start(12)).unwrap();
+        assert_eq!(problems(&state).len(), 1, "its rows are still old");
+        carry_out(&mut state, 12, 1_000, 500);
         assert_eq!(problems(&state), []);
     }
 }

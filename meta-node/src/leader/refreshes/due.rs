@@ -66,6 +66,7 @@ fn cannot_succeed(procedure: &Procedure) -> bool {
                 | Reason::InvalidArgument
                 | Reason::Unsupported
                 | Reason::Corrupt
+                | Reason::FileDamaged
         )
     )
 }

@@ -15,6 +15,7 @@ use tidewater_proto::v1::{
     self, LoadSplitsResponse, NodeRole, NodeState, Reason, SourceRecord, SourceSplit,
 };
 use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
 
 use self::pending::PendingFiles;
 use self::progress::Progress;
@@ -27,6 +28,12 @@ use crate::leader::leader_term::LeaderTerm;
 const CALLS_PER_NODE: usize = 2;
 /// Regions in which files are staged at a time. Each takes one of the calls that a group permits.
 const CONCURRENT_REGIONS: usize = 4;
+/// Files of a region that are staged by one call: its owner reads all of them.
+const STAGED_AT_ONCE: usize = 64;
+/// Interval of the checks for files that are due.
+const STAGE_INTERVAL: Duration = Duration::from_secs(10);
+/// Time of an attempt after which its source counts as unreadable: the next attempt would take as long.
+const LONG_ATTEMPT: Duration = Duration::from_secs(5 * 60);
 /// Longest time without a message of a node that loads splits.
 const SILENCE: Duration = Duration::from_secs(15);
 
@@ -75,9 +82,15 @@ impl Load<'_> {
         let nodes = data_nodes(&self.term.group.view.read()).len().max(1);
         let at_once = nodes * CALLS_PER_NODE;
         let groups = grouped(listing.splits, at_once).into_iter().enumerate().map(Ok);
-        stream::iter(groups)
-            .try_for_each_concurrent(at_once, |(number, splits)| self.load_group(number, splits))
-            .await?;
+        let loaded = CancellationToken::new();
+        let load = async {
+            let groups = stream::iter(groups);
+            let load = |(number, splits)| self.load_group(number, splits);
+            groups.try_for_each_concurrent(at_once, load).await?;
+            loaded.cancel();
+            Ok(())
+        };
+        tokio::try_join!(load, self.stage_until(&loaded))?;
         let rest = self.pending.lock().take();
         self.stage(rest).await?;
         let source_rows = self.progress.lock().total().rows;
@@ -101,13 +114,18 @@ impl Load<'_> {
     async fn load_group(&self, number: usize, splits: Vec<SourceSplit>) -> Result<(), Refusal> {
         let last = self.retried(|node| self.attempt_group(node, number, &splits)).await?;
         self.progress.lock().complete(number, &splits, last.rows);
+        self.pending.lock().add(last.files);
         self.report();
-        let due = {
-            let mut pending = self.pending.lock();
-            pending.add(last.files);
-            pending.take_due(Instant::now())
-        };
-        self.stage(due).await
+        Ok(())
+    }
+
+    /// Stages the files that are due, until all splits are loaded.
+    async fn stage_until(&self, loaded: &CancellationToken) -> Result<(), Refusal> {
+        while loaded.run_until_cancelled(sleep(STAGE_INTERVAL)).await.is_some() {
+            let due = self.pending.lock().take_due(Instant::now());
+            self.stage(due).await?;
+        }
+        Ok(())
     }
 
     async fn attempt_group(
@@ -149,18 +167,25 @@ impl Load<'_> {
     async fn stage(&self, files: Vec<(RegionId, Vec<Bytes>)>) -> Result<(), Refusal> {
         stream::iter(files.into_iter().map(Ok))
             .try_for_each_concurrent(CONCURRENT_REGIONS, |(region, files)| async move {
-                let mut attempt = 0;
-                loop {
-                    let staged = self.attempt_stage(region, &files).await;
-                    let Err(problem) = staged else { return Ok(()) };
-                    if !is_retried(&problem) {
-                        return Err(problem);
-                    }
-                    attempt += 1;
-                    self.wait(attempt, &problem).await;
+                for files in files.chunks(STAGED_AT_ONCE) {
+                    self.stage_in(region, files).await?;
                 }
+                Ok(())
             })
             .await
+    }
+
+    async fn stage_in(&self, region: RegionId, files: &[Bytes]) -> Result<(), Refusal> {
+        let mut attempt = 0;
+        loop {
+            let staged = self.attempt_stage(region, files).await;
+            let Err(problem) = staged else { return Ok(()) };
+            if !is_retried(&problem) {
+                return Err(problem);
+            }
+            attempt += 1;
+            self.wait(attempt, &problem).await;
+        }
     }
 
     async fn attempt_stage(&self, region: RegionId, files: &[Bytes]) -> Result<(), Refusal> {
@@ -196,6 +221,7 @@ impl Load<'_> {
         loop {
             let nodes = data_nodes(&self.term.group.view.read());
             let at = self.calls.fetch_add(1, Ordering::Relaxed);
+            let begun = Instant::now();
             let called = match at.checked_rem(nodes.len()).and_then(|at| nodes.get(at)) {
                 Some(node) => call(*node).await,
                 None => Err(Refusal::new(Reason::NoDataNodes, "no data node is up")),
@@ -208,7 +234,9 @@ impl Load<'_> {
             if problem.reason != Reason::Overloaded {
                 attempt += 1;
             }
-            if attempt >= ATTEMPTS || !is_retried(&problem) {
+            let is_stalled =
+                problem.reason == Reason::SourceUnreadable && begun.elapsed() >= LONG_ATTEMPT;
+            if attempt >= ATTEMPTS || is_stalled || !is_retried(&problem) {
                 return Err(problem);
             }
             self.wait(attempt.max(1), &problem).await;

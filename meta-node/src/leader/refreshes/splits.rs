@@ -51,6 +51,10 @@ pub(super) fn is_retried(problem: &Refusal) -> bool {
         | Reason::TableNotFound
         | Reason::ProcedureSuperseded
         | Reason::Unsupported
+        | Reason::KeyOutsideRegion
+        | Reason::SchemaVersionStale
+        | Reason::FileDamaged
+        | Reason::Corrupt
         | Reason::LoadEnded => false,
         _ => true,
     }
