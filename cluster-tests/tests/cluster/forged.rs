@@ -5,12 +5,17 @@ mod calls;
 mod control;
 mod meta;
 mod raft;
+mod refreshes;
 mod target;
 
 use tidewater_cluster_tests::{HarnessError, Result};
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::Reason;
 use tonic::Status;
+
+fn violated(problem: &impl ToString) -> HarnessError {
+    HarnessError::violated(problem.to_string())
+}
 
 /// Checks that a forged call was refused for one of these reasons.
 fn refused<T: std::fmt::Debug>(

@@ -19,7 +19,7 @@ use tonic::transport::{Channel, Endpoint};
 
 /// A connection to a node, by which calls of other nodes are forged.
 pub(super) struct Forger {
-    channel: Channel,
+    pub(super) channel: Channel,
     cluster_id: String,
     /// Address of the node that is called.
     pub(super) address: SocketAddr,
@@ -53,7 +53,7 @@ impl Forger {
         Some(RaftHeader { cluster_id, source_node, target_node, group_id, source_boot: 0 })
     }
 
-    fn header(&self) -> Option<CallHeader> {
+    pub(super) fn header(&self) -> Option<CallHeader> {
         Some(CallHeader {
             cluster_id: self.cluster_id.clone(),
             source_node: 1,

@@ -5,6 +5,7 @@ use tidewater_proto::v1::change_membership_request::Change;
 use tidewater_proto::v1::{GroupMember, Reason};
 
 use super::calls::Forger;
+use super::refreshes::{forge_barriers, forge_refresh_calls};
 use super::refused;
 use super::target::{Target, count, expect_counted};
 
@@ -21,6 +22,8 @@ async fn forged_calls_to_groups_are_refused() -> Result<()> {
         let mut sent = forge_region_calls(&target, &node).await?;
         sent += forge_group_calls(&target, &node).await?;
         expect_counted(listen, REFUSED, before, sent).await?;
+        forge_refresh_calls(&target, &node).await?;
+        forge_barriers(&target, &node).await?;
     }
     target.expect_unchanged().await
 }
