@@ -10,7 +10,7 @@ barrier_ingest() {
     cluster_create 1 3 0 >&2
     TIDEWATER_BARRIER_INTERVAL=$1 cluster_start >&2
     cluster_healthy >&2
-    tw bench ingest --rows "$BARRIER_ROWS" --table ingest --output json | number rows_per_second
+    tw bench ingest --rows "$BARRIER_ROWS" --table ingest --output json 2>/dev/null | number rows_per_second
     cluster_stop >&2
 }
 

@@ -61,8 +61,14 @@ seconds_of() {
     awk -v begun="$begun" -v ended="$(seconds_now)" 'BEGIN { printf "%.2f", ended - begun }'
 }
 
-# refresh_create TABLE KIND CONFIG
+# refresh_create TABLE KIND CONFIG: creates a table, as soon as the cluster has the feature level for it.
 refresh_create() {
+    local _
+    for _ in $(seq 100); do
+        ! tw refresh create "$1" --columns "$REFRESH_COLUMNS" --primary-key id --source "$2" --config "$3" \
+            >/dev/null 2>&1 || return 0
+        sleep 0.2
+    done
     quietly tw refresh create "$1" --columns "$REFRESH_COLUMNS" --primary-key id --source "$2" --config "$3"
 }
 
@@ -99,7 +105,7 @@ refresh_cluster() {
 refreshes() {
     local round
     refresh_cluster "$1" "$2"
-    sql "drop table if exists source cascade;
+    sql "set client_min_messages = warning; drop table if exists source cascade;
          create table source (id int8 primary key, name text not null, amount float8, at timestamptz);
          insert into source select id, 'name of row ' || id, id % 1000, timestamptz '2026-01-01Z' + id * interval '1 second'
            from generate_series(1, $REFRESH_ROWS) as id;

@@ -17,7 +17,7 @@ use crate::output::progress::Progress;
 use crate::output::terminal::note;
 
 /// Interval of the questions for the progress.
-const POLL: Duration = Duration::from_millis(200);
+const POLL: Duration = Duration::from_millis(100);
 
 /// Options of `refresh start`.
 #[derive(Debug, Args)]
