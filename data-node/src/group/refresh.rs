@@ -191,6 +191,9 @@ impl PublishedEpochs {
 }
 
 #[cfg(test)]
+mod order_tests;
+
+#[cfg(test)]
 mod tests {
     use uuid::Uuid;
 
