@@ -4,7 +4,7 @@ use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::{MetadataExt, chown};
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ const START_TIMEOUT: Duration = Duration::from_secs(120);
 #[derive(Debug)]
 pub struct Postgres {
     _child: Child,
-    _dir: TempDir,
+    dir: TempDir,
     bin: PathBuf,
     port: u16,
 }
@@ -72,7 +72,7 @@ impl Postgres {
             .kill_on_drop(true)
             .spawn()
             .map_err(HarnessError::io("start postgres"))?;
-        let server = Self { _child: child, _dir: dir, bin, port };
+        let server = Self { _child: child, dir, bin, port };
         wait::until("PostgreSQL is ready", START_TIMEOUT, || async {
             server.query("select 1").await.map(drop).map_err(|error| error.to_string())
         })
@@ -83,6 +83,11 @@ impl Postgres {
     /// Port of the server at 127.0.0.1.
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// Directory that the server can read.
+    pub fn directory(&self) -> &Path {
+        self.dir.path()
     }
 
     /// Runs statements as the administrator, and returns the values of the last one: fields separated by `|`, a line for

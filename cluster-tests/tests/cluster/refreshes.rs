@@ -1,6 +1,7 @@
 //! Refreshable tables: their contents are those of one version of the source, whatever fails during a refresh.
 
 mod faults;
+mod flights;
 mod intervals;
 mod mirror;
 mod own_kind;

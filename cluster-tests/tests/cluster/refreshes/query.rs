@@ -1,6 +1,7 @@
 //! Refreshes from the query of a live PostgreSQL.
 
 use std::fs;
+use std::path::PathBuf;
 
 use serde_json::{Value, json};
 use tidewater_cluster_tests::cluster::{Cluster, ClusterPlan};
@@ -19,10 +20,46 @@ const CHANGES: [&str; 3] = [
     "select 1",
 ];
 
+/// Writes the file with the password of PostgreSQL's administrator, and returns its path.
+pub(super) fn secret_file(cluster: &Cluster) -> Result<PathBuf> {
+    let file = cluster.secret_directory().join("password");
+    let text = format!("127.0.0.1:*:*:*:{PASSWORD}\n");
+    fs::write(&file, text).map_err(HarnessError::io("write a password"))?;
+    Ok(file)
+}
+
+/// Keeps the rows of a table for [`counts_by_sql`].
+pub(super) async fn keep_rows(postgres: &Postgres, table: &str) -> Result<()> {
+    let keep = format!("drop table if exists before; create table before as table {table}");
+    postgres.query(&keep).await.map(drop)
+}
+
+/// Returns the numbers of inserted, deleted, updated and unchanged rows since [`keep_rows`].
+pub(super) async fn counts_by_sql(
+    postgres: &Postgres,
+    table: &str,
+    keys: &[&str],
+) -> Result<String> {
+    let keys = keys.join(", ");
+    let sql = format!(
+        "select count(*) filter (where is_old is null), count(*) filter (where is_new is null), \
+         count(*) filter (where is_old and is_new and new is distinct from old), \
+         count(*) filter (where is_old and is_new and new is not distinct from old) \
+         from (select true as is_new, to_jsonb(t) as new, {keys} from {table} as t) as n \
+         full join (select true as is_old, to_jsonb(t) as old, {keys} from before as t) as b using ({keys})"
+    );
+    postgres.query(&sql).await
+}
+
+/// Refreshes a table, and returns the numbers of inserted, deleted, updated and unchanged rows.
+pub(super) async fn refreshed_counts(cluster: &Cluster, table: &str) -> Result<String> {
+    let run = cluster.run(&["refresh", "start", table, "--output", "json"]).await?.ok()?.json()?;
+    let counts = ["inserted", "deleted", "updated", "unchanged"].map(|name| run[name].to_string());
+    Ok(counts.join("|"))
+}
+
 async fn create(cluster: &Cluster, postgres: &Postgres, name: &str, query: &str) -> Result<()> {
-    let secret = cluster.secret_directory().join("password");
-    fs::write(&secret, format!("127.0.0.1:*:*:*:{PASSWORD}\n"))
-        .map_err(HarnessError::io("write a password"))?;
+    let secret = secret_file(cluster)?;
     let config = json!({
         "host": "127.0.0.1",
         "port": postgres.port(),
@@ -66,22 +103,12 @@ async fn refreshed_table_equals_its_query() -> Result<()> {
     create(&cluster, &postgres, TABLE, "select id, name, price, at from orders").await?;
     cluster.run(&["refresh", "start", TABLE]).await?.ok()?;
     for change in CHANGES {
-        postgres.query("drop table if exists before; create table before as table orders").await?;
+        keep_rows(&postgres, "orders").await?;
         postgres.query(change).await?;
-        let counts = postgres
-            .query(
-                "select count(*) filter (where b.id is null), count(*) filter (where o.id is null), \
-                 count(*) filter (where o.id = b.id and o is distinct from b), \
-                 count(*) filter (where o.id = b.id and o is not distinct from b) \
-                 from orders o full join before b on o.id = b.id",
-            )
-            .await?;
-        let output = cluster.run(&["refresh", "start", TABLE, "--output", "json"]).await?.ok()?;
-        let run = output.json()?;
-        let counted =
-            ["inserted", "deleted", "updated", "unchanged"].map(|name| run[name].to_string());
-        if counted.join("|") != counts {
-            let text = format!("{counted:?} rows instead of {counts} after {change}");
+        let expected = counts_by_sql(&postgres, "orders", &["id"]).await?;
+        let counts = refreshed_counts(&cluster, TABLE).await?;
+        if counts != expected {
+            let text = format!("{counts} rows instead of {expected} after {change}");
             return Err(HarnessError::violated(text));
         }
         let expected =

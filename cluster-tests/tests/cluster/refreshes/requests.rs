@@ -1,16 +1,16 @@
 //! Requests during refreshes: second starts, cancellations, drops, deadlines, and sources that never answer.
 
-use std::fs;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use tidewater_cluster_tests::cluster::{Cluster, ClusterPlan};
-use tidewater_cluster_tests::postgres::{PASSWORD, Postgres};
+use tidewater_cluster_tests::postgres::Postgres;
 use tidewater_cluster_tests::{HarnessError, Result, wait};
 use tokio::net::TcpListener;
 use tokio::time::Instant;
 
 use super::expect;
+use super::query::secret_file;
 use crate::support::{SETTLED_WITHIN, wait_for_level};
 
 /// Table whose query takes as many seconds as the table `pace` says.
@@ -45,9 +45,7 @@ impl Scene {
     }
 
     async fn create(&self, name: &str, port: u16, query: &str, more: &[&str]) -> Result<()> {
-        let secret = self.cluster.secret_directory().join("password");
-        fs::write(&secret, format!("127.0.0.1:*:*:*:{PASSWORD}\n"))
-            .map_err(HarnessError::io("write a password"))?;
+        let secret = secret_file(&self.cluster)?;
         let config = json!({
             "host": "127.0.0.1",
             "port": port,

@@ -15,12 +15,12 @@ use super::mirror::{Mirror, TABLE};
 const PUBLISHED_WITHIN: Duration = Duration::from_secs(120);
 /// Interval of the looks at a refresh whose moment is awaited.
 const LOOK: Duration = Duration::from_millis(5);
-/// Bytes of a name: 40,000 rows are about 20 chunks.
+/// Bytes of a name: 24,000 rows are about 12 chunks.
 pub(super) const NAME_BYTES: usize = 500;
 
 /// Number of rows of a version; version 0 has none.
 pub(super) fn rows_of(version: u64) -> u64 {
-    if version == 0 { 0 } else { 40_000 + 100 * (version % 5) }
+    if version == 0 { 0 } else { 24_000 + 100 * (version % 5) }
 }
 
 /// Returns the version that a row's name has.
