@@ -119,17 +119,18 @@ impl Merges {
             }
             known.task.abort();
         }
+        let region = merge.region;
         let started = Running::start(merge);
-        let ended = started.1.ended.clone();
-        running.insert(started.0, started.1);
+        let ended = started.ended.clone();
+        running.insert(region, started);
         ended
     }
 }
 
 impl Running {
-    fn start(merge: Merge) -> (RegionId, Self) {
+    fn start(merge: Merge) -> Self {
         let (sender, ended) = watch::channel(None);
-        let (region, area) = (merge.region, merge.area);
+        let area = merge.area;
         let replica = merge.replica.clone();
         let task = replica.tasks.spawn(async move {
             let stopping = merge.replica.shared.stopping.clone();
@@ -137,6 +138,6 @@ impl Running {
                 sender.send_replace(Some(result));
             }
         });
-        (region, Self { area, ended, task: task.abort_handle() })
+        Self { area, ended, task: task.abort_handle() }
     }
 }

@@ -148,7 +148,7 @@ pub(super) fn abandon(
         AbandonCause::Superseded => {
             let superseded = Procedure { cause, ..procedure.as_ref().clone() };
             let ended = superseded.ended(ProcedureState::Superseded, state.header().time_ms);
-            return Ok(with_table(state, kind.superseded_for_good(state, procedure), ended));
+            return Ok(with_table(state, kind.change_when_superseded(state, procedure), ended));
         }
         AbandonCause::Deadline => {
             let now_ms = state.header().time_ms;

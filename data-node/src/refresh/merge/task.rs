@@ -12,7 +12,7 @@ use tidewater_common::rows::encode_batch;
 use tidewater_proto::v1::{MergeCounts, Reason, RegionChunk, RegionMergeBegun};
 use tidewater_region_engine::manifest::AreaId;
 use tidewater_region_engine::memory::Admission;
-use tidewater_region_engine::region::{ChangeChunk, ChangeCounts, ChangeError, ChangeOptions};
+use tidewater_region_engine::region::{ChangeChunk, ChangeError, ChangeOptions};
 use tidewater_region_engine::{EngineError, Region};
 use tokio::time::sleep;
 use tracing::{debug, info};
@@ -155,7 +155,7 @@ impl Merge {
         while let Some(chunk) = changes.next().await.map_err(|error| self.change_error(&error))? {
             let entry = self.entry(descriptor, number, &reached, &chunk)?;
             reached = entry.reached.clone();
-            meters::count_compared_rows(compared(&chunk.counts));
+            meters::count_compared_rows(chunk.counts.compared());
             let admitted = self.admit(entry.puts.len() + entry.deletes.len()).await?;
             self.replica.propose(entry::chunk(entry), PROPOSE_TIMEOUT).await?.into_result()?;
             drop(admitted);
@@ -237,9 +237,4 @@ impl Merge {
             }),
         })
     }
-}
-
-/// Returns the number of rows that were compared.
-fn compared(counts: &ChangeCounts) -> u64 {
-    counts.inserted + counts.updated + counts.deleted + counts.unchanged
 }

@@ -115,7 +115,7 @@ pub(crate) trait ProcedureKind: Sync {
     }
 
     /// Returns the change of other rows when the procedure ends at its step because a region's group has abandoned it.
-    fn superseded_for_good(&self, _state: &MetaState, _procedure: &Procedure) -> CatalogChange {
+    fn change_when_superseded(&self, _state: &MetaState, _procedure: &Procedure) -> CatalogChange {
         CatalogChange::default()
     }
 

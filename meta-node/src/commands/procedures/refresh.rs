@@ -213,7 +213,7 @@ impl ProcedureKind for RefreshTable {
         Some(AfterStep::Step { step: steps::ABANDON, change })
     }
 
-    fn superseded_for_good(&self, state: &MetaState, procedure: &Procedure) -> CatalogChange {
+    fn change_when_superseded(&self, state: &MetaState, procedure: &Procedure) -> CatalogChange {
         let Some(refreshes) = state.refreshes_of(procedure.table) else {
             return CatalogChange::default();
         };
