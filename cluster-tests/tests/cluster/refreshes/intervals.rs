@@ -7,11 +7,9 @@ use std::time::Duration;
 
 use futures::stream::{self, StreamExt, TryStreamExt};
 use serde_json::json;
-use tidewater_client::admin::NewColumn;
 use tidewater_client::{Client, NewTable, ScanSpec};
 use tidewater_cluster_tests::cluster::{Cluster, ClusterPlan};
 use tidewater_cluster_tests::{HarnessError, Result, wait};
-use tidewater_common::schema::WriteMode;
 use tidewater_proto::v1::{
     ProblemKind, Reason, RefreshDefinition, RefreshInfo, RefreshOutcome, RefreshRecord, RefreshRun,
     RefreshSettings,
@@ -19,6 +17,7 @@ use tidewater_proto::v1::{
 use tokio::net::TcpListener;
 
 use super::versions::connect;
+use crate::reserved::definition;
 use crate::support::{setting, wait_for_kind, wait_for_level, wait_for_problem};
 
 /// Tables, without a count in the environment.
@@ -68,20 +67,13 @@ fn table(directory: &Path, number: usize, silent_port: u16) -> NewTable {
     };
     let settings = RefreshSettings { interval_ms: INTERVAL_MS, ..RefreshSettings::default() };
     NewTable {
-        name: name(number),
-        columns: vec![NewColumn::new("id", "int64", false), NewColumn::new("name", "utf8", true)],
-        primary_key: vec!["id".to_owned()],
-        time_column: None,
-        write_mode: WriteMode::Upsert,
-        hash_columns: Vec::new(),
-        vnode_count: 0,
         regions: 1,
-        ttl_ms: None,
         refresh: Some(RefreshDefinition {
             source_kind: kind.to_owned(),
             source_config: config.to_string(),
             settings: Some(settings),
         }),
+        ..definition(&name(number))
     }
 }
 

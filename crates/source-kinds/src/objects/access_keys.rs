@@ -9,7 +9,7 @@ use std::path::Path;
 use super::config::{Endpoint, RemoteLocation};
 use crate::SourceError;
 
-/// Value of `bucket` that stands for all buckets.
+/// Value of `bucket` for all buckets.
 const ANY_BUCKET: &str = "*";
 
 /// Keys of a file.
