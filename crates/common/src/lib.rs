@@ -9,6 +9,7 @@
 //! - [`metric`]: descriptions of metrics.
 //! - [`rows`]: record batches as encoded on the wire and in the log.
 //! - [`address`]: addresses of nodes, host:port.
+//! - [`address_kind`]: kinds of IP addresses: public, private, special.
 //! - [`agreed_limits`]: limits that meta nodes and data nodes share.
 //! - [`catalog_hint`]: hint of a refused call whose route or schema is out of date.
 //! - [`backoff`]: waits between attempts.
@@ -26,6 +27,7 @@
 //! - [`refusal`]: the RPC error, the one error type on the wire, and its mapping to a gRPC status.
 
 pub mod address;
+pub mod address_kind;
 pub mod agreed_limits;
 pub mod backoff;
 pub mod catalog_hint;

@@ -4,17 +4,16 @@
 //! a cloud, or a service that trusts its own machine. Names are resolved here, and a connection goes to an address that
 //! was checked: a name that resolves to another address a moment later gains nothing.
 //!
-//! - **Special address**: loopback, link-local, unspecified or multicast address, or one of a metadata service. A source
-//!   calls it only if the operator names such addresses.
+//! - **Special address**: loopback, link-local, unspecified, multicast or reserved address, or one of a metadata service
+//!   ([`AddressKind::is_special`]). A source calls it only if the operator names such addresses.
 //! - **Entry**: a name, an address or a network that the operator names. Without entries, sources call all addresses
 //!   except for special ones: databases usually have private addresses.
 //!
 //! # Layout
 //!
-//! - `network`: networks (pure). `special`: special addresses (pure).
+//! - `network`: networks (pure).
 
 mod network;
-mod special;
 
 use std::fmt;
 use std::io;
@@ -22,8 +21,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 use std::sync::Arc;
 
+use tidewater_common::address_kind::AddressKind;
+
 use self::network::Network;
-use self::special::special;
 
 /// Error: a text does not name a host.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -117,7 +117,7 @@ fn is_name(name: &str) -> bool {
 }
 
 /// Returns a name in the form in which names are compared.
-fn normal_name(name: &str) -> String {
+pub(crate) fn normal_name(name: &str) -> String {
     name.strip_suffix('.').unwrap_or(name).to_lowercase()
 }
 
@@ -148,21 +148,22 @@ impl fmt::Display for HostRefused {
         } else {
             write!(f, "{host} is {address}, which")?;
         }
-        match (special(*address), *is_listed) {
-            (Some(kind), false) => write!(
+        let kind = AddressKind::of(*address);
+        match (kind.is_special(), *is_listed) {
+            (true, false) => write!(
                 f,
                 " is {kind}, and this node permits no source to call such addresses: start the data \
                  nodes with --source-hosts, which names {place} and all other hosts of sources"
             ),
-            (Some(kind), true) => write!(
+            (true, true) => write!(
                 f,
                 " is {kind}, and not in --source-hosts of this node: add {place}, because neither a \
                  name nor a larger network permits it"
             ),
-            (None, _) if is_address => {
+            (false, _) if is_address => {
                 write!(f, " is not in --source-hosts of this node: add {place}")
             }
-            (None, _) => write!(f, " is not in --source-hosts of this node: add {host}:{port}"),
+            (false, _) => write!(f, " is not in --source-hosts of this node: add {host}:{port}"),
         }
     }
 }
@@ -224,7 +225,7 @@ impl SourceHosts {
     /// # Errors
     /// [`HostRefused`].
     pub(crate) fn check(&self, host: &str, port: u16, address: IpAddr) -> Result<(), HostRefused> {
-        let is_special = special(address).is_some();
+        let is_special = AddressKind::of(address).is_special();
         let is_permitted = match &self.entries {
             None => !is_special,
             Some(entries) => {

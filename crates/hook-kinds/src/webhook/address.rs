@@ -5,67 +5,14 @@
 //! here, and the connection goes to an address that was checked: a name that resolves to another
 //! address a moment later gains nothing.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use tidewater_common::address_kind::AddressKind;
 use url::{Host, Url};
 
 /// Remedy of refused addresses.
 const REMEDY: &str = "start the nodes with --allow-private-webhooks to allow it";
-
-/// Returns whether an address is reachable on the public internet: neither private, loopback,
-/// link-local, shared, multicast, reserved, nor one that embeds such an IPv4 address.
-pub(super) fn is_public(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(address) => is_public_v4(address),
-        IpAddr::V6(address) => is_public_v6(address),
-    }
-}
-
-/// IANA IPv4 Special-Purpose Address Registry.
-fn is_public_v4(address: Ipv4Addr) -> bool {
-    let [a, b, c, _] = address.octets();
-    let is_special = match (a, b) {
-        (0 | 10 | 127, _) => true,
-        (100, 64..=127) => true,
-        (169, 254) | (192, 168) => true,
-        (172, 16..=31) => true,
-        // Protocol assignments, documentation, 6to4 relays.
-        (192, 0) => c == 0 || c == 2,
-        (192, 88) => c == 99,
-        (198, 18 | 19) => true,
-        (198, 51) => c == 100,
-        (203, 0) => c == 113,
-        // Multicast, reserved, broadcast.
-        (224.., _) => true,
-        _ => false,
-    };
-    !is_special
-}
-
-/// IANA IPv6 Special-Purpose Address Registry: only 2000::/3 is global unicast.
-fn is_public_v6(address: Ipv6Addr) -> bool {
-    if let Some(v4) = address.to_ipv4_mapped() {
-        return is_public_v4(v4);
-    }
-    let [a, b, c, d, .., y, z] = address.segments();
-    let embedded = |high: u16, low: u16| {
-        let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
-        is_public_v4(Ipv4Addr::new(a, b, c, d))
-    };
-    match (a, b) {
-        // NAT64.
-        (0x64, 0xff9b) => c == 0 && d == 0 && embedded(y, z),
-        // Teredo, benchmarks, ORCHID and other protocol assignments; documentation.
-        (0x2001, 0..=0x1ff | 0xdb8) => false,
-        // 6to4.
-        (0x2002, _) => embedded(b, c),
-        // Documentation.
-        (0x3fff, 0..=0xfff) => false,
-        (0x2000..=0x3fff, _) => true,
-        _ => false,
-    }
-}
 
 /// Checks a URL whose host is an address. Names are checked when they are resolved.
 pub(super) fn check_host(url: &Url, allow_private: bool) -> Result<(), String> {
@@ -74,7 +21,7 @@ pub(super) fn check_host(url: &Url, allow_private: bool) -> Result<(), String> {
         Some(Host::Ipv6(address)) => IpAddr::V6(address),
         Some(Host::Domain(_)) | None => return Ok(()),
     };
-    if allow_private || is_public(address) {
+    if allow_private || AddressKind::of(address).is_public() {
         return Ok(());
     }
     Err(format!("the url names {address}, which is not a public address: {REMEDY}"))
@@ -87,7 +34,7 @@ fn allowed(
     allow_private: bool,
 ) -> Result<Vec<SocketAddr>, String> {
     let (allowed, refused): (Vec<_>, Vec<_>) =
-        found.partition(|address| allow_private || is_public(address.ip()));
+        found.partition(|address| allow_private || AddressKind::of(address.ip()).is_public());
     match (allowed.is_empty(), refused.first()) {
         (false, _) => Ok(allowed),
         (true, None) => Err(format!("{name} has no address")),
@@ -118,66 +65,6 @@ impl Resolve for WebhookResolver {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn special_addresses_are_not_public() {
-        for text in [
-            "0.0.0.0",
-            "10.1.2.3",
-            "100.64.0.1",
-            "127.0.0.1",
-            "127.9.9.9",
-            "169.254.169.254",
-            "172.16.0.1",
-            "172.31.255.255",
-            "192.0.0.8",
-            "192.0.2.1",
-            "192.88.99.1",
-            "192.168.1.1",
-            "198.18.0.1",
-            "198.51.100.1",
-            "203.0.113.1",
-            "224.0.0.1",
-            "240.0.0.1",
-            "255.255.255.255",
-            "::",
-            "::1",
-            "::7f00:1",
-            "::ffff:127.0.0.1",
-            "::ffff:10.0.0.1",
-            "64:ff9b::a9fe:a9fe",
-            "64:ff9b:1::1",
-            "100::1",
-            "2001::1",
-            "2001:db8::1",
-            "2002:7f00:1::",
-            "2002:a9fe:a9fe::1",
-            "3fff::1",
-            "fc00::1",
-            "fd00:ec2::254",
-            "fe80::1",
-            "fec0::1",
-            "ff02::1",
-        ] {
-            assert!(!is_public(text.parse().unwrap()), "{text}");
-        }
-        for text in [
-            "1.1.1.1",
-            "8.8.8.8",
-            "100.128.0.1",
-            "172.32.0.1",
-            "192.0.1.1",
-            "193.0.0.1",
-            "223.255.255.255",
-            "::ffff:8.8.8.8",
-            "64:ff9b::808:808",
-            "2002:808:808::1",
-            "2606:4700:4700::1111",
-            "2a00:1450:4001::1",
-        ] {
-            assert!(is_public(text.parse().unwrap()), "{text}");
-        }
-    }
 
     #[test]
     fn url_with_a_private_address_needs_permission() {

@@ -2,7 +2,10 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::special::special;
+use tidewater_common::address_kind::AddressKind;
+
+/// Bits of the network of IPv4 addresses in the form of IPv6 ones, `::ffff:0.0.0.0/96`.
+const MAPPED_BITS: u8 = 96;
 
 /// Fewest bits of a network that permits special addresses: one with fewer names them by accident.
 const MIN_SPECIAL_BITS: u8 = 8;
@@ -16,16 +19,20 @@ pub(super) struct Network {
 }
 
 impl Network {
-    /// Creates the network that has an address; `None` if the address has fewer bits, or is an IPv4 address in the form of
-    /// an IPv6 one, which `permits` never sees.
+    /// Creates the network that has an address. An IPv4 network in the form of an IPv6 one, `::ffff:10.0.0.0/104`, becomes
+    /// the IPv4 network `10.0.0.0/8`, because `permits` compares IPv4 addresses in their own form. `None` if the address
+    /// has fewer bits, or if the bits of such a network do not cover the prefix of the form.
     pub(super) fn new(address: IpAddr, bits: u8) -> Option<Self> {
-        let [first, last] = match address {
+        let canonical = address.to_canonical();
+        let is_mapped = canonical != address;
+        let bits = if is_mapped { bits.checked_sub(MAPPED_BITS)? } else { bits };
+        let [first, last] = match canonical {
             IpAddr::V4(address) if bits <= 32 => {
                 let rest = u32::MAX.checked_shr(bits.into()).unwrap_or(0);
                 let address = address.to_bits();
                 [address & !rest, address | rest].map(|bits| IpAddr::V4(Ipv4Addr::from_bits(bits)))
             }
-            IpAddr::V6(address) if bits <= 128 && address.to_ipv4_mapped().is_none() => {
+            IpAddr::V6(address) if bits <= 128 => {
                 let rest = u128::MAX.checked_shr(bits.into()).unwrap_or(0);
                 let address = address.to_bits();
                 [address & !rest, address | rest].map(|bits| IpAddr::V6(Ipv6Addr::from_bits(bits)))
@@ -47,12 +54,12 @@ impl Network {
     pub(super) fn permits(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         (self.first..=self.last).contains(&address)
-            && (special(address).is_none() || self.is_special())
+            && (!AddressKind::of(address).is_special() || self.is_special())
     }
 
     fn is_special(&self) -> bool {
         self.bits >= MIN_SPECIAL_BITS
-            && special(self.first).is_some()
-            && special(self.last).is_some()
+            && AddressKind::of(self.first).is_special()
+            && AddressKind::of(self.last).is_special()
     }
 }
