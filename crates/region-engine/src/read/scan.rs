@@ -133,7 +133,7 @@ impl Scan {
         let mut need = ScanNeed::default();
         for chains in &mut self.groups {
             let single = prepare(chains, newest_only);
-            let group_use = if single { merge_use.of_single() } else { merge_use };
+            let group_use = if single { merge_use.without_merge() } else { merge_use };
             need = need.or(&group_need(chains, group_use, limit));
         }
         need
@@ -214,7 +214,7 @@ impl Scan {
         let single = prepare(&mut chains, self.newest_only);
         let known = single && merge_use == GroupUse::Count && rows_left(&chains).is_some();
         if !known {
-            let group_use = if single { merge_use.of_single() } else { merge_use };
+            let group_use = if single { merge_use.without_merge() } else { merge_use };
             self.lease_memory(&mut chains, group_use).await?;
         }
         let streamed = chains.first_mut().and_then(|chain| chain.0.pop_front_if(|_| single));
