@@ -1,28 +1,28 @@
 //! Data nodes that join and leave under load: no write fails, and no acknowledged row is lost.
 
 use serde_json::Value;
-use tidewater_cluster_tests::cluster::ClusterPlan;
+use tidewater_cluster_tests::cluster::{Cluster, LOG_TABLE};
 use tidewater_cluster_tests::workload::{LoadOptions, Workload};
-use tidewater_cluster_tests::{HarnessError, Result, wait};
+use tidewater_cluster_tests::{HarnessError, Result};
 use tokio::time::Instant;
 
-use crate::joins::{node_id, voters};
+use crate::joins::node_id;
 use crate::reader::Reader;
-use crate::support::{SETTLED_WITHIN, conclude, wait_for_level};
+use crate::support::{SETTLED_WITHIN, conclude, data_groups, start_with_groups};
+
+/// Returns the numbers of voters of the data groups.
+async fn voters(cluster: &Cluster) -> Result<Vec<usize>> {
+    let groups = data_groups(cluster).await?;
+    Ok(groups.iter().map(|group| group["voters"].as_array().map_or(0, Vec::len)).collect())
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn drained_node_leaves_without_a_failed_write() -> Result<()> {
-    let mut cluster = ClusterPlan::default().nodes(3, 4, 0).start().await?;
-    wait_for_level(&cluster).await?;
-    wait::until("all groups have three voters", SETTLED_WITHIN, || async {
-        let voters = voters(&cluster).await.map_err(|error| error.to_string())?;
-        if voters == [3; 8] { Ok(()) } else { Err(format!("{voters:?}")) }
-    })
-    .await?;
+    let mut cluster = start_with_groups(4, 4).await?;
     cluster.create_log_table_with_regions(4).await?;
     let load = Workload::start(&cluster, LoadOptions::default()).await?;
     let reader = Reader::start(&cluster).await?;
-    let leaving = cluster.owner(tidewater_cluster_tests::cluster::LOG_TABLE).await?;
+    let leaving = cluster.owner(LOG_TABLE).await?;
     let id = node_id(&cluster, leaving).await?.to_string();
     let in_use = cluster.run(&["node", "remove", &id]).await?;
     in_use.status(4)?.expect_stderr(&["node drain"])?;

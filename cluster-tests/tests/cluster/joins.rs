@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::Value;
-use tidewater_cluster_tests::cluster::{Cluster, ClusterPlan, LOG_TABLE};
+use tidewater_cluster_tests::cluster::{Cluster, LOG_TABLE};
 use tidewater_cluster_tests::metrics::Metrics;
 use tidewater_cluster_tests::workload::{LoadOptions, Workload};
 use tidewater_cluster_tests::{HarnessError, Result, wait};
 use tokio::time::{Instant, sleep};
 
 use crate::reader::Reader;
-use crate::support::{SETTLED_WITHIN, conclude, wait_for_level};
+use crate::support::{SETTLED_WITHIN, conclude, data_groups, start_with_groups, wait_for_groups};
 
 /// Regions of the test table: a few for each group.
 const REGIONS: u32 = 20;
@@ -31,32 +31,6 @@ pub(crate) async fn node_id(cluster: &Cluster, position: usize) -> Result<u64> {
     let found = nodes.as_array().into_iter().flatten().find(is_node);
     let id = found.and_then(|node| node["node_id"].as_u64());
     id.ok_or_else(|| HarnessError::violated(format!("{address} in {nodes}")))
-}
-
-/// Returns the data groups as `group list` shows them.
-async fn data_groups(cluster: &Cluster) -> Result<Vec<Value>> {
-    let groups = cluster.run(&["group", "list", "--output", "json"]).await?.ok()?.json()?;
-    let data = groups.as_array().into_iter().flatten().filter(|group| group["group_id"] != 0);
-    Ok(data.cloned().collect())
-}
-
-/// Returns the numbers of voters of the data groups.
-pub(crate) async fn voters(cluster: &Cluster) -> Result<Vec<usize>> {
-    let groups = data_groups(cluster).await?;
-    Ok(groups.iter().map(|group| group["voters"].as_array().map_or(0, Vec::len)).collect())
-}
-
-/// Waits until there are exactly `count` data groups, all of them with three voters and none retiring.
-async fn wait_for_groups(cluster: &Cluster, count: usize, within: Duration) -> Result<()> {
-    wait::until(&format!("{count} complete groups"), within, || async {
-        let groups = data_groups(cluster).await.map_err(|error| error.to_string())?;
-        let is_complete = |group: &Value| {
-            group["state"] == "active" && group["voters"].as_array().map_or(0, Vec::len) == 3
-        };
-        let are_complete = groups.len() == count && groups.iter().all(is_complete);
-        if are_complete { Ok(()) } else { Err(format!("{groups:?}")) }
-    })
-    .await
 }
 
 /// Groups and regions that each node leads.
@@ -113,11 +87,7 @@ async fn written(cluster: &Cluster) -> Result<BTreeMap<u64, usize>> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nodes_that_join_get_their_share_and_leave_again() -> Result<()> {
-    let mut cluster = ClusterPlan::default().nodes(3, 5, 0).prepare().await?;
-    cluster.start_with(3).await?;
-    cluster.wait_until_healthy().await?;
-    wait_for_level(&cluster).await?;
-    wait_for_groups(&cluster, 6, SETTLED_WITHIN).await?;
+    let mut cluster = start_with_groups(5, 3).await?;
     cluster.create_log_table_with_regions(REGIONS).await?;
     let load = Workload::start(&cluster, LoadOptions::default()).await?;
     let reader = Reader::start(&cluster).await?;
@@ -171,11 +141,7 @@ async fn nodes_that_join_get_their_share_and_leave_again() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn node_that_is_down_is_replaced() -> Result<()> {
-    let mut cluster = ClusterPlan::default().nodes(3, 5, 0).prepare().await?;
-    cluster.start_with(3).await?;
-    cluster.wait_until_healthy().await?;
-    wait_for_level(&cluster).await?;
-    wait_for_groups(&cluster, 6, SETTLED_WITHIN).await?;
+    let mut cluster = start_with_groups(5, 3).await?;
     refuses_invalid_settings(&cluster).await?;
     cluster.create_log_table_with_regions(4).await?;
     let load = Workload::start(&cluster, LoadOptions::default()).await?;

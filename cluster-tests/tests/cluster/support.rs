@@ -1,10 +1,10 @@
-//! Final verification of scenarios, and checks that several of them share.
+//! Beginning and final verification of scenarios, and checks that several of them share.
 
 use std::str::FromStr;
 use std::time::Duration;
 
 use serde_json::Value;
-use tidewater_cluster_tests::cluster::{Cluster, LOG_TABLE};
+use tidewater_cluster_tests::cluster::{Cluster, ClusterPlan, LOG_TABLE};
 use tidewater_cluster_tests::oracle::Verdict;
 use tidewater_cluster_tests::workload::Workload;
 use tidewater_cluster_tests::{HarnessError, Result, wait};
@@ -18,6 +18,44 @@ pub(crate) fn setting<T: FromStr>(name: &str, short: T) -> T {
 
 /// Limit for replicas to catch up with the leader, with a margin for a busy machine.
 pub(crate) const SETTLED_WITHIN: Duration = Duration::from_secs(60);
+
+/// Data groups for each data node: the default of `meta --groups-per-node`.
+const GROUPS_PER_NODE: usize = 2;
+
+/// Starts a cluster of `data` data nodes, of which only the first `started` run, and waits until it has the highest
+/// feature level and all data groups of the nodes that run.
+pub(crate) async fn start_with_groups(data: u32, started: usize) -> Result<Cluster> {
+    let mut cluster = ClusterPlan::default().nodes(3, data, 0).prepare().await?;
+    cluster.start_with(started).await?;
+    cluster.wait_until_healthy().await?;
+    wait_for_level(&cluster).await?;
+    wait_for_groups(&cluster, GROUPS_PER_NODE * started, SETTLED_WITHIN).await?;
+    Ok(cluster)
+}
+
+/// Returns the data groups as `group list` shows them.
+pub(crate) async fn data_groups(cluster: &Cluster) -> Result<Vec<Value>> {
+    let groups = cluster.run(&["group", "list", "--output", "json"]).await?.ok()?.json()?;
+    let data = groups.as_array().into_iter().flatten().filter(|group| group["group_id"] != 0);
+    Ok(data.cloned().collect())
+}
+
+/// Waits until there are exactly `count` data groups, all of them with three voters and none retiring.
+pub(crate) async fn wait_for_groups(
+    cluster: &Cluster,
+    count: usize,
+    within: Duration,
+) -> Result<()> {
+    wait::until(&format!("{count} complete groups"), within, || async {
+        let groups = data_groups(cluster).await.map_err(|error| error.to_string())?;
+        let is_complete = |group: &Value| {
+            group["state"] == "active" && group["voters"].as_array().map_or(0, Vec::len) == 3
+        };
+        let are_complete = groups.len() == count && groups.iter().all(is_complete);
+        if are_complete { Ok(()) } else { Err(format!("{groups:?}")) }
+    })
+    .await
+}
 
 /// Waits until the cluster has the highest feature level of this release.
 pub(crate) async fn wait_for_level(cluster: &Cluster) -> Result<()> {
