@@ -16,7 +16,8 @@ use crate::scene::Scene;
 /// Time for which the meta leader must not change after a failover.
 const STAYS: Duration = Duration::from_secs(6);
 
-/// Kills nodes that share few groups, waits until the catalog has the loss, and restarts them.
+/// Kills nodes that share few groups, waits until the catalog has the loss, and restarts them. Groups that lose their majority
+/// wait for the restart.
 pub(crate) async fn measure_rack(
     scene: &mut Scene,
     options: &Options,
@@ -40,13 +41,15 @@ pub(crate) async fn measure_rack(
         Result::<_>::Ok(begun.elapsed())
     };
     let led = async {
-        let unmet = |states: &States| states.led_by(|leader| ids.contains(&leader));
+        let unmet = |states: &States| states.without_leader(|node| ids.contains(&node));
         scene.wait_for_catalog("other nodes lead their groups", options.limit, unmet).await?;
         Result::<_>::Ok(begun.elapsed())
     };
     let (led, down) = tokio::join!(led, down);
     report.add_time(SCENARIO, "other nodes lead their groups", led?);
     report.add_time(SCENARIO, "nodes are down in the catalog", down?);
+    let stopped = scene.mirror.read(|states| states.without_majority(|node| ids.contains(&node)));
+    report.add(SCENARIO, "groups without a majority", stopped as f64, "");
     let created = Instant::now();
     scene.calls.create_table("after_loss", options.routes).await?;
     report.add_time(SCENARIO, "creation of a table", created.elapsed());
@@ -61,6 +64,12 @@ pub(crate) async fn measure_rack(
         })
         .await?;
     report.add_time(SCENARIO, "nodes are up again after their restart", begun.elapsed());
+    scene
+        .wait_for_catalog("all groups are led", options.limit, |states| {
+            states.without_leader(|_| false)
+        })
+        .await?;
+    report.add_time(SCENARIO, "all groups are led after it", begun.elapsed());
     let elections = scene.terms_led()?.saturating_sub(terms);
     report.add(SCENARIO, "changes of the meta leader", elections as f64, "");
     scene.settle(options.limit).await

@@ -17,19 +17,34 @@ use tokio::task::JoinHandle;
 pub(crate) struct States {
     /// Data nodes.
     nodes: BTreeMap<u64, NodeState>,
-    /// State and leader of each group.
-    groups: BTreeMap<u64, (GroupState, u64)>,
+    groups: BTreeMap<u64, GroupEntry>,
+}
+
+/// A group in the catalog.
+#[derive(Debug)]
+struct GroupEntry {
+    state: GroupState,
+    leader: u64,
+    voters: Vec<u64>,
 }
 
 impl States {
     /// Number of active groups.
     pub(crate) fn active_groups(&self) -> usize {
-        self.groups.values().filter(|(state, _)| *state == GroupState::Active).count()
+        self.groups.values().filter(|group| group.state == GroupState::Active).count()
     }
 
-    /// Number of groups that one of these nodes leads.
-    pub(crate) fn led_by(&self, is_one: impl Fn(u64) -> bool) -> usize {
-        self.groups.values().filter(|(_, leader)| is_one(*leader)).count()
+    /// Number of groups without a leader other than these nodes, although the other nodes are a majority of their voters.
+    pub(crate) fn without_leader(&self, is_lost: impl Fn(u64) -> bool) -> usize {
+        let is_waiting = |group: &&GroupEntry| {
+            (group.leader == 0 || is_lost(group.leader)) && group.has_majority(&is_lost)
+        };
+        self.groups.values().filter(is_waiting).count()
+    }
+
+    /// Number of groups of which these nodes are no minority.
+    pub(crate) fn without_majority(&self, is_lost: impl Fn(u64) -> bool) -> usize {
+        self.groups.values().filter(|group| !group.has_majority(&is_lost)).count()
     }
 
     /// Number of data nodes with this state.
@@ -40,8 +55,12 @@ impl States {
     fn take(&mut self, nodes: &[Node], groups: &[Group]) {
         let data = nodes.iter().filter(|node| node.role() == NodeRole::Data);
         self.nodes.extend(data.map(|node| (node.node_id, node.state())));
-        let states = groups.iter().map(|group| (group.group_id, (group.state(), group.leader)));
-        self.groups.extend(states);
+        let entries = groups.iter().map(|group| {
+            let voters = group.voters.clone();
+            let entry = GroupEntry { state: group.state(), leader: group.leader, voters };
+            (group.group_id, entry)
+        });
+        self.groups.extend(entries);
     }
 
     fn record(&mut self, event: &Event) {
@@ -58,6 +77,13 @@ impl States {
             }
             Event::CurrentRevision(_) => {}
         }
+    }
+}
+
+impl GroupEntry {
+    fn has_majority(&self, is_lost: impl Fn(u64) -> bool) -> bool {
+        let live = self.voters.iter().filter(|voter| !is_lost(**voter)).count();
+        2 * live > self.voters.len()
     }
 }
 

@@ -27,7 +27,7 @@ pub(crate) struct Scene {
     pub(crate) stubs: StubCluster,
     pub(crate) watchers: StubWatchers,
     pub(crate) calls: MetaCalls,
-    mirror: Mirror,
+    pub(crate) mirror: Mirror,
     /// Metrics of the meta leader at the last record.
     rounds: Mutex<(usize, Metrics)>,
 }
