@@ -17,8 +17,8 @@
 //! - `group_count`: creation and retirement of groups; `balance`: spread of replicas and leaders; `route_balance`: spread
 //!   of routes; `hotspots`: operations on routes that their load suggests (all pure).
 //! - `control`: calls to data nodes; `garbage`: schedule of garbage collection.
-//! - `procedures`: attempts on procedures; `attempts`: their backoff and progress (pure); `region_calls`: their calls to
-//!   the leaders of groups; `group_permits`: limit of the calls to each group.
+//! - `procedures`: attempts on procedures; `attempts`: their backoff, progress and failures (pure); `region_calls`: their
+//!   calls to the leaders of groups; `group_permits`: limit of the calls to each group.
 //! - `clocks`: agreement of clocks, and the next reading of replicated time (pure); `replicated_time`: ticks.
 //! - `releases`: releases of the nodes, as they report them; `levels`: the next feature level, and the nodes that
 //!   hold it back (pure); `level_raises`: raises it.

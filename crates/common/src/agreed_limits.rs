@@ -11,6 +11,9 @@ pub const CURSOR_VERSIONS_PER_MOVE: u64 = 64;
 /// Most bytes of a region's state in the calls of its move: that of all producers a region knows.
 pub const REGION_STATE_BYTES: usize = 64 * 1024 * 1024;
 
+/// Maximum number of files that one staging area publishes or merges: the meta leader fails a refresh early that has more.
+pub const AREA_FILES: usize = 4_096;
+
 /// Milliseconds by which timestamps may be ahead of replicated time. Leaders of all releases agree on it.
 pub const TIMESTAMP_LEAD_MS: u64 = 3_000;
 

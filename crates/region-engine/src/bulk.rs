@@ -22,4 +22,4 @@ pub use self::writer::BulkWriter;
 
 /// Maximum number of files that one call adopts and one staging area publishes: each file gets its
 /// own sequence.
-pub const MAX_FILES: usize = 4_096;
+pub const MAX_FILES: usize = tidewater_common::agreed_limits::AREA_FILES;

@@ -122,6 +122,7 @@ fn check_room(state: &MetaState, node: &Node) -> Result<(), CommandError> {
 
 #[cfg(test)]
 mod tests {
+    use tidewater_common::reason::{Effect, RetryAction, facts};
     use tidewater_proto::v1::meta_command::Kind;
 
     use super::*;
@@ -239,6 +240,25 @@ mod tests {
         assert!(refused(&mut state, 104).contains("draining itself"));
         removed(&mut state, 104).unwrap();
         assert!(refused(&mut state, 104).contains("was removed"));
+    }
+
+    #[test]
+    fn commands_on_removed_node_are_not_retried() {
+        let mut state = cluster();
+        drain(&mut state, 104, true).unwrap();
+        removed(&mut state, 104).unwrap();
+        let refused = [
+            drain(&mut state, 104, true),
+            drain(&mut state, 104, false),
+            replace(&mut state, 104, 101),
+            replace(&mut state, 101, 104),
+            removed(&mut state, 104),
+        ];
+        for error in refused.map(Result::unwrap_err) {
+            let facts = facts(error.reason());
+            assert_eq!((facts.effect, facts.retry), (Effect::None, RetryAction::Stop), "{error}");
+            assert!(error.to_string().contains("removed"), "{error}");
+        }
     }
 
     #[test]

@@ -54,7 +54,7 @@ use crate::catalog::{
 /// Level of the first kinds.
 pub(crate) const FIRST_KINDS: FeatureLevel = FeatureLevel::new(3);
 /// Maximum length of the recorded text of a failure, in characters. Apply depends on it, so it never changes.
-const MAX_MESSAGE: usize = 500;
+pub(crate) const MAX_MESSAGE: usize = 500;
 
 /// Returns the change of its table that data nodes see at the procedure's step.
 fn published(kind: &dyn ProcedureKind, procedure: &Procedure) -> Option<v1::TableChange> {
@@ -139,10 +139,10 @@ pub(super) fn abandon(
         (true, _) => kind.abandoned(state, procedure),
     };
     match cause {
-        AbandonCause::Operator | AbandonCause::Failed => {}
-        AbandonCause::Superseded if command.step != procedure.step => {
+        AbandonCause::Failed | AbandonCause::Superseded if command.step != procedure.step => {
             return Err(refused("it has reached another step"));
         }
+        AbandonCause::Operator | AbandonCause::Failed => {}
         // A step that can be taken back is.
         AbandonCause::Superseded if following.is_some() => {}
         AbandonCause::Superseded => {

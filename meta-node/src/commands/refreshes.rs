@@ -234,8 +234,14 @@ pub(super) fn abandoned(
         run.error = format!("the refresh was not complete at its deadline{cause}");
     }
     if !is_cancelled && run.error.is_empty() {
-        run.error_reason = Reason::ProcedureSuperseded.into();
-        run.error = "a data group has ended the refresh of its region".to_owned();
+        let (reason, error) = match procedure.cause {
+            AbandonCause::Superseded => {
+                (Reason::ProcedureSuperseded, "a data group has ended the refresh of its region")
+            }
+            _ => (Reason::Internal, "the refresh was abandoned, and its error was not recorded"),
+        };
+        run.error_reason = reason.into();
+        run.error = error.to_owned();
     }
     let run = run.clone();
     if is_cancelled {

@@ -2,6 +2,10 @@
 //! (pure).
 //!
 //! In memory only: a new leader repeats the regions that are not recorded as completed, which changes nothing.
+//!
+//! - `failing_regions`: regions that fail, and the failure that is recorded for their step.
+
+mod failing_regions;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -10,6 +14,8 @@ use tidewater_common::backoff::Backoff;
 use tidewater_common::ids::RegionId;
 use tidewater_proto::v1::Reason;
 use tokio::time::Instant;
+
+pub(super) use self::failing_regions::{FailingRegions, failure_of, recorded};
 
 /// Backoff between the attempts on a procedure, without progress.
 const BACKOFF: Backoff =
@@ -37,6 +43,7 @@ struct PhaseAttempts<P> {
     reason: Option<Reason>,
     due: Instant,
     completed: BTreeSet<RegionId>,
+    failing: FailingRegions,
     /// Number of completed regions before the attempt.
     before: usize,
 }
@@ -100,12 +107,24 @@ impl<K: Copy + Ord, P: Copy + PartialEq> Attempts<K, P> {
     }
 
     /// Records that a region has completed its part of a phase.
-    pub(super) fn record_completed(&mut self, key: K, phase: P, region: RegionId) {
+    pub(super) fn record_completed(&mut self, key: K, phase: P, region: RegionId, now: Instant) {
         if let Some(attempts) = self.procedures.get_mut(&key)
             && attempts.phase == phase
         {
             attempts.completed.insert(region);
+            attempts.failing.clear(region, now);
         }
+    }
+
+    /// Returns the failing regions of a phase.
+    pub(super) fn failing(&mut self, key: K, phase: P) -> Option<&mut FailingRegions> {
+        let attempts = self.procedures.get_mut(&key).filter(|attempts| attempts.phase == phase)?;
+        Some(&mut attempts.failing)
+    }
+
+    /// Changes the reason for which a procedure fails while its attempt continues; `None`: it does not fail.
+    pub(super) fn note(&mut self, key: K, failed: Option<Reason>) -> Option<AttemptNotice> {
+        self.procedures.get_mut(&key)?.note(failed)
     }
 
     /// Ends an attempt. `failed`: the reason of its failure; `bits`: random bits for the backoff.
@@ -118,17 +137,17 @@ impl<K: Copy + Ord, P: Copy + PartialEq> Attempts<K, P> {
     ) -> Option<AttemptNotice> {
         let attempts = self.procedures.get_mut(&key)?;
         attempts.in_progress = false;
-        let before = std::mem::replace(&mut attempts.reason, failed);
+        let notice = attempts.note(failed);
         if failed.is_none() {
             // Another phase is due at once. The same one had nothing to do yet.
             attempts.failures = 0;
             attempts.due = now + BACKOFF.first;
-            return before.map(|_| AttemptNotice::Recovered);
+            return notice;
         }
         let has_progress = attempts.completed.len() > attempts.before;
         attempts.failures = if has_progress { 1 } else { attempts.failures.saturating_add(1) };
         attempts.due = now + BACKOFF.wait(attempts.failures, None, bits);
-        (before != failed).then_some(AttemptNotice::Failing)
+        notice
     }
 }
 
@@ -141,7 +160,17 @@ impl<P> PhaseAttempts<P> {
             reason: None,
             due: now,
             completed: BTreeSet::new(),
+            failing: FailingRegions::new(now),
             before: 0,
+        }
+    }
+
+    /// Changes the reason of the last failure, and returns the change of the condition.
+    fn note(&mut self, failed: Option<Reason>) -> Option<AttemptNotice> {
+        let before = std::mem::replace(&mut self.reason, failed);
+        match failed {
+            Some(_) => (before != failed).then_some(AttemptNotice::Failing),
+            None => before.map(|_| AttemptNotice::Recovered),
         }
     }
 }

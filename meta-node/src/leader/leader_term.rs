@@ -82,6 +82,7 @@ pub(crate) struct LeaderTerm {
     pub(super) attempts: Mutex<Attempts<OperationKey, ProcedurePhase>>,
     pub(super) procedure_commands: Semaphore,
     pub(super) group_permits: GroupPermits,
+    pub(super) staging_permits: GroupPermits,
     /// Epochs of the groups.
     pub(super) epochs: Mutex<KnownEpochs>,
     /// Notified when groups have reported their epochs.
@@ -155,7 +156,8 @@ impl LeaderTerm {
             steps: Semaphore::new(MAX_CONCURRENT_STEPS),
             attempts: Mutex::default(),
             procedure_commands: Semaphore::new(MAX_CONCURRENT_PROCEDURE_COMMANDS),
-            group_permits: GroupPermits::default(),
+            group_permits: GroupPermits::for_calls(),
+            staging_permits: GroupPermits::for_staging(),
             epochs: Mutex::default(),
             epochs_changed: Notify::new(),
             barrier_wanted: Notify::new(),

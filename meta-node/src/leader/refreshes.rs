@@ -28,6 +28,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use uuid::Uuid;
 
 use self::due::{Work, due_refreshes, due_work, is_at, loading};
+use super::attempts::failure_of;
 use super::leader_term::LeaderTerm;
 use crate::catalog::Procedure;
 
@@ -122,7 +123,8 @@ impl LeaderTerm {
         if work == Work::Publish {
             // The merge is complete: the next attempt publishes it.
             tracing::warn!(%table, procedure = %id, %problem, "refresh not published yet; retrying");
-            if let Err(problem) = self.report_failure(&procedure, &problem).await {
+            let failure = Some(failure_of(&problem));
+            if let Err(problem) = self.report_failure(&procedure, failure).await {
                 tracing::debug!(%table, %problem, "failure of a publication not recorded");
             }
             tokio::time::sleep(CHECK_INTERVAL).await;
@@ -167,30 +169,25 @@ impl LeaderTerm {
         }
     }
 
-    /// Records a failure of a step, which is repeated or ends the refresh.
+    /// Records the failure of a step, which is repeated or ends the refresh; `None`: the step does not fail any more.
     async fn report_failure(
         &self,
         procedure: &Procedure,
-        problem: &Refusal,
+        failure: Option<v1::ProcedureFailure>,
     ) -> Result<(), Refusal> {
-        let failure = v1::ProcedureFailure {
-            reason: problem.reason.into(),
-            message: problem.message.clone(),
-            since_ms: 0,
-        };
         let report = v1::AdvanceProcedure {
             id: Bytes::copy_from_slice(procedure.id.as_bytes()),
             number: procedure.number,
             step: procedure.step,
-            failure: Some(failure),
+            failure,
             ..v1::AdvanceProcedure::default()
         };
         self.command(Kind::AdvanceProcedure(report)).await
     }
 
-    /// Records a failure, and abandons the refresh.
+    /// Records a failure, and abandons the refresh if it is still at its step.
     async fn fail(&self, procedure: &Procedure, problem: &Refusal) -> Result<(), Refusal> {
-        self.report_failure(procedure, problem).await?;
+        self.report_failure(procedure, Some(failure_of(problem))).await?;
         let abandon = v1::AbandonProcedure {
             id: Bytes::copy_from_slice(procedure.id.as_bytes()),
             number: procedure.number,

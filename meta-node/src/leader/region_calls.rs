@@ -20,11 +20,12 @@ const MERGE_POLL: Duration = Duration::from_millis(100);
 const SEQUENCE_GAP: u64 = 1 << 44;
 
 impl LeaderTerm {
-    /// Calls the leader of a region's group.
+    /// Calls the leader of a region's group. `record_merge` gets the progress of a merge.
     pub(super) async fn call_region(
         &self,
         group: GroupId,
         call: RegionCall,
+        record_merge: &(dyn Fn(&v1::RegionMerge) + Sync),
     ) -> Result<(), Refusal> {
         let to = &self.control;
         let needs_region = needs_region(&call);
@@ -42,7 +43,7 @@ impl LeaderTerm {
             RegionCall::OpenArea(ask) => {
                 self.at_leader(group, |node| to.open_area(node, ask.clone())).await
             }
-            RegionCall::MergeStaged(ask) => self.merge_staged(group, ask).await,
+            RegionCall::MergeStaged(ask) => self.merge_staged(group, ask, record_merge).await,
             RegionCall::CloseArea(ask) => {
                 self.at_leader(group, |node| to.close_area(node, ask.clone())).await
             }
@@ -110,12 +111,16 @@ impl LeaderTerm {
         &self,
         group: GroupId,
         ask: v1::MergeRegionRequest,
+        record_merge: &(dyn Fn(&v1::RegionMerge) + Sync),
     ) -> Result<(), Refusal> {
         let to = &self.control;
         loop {
-            let merge = self.at_leader(group, |node| to.merge_region(node, ask.clone())).await?;
-            if merge.is_complete {
+            let merged = self.at_leader(group, |node| to.merge_region(node, ask.clone())).await?;
+            if merged.is_complete {
                 return Ok(());
+            }
+            if let Some(merge) = &merged.merge {
+                record_merge(merge);
             }
             sleep(MERGE_POLL).await;
         }
@@ -137,12 +142,38 @@ impl LeaderTerm {
     pub(super) async fn at_leader<F, T>(
         &self,
         group: GroupId,
-        mut call: impl FnMut(NodeId) -> F,
+        call: impl FnMut(NodeId) -> F,
     ) -> Result<T, Refusal>
     where
         F: Future<Output = Result<T, Refusal>>,
     {
         let _permit = self.group_permits.acquire(group).await?;
+        self.follow_leader(group, call).await
+    }
+
+    /// Calls the group's leader, with a permit for staging, and follows leader hints. The owner reads all files, which takes
+    /// longer than other calls may wait for their permits.
+    pub(super) async fn stage_at_leader<F, T>(
+        &self,
+        group: GroupId,
+        call: impl FnMut(NodeId) -> F,
+    ) -> Result<T, Refusal>
+    where
+        F: Future<Output = Result<T, Refusal>>,
+    {
+        let _permit = self.staging_permits.acquire(group).await?;
+        self.follow_leader(group, call).await
+    }
+
+    /// Calls the group's leader, and follows leader hints.
+    async fn follow_leader<F, T>(
+        &self,
+        group: GroupId,
+        mut call: impl FnMut(NodeId) -> F,
+    ) -> Result<T, Refusal>
+    where
+        F: Future<Output = Result<T, Refusal>>,
+    {
         let mut leader = self.leader_of(group)?;
         for _ in 0..MAX_HOPS {
             match call(leader).await {

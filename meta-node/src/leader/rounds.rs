@@ -88,6 +88,7 @@ impl LeaderTerm {
         self.observations.retain_nodes(|node| !state.is_forgotten(node));
         self.failures.lock().retain_groups(|group| !state.is_forgotten_group(group));
         self.group_permits.retain_groups(|group| !state.is_forgotten_group(group));
+        self.staging_permits.retain_groups(|group| !state.is_forgotten_group(group));
         let observed = self.observations.snapshot(&creating, now);
         let mut steps = plan(&state, &observed, &self.timing.placement);
         steps.extend(self.plan_due_moves(&state, &observed, now));

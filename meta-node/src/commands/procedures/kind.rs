@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use tidewater_common::feature_level::FeatureLevel;
 use tidewater_common::ids::{GroupId, RegionId, TableId};
-use tidewater_proto::v1;
+use tidewater_proto::v1::{self, Reason};
 
 use crate::catalog::{CatalogChange, MetaState, OutcomeKind, Procedure, TableLock};
 use crate::commands::CommandError;
@@ -79,6 +79,11 @@ pub(crate) trait ProcedureKind: Sync {
 
     /// Returns whether the step takes as long as its data is large: that it lasts is no problem as long as it does not fail.
     fn takes_long(&self, _procedure: &Procedure) -> bool {
+        false
+    }
+
+    /// Returns whether the step fails whenever it is attempted, after a region's part has failed with this reason.
+    fn cannot_succeed(&self, _procedure: &Procedure, _reason: Reason) -> bool {
         false
     }
 

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use prost::Message;
 use tidewater_common::agreed_limits::{LOAD_CLOSE_STEP, LOAD_OPEN_STEP};
 use tidewater_common::ids::{Epoch, SourceId, TableId};
-use tidewater_proto::v1::{self, LockMode, ProcedureState, RefreshRun, RefreshTrigger};
+use tidewater_proto::v1::{self, LockMode, ProcedureState, Reason, RefreshRun, RefreshTrigger};
 use uuid::Uuid;
 
 use super::kind::{AfterStep, KindFacts, ProcedureBegin, ProcedureKind, RegionCall, StepRegion};
@@ -136,6 +136,19 @@ impl ProcedureKind for RefreshTable {
 
     fn takes_long(&self, procedure: &Procedure) -> bool {
         procedure.step == steps::MERGE
+    }
+
+    fn cannot_succeed(&self, procedure: &Procedure, reason: Reason) -> bool {
+        // The staged rows are wrong, or lost.
+        procedure.step == steps::MERGE
+            && matches!(
+                reason,
+                Reason::SourceMismatch
+                    | Reason::InvalidArgument
+                    | Reason::Unsupported
+                    | Reason::Corrupt
+                    | Reason::FileDamaged
+            )
     }
 
     fn completed(

@@ -1,4 +1,5 @@
 use tidewater_common::ids::TableId;
+use tidewater_common::refusal::Refusal;
 
 use super::*;
 
@@ -58,9 +59,9 @@ fn completed_regions_are_not_repeated_in_their_phase() {
     let now = Instant::now();
     let mut attempts = TableAttempts::default();
     attempts.begin_due(vec![(T, phase(0))], now);
-    attempts.record_completed(T, phase(0), RegionId(7));
+    attempts.record_completed(T, phase(0), RegionId(7), now);
     // A late answer of an earlier phase.
-    attempts.record_completed(T, phase(9), RegionId(8));
+    attempts.record_completed(T, phase(9), RegionId(8), now);
     attempts.end(T, Some(Reason::NotLeader), now, NO_JITTER);
     let completed = |attempts: &TableAttempts, number, region| {
         attempts.is_completed(T, phase(number), RegionId(region))
@@ -95,7 +96,7 @@ fn progress_restarts_the_backoff() {
     for completed in [None, None, None, Some(RegionId(7)), None] {
         attempts.begin_due(vec![(T, phase(0))], now + BACKOFF.longest * 10);
         if let Some(region) = completed {
-            attempts.record_completed(T, phase(0), region);
+            attempts.record_completed(T, phase(0), region, now);
         }
         attempts.end(T, Some(Reason::DeadlineExceeded), now, NO_JITTER);
         failures.push(attempts.procedures[&T].failures);
@@ -119,6 +120,32 @@ fn only_changes_of_a_tables_condition_are_logged() {
     assert_eq!(end(Some(Reason::DeadlineExceeded)), None);
     assert_eq!(end(None), Some(AttemptNotice::Recovered));
     assert_eq!(end(None), None);
+}
+
+#[test]
+fn failure_within_an_attempt_is_logged_once() {
+    let now = Instant::now();
+    let mut attempts = TableAttempts::default();
+    assert_eq!(attempts.note(T, Some(Reason::NotLeader)), None, "no attempt");
+    attempts.begin_due(vec![(T, phase(0))], now);
+    let failing = Some(AttemptNotice::Failing);
+    assert_eq!(attempts.note(T, Some(Reason::NotLeader)), failing);
+    assert_eq!(attempts.note(T, Some(Reason::NotLeader)), None);
+    assert_eq!(attempts.end(T, Some(Reason::NotLeader), now, NO_JITTER), None);
+    assert_eq!(attempts.note(T, None), Some(AttemptNotice::Recovered));
+}
+
+#[test]
+fn completed_region_fails_no_more() {
+    let now = Instant::now();
+    let mut attempts = TableAttempts::default();
+    attempts.begin_due(vec![(T, phase(0))], now);
+    let refusal = Refusal::new(Reason::NotLeader, "no leader");
+    attempts.failing(T, phase(0)).unwrap().fail(RegionId(7), refusal.clone(), false, now);
+    assert!(attempts.failing(T, phase(1)).is_none(), "another phase");
+    assert_eq!(attempts.failing(T, phase(0)).unwrap().failure(), Some(&refusal));
+    attempts.record_completed(T, phase(0), RegionId(7), now);
+    assert_eq!(attempts.failing(T, phase(0)).unwrap().failure(), None);
 }
 
 #[test]

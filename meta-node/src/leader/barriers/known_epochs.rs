@@ -28,12 +28,20 @@ pub(super) fn since_at(epoch: Epoch, history: Duration) -> Epoch {
     }
 }
 
+/// Epochs of a group.
+#[derive(Debug, Clone, Copy)]
+struct KnownGroup {
+    /// Last reported epoch; 0: none was reported.
+    reached: Epoch,
+    /// Epoch of the first barrier that was sent to the group.
+    first: Epoch,
+}
+
 /// Epoch of each group, as it was last reported.
 #[derive(Debug, Default)]
 pub(in crate::leader) struct KnownEpochs {
-    groups: BTreeMap<GroupId, Epoch>,
-    /// Epochs of the first and the last barrier that were sent.
-    first: Epoch,
+    groups: BTreeMap<GroupId, KnownGroup>,
+    /// Epoch of the last barrier that was sent.
     last: Epoch,
 }
 
@@ -46,15 +54,13 @@ impl KnownEpochs {
         epoch: Epoch,
     ) -> BTreeMap<NodeId, Vec<BarrierTarget>> {
         self.last = epoch;
-        if self.first == Epoch(0) {
-            self.first = epoch;
-        }
         let known = std::mem::take(&mut self.groups);
+        let new = KnownGroup { reached: Epoch(0), first: epoch };
         let mut targets: BTreeMap<NodeId, Vec<BarrierTarget>> = BTreeMap::new();
         for (group, leader) in led {
-            let previous = known.get(group).copied().unwrap_or_default();
-            self.groups.insert(*group, previous);
-            let target = BarrierTarget { group_id: group.get(), previous: previous.get() };
+            let of_group = known.get(group).copied().unwrap_or(new);
+            self.groups.insert(*group, of_group);
+            let target = BarrierTarget { group_id: group.get(), previous: of_group.reached.get() };
             targets.entry(*leader).or_default().push(target);
         }
         targets
@@ -67,7 +73,7 @@ impl KnownEpochs {
             let reached = Epoch(report.epoch);
             let Some(known) = self.groups.get_mut(&GroupId(report.group_id)) else { continue };
             // A deposed leader may report late.
-            *known = (*known).max(reached);
+            known.reached = known.reached.max(reached);
             if report.refused() == Reason::EpochIncomplete && reached < epoch {
                 let (group_id, previous) = (report.group_id, reached.get());
                 unexpected.push(BarrierTarget { group_id, previous });
@@ -82,18 +88,20 @@ impl KnownEpochs {
         groups: &BTreeSet<GroupId>,
         epoch: Epoch,
     ) -> Vec<GroupId> {
-        let is_late = |group: &&GroupId| self.groups.get(group).is_none_or(|of| *of <= epoch);
+        let is_late =
+            |group: &&GroupId| self.groups.get(group).is_none_or(|of| of.reached <= epoch);
         groups.iter().filter(is_late).copied().collect()
     }
 
     /// Returns the groups that have applied none of the last barriers, with the time since the one that they have. The
-    /// time of a group that has not reported counts from the first barrier.
+    /// time of a group that has not reported counts from the first barrier that was sent to it.
     pub(super) fn lagging(&self, led: &[(GroupId, NodeId)]) -> BTreeMap<GroupId, Duration> {
         let ms = |epoch: Epoch| epoch.ms().unwrap_or_default();
         let age = |(group, _): &(GroupId, NodeId)| {
             // A group that no barrier was sent to yet is new.
-            let reached = self.groups.get(group)?.max(&self.first);
-            Some((*group, ms(self.last).saturating_sub(ms(*reached))))
+            let known = self.groups.get(group)?;
+            let reached = known.reached.max(known.first);
+            Some((*group, ms(self.last).saturating_sub(ms(reached))))
         };
         let ages = led.iter().filter_map(age);
         let late = ages.filter(|(_, age_ms)| *age_ms >= LATE_MS);
@@ -102,7 +110,8 @@ impl KnownEpochs {
 
     /// Returns the number of groups that have yet to apply the last barrier.
     pub(super) fn late(&self, led: &[(GroupId, NodeId)]) -> usize {
-        let is_late = |group: &GroupId| self.groups.get(group).is_none_or(|of| *of < self.last);
+        let is_late =
+            |group: &GroupId| self.groups.get(group).is_none_or(|of| of.reached < self.last);
         led.iter().filter(|(group, _)| is_late(group)).count()
     }
 }
@@ -176,6 +185,28 @@ mod tests {
         assert_eq!(known.lagging(&LED[..2]), BTreeMap::from([late[0]]));
         let new = (GroupId(4), NodeId(101));
         assert_eq!(known.lagging(&[new]), BTreeMap::new());
+    }
+
+    #[test]
+    fn new_group_lags_from_its_first_barrier() {
+        let at = |seconds: u64| Epoch::at_ms(1_800_000_000_000 + seconds * 1_000);
+        let mut known = KnownEpochs::default();
+        let answer = |known: &mut KnownEpochs, seconds: u64| {
+            let reports = [report(1, at(seconds).get(), Reason::Unspecified)];
+            assert_eq!(known.record(&reports, at(seconds)), []);
+        };
+        known.targets(&LED[..1], at(0));
+        answer(&mut known, 0);
+        // The second group becomes active an hour after the begin of the leader's term, and does not answer.
+        for seconds in [3_600, 3_601, 3_609] {
+            known.targets(&LED[..2], at(seconds));
+            answer(&mut known, seconds);
+            assert_eq!(known.lagging(&LED[..2]), BTreeMap::new(), "{seconds}");
+        }
+        known.targets(&LED[..2], at(3_610));
+        answer(&mut known, 3_610);
+        let late = [(GroupId(2), Duration::from_secs(10))];
+        assert_eq!(known.lagging(&LED[..2]), BTreeMap::from(late));
     }
 
     #[test]

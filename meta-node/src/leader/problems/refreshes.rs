@@ -32,12 +32,13 @@ fn failing(state: &MetaState, refreshes: &Refreshes) -> Option<Problem> {
 
 #[cfg(test)]
 mod tests {
-    use tidewater_proto::v1::{self, Reason, meta_command::Kind};
+    use tidewater_proto::v1::{self, AbandonCause, Reason, meta_command::Kind};
 
     use super::*;
     use crate::commands::procedures::refresh::testing::{
         carry_out, fail, start, start_by_itself, with_refreshable,
     };
+    use crate::commands::procedures::testing::{abandon, complete};
     use crate::commands::testing::run;
 
     fn pause(state: &mut MetaState, paused: bool) {
@@ -69,5 +70,19 @@ mod tests {
         assert_eq!(problems(&state).len(), 1, "its rows are still old");
         carry_out(&mut state, 12, 1_000, 500);
         assert_eq!(problems(&state), []);
+    }
+
+    #[test]
+    fn cancelled_refresh_does_not_end_the_problem() {
+        let mut state = with_refreshable(60_000);
+        run(&mut state, start_by_itself(10)).unwrap();
+        fail(&mut state, 10, Reason::SourceUnreadable);
+        run(&mut state, start(11)).unwrap();
+        let cancel = abandon(&state, 11, AbandonCause::Operator);
+        run(&mut state, cancel).unwrap();
+        complete(&mut state, 11);
+        let found = problems(&state);
+        assert_eq!(found.len(), 1);
+        assert!(found[0].detail.ends_with("has failed: no source"), "{}", found[0].detail);
     }
 }

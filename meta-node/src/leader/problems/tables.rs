@@ -10,10 +10,12 @@ use tidewater_proto::v1::{self, LoadPhase, ProblemKind, TableState};
 
 use super::ClusterKnowledge;
 use crate::catalog::{MetaState, Procedure, Table, TableChange};
-use crate::commands::procedures::{ProcedureKind, earlier, kind_of};
+use crate::commands::procedures::{earlier, kind_of};
 
 /// Time in which an operation on a table usually completes.
 const OPERATION_LIMIT: Duration = Duration::from_secs(10);
+/// Time in which the failure of a step usually passes that waits for the work of another component.
+const WAITING_LIMIT: Duration = Duration::from_secs(5 * 60);
 /// Maximum length of an error, in characters.
 pub(super) const MAX_ERROR: usize = 500;
 
@@ -77,16 +79,17 @@ fn unfinished(known: &ClusterKnowledge<'_>, table: &Table) -> Option<Problem> {
     Some(problem.of_table(name).lasting(age))
 }
 
-/// Returns the problem of a procedure that takes too long.
+/// Returns the problem of a procedure that takes too long. A step that may last for hours is one only while it fails.
 fn unfinished_procedure(state: &MetaState, procedure: &Procedure) -> Option<Problem> {
     let kind = kind_of(procedure.kind);
-    let age = state.header().time_ms.saturating_sub(procedure.step_begun_ms);
-    let age = Duration::from_millis(age);
-    let may_last = |kind: &dyn ProcedureKind| {
-        let is_working = kind.takes_long(procedure) && procedure.failure.is_none();
-        is_working || kind.is_waiting(procedure)
+    let since = |begun_ms| Duration::from_millis(state.header().time_ms.saturating_sub(begun_ms));
+    let failing = procedure.failure.as_ref().map(|failure| since(failure.since_ms));
+    let (age, limit) = match kind {
+        Some(kind) if kind.is_waiting(procedure) => (failing?, WAITING_LIMIT),
+        Some(kind) if kind.takes_long(procedure) => (failing?, OPERATION_LIMIT),
+        _ => (since(procedure.step_begun_ms), OPERATION_LIMIT),
     };
-    if age <= OPERATION_LIMIT || kind.is_some_and(may_last) {
+    if age <= limit {
         return None;
     }
     let (name, id) = (&procedure.table_name, procedure.id);
@@ -110,5 +113,72 @@ fn spared(known: &ClusterKnowledge<'_>, manifest: &v1::UnreadableManifest) -> Pr
     match table {
         Some(name) => problem.of_table(name),
         None => problem,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tidewater_proto::v1::{Reason, meta_command::Kind};
+
+    use super::*;
+    use crate::commands::procedures::refresh::testing::{
+        finish, loaded, merged, start, with_refreshable,
+    };
+    use crate::commands::procedures::testing::{complete, of, report};
+    use crate::commands::testing::{pass, run};
+
+    /// Reports the failure of the step, or that it does not fail any more.
+    fn report_failure(state: &mut MetaState, failure: Option<&str>) {
+        let failure = failure.map(|message| v1::ProcedureFailure {
+            reason: Reason::NotLeader.into(),
+            message: message.to_owned(),
+            since_ms: 0,
+        });
+        let advance = v1::AdvanceProcedure { failure, ..report(state, 10) };
+        run(state, Kind::AdvanceProcedure(advance)).unwrap();
+    }
+
+    fn age(state: &MetaState) -> Option<u64> {
+        let problem = unfinished_procedure(state, of(state, 10))?;
+        assert!(problem.detail.ends_with("no leader"), "{}", problem.detail);
+        problem.age.map(|age| age.as_secs())
+    }
+
+    #[test]
+    fn waiting_step_is_a_problem_after_failing_for_minutes() {
+        let mut state = with_refreshable(0);
+        run(&mut state, start(10)).unwrap();
+        complete(&mut state, 10);
+        pass(&mut state, 1_000);
+        report_failure(&mut state, Some("no leader"));
+        pass(&mut state, 300);
+        assert_eq!(age(&state), None);
+        pass(&mut state, 1);
+        assert_eq!(age(&state), Some(301));
+        report_failure(&mut state, None);
+        assert_eq!(age(&state), None);
+        // A publication is such a step, too.
+        finish(&mut state, 10, &loaded(5)).unwrap();
+        complete(&mut state, 10);
+        report_failure(&mut state, Some("no leader"));
+        pass(&mut state, 301);
+        assert_eq!(age(&state), Some(301));
+        finish(&mut state, 10, &merged(500)).unwrap();
+        assert_eq!(age(&state), None);
+    }
+
+    #[test]
+    fn merge_is_a_problem_while_it_fails() {
+        let mut state = with_refreshable(0);
+        run(&mut state, start(10)).unwrap();
+        complete(&mut state, 10);
+        finish(&mut state, 10, &loaded(5)).unwrap();
+        pass(&mut state, 1_000);
+        report_failure(&mut state, Some("no leader"));
+        assert_eq!(age(&state), None);
+        pass(&mut state, 11);
+        assert_eq!(age(&state), Some(11));
+        report_failure(&mut state, None);
+        assert_eq!(age(&state), None);
     }
 }

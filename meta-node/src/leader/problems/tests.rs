@@ -367,6 +367,8 @@ fn failing_merge_of_a_refresh_is_a_problem() {
     let failure = v1::ProcedureFailure { message: "no leader".into(), ..Default::default() };
     let failed = v1::AdvanceProcedure { failure: Some(failure), ..step_report(&state, 10) };
     run(&mut state, Kind::AdvanceProcedure(failed)).unwrap();
+    assert_eq!(unfinished(&state), None, "it may pass");
+    pass(&mut state, 11);
     let problem = unfinished(&state).unwrap();
     assert!(problem.detail.ends_with("no leader"), "{}", problem.detail);
 }

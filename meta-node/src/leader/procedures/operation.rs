@@ -114,6 +114,11 @@ impl Operation {
         }
     }
 
+    /// Returns whether each attempt on the step fails after this refusal of a region.
+    pub(super) fn is_permanent(&self, refusal: &Refusal) -> bool {
+        self.is_superseded(refusal) || self.kind.cannot_succeed(&self.procedure, refusal.reason)
+    }
+
     /// Returns whether a refusal ends the procedure: its region has taken a later step, and always refuses this one.
     /// Operations of earlier releases have no such end.
     pub(super) fn is_superseded(&self, refusal: &Refusal) -> bool {

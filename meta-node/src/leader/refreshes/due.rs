@@ -8,6 +8,7 @@ use tidewater_proto::v1::{LockMode, Reason, TableState};
 use uuid::Uuid;
 
 use crate::catalog::{MetaState, Procedure, Refreshes, TableLock, lock_conflict};
+use crate::commands::procedures::kind_of;
 use crate::commands::procedures::refresh::{is_refresh, is_refresh_at, steps};
 
 /// Maximum number of refreshes that begin by themselves in one check.
@@ -56,19 +57,11 @@ pub(super) fn due_work(state: &MetaState, begun: &BTreeSet<Uuid>) -> Vec<(Arc<Pr
     running.filter_map(|procedure| Some((Arc::clone(procedure), work(procedure)?))).collect()
 }
 
-/// Returns whether the merge fails whenever it is attempted: the staged rows are wrong, or lost.
+/// Returns whether the merge fails whenever it is attempted.
 fn cannot_succeed(procedure: &Procedure) -> bool {
     let reason = procedure.failure.as_ref().and_then(|of| Reason::try_from(of.reason).ok());
-    matches!(
-        reason,
-        Some(
-            Reason::SourceMismatch
-                | Reason::InvalidArgument
-                | Reason::Unsupported
-                | Reason::Corrupt
-                | Reason::FileDamaged
-        )
-    )
+    let kind = kind_of(procedure.kind);
+    reason.is_some_and(|reason| kind.is_some_and(|kind| kind.cannot_succeed(procedure, reason)))
 }
 
 /// Returns whether a refresh would get its lock. Tables that wait for other changes keep no others from their turn.

@@ -2,14 +2,14 @@
 
 mod pending;
 mod progress;
+mod staging;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures::stream::{self, TryStreamExt};
 use parking_lot::Mutex;
-use tidewater_common::ids::{NodeId, RegionId, SourceId};
+use tidewater_common::ids::{NodeId, SourceId};
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::{
     self, LoadSplitsResponse, NodeRole, NodeState, Reason, SourceRecord, SourceSplit,
@@ -21,17 +21,12 @@ use self::pending::PendingFiles;
 use self::progress::Progress;
 use super::splits::{ATTEMPTS, BACKOFF, grouped, is_retried};
 use crate::catalog::{MetaState, Procedure};
-use crate::commands::procedures::refresh::{area, plan};
+use crate::commands::procedures::refresh::plan;
+use crate::leader::attempts::FailingRegions;
 use crate::leader::leader_term::LeaderTerm;
 
 /// Calls at a time, for each data node that is up.
 const CALLS_PER_NODE: usize = 2;
-/// Regions in which files are staged at a time. Each takes one of the calls that a group permits.
-const CONCURRENT_REGIONS: usize = 4;
-/// Files of a region that are staged by one call: its owner reads all of them.
-const STAGED_AT_ONCE: usize = 64;
-/// Interval of the checks for files that are due.
-const STAGE_INTERVAL: Duration = Duration::from_secs(10);
 /// Time of an attempt after which its source counts as unreadable: the next attempt would take as long.
 const LONG_ATTEMPT: Duration = Duration::from_secs(5 * 60);
 /// Longest time without a message of a node that loads splits.
@@ -44,8 +39,10 @@ struct Load<'a> {
     source: SourceRecord,
     /// Number of the next call, which chooses the node.
     calls: AtomicUsize,
-    /// Files of complete splits that are not staged yet.
+    /// Files of complete splits.
     pending: Mutex<PendingFiles>,
+    /// Regions in which files cannot be staged.
+    failing: Mutex<FailingRegions>,
     progress: Mutex<Progress>,
 }
 
@@ -67,6 +64,7 @@ impl LeaderTerm {
             // The loads of different tables begin at different nodes.
             calls: AtomicUsize::new(usize::try_from(procedure.table.get()).unwrap_or(0)),
             pending: Mutex::new(PendingFiles::new(Instant::now())),
+            failing: Mutex::new(FailingRegions::new(Instant::now())),
             progress: Mutex::default(),
         };
         let loaded = load.run().await?;
@@ -76,12 +74,21 @@ impl LeaderTerm {
 
 impl Load<'_> {
     async fn run(&self) -> Result<v1::RefreshStepResult, Refusal> {
-        let listing = self.list().await?;
-        self.progress.lock().begin(&listing.splits);
+        let v1::ListSourceResponse { splits, snapshot } = self.list().await?;
+        self.progress.lock().begin(&splits);
         self.report();
+        tokio::select! {
+            loaded = self.load_and_stage(splits) => loaded?,
+            never = self.follow_failures() => match never {},
+        }
+        let source_rows = self.progress.lock().total().rows;
+        Ok(v1::RefreshStepResult { snapshot, source_rows, ..v1::RefreshStepResult::default() })
+    }
+
+    async fn load_and_stage(&self, splits: Vec<SourceSplit>) -> Result<(), Refusal> {
         let nodes = data_nodes(&self.term.group.view.read()).len().max(1);
         let at_once = nodes * CALLS_PER_NODE;
-        let groups = grouped(listing.splits, at_once).into_iter().enumerate().map(Ok);
+        let groups = grouped(splits, at_once).into_iter().enumerate().map(Ok);
         let loaded = CancellationToken::new();
         let load = async {
             let groups = stream::iter(groups);
@@ -92,10 +99,7 @@ impl Load<'_> {
         };
         tokio::try_join!(load, self.stage_until(&loaded))?;
         let rest = self.pending.lock().take();
-        self.stage(rest).await?;
-        let source_rows = self.progress.lock().total().rows;
-        let snapshot = listing.snapshot;
-        Ok(v1::RefreshStepResult { snapshot, source_rows, ..v1::RefreshStepResult::default() })
+        self.stage(rest).await
     }
 
     async fn list(&self) -> Result<v1::ListSourceResponse, Refusal> {
@@ -114,17 +118,8 @@ impl Load<'_> {
     async fn load_group(&self, number: usize, splits: Vec<SourceSplit>) -> Result<(), Refusal> {
         let last = self.retried(|node| self.attempt_group(node, number, &splits)).await?;
         self.progress.lock().complete(number, &splits, last.rows);
-        self.pending.lock().add(last.files);
+        self.pending.lock().add(last.files)?;
         self.report();
-        Ok(())
-    }
-
-    /// Stages the files that are due, until all splits are loaded.
-    async fn stage_until(&self, loaded: &CancellationToken) -> Result<(), Refusal> {
-        while loaded.run_until_cancelled(sleep(STAGE_INTERVAL)).await.is_some() {
-            let due = self.pending.lock().take_due(Instant::now());
-            self.stage(due).await?;
-        }
         Ok(())
     }
 
@@ -162,56 +157,6 @@ impl Load<'_> {
         }
     }
 
-    /// Stages files. Without an end in sight, the deadline of the refresh is that of the attempts: what is loaded is not
-    /// thrown away because a group has no leader for a while.
-    async fn stage(&self, files: Vec<(RegionId, Vec<Bytes>)>) -> Result<(), Refusal> {
-        stream::iter(files.into_iter().map(Ok))
-            .try_for_each_concurrent(CONCURRENT_REGIONS, |(region, files)| async move {
-                for files in files.chunks(STAGED_AT_ONCE) {
-                    self.stage_in(region, files).await?;
-                }
-                Ok(())
-            })
-            .await
-    }
-
-    async fn stage_in(&self, region: RegionId, files: &[Bytes]) -> Result<(), Refusal> {
-        let mut attempt = 0;
-        loop {
-            let staged = self.attempt_stage(region, files).await;
-            let Err(problem) = staged else { return Ok(()) };
-            if !is_retried(&problem) {
-                return Err(problem);
-            }
-            attempt += 1;
-            self.wait(attempt, &problem).await;
-        }
-    }
-
-    async fn attempt_stage(&self, region: RegionId, files: &[Bytes]) -> Result<(), Refusal> {
-        let (group, schema_version) = {
-            let state = self.term.group.view.read();
-            let table = state.table(self.procedure.table);
-            let version = table.map_or(0, |table| table.schema.version().get());
-            let route = state.route(region).ok_or_else(|| {
-                Refusal::new(Reason::ProcedureSuperseded, format!("route {region} has ended"))
-            })?;
-            (route.group_id, version)
-        };
-        let request = v1::AdoptFilesRequest {
-            group_id: group.get(),
-            region_id: region.get(),
-            schema_version,
-            area_id: area(self.procedure),
-            file_ids: files.to_vec(),
-            stage: true,
-            ..v1::AdoptFilesRequest::default()
-        };
-        self.term
-            .at_leader(group, |node| self.term.control.stage_files(node, request.clone()))
-            .await
-    }
-
     /// Makes attempts on different data nodes.
     async fn retried<F, T>(&self, call: impl Fn(NodeId) -> F) -> Result<T, Refusal>
     where
@@ -243,16 +188,10 @@ impl Load<'_> {
         }
     }
 
-    /// Waits before another attempt, which the status of the refresh shows if there were many.
+    /// Waits before another attempt.
     async fn wait(&self, attempt: u32, problem: &Refusal) {
         let table = &self.procedure.table_name;
         tracing::debug!(%table, %problem, attempt, "attempt on a source failed; retrying");
-        if attempt == ATTEMPTS {
-            tracing::warn!(%table, %problem, attempt, "a refresh waits");
-            if let Err(error) = self.term.report_failure(self.procedure, problem).await {
-                tracing::debug!(%table, %error, "failure of a refresh not recorded");
-            }
-        }
         sleep(BACKOFF.wait(attempt, problem.retry_after, self.term.timing.jitter.bits())).await;
     }
 

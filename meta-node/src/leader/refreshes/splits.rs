@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use tidewater_common::backoff::Backoff;
+use tidewater_common::reason::RetryAction;
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::{Reason, SourceSplit};
 
@@ -11,6 +12,9 @@ pub(super) const ATTEMPTS: u32 = 8;
 /// Wait before a retry.
 pub(super) const BACKOFF: Backoff =
     Backoff { first: Duration::from_millis(200), longest: Duration::from_secs(5) };
+
+/// Time for which loaded files are staged again after errors that rarely pass, such as that of a lost region.
+const STAGED_AGAIN: Duration = Duration::from_secs(5 * 60);
 
 /// Bytes that a call reads: small splits are read together, so that their rows become few files.
 const MAX_GROUP_BYTES: u64 = 64 << 20;
@@ -60,6 +64,17 @@ pub(super) fn is_retried(problem: &Refusal) -> bool {
     }
 }
 
+/// Returns whether the staging of loaded files ends with this error, after failures for some time. Their load may have taken
+/// hours: errors that pass are retried until the deadline of the refresh.
+pub(super) fn ends_staging(problem: &Refusal, failing_for: Duration) -> bool {
+    if !is_retried(problem) {
+        return true;
+    }
+    let may_pass = problem.reason == Reason::ObjectStoreUnavailable
+        || matches!(problem.retry_action(), RetryAction::Repeat | RetryAction::FindLeader);
+    !may_pass && failing_for >= STAGED_AGAIN
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -96,6 +111,32 @@ mod tests {
             (Reason::ProcedureSuperseded, false),
         ] {
             assert_eq!(is_retried(&Refusal::new(reason, "")), expected, "{reason:?}");
+        }
+    }
+
+    #[test]
+    fn staging_ends_by_the_reason_of_its_error() {
+        let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
+        let day = Duration::from_secs(24 * 3_600);
+        for (reason, limit) in [
+            (Reason::NotLeader, None),
+            (Reason::Overloaded, None),
+            (Reason::DeadlineExceeded, None),
+            (Reason::ObjectStoreUnavailable, None),
+            (Reason::RegionNotFound, Some(minutes(5))),
+            (Reason::Internal, Some(minutes(5))),
+            (Reason::NodeNotFound, Some(minutes(5))),
+            (Reason::KeyOutsideRegion, Some(Duration::ZERO)),
+            (Reason::SchemaVersionStale, Some(Duration::ZERO)),
+            (Reason::FileDamaged, Some(Duration::ZERO)),
+        ] {
+            let problem = Refusal::new(reason, "");
+            let ends = |time| ends_staging(&problem, time);
+            match limit {
+                None => assert!(!ends(day), "{reason:?}"),
+                Some(limit) => assert!(ends(limit), "{reason:?}"),
+            }
+            assert_eq!(ends(minutes(4)), limit == Some(Duration::ZERO), "{reason:?}");
         }
     }
 }

@@ -290,6 +290,37 @@ fn superseded_cleanup_ends_its_refresh() {
 }
 
 #[test]
+fn failure_of_an_earlier_step_abandons_nothing() {
+    let mut state = with_refreshable(0);
+    run(&mut state, start(10)).unwrap();
+    complete(&mut state, 10);
+    // The outcome of the completion was unknown to the manager, which then abandons the refresh.
+    let late = abandon(&state, 10, AbandonCause::Failed);
+    finish(&mut state, 10, &loaded(5)).unwrap();
+    let error = run(&mut state, late).unwrap_err();
+    assert_eq!(error.reason(), Reason::ProcedureNotAbandonable, "{error}");
+    assert_eq!(state_of(&state, 10), (ProcedureState::Running, steps::MERGE));
+}
+
+#[test]
+fn history_names_the_cause_of_an_abandonment() {
+    for (cause, reason, words) in [
+        (AbandonCause::Superseded, Reason::ProcedureSuperseded, "a data group has ended"),
+        (AbandonCause::Failed, Reason::Internal, "its error was not recorded"),
+    ] {
+        let mut state = with_refreshable(0);
+        run(&mut state, start(10)).unwrap();
+        let back = abandon(&state, 10, cause);
+        run(&mut state, back).unwrap();
+        complete(&mut state, 10);
+        let last = &refreshes(&state).history[0];
+        assert_eq!(last.outcome(), RefreshOutcome::Failed);
+        assert_eq!(last.error_reason, i32::from(reason));
+        assert!(last.error.contains(words), "{}", last.error);
+    }
+}
+
+#[test]
 fn refreshes_that_begin_by_themselves_leave_one_record() {
     let mut state = with_refreshable(60_000);
     let count = |state: &MetaState| state.procedures().count();
