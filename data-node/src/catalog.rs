@@ -8,13 +8,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use parking_lot::RwLock;
-use tidewater_common::ids::{Incarnation, RegionId};
+use tidewater_common::ids::{Epoch, Incarnation, RegionId};
 use tidewater_common::keys::split_global_key;
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::{self, NodeState, Reason, watch_event::Event};
 use tokio::sync::watch;
 
-/// Longest wait of a call for the revision that it names.
+/// Longest wait of a call for the catalog on which it was decided. Events of the watch are more frequent.
 const WAIT: Duration = Duration::from_secs(3);
 
 /// A region's place: the parts of its route that a data node needs.
@@ -68,7 +68,8 @@ impl WatchedCatalog {
                 self.records.write().apply(delta);
                 self.revision.send_replace(delta.revision);
             }
-            Event::CurrentRevision(_) => {}
+            // Shows that the watch is not interrupted.
+            Event::CurrentRevision(_) => self.revision.send_modify(|_| {}),
         }
     }
 
@@ -107,6 +108,38 @@ impl WatchedCatalog {
             .retry_after(Duration::from_millis(500)));
         }
         check(&self.records.read())
+    }
+
+    /// Waits until a table is published at an epoch or at a later one. Ends after a short time if the watch has delivered
+    /// other events only: the publication does not exist then.
+    ///
+    /// # Errors
+    /// [`Reason::CatalogBehind`]: the watch has delivered no events.
+    pub(crate) async fn wait_for_publication(
+        &self,
+        table: u32,
+        epoch: Epoch,
+    ) -> Result<(), Refusal> {
+        let mut events = self.revision.subscribe();
+        let mut is_watching = false;
+        let published = async {
+            while !self.is_published(table, epoch) && events.changed().await.is_ok() {
+                is_watching = true;
+            }
+        };
+        let waited = tokio::time::timeout(WAIT, published).await;
+        if waited.is_ok() || is_watching {
+            return Ok(());
+        }
+        let text = format!(
+            "this node receives no changes of the catalog, and knows no publication of table {table} at epoch {epoch}"
+        );
+        Err(Refusal::new(Reason::CatalogBehind, text).retry_after(Duration::from_millis(500)))
+    }
+
+    fn is_published(&self, table: u32, epoch: Epoch) -> bool {
+        let records = self.records.read();
+        records.tables.get(&table).is_some_and(|table| Epoch(table.published_epoch) >= epoch)
     }
 }
 

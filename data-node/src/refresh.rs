@@ -8,6 +8,7 @@ mod load;
 mod loads;
 mod merge;
 mod rows;
+mod server_loads;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -71,12 +72,12 @@ impl RefreshService {
 
     async fn open(
         &self,
-        source: Option<SourceRecord>,
+        source: &SourceRecord,
+        config: &Value,
         table: &LoadedTable,
     ) -> Result<Box<dyn Source>, Refusal> {
-        let (source, config) = parsed(source)?;
         let for_table = SourceTable { schema: table.schema(), codec: table.codec().clone() };
-        self.kinds.open(&source.kind, &config, for_table).await.map_err(source_error)
+        self.kinds.open(&source.kind, config, for_table).await.map_err(source_error)
     }
 
     fn check_source(&self, request: CheckSourceRequest) -> Result<CheckSourceResponse, Refusal> {
@@ -92,7 +93,8 @@ impl RefreshService {
         let table = request.table_id;
         let table = self.check(request.header.as_ref(), |of| LoadedTable::new(of, table)).await?;
         let listing = async {
-            let source = self.open(request.source, &table).await?;
+            let (source, config) = parsed(request.source)?;
+            let source = self.open(&source, &config, &table).await?;
             source.list().await.map_err(source_error)
         };
         let listing = tokio::time::timeout(LIST_TIMEOUT, listing).await.map_err(|_| {
@@ -113,8 +115,9 @@ impl RefreshService {
     async fn load(&self, request: LoadSplitsRequest) -> Result<LoadStream, Refusal> {
         let id = request.table_id;
         let table = self.check(request.header.as_ref(), |of| LoadedTable::loading(of, id)).await?;
-        let open = self.loads.open()?;
-        let source = self.open(request.source, &table).await?;
+        let (source, config) = parsed(request.source)?;
+        let open = self.loads.open(&self.kinds.server(&source.kind, &config))?;
+        let source = self.open(&source, &config, &table).await?;
         let split = |split: SourceSplit| Split {
             name: split.name,
             pin: split.pin.into_iter().collect(),

@@ -7,8 +7,9 @@ import pytest
 
 from tidewater._proto import catalog_pb2, error_pb2, meta_pb2, schema_pb2
 from tidewater.catalog import Catalog
-from tidewater.client import Client
-from tidewater.table import schema_needed
+from tidewater.client import Call, Client
+from tidewater.errors import FailedAttempt, Refused
+from tidewater.table import Table, schema_needed
 
 
 def table(table_id, name, version=1, state=catalog_pb2.TABLE_STATE_ACTIVE):
@@ -136,6 +137,17 @@ def test_hint_counts_for_its_own_region_only():
     assert needed(table_id=7, region_id=101, schema_version=3) == 0
     assert needed() == 0
     assert needed(error_pb2.REASON_REGION_NOT_FOUND, table_id=7, region_id=100, schema_version=3) == 0
+
+
+def test_read_ends_when_its_epoch_is_not_readable():
+    client = Client(["127.0.0.1:1"], 5, 1)
+    detail = error_pb2.ErrorDetail(
+        reason=error_pb2.REASON_EPOCH_REQUIRED, retry=error_pb2.RETRY_REFRESH_CATALOG
+    )
+    attempt = FailedAttempt("its latest published epoch is 9", detail, False)
+    with pytest.raises(Refused, match="epoch is 9") as caught:
+        Table(client, "a")._read_failed(Call(client, "scanning"), attempt, types.SimpleNamespace(group_id=1))
+    assert caught.value.reason == "epoch_required"
 
 
 class Stub:

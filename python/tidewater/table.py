@@ -320,6 +320,9 @@ class Table:
 
     def _read_failed(self, call, attempt, route):
         call.note(attempt, write=False, group_id=route.group_id)
+        if attempt.detail.reason == error_pb2.REASON_EPOCH_REQUIRED:
+            # A repetition would name the same epoch, and another epoch would mix the rows of two refreshes.
+            raise attempt.error() from attempt
         call.wait()
         if attempt.retry == error_pb2.RETRY_REFRESH_CATALOG:
             self._refresh(call, attempt, route)

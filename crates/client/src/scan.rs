@@ -15,6 +15,7 @@
 
 mod count;
 mod driver;
+mod errors;
 mod get;
 mod reader;
 mod region;

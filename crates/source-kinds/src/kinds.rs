@@ -58,6 +58,11 @@ impl SourceKinds {
         known.open(config, table).await
     }
 
+    /// Returns the server that a source reads from, as [`SourceKind::server`]; the name of a kind that is unknown.
+    pub fn server(&self, kind: &str, config: &Value) -> String {
+        self.kinds.get(kind).map_or_else(|| kind.to_owned(), |known| known.server(config))
+    }
+
     fn get(&self, kind: &str) -> Result<&Arc<dyn SourceKind>, SourceSetupError> {
         self.kinds.get(kind).ok_or_else(|| SourceSetupError::UnknownKind {
             kind: kind.to_owned(),

@@ -106,6 +106,12 @@ pub trait SourceKind: Send + Sync {
     /// The text of the problem.
     fn check(&self, config: &Value) -> Result<(), String>;
 
+    /// Returns the server that a source reads from, as text without secrets: a node limits the loads that are open for
+    /// one server. No I/O. Default: the name of the kind, as if all of its sources had one server.
+    fn server(&self, _config: &Value) -> String {
+        self.kind().to_owned()
+    }
+
     /// Opens a source. Its configuration is checked.
     ///
     /// # Errors
@@ -168,6 +174,33 @@ mod tests {
             ),
         ] {
             check(kind, &config).unwrap_or_else(|error| panic!("{config}: {error}"));
+        }
+    }
+
+    #[test]
+    fn sources_of_one_server_have_one_name() {
+        let kinds = builtin(SourceAccess::default(), PathBuf::from("/nowhere"));
+        let endpoint = "https://h.example:9000/";
+        let account = "store1";
+        let postgres = |host: &str, port: u16, query: &str| json!({ "host": host, "port": port, "database": "d", "user": "u", "query": query });
+        for (kind, config, expected) in [
+            ("postgres", postgres("DB.example.org.", 5_432, "TABLE a"), "db.example.org:5432"),
+            ("postgres", postgres("db.example.org", 5_432, "TABLE b"), "db.example.org:5432"),
+            ("postgres", postgres("::1", 6_432, "TABLE a"), "[::1]:6432"),
+            ("csv", json!({ "url": "s3://b/a", "endpoint": endpoint }), "https://h.example:9000"),
+            ("ndjson", json!({ "url": "gs://c", "endpoint": endpoint }), "https://h.example:9000"),
+            ("csv", json!({ "url": "s3://bucket/a" }), "s3://bucket"),
+            ("csv", json!({ "url": "s3a://bucket/b" }), "s3://bucket"),
+            ("csv", json!({ "url": "gs://bucket/b" }), "gs://bucket"),
+            ("csv", json!({ "url": "az://container/b", "account": account }), "az://store1"),
+            ("csv", json!({ "url": "file:///srv/rows/" }), "csv file:///srv/rows"),
+            ("parquet", json!({ "url": "file:///srv/rows" }), "parquet file:///srv/rows"),
+            // The error follows when the source is opened.
+            ("csv", json!({}), "csv"),
+            ("postgres", json!({}), "postgres"),
+            ("unknown", json!({}), "unknown"),
+        ] {
+            assert_eq!(kinds.server(kind, &config), expected, "{kind} {config}");
         }
     }
 

@@ -87,6 +87,19 @@ impl SourceKind for Objects {
         ObjectsConfig::read(config, self.format).map(drop)
     }
 
+    fn server(&self, config: &Value) -> String {
+        let kind = self.kind();
+        match ObjectsConfig::read(config, self.format).map(|config| config.place) {
+            Ok(Place::Local(directory)) => {
+                // Without a slash at its end.
+                let directory: PathBuf = directory.components().collect();
+                format!("{kind} file://{}", directory.display())
+            }
+            Ok(Place::Remote(location)) => location.server(),
+            Err(_) => kind.to_owned(),
+        }
+    }
+
     async fn open(
         &self,
         config: &Value,

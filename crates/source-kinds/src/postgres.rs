@@ -71,6 +71,11 @@ impl SourceKind for Postgres {
         PostgresConfig::read(config).map(|_| ())
     }
 
+    fn server(&self, config: &Value) -> String {
+        PostgresConfig::read(config)
+            .map_or_else(|_| self.kind().to_owned(), |config| config.server())
+    }
+
     async fn open(
         &self,
         config: &Value,

@@ -84,3 +84,42 @@ async fn call_waits_for_the_revision_that_it_names() {
     catalog.follow(&snapshot(6));
     waiting.await.unwrap().unwrap();
 }
+
+fn publication(revision: u64, published_epoch: u64) -> Event {
+    let table = v1::Table { table_id: 3, published_epoch, ..v1::Table::default() };
+    let table_upserts = vec![table];
+    Event::Delta(v1::CatalogDelta { revision, table_upserts, ..v1::CatalogDelta::default() })
+}
+
+#[tokio::test(start_paused = true)]
+async fn publication_is_awaited_while_the_watch_is_alive() {
+    let catalog = Arc::new(WatchedCatalog::default());
+    catalog.follow(&snapshot(5));
+    let wait = || {
+        let catalog = Arc::clone(&catalog);
+        let begun = tokio::time::Instant::now();
+        tokio::spawn(async move {
+            let waited = catalog.wait_for_publication(3, Epoch(200)).await;
+            (waited.map_err(|refused| refused.reason), begun.elapsed())
+        })
+    };
+    let tenth = Duration::from_millis(100);
+    let silent = wait();
+    assert_eq!(silent.await.unwrap().0, Err(Reason::CatalogBehind));
+
+    let unpublished = wait();
+    for event in [Event::CurrentRevision(5), publication(6, 100)] {
+        tokio::time::sleep(tenth).await;
+        catalog.follow(&event);
+    }
+    let (waited, time) = unpublished.await.unwrap();
+    assert_eq!((waited, time.as_secs()), (Ok(()), WAIT.as_secs()));
+
+    let published = wait();
+    tokio::time::sleep(tenth).await;
+    catalog.follow(&publication(7, 200));
+    let (waited, time) = published.await.unwrap();
+    assert_eq!(waited, Ok(()));
+    assert!(time < 2 * tenth, "{time:?}");
+    assert_eq!(wait().await.unwrap().0, Ok(()));
+}

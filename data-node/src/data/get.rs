@@ -10,7 +10,7 @@ use tidewater_region_engine::ScanMeter;
 use tidewater_region_engine::region::{MAX_GET_KEYS, PointReadOptions, PointRows};
 use tokio::time::Instant;
 
-use super::as_of::as_of;
+use super::as_of::{self, as_of};
 use super::format;
 use super::scan::arguments::check_columns;
 use crate::group::descriptor::Descriptor;
@@ -28,7 +28,7 @@ pub(super) async fn call(groups: &Groups, request: GetRequest) -> Result<GetResp
     check_columns(&request.projection)?;
     let rows_format = format::requested(request.rows_format)?;
     let keys = keys(descriptor, &request)?;
-    replica.confirm(options.read_deadline).await?;
+    as_of::confirm(groups, &replica, &hosted, request.as_of, options.read_deadline).await?;
     let projection: Vec<ColumnId> = request.projection.into_iter().map(ColumnId).collect();
     let deadline = Instant::now() + options.read_deadline;
     // Looked up again: the region may have been altered, split, or replaced by a snapshot, during the

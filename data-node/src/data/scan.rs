@@ -22,7 +22,7 @@ use tonic::Status;
 use self::arguments::scan_options;
 use self::chained::chained;
 use self::messages::{BatchParts, LeasedMessage, MessageStream};
-use super::as_of::as_of;
+use super::as_of::{self, as_of};
 use super::callers::{OpenScan, ScanLimits};
 use super::{ScanStream, format};
 use crate::group::admission;
@@ -61,7 +61,7 @@ pub(super) async fn call(
         }
         None => None,
     };
-    replica.confirm(options.read_deadline).await?;
+    as_of::confirm(groups, &replica, &hosted, request.as_of, options.read_deadline).await?;
     // Looked up again: the region may have been dropped, or replaced by a snapshot, during the
     // confirmation.
     let count_only = request.count_only;

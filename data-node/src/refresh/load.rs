@@ -18,7 +18,7 @@ use tidewater_region_engine::bulk::BulkWriter;
 use tidewater_region_engine::env::RegionEnv;
 use tidewater_source_kinds::{RowSender, Source, Split};
 use tokio::sync::mpsc;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout, timeout_at};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
@@ -36,8 +36,10 @@ const CONCURRENT_FILES: usize = 4;
 const SLOT_WITHOUT_ROWS: Duration = Duration::from_secs(30);
 /// Longest wait for the first rows: a query may sort or aggregate for long.
 const FIRST_ROWS_WITHIN: Duration = Duration::from_secs(60 * 60);
-/// Longest wait for further rows. Until then, the load keeps its rows in memory.
+/// Longest wait for further rows.
 const ROWS_WITHIN: Duration = Duration::from_secs(10 * 60);
+/// Bytes of rows that a load keeps without a slot. The files of more rows are not too small.
+const KEPT_BYTES: usize = 1 << 20;
 /// Interval of the messages about progress, which also show that the node is alive.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
 /// Longest text of a value in a message, in characters.
@@ -207,22 +209,27 @@ impl Load {
     ) -> Result<SplitFiles, Refusal> {
         let mut files = SplitFiles::new();
         let mut collected = CollectedRows::default();
-        let mut next = match timeout(SLOT_WITHOUT_ROWS, batches.recv()).await {
-            Ok(first) => first,
-            Err(_) => {
-                open.release_slot();
-                let first = timeout(FIRST_ROWS_WITHIN, batches.recv()).await;
-                first.map_err(|_| stalled(FIRST_ROWS_WITHIN))?
-            }
-        };
-        while let Some(batch) = next {
+        let mut limit = FIRST_ROWS_WITHIN;
+        loop {
+            let until = Instant::now() + limit;
+            let next = match timeout(SLOT_WITHOUT_ROWS, batches.recv()).await {
+                Ok(next) => next,
+                Err(_) => {
+                    if collected.bytes() > KEPT_BYTES {
+                        self.write(std::mem::take(&mut collected), &mut files).await?;
+                    }
+                    open.release_slot();
+                    let next = timeout_at(until, batches.recv()).await;
+                    next.map_err(|_| stalled(limit))?
+                }
+            };
+            let Some(batch) = next else { break };
             open.take_slot().await;
             self.rows.fetch_add(batch.num_rows() as u64, Ordering::Relaxed);
             if collected.push(&self.table, batch).map_err(source_error)? {
                 self.write(std::mem::take(&mut collected), &mut files).await?;
             }
-            let further = timeout(ROWS_WITHIN, batches.recv()).await;
-            next = further.map_err(|_| stalled(ROWS_WITHIN))?;
+            limit = ROWS_WITHIN;
         }
         self.write(collected, &mut files).await?;
         Ok(files)
@@ -257,3 +264,6 @@ fn stalled(limit: Duration) -> Refusal {
     );
     Refusal::new(Reason::SourceUnreadable, text)
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,7 +2,7 @@
 //!
 //! - *Merge*: compares a region's rows with the staged ones and writes the differences, in chunks. Its task lives until it
 //!   is complete or has failed, also without a call that waits for it; the next call after a failure begins it again after
-//!   the last chunk that the log has.
+//!   the last chunk that the log has. The task also ends with its replica, with the leadership, and with its refresh.
 //!
 //! A chunk is proposed after the one before it was applied: barriers and other entries of the group wait for at most one
 //! chunk of each part.
@@ -10,7 +10,7 @@
 mod task;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -21,10 +21,11 @@ use tidewater_region_engine::manifest::AreaId;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
-use self::task::{Merge, is_complete, progress};
+use self::task::{Merge, is_complete, is_open, progress};
 use crate::catalog::CatalogRecords;
 use crate::group::obligation::area_from_wire;
 use crate::group::refresh::MergeState;
+use crate::group::replica::GroupReplica;
 use crate::groups::Groups;
 
 /// Longest wait of a call for the end of the merge.
@@ -42,6 +43,7 @@ pub(super) struct Merges {
 #[derive(Debug, Clone)]
 struct Running {
     area: AreaId,
+    replica: Weak<GroupReplica>,
     ended: watch::Receiver<Option<Result<(), Refusal>>>,
     task: AbortHandle,
 }
@@ -119,6 +121,7 @@ impl Merges {
             }
             known.task.abort();
         }
+        running.retain(|region, known| known.is_open(*region));
         let region = merge.region;
         let started = Running::start(merge);
         let ended = started.ended.clone();
@@ -129,15 +132,36 @@ impl Merges {
 
 impl Running {
     fn start(merge: Merge) -> Self {
+        let merge = Arc::new(merge);
+        let running = merge.clone();
+        Self::spawn(merge, async move { running.run().await })
+    }
+
+    /// Starts a task that does the work of a merge until the merge has ended.
+    fn spawn(
+        merge: Arc<Merge>,
+        work: impl Future<Output = Result<(), Refusal>> + Send + 'static,
+    ) -> Self {
         let (sender, ended) = watch::channel(None);
         let area = merge.area;
-        let replica = merge.replica.clone();
-        let task = replica.tasks.spawn(async move {
-            let stopping = merge.replica.shared.stopping.clone();
-            if let Some(result) = stopping.run_until_cancelled(merge.run()).await {
-                sender.send_replace(Some(result));
-            }
+        let replica = Arc::downgrade(&merge.replica);
+        let tasks = merge.replica.tasks.clone();
+        let task = tasks.spawn(async move {
+            let result = tokio::select! {
+                () = merge.replica.shared.stopping.cancelled() => return,
+                result = work => result,
+                superseded = merge.superseded() => Err(superseded),
+            };
+            sender.send_replace(Some(result));
         });
-        Self { area, ended, task: task.abort_handle() }
+        Self { area, replica, ended, task: task.abort_handle() }
+    }
+
+    /// Returns whether the refresh has not ended.
+    fn is_open(&self, region: RegionId) -> bool {
+        self.replica.upgrade().is_some_and(|replica| is_open(&replica, region, self.area))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -21,6 +21,11 @@ pub(super) struct CollectedRows {
 }
 
 impl CollectedRows {
+    /// Bytes in memory.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Adds rows. Returns true if they are enough to be written.
     ///
     /// # Errors

@@ -4,11 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidewater_common::keys::KeyRange;
-use tidewater_common::refusal::{Effect, Refusal};
-use tidewater_proto::v1::Reason;
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::errors::{epoch_not_readable, interrupted, is_epoch_error, no_route, operation};
 use super::reader::RegionReader;
 use super::region::{ReadError, RegionMessage, RegionRange, ScanPlan};
 use super::spec::ScanSpec;
@@ -106,6 +105,7 @@ impl TableScan {
                 .clone()
                 .map(|end| KeyRange::new(end, rest.end.clone()));
             ahead = self.start_next_reader(&catalog, after.as_ref());
+            let region = reader.region_range.route.region;
             let before = self.rows;
             match self.forward(&mut reader, &mut ahead, out).await {
                 Ok(()) => {
@@ -115,6 +115,12 @@ impl TableScan {
                     rest = after;
                 }
                 Err(ReadError::Fatal(error)) => return Err(error),
+                Err(ReadError::RouteStale(failure)) if is_epoch_error(&failure) => {
+                    // The next scan begins with the current epoch.
+                    self.core.refresh_catalog().await?;
+                    let yielded = if out.is_some() { self.rows } else { 0 };
+                    return Err(epoch_not_readable(&self.plan, region, yielded, failure));
+                }
                 Err(ReadError::RouteStale(failure)) => {
                     let route = &reader.region_range.route;
                     let used = UsedCatalog::new(&catalog, Some(&self.plan.table), Some(route));
@@ -122,12 +128,7 @@ impl TableScan {
                     self.wait_for_routes(failure, &change).await?;
                 }
                 Err(ReadError::Failed(failure)) if out.is_some() && self.rows > before => {
-                    return Err(ClientError::ScanInterrupted {
-                        table: self.plan.table.name.clone(),
-                        region: reader.region_range.route.region,
-                        rows: self.rows,
-                        cause: Box::new(failure.refusal),
-                    });
+                    return Err(interrupted(&self.plan, region, self.rows, failure));
                 }
                 Err(ReadError::Failed(failure)) => {
                     // The caller has not received the partial count of this region.
@@ -258,7 +259,7 @@ impl TableScan {
         let options = &self.core.router.options;
         let made = self.attempts.made();
         let wait = options.backoff.wait(made, failure.refusal.retry_after, options.ids.bits());
-        let what = format!("scan of table {:?}", self.plan.table.name);
+        let what = operation(&self.plan);
         let cause = Box::new(failure.refusal.clone());
         match failure.retry_action() {
             RetryAction::Stop | RetryAction::NewProducer => {
@@ -294,15 +295,4 @@ pub(super) fn first_region_range(
     let route = catalog.route_for(plan.table.id, &range.start)?.clone();
     let range = range.intersection(&route.range);
     Some(RegionRange { route, range })
-}
-
-fn no_route(plan: &ScanPlan) -> FailedAttempt {
-    FailedAttempt {
-        refusal: Refusal::new(
-            Reason::RegionNotFound,
-            format!("table {:?} has no route for some of its keys", plan.table.name),
-        ),
-        effect: Effect::None,
-        silent: false,
-    }
 }

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use arrow::array::{Int64Array, RecordBatch};
-use tidewater_common::ids::NodeId;
+use tidewater_common::ids::{Epoch, NodeId};
 use tidewater_common::keys::KeyRange;
 use tidewater_common::refusal::{Leader, Refusal};
 use tidewater_proto::v1::Reason;
@@ -208,6 +208,25 @@ async fn scan_retries_transient_errors_and_returns_permanent_ones() {
     cluster.state.lock().scan_answers = [refuse(Reason::InvalidArgument)].into();
     let spec = ScanSpec { limit: Some(1_000), ..ScanSpec::all("t") };
     let error = scan(&client, spec).await.unwrap_err();
+    assert!(matches!(error, ClientError::Refused { .. }), "{error}");
+}
+
+// A repetition would name the same epoch, and another epoch would mix the rows of two refreshes.
+#[tokio::test]
+async fn scan_ends_when_its_epoch_is_not_readable() {
+    let (cluster, client) = filled().await;
+    let refused = || ScanAnswer::Refuse(Refusal::new(Reason::EpochRequired, "the latest is 9"));
+    // A scan with a limit reads no region ahead.
+    let spec = ScanSpec { limit: Some(1_000), as_of: Some(Epoch(5)), ..ScanSpec::all("t") };
+    cluster.state.lock().scan_answers = [refused()].into();
+    let error = scan(&client, spec.clone()).await.unwrap_err();
+    assert!(matches!(error, ClientError::Refused { .. }), "{error}");
+    cluster.state.lock().scan_answers = [ScanAnswer::Normal, refused()].into();
+    let error = scan(&client, spec.clone()).await.unwrap_err();
+    assert!(matches!(error, ClientError::ScanInterrupted { rows: 10, .. }), "{error}");
+    assert_eq!(cluster.state.lock().scans.len(), 3, "none is repeated");
+    cluster.state.lock().scan_answers = [refused()].into();
+    let error = client.count(spec).await.unwrap_err();
     assert!(matches!(error, ClientError::Refused { .. }), "{error}");
 }
 

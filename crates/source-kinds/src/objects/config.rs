@@ -124,6 +124,18 @@ impl ObjectsConfig {
     }
 }
 
+impl RemoteLocation {
+    /// Returns the server of the store as text: the endpoint, or the bucket or account at its provider.
+    pub(super) fn server(&self) -> String {
+        match (&self.endpoint, &self.protocol) {
+            (Some(endpoint), _) => endpoint.url.clone(),
+            (None, Protocol::S3(_)) => format!("s3://{}", self.bucket),
+            (None, Protocol::Google) => format!("gs://{}", self.bucket),
+            (None, Protocol::Azure { account }) => format!("az://{account}"),
+        }
+    }
+}
+
 fn place(fields: &Fields) -> Result<Place, String> {
     let url = &fields.url;
     let parsed = Url::parse(url).map_err(|error| format!("the url: {error}; use {SCHEMES}"))?;

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::query::check_query;
+use crate::hosts::normal_name;
 
 /// Timeout of connecting in seconds: default and maximum.
 const CONNECT_TIMEOUT_S: (u64, u64) = (10, 300);
@@ -118,6 +119,16 @@ impl PostgresConfig {
             statement_timeout: Duration::from_secs(fields.statement_timeout_s),
             sslmode: fields.sslmode,
         })
+    }
+
+    /// Returns host and port of the server as text; equal for equal servers.
+    pub(super) fn server(&self) -> String {
+        let host = normal_name(&self.host);
+        if host.contains(':') {
+            format!("[{host}]:{}", self.port)
+        } else {
+            format!("{host}:{}", self.port)
+        }
     }
 }
 

@@ -45,6 +45,8 @@ const EPOCH_TIME: Duration = Duration::from_millis(500);
 const MEMORY_WAIT: Duration = Duration::from_secs(1);
 /// Wait after a refused request for memory.
 const MEMORY_PAUSE: Duration = Duration::from_millis(100);
+/// Interval of the checks whether a merge has ended that waits for the comparisons of others.
+const END_CHECK: Duration = Duration::from_secs(1);
 
 /// Returns the progress of a merge; `None`: it has not begun, or has ended.
 pub(super) fn progress(
@@ -61,6 +63,12 @@ pub(super) fn is_complete(replica: &GroupReplica, region: RegionId, area: AreaId
     progress(replica, region, area).is_some_and(|merge| merge.is_complete())
 }
 
+/// Returns whether a region has this staging area. It has none once the refresh has ended.
+pub(super) fn is_open(replica: &GroupReplica, region: RegionId, area: AreaId) -> bool {
+    let state = replica.shared.state.read();
+    state.regions.get(&region).is_some_and(|region| region.areas.contains(&area))
+}
+
 /// A merge of a staging area into a region that this replica leads.
 pub(super) struct Merge {
     pub(super) groups: Arc<Groups>,
@@ -75,7 +83,7 @@ impl Merge {
     /// # Errors
     /// [`Reason::ProcedureSuperseded`]: the refresh has ended; [`Reason::SourceMismatch`]: two staged rows have the same key;
     /// and those of the log, the store and the disk. The next attempt continues.
-    pub(super) async fn run(self) -> Result<(), Refusal> {
+    pub(super) async fn run(&self) -> Result<(), Refusal> {
         let group = self.replica.group();
         if self.replica.shared.epoch() == Epoch(0) {
             // Its rows would be visible as of the epoch of an empty table.
@@ -95,6 +103,19 @@ impl Merge {
         try_join_all(parts).await?;
         info!(%group, region = %self.region, area = %self.area, "merge completed");
         Ok(())
+    }
+
+    /// Returns the reason once the refresh of the region has ended, or this replica does not lead any more.
+    pub(super) async fn superseded(&self) -> Refusal {
+        loop {
+            sleep(END_CHECK).await;
+            if let Err(not_leader) = self.replica.require_leader() {
+                return not_leader;
+            }
+            if !is_open(&self.replica, self.region, self.area) {
+                return self.ended();
+            }
+        }
     }
 
     /// Divides the region in parts.
@@ -170,7 +191,7 @@ impl Merge {
 
     /// Waits until the node has memory for a chunk's rows, as a write does. Unlike a write, it is not refused: flushes will
     /// free memory.
-    async fn admit(&self, bytes: usize) -> Result<Option<Admission>, Refusal> {
+    pub(super) async fn admit(&self, bytes: usize) -> Result<Option<Admission>, Refusal> {
         check_disk(&self.groups.disk())?;
         if bytes == 0 {
             return Ok(None);
