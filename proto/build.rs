@@ -12,6 +12,7 @@ const FILES: &[&str] = &[
     "tidewater/v1/command.proto",
     "tidewater/v1/data.proto",
     "tidewater/v1/error.proto",
+    "tidewater/v1/event.proto",
     "tidewater/v1/group.proto",
     "tidewater/v1/group_log.proto",
     "tidewater/v1/hook.proto",

@@ -1,0 +1,199 @@
+//! Options of the recorder and of the tables of events.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// Options of a table of events.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EventHandlerOptions {
+    /// Time after which rows expire; `None`: never.
+    pub ttl: Option<Duration>,
+    /// Whether the table appends rows, and never replaces one.
+    pub append_mode: bool,
+    /// Window of time of a row's SST; zero: no windows.
+    pub compaction_window: Duration,
+}
+
+/// Names of the hints of [`EventHandlerOptions::to_hints`].
+pub mod hints {
+    /// Time after which rows expire, e.g. `90d`.
+    pub const TTL: &str = "ttl";
+    /// `true` or `false`.
+    pub const APPEND_MODE: &str = "append_mode";
+    /// Window of time, e.g. `1d`.
+    pub const COMPACTION_WINDOW: &str = "compaction_window";
+}
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+impl Default for EventHandlerOptions {
+    fn default() -> Self {
+        Self { ttl: Some(90 * DAY), append_mode: true, compaction_window: DAY }
+    }
+}
+
+impl EventHandlerOptions {
+    /// Returns the options as text for the creation of a table. Times are whole seconds, e.g. `7776000s`.
+    pub fn to_hints(&self) -> BTreeMap<&'static str, String> {
+        let mut hints = BTreeMap::new();
+        if let Some(ttl) = self.ttl {
+            hints.insert(hints::TTL, format!("{}s", ttl.as_secs()));
+        }
+        hints.insert(hints::APPEND_MODE, self.append_mode.to_string());
+        if !self.compaction_window.is_zero() {
+            let window = format!("{}s", self.compaction_window.as_secs());
+            hints.insert(hints::COMPACTION_WINDOW, window);
+        }
+        hints
+    }
+}
+
+/// Options of a recorder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EventRecorderOptions {
+    /// Events that wait for the spool, at most.
+    pub queue_events: usize,
+    /// Bytes of the events that wait for the spool, at most.
+    pub queue_bytes: usize,
+    /// Bytes of one event, at most.
+    pub max_event_bytes: usize,
+    /// Events of a batch, at most.
+    pub batch_events: usize,
+    /// Bytes of a batch's events; a batch has at least one event.
+    pub batch_bytes: usize,
+    /// Longest time that an event waits for its batch to fill.
+    pub batch_interval: Duration,
+    /// Retries of a batch in a row. After them, the batch waits for [`Self::pause`].
+    pub retries: u32,
+    /// Wait before the first retry; doubles with each one.
+    pub first_backoff: Duration,
+    /// Longest wait between two retries.
+    pub max_backoff: Duration,
+    /// Wait of a batch whose retries have failed.
+    pub pause: Duration,
+    /// Time after which a call of the handler is aborted.
+    pub handle_timeout: Duration,
+    /// Bytes of the events in the spool, at most.
+    pub spool_bytes: u64,
+    /// Bytes of the file of events that were set aside. One earlier file is kept.
+    pub set_aside_bytes: u64,
+    /// Time that [`crate::EventRecorder::close`] waits for the handler.
+    pub close_timeout: Duration,
+    /// Time after which rows of events expire; `None`: never.
+    pub ttl: Option<Duration>,
+}
+
+impl Default for EventRecorderOptions {
+    fn default() -> Self {
+        Self {
+            queue_events: 2_048,
+            queue_bytes: 16 << 20,
+            max_event_bytes: 1 << 20,
+            batch_events: 100,
+            batch_bytes: 4 << 20,
+            batch_interval: Duration::from_secs(5),
+            retries: 3,
+            first_backoff: Duration::from_millis(1_670),
+            max_backoff: Duration::from_secs(5),
+            pause: Duration::from_secs(30),
+            handle_timeout: Duration::from_secs(60),
+            spool_bytes: 256 << 20,
+            set_aside_bytes: 16 << 20,
+            close_timeout: Duration::from_secs(10),
+            ttl: EventHandlerOptions::default().ttl,
+        }
+    }
+}
+
+/// An option with a value that it cannot have.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("option {field} of the event recorder must be {rule}")]
+pub struct OptionError {
+    /// Name of the field.
+    pub field: &'static str,
+    /// The rule that its value breaks.
+    pub rule: &'static str,
+}
+
+impl EventRecorderOptions {
+    /// Checks the options.
+    ///
+    /// # Errors
+    /// [`OptionError`] names the first field that is out of its range.
+    pub fn check(&self) -> Result<(), OptionError> {
+        let positive = "above 0";
+        let rules = [
+            ("queue_events", self.queue_events > 0, positive),
+            ("max_event_bytes", self.max_event_bytes > 0, positive),
+            ("queue_bytes", self.queue_bytes >= self.max_event_bytes, "at least max_event_bytes"),
+            ("batch_events", self.batch_events > 0, positive),
+            ("batch_bytes", self.batch_bytes > 0, positive),
+            ("batch_interval", !self.batch_interval.is_zero(), positive),
+            ("first_backoff", !self.first_backoff.is_zero(), positive),
+            ("max_backoff", self.max_backoff >= self.first_backoff, "at least first_backoff"),
+            ("pause", self.pause >= self.max_backoff, "at least max_backoff"),
+            ("handle_timeout", !self.handle_timeout.is_zero(), positive),
+            (
+                "spool_bytes",
+                self.spool_bytes >= 2 * self.max_event_bytes as u64,
+                "at least twice max_event_bytes",
+            ),
+            ("set_aside_bytes", self.set_aside_bytes > 0, positive),
+            ("close_timeout", !self.close_timeout.is_zero(), positive),
+            ("ttl", self.ttl.is_none_or(|ttl| ttl.as_secs() > 0), "at least 1s, or none"),
+        ];
+        match rules.into_iter().find(|(_, valid, _)| !valid) {
+            Some((field, _, rule)) => Err(OptionError { field, rule }),
+            None => Ok(()),
+        }
+    }
+
+    /// Options of the tables of events.
+    pub fn handler_options(&self) -> EventHandlerOptions {
+        EventHandlerOptions { ttl: self.ttl, ..EventHandlerOptions::default() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_out_of_range_are_named() {
+        let valid = EventRecorderOptions::default();
+        assert_eq!(valid.check(), Ok(()));
+        let field = |change: fn(&mut EventRecorderOptions)| {
+            let mut options = valid.clone();
+            change(&mut options);
+            options.check().unwrap_err().field
+        };
+        assert_eq!(field(|options| options.queue_events = 0), "queue_events");
+        assert_eq!(field(|options| options.queue_bytes = 1), "queue_bytes");
+        assert_eq!(field(|options| options.max_event_bytes = 0), "max_event_bytes");
+        assert_eq!(field(|options| options.batch_events = 0), "batch_events");
+        assert_eq!(field(|options| options.batch_bytes = 0), "batch_bytes");
+        assert_eq!(field(|options| options.batch_interval = Duration::ZERO), "batch_interval");
+        assert_eq!(field(|options| options.first_backoff = Duration::ZERO), "first_backoff");
+        assert_eq!(field(|options| options.max_backoff = Duration::ZERO), "max_backoff");
+        assert_eq!(field(|options| options.pause = Duration::ZERO), "pause");
+        assert_eq!(field(|options| options.handle_timeout = Duration::ZERO), "handle_timeout");
+        assert_eq!(field(|options| options.spool_bytes = 0), "spool_bytes");
+        assert_eq!(field(|options| options.set_aside_bytes = 0), "set_aside_bytes");
+        assert_eq!(field(|options| options.close_timeout = Duration::ZERO), "close_timeout");
+        assert_eq!(field(|options| options.ttl = Some(Duration::from_millis(1))), "ttl");
+    }
+
+    #[test]
+    fn hints_have_the_options_of_tables() {
+        let hints = EventHandlerOptions::default().to_hints();
+        let expected =
+            [("append_mode", "true"), ("compaction_window", "86400s"), ("ttl", "7776000s")];
+        assert!(hints.iter().map(|(name, text)| (*name, text.as_str())).eq(expected));
+        let options = EventHandlerOptions {
+            ttl: None,
+            append_mode: false,
+            compaction_window: Duration::ZERO,
+        };
+        assert!(options.to_hints().into_iter().eq([("append_mode", "false".to_owned())]));
+    }
+}

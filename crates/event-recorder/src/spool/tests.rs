@@ -1,0 +1,199 @@
+use uuid::Uuid;
+
+use super::*;
+use crate::event::Priority;
+use crate::testing::TestEvent;
+
+const LIMIT: u64 = 1 << 20;
+
+fn event(number: usize, priority: Priority) -> RecordedEvent {
+    let event = TestEvent { priority, ..TestEvent::numbered(number) };
+    RecordedEvent::new(&event, Uuid::from_u128(number as u128), 0, 10_000).unwrap()
+}
+
+fn events(numbers: std::ops::Range<usize>) -> Vec<RecordedEvent> {
+    numbers.map(|number| event(number, Priority::Normal)).collect()
+}
+
+fn append(spool: &Spool, events: &[RecordedEvent]) -> Vec<bool> {
+    spool.append(events, PriorityCounts::default(), 5).unwrap().accepted
+}
+
+fn claim(spool: &Spool, most: usize) -> Option<ClaimedBatch> {
+    spool.claim("events", most, usize::MAX).unwrap()
+}
+
+fn numbers(claimed: &ClaimedBatch) -> Vec<usize> {
+    claimed.events.iter().map(|event| event.payload.parse().unwrap()).collect()
+}
+
+#[test]
+fn batch_keeps_its_events_over_restarts() {
+    let directory = tempfile::tempdir().unwrap();
+    let spool = Spool::open(directory.path(), LIMIT).unwrap();
+    append(&spool, &events(0..5));
+    let claimed = claim(&spool, 2).unwrap();
+    assert_eq!(numbers(&claimed), [0, 1]);
+    spool.put_note("events", b"a", b"first").unwrap();
+    spool.put_note("events", b"a", b"second").unwrap();
+    drop(spool);
+
+    let spool = Spool::open(directory.path(), LIMIT).unwrap();
+    assert_eq!(spool.size().events, 5);
+    assert_eq!(spool.events_of("events"), TableEvents { waiting: 3, in_batch: 2 });
+    append(&spool, &events(5..6));
+    let again = claim(&spool, 100).unwrap();
+    assert_eq!(again, claimed);
+    assert_eq!(
+        spool.notes("events").unwrap(),
+        BTreeMap::from([(b"a".to_vec(), b"second".to_vec())])
+    );
+    spool.complete("events", &again).unwrap();
+    assert!(spool.notes("events").unwrap().is_empty());
+    drop(spool);
+
+    let spool = Spool::open(directory.path(), LIMIT).unwrap();
+    let rest = claim(&spool, 100).unwrap();
+    assert_eq!(numbers(&rest), [2, 3, 4, 5]);
+    spool.complete("events", &rest).unwrap();
+    assert_eq!(claim(&spool, 100), None);
+    assert_eq!(spool.size(), SpoolSize::default());
+}
+
+#[test]
+fn released_batch_is_claimed_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let spool = Spool::open(directory.path(), LIMIT).unwrap();
+    append(&spool, &events(0..4));
+    let claimed = claim(&spool, 4).unwrap();
+    spool.release("events", &claimed).unwrap();
+    assert_eq!(spool.events_of("events"), TableEvents { waiting: 4, in_batch: 0 });
+    let half = claim(&spool, 2).unwrap();
+    assert_eq!(numbers(&half), [0, 1]);
+    spool.complete("events", &half).unwrap();
+    assert_eq!(numbers(&claim(&spool, 4).unwrap()), [2, 3]);
+}
+
+#[test]
+fn batches_are_limited_by_bytes() {
+    let directory = tempfile::tempdir().unwrap();
+    let spool = Spool::open(directory.path(), LIMIT).unwrap();
+    append(&spool, &events(0..4));
+    let one = spool.claim("events", 100, 1).unwrap().unwrap();
+    assert_eq!(numbers(&one), [0]);
+}
+
+#[test]
+fn tables_have_queues_of_their_own() {
+    let directory = tempfile::tempdir().unwrap();
+    let spool = Spool::open(directory.path(), LIMIT).unwrap();
+    let other = RecordedEvent { table: "audit".to_owned(), ..event(7, Priority::Normal) };
+    append(&spool, &[event(0, Priority::Normal), other, event(1, Priority::Normal)]);
+    let claimed = claim(&spool, 100).unwrap();
+    assert_eq!(numbers(&claimed), [0, 1]);
+    let audit = spool.claim("audit", 100, usize::MAX).unwrap().unwrap();
+    spool.put_note("audit", b"n", b"1").unwrap();
+    spool.complete("events", &claimed).unwrap();
+    assert_eq!(numbers(&audit), [7]);
+    assert_eq!(spool.notes("audit").unwrap().len(), 1);
+    assert_eq!(spool.tables(), [("audit".to_owned(), 1), ("events".to_owned(), 0)]);
+}
+
+#[test]
+fn number_of_tables_is_limited() {
+    let directory = tempfile::tempdir().unwrap();
+    let spool = Spool::open(directory.path(), LIMIT).unwrap();
+    let of_table = |n: usize| RecordedEvent { table: format!("t{n}"), ..event(n, Priority::High) };
+    let accepted = append(&spool, &(0..=MAX_TABLES).map(of_table).collect::<Vec<_>>());
+    assert_eq!(accepted.iter().filter(|accepted| !**accepted).count(), 1);
+    assert_eq!(spool.dropped().unwrap().counts, PriorityCounts::new(0, 0, 1));
+}
+
+#[test]
+fn full_spool_drops_lower_priorities_and_counts_them() {
+    let directory = tempfile::tempdir().unwrap();
+    let probe = Spool::open(&directory.path().join("probe"), LIMIT).unwrap();
+    append(&probe, &[event(1, Priority::High)]);
+    let limit = 3 * probe.size().bytes;
+    let path = directory.path().join("spool");
+    let spool = Spool::open(&path, limit).unwrap();
+    append(&spool, &[event(1, Priority::Low), event(2, Priority::Normal), event(3, Priority::Low)]);
+    assert_eq!(append(&spool, &[event(4, Priority::Low)]), [false]);
+    assert_eq!(append(&spool, &[event(5, Priority::Normal)]), [true]);
+    // The oldest event of the lowest priority gave way.
+    assert_eq!(append(&spool, &[event(6, Priority::High), event(7, Priority::High)]), [true, true]);
+    assert_eq!(append(&spool, &[event(8, Priority::Normal)]), [false]);
+    let counts = PriorityCounts::new(3, 2, 0);
+    assert_eq!(spool.dropped(), Some(DroppedSummary { counts, since_ms: 5 }));
+    drop(spool);
+
+    let spool = Spool::open(&path, limit).unwrap();
+    assert_eq!(numbers(&claim(&spool, 100).unwrap()), [5, 6, 7]);
+    let summary = spool.dropped().unwrap();
+    assert_eq!(summary.counts, counts);
+    // A batch gives way to nothing.
+    assert_eq!(append(&spool, &[event(9, Priority::High)]), [false]);
+    spool.append_summary(&summary, &event(10, Priority::High)).unwrap();
+    assert_eq!(spool.dropped().unwrap().counts, PriorityCounts::new(3, 2, 1));
+    let summary = spool.dropped().unwrap();
+    spool.append_summary(&summary, &event(11, Priority::High)).unwrap();
+    assert_eq!((spool.dropped(), spool.size().events), (None, 4));
+}
+
+#[test]
+fn spool_in_use_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let _open = Spool::open(directory.path(), LIMIT).unwrap();
+    let error = Spool::open(directory.path(), LIMIT).unwrap_err();
+    assert!(matches!(error, SpoolError::InUse { .. }), "{error}");
+    assert!(error.to_string().contains("of its own"), "{error}");
+}
+
+#[test]
+fn spool_of_a_later_release_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let spool = Spool::open(directory.path(), LIMIT).unwrap();
+    spool
+        .database
+        .write(Durability::Synced, |_, batch| {
+            batch.put(keys::FORMAT, 2u32.to_be_bytes());
+            Ok(())
+        })
+        .unwrap();
+    drop(spool);
+    let error = Spool::open(directory.path(), LIMIT).unwrap_err();
+    assert!(matches!(error, SpoolError::NewerFormat { found: 2, supported: 1, .. }), "{error}");
+}
+
+#[test]
+fn damaged_spool_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let spool = Spool::open(directory.path(), LIMIT).unwrap();
+    append(&spool, &events(0..100));
+    drop(spool);
+    std::fs::write(directory.path().join("CURRENT"), "nonsense\n").unwrap();
+    let error = Spool::open(directory.path(), LIMIT).unwrap_err();
+    assert!(matches!(error, SpoolError::Damaged { .. }), "{error}");
+    let file = directory.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    assert!(Spool::open(&file, LIMIT).is_err());
+}
+
+#[test]
+fn unreadable_event_leaves_its_batch_to_the_others() {
+    let directory = tempfile::tempdir().unwrap();
+    let spool = Spool::open(directory.path(), LIMIT).unwrap();
+    append(&spool, &events(0..3));
+    spool
+        .database
+        .write(Durability::Synced, |database, batch| {
+            let key = keys::event(TableNumber(1), EventSequence(2));
+            batch.put_cf(database.family(keys::EVENTS)?, key, b"\xff");
+            Ok(())
+        })
+        .unwrap();
+    let claimed = claim(&spool, 100).unwrap();
+    assert_eq!((numbers(&claimed), claimed.unreadable.len()), (vec![0, 2], 1));
+    spool.complete("events", &claimed).unwrap();
+    assert_eq!(claim(&spool, 100), None);
+}
