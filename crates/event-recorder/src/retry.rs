@@ -1,4 +1,4 @@
-//! What follows an attempt to have a batch persisted (pure).
+//! Decision about the next attempt to have a batch persisted (pure).
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ pub(crate) enum AttemptFailure {
     Panicked,
 }
 
-/// What follows a failed attempt.
+/// Next attempt after a failed one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum NextAttempt {
     /// Pass the same batch again after a time.

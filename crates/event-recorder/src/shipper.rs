@@ -24,7 +24,7 @@ use crate::spool::{ClaimedBatch, Spool, SpoolError};
 /// Wait before a task that has ended is started again.
 const RESTART: Duration = Duration::from_secs(1);
 
-/// What the tasks share.
+/// State that the tasks share.
 #[derive(Debug)]
 pub(crate) struct Shipper {
     pub(crate) spool: Arc<Spool>,

@@ -24,7 +24,7 @@ pub(super) struct Database {
     inner: RwLock<Option<DB>>,
 }
 
-/// Whether a write is durable when it returns.
+/// Durability of a write when it returns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Durability {
     /// On disk: survives a crash of the machine.

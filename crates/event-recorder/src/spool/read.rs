@@ -10,7 +10,7 @@ use super::keys::{self, EventSequence, TableNumber};
 use crate::event::Priority;
 use crate::recorded::RecordedEvent;
 
-/// Bytes that the records of an event take beside its own.
+/// Bytes that the records of an event take in addition to its own.
 const RECORD_BYTES: u64 = 64;
 
 /// Bytes that an event takes in the spool, from the length of its record.

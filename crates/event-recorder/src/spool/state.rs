@@ -1,4 +1,4 @@
-//! What the database of a spool has, in memory.
+//! State of a spool in memory, read from its database when it is opened.
 
 use std::collections::BTreeMap;
 
