@@ -43,8 +43,8 @@ impl EventHandler for Discard {
 }
 
 fn record(criterion: &mut Criterion) {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all();
-    let runtime = { runtime }.build().unwrap();
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    let runtime = runtime.worker_threads(1).enable_all().build().unwrap();
     let directory = tempfile::tempdir().unwrap();
     let recorder = runtime.block_on(async {
         EventRecorderImpl::open(
