@@ -7,11 +7,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use tidewater_event_recorder::{
-    Event, EventBatch, EventError, EventHandler, EventRecorder, EventRecorderImpl,
-    EventRecorderOptions, ExtraColumn, Handled, HandlerError, OpenError, RecorderEnv, TypeFilter,
-    Value, ValueType,
-};
+use tidewater_event_recorder::{EventRecorderImpl, EventRecorderOptions, OpenError, RecorderEnv};
+use tidewater_events::*;
 
 #[derive(Debug)]
 struct DoorOpened {

@@ -4,23 +4,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
+use tidewater_events::{DEFAULT_TABLE, Priority, RecordOutcome, RecordedEvent};
 use tokio::sync::watch;
 
 use crate::counters::Counters;
 use crate::env::RecorderEnv;
-use crate::event::Priority;
-use crate::name::DEFAULT_TABLE;
 use crate::problem_log::ProblemLog;
 use crate::queue::{PriorityCounts, Queue, QueuedEvent};
-use crate::receipt::RecordOutcome;
-use crate::recorded::RecordedEvent;
 use crate::spool::{Appended, DroppedSummary, Spool, SpoolError};
 
-/// Type of the event that reports how many events gave way.
+/// Type of the event that reports how many events were dropped.
 pub const DROPPED_TYPE: &str = "events_dropped";
 
-/// Time between two looks at an empty queue, and shortest time between two summaries.
+/// Time between two looks at an empty queue.
 const ROUND: Duration = Duration::from_secs(1);
+
+/// Shortest time between two summaries.
+const SUMMARY_INTERVAL: Duration = Duration::from_secs(10);
 
 /// State of the thread.
 #[derive(Debug)]
@@ -29,9 +29,17 @@ pub(crate) struct Intake {
     pub(crate) spool: Arc<Spool>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) env: RecorderEnv,
-    /// Notified after each addition to the spool.
-    pub(crate) added: watch::Sender<u64>,
     pub(crate) problems: Arc<ProblemLog>,
+    /// True when the thread has ended.
+    pub(crate) ended: watch::Sender<bool>,
+}
+
+impl Drop for Intake {
+    fn drop(&mut self) {
+        // Also after a panic: events that nothing moves are refused.
+        self.queue.close();
+        self.ended.send_replace(true);
+    }
 }
 
 impl Intake {
@@ -47,7 +55,8 @@ impl Intake {
                 unreported = self.append(taken.events, unreported);
             }
             let now = self.env.monotonic.elapsed();
-            let is_due = last_summary.is_none_or(|last| now.saturating_sub(last) >= ROUND);
+            let is_due =
+                last_summary.is_none_or(|last| now.saturating_sub(last) >= SUMMARY_INTERVAL);
             if (is_due || taken.is_last)
                 && let Some(summary) = self.spool.dropped()
             {
@@ -70,7 +79,6 @@ impl Intake {
                 let spooled = accepted.iter().filter(|accepted| **accepted).count();
                 self.counters.count_spooled(spooled as u64);
                 self.counters.count_dropped(dropped);
-                self.added.send_modify(|version| *version += 1);
                 for (receipt, accepted) in receipts.into_iter().zip(accepted) {
                     let outcome =
                         if accepted { RecordOutcome::Spooled } else { RecordOutcome::Dropped };
@@ -112,9 +120,8 @@ impl Intake {
             priority: Priority::High,
             extra: Vec::new(),
         };
-        match self.spool.append_summary(summary, &event) {
-            Ok(()) => self.added.send_modify(|version| *version += 1),
-            Err(error) => self.report(&error),
+        if let Err(error) = self.spool.append_summary(summary, &event) {
+            self.report(&error);
         }
     }
 

@@ -1,52 +1,6 @@
-//! Options of the recorder and of the tables of events.
+//! Options of the recorder.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
-
-/// Options of a table of events.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EventHandlerOptions {
-    /// Time after which rows expire; `None`: never.
-    pub ttl: Option<Duration>,
-    /// Whether the table appends rows, and never replaces one.
-    pub append_mode: bool,
-    /// Window of time of a row's SST; zero: no windows.
-    pub compaction_window: Duration,
-}
-
-/// Names of the hints of [`EventHandlerOptions::to_hints`].
-pub mod hints {
-    /// Time after which rows expire, e.g. `90d`.
-    pub const TTL: &str = "ttl";
-    /// `true` or `false`.
-    pub const APPEND_MODE: &str = "append_mode";
-    /// Window of time, e.g. `1d`.
-    pub const COMPACTION_WINDOW: &str = "compaction_window";
-}
-
-const DAY: Duration = Duration::from_secs(24 * 60 * 60);
-
-impl Default for EventHandlerOptions {
-    fn default() -> Self {
-        Self { ttl: Some(90 * DAY), append_mode: true, compaction_window: DAY }
-    }
-}
-
-impl EventHandlerOptions {
-    /// Returns the options as text for the creation of a table. Times are whole seconds, e.g. `7776000s`.
-    pub fn to_hints(&self) -> BTreeMap<&'static str, String> {
-        let mut hints = BTreeMap::new();
-        if let Some(ttl) = self.ttl {
-            hints.insert(hints::TTL, format!("{}s", ttl.as_secs()));
-        }
-        hints.insert(hints::APPEND_MODE, self.append_mode.to_string());
-        if !self.compaction_window.is_zero() {
-            let window = format!("{}s", self.compaction_window.as_secs());
-            hints.insert(hints::COMPACTION_WINDOW, window);
-        }
-        hints
-    }
-}
 
 /// Options of a recorder.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,10 +31,8 @@ pub struct EventRecorderOptions {
     pub spool_bytes: u64,
     /// Bytes of the file of events that were set aside. One earlier file is kept.
     pub set_aside_bytes: u64,
-    /// Time that [`crate::EventRecorder::close`] waits for the handler.
+    /// Time that [`close`](tidewater_events::EventRecorder::close) waits for the handler.
     pub close_timeout: Duration,
-    /// Time after which rows of events expire; `None`: never.
-    pub ttl: Option<Duration>,
 }
 
 impl Default for EventRecorderOptions {
@@ -100,7 +52,6 @@ impl Default for EventRecorderOptions {
             spool_bytes: 256 << 20,
             set_aside_bytes: 16 << 20,
             close_timeout: Duration::from_secs(10),
-            ttl: EventHandlerOptions::default().ttl,
         }
     }
 }
@@ -140,17 +91,11 @@ impl EventRecorderOptions {
             ),
             ("set_aside_bytes", self.set_aside_bytes > 0, positive),
             ("close_timeout", !self.close_timeout.is_zero(), positive),
-            ("ttl", self.ttl.is_none_or(|ttl| ttl.as_secs() > 0), "at least 1s, or none"),
         ];
         match rules.into_iter().find(|(_, valid, _)| !valid) {
             Some((field, _, rule)) => Err(OptionError { field, rule }),
             None => Ok(()),
         }
-    }
-
-    /// Options of the tables of events.
-    pub fn handler_options(&self) -> EventHandlerOptions {
-        EventHandlerOptions { ttl: self.ttl, ..EventHandlerOptions::default() }
     }
 }
 
@@ -180,20 +125,5 @@ mod tests {
         assert_eq!(field(|options| options.spool_bytes = 0), "spool_bytes");
         assert_eq!(field(|options| options.set_aside_bytes = 0), "set_aside_bytes");
         assert_eq!(field(|options| options.close_timeout = Duration::ZERO), "close_timeout");
-        assert_eq!(field(|options| options.ttl = Some(Duration::from_millis(1))), "ttl");
-    }
-
-    #[test]
-    fn hints_have_the_options_of_tables() {
-        let hints = EventHandlerOptions::default().to_hints();
-        let expected =
-            [("append_mode", "true"), ("compaction_window", "86400s"), ("ttl", "7776000s")];
-        assert!(hints.iter().map(|(name, text)| (*name, text.as_str())).eq(expected));
-        let options = EventHandlerOptions {
-            ttl: None,
-            append_mode: false,
-            compaction_window: Duration::ZERO,
-        };
-        assert!(options.to_hints().into_iter().eq([("append_mode", "false".to_owned())]));
     }
 }

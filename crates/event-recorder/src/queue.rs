@@ -4,17 +4,16 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
+use tidewater_events::{Priority, Receipt, RecordOutcome, RecordedEvent};
 use tokio::sync::oneshot;
-
-use crate::event::Priority;
-use crate::receipt::{Receipt, RecordOutcome};
-use crate::recorded::RecordedEvent;
 
 /// An event that waits for the spool.
 #[derive(Debug)]
 pub(crate) struct QueuedEvent {
     pub(crate) event: RecordedEvent,
     pub(crate) receipt: oneshot::Sender<RecordOutcome>,
+    /// Number of the event in the order of the calls.
+    number: u64,
 }
 
 /// Numbers of events by priority.
@@ -65,6 +64,8 @@ struct State {
     /// By priority, each in order.
     events: [VecDeque<QueuedEvent>; 3],
     bytes: usize,
+    /// Events that were added so far.
+    added: u64,
     /// Events that gave way or found no room, since the last [`Queue::take`].
     dropped: PriorityCounts,
     is_closed: bool,
@@ -73,7 +74,7 @@ struct State {
 /// Contents of the queue.
 #[derive(Debug)]
 pub(crate) struct Taken {
-    /// In the order in which they were recorded within each priority, the highest first.
+    /// In the order in which they were recorded.
     pub(crate) events: Vec<QueuedEvent>,
     /// Events that gave way or found no room since the last call.
     pub(crate) dropped: PriorityCounts,
@@ -108,8 +109,9 @@ impl Queue {
             }
             let (sender, receiver) = oneshot::channel();
             state.bytes += size;
-            state.events[usize::from(priority.to_wire())]
-                .push_back(QueuedEvent { event, receipt: sender });
+            state.added += 1;
+            let queued = QueuedEvent { event, receipt: sender, number: state.added };
+            state.events[usize::from(priority.to_wire())].push_back(queued);
             Receipt::pending(receiver)
         };
         self.changed.notify_one();
@@ -125,7 +127,8 @@ impl Queue {
         if state.len() == 0 && !state.is_closed {
             self.changed.wait_for(&mut state, timeout);
         }
-        let events = state.events.iter_mut().rev().flat_map(std::mem::take).collect();
+        let mut events: Vec<_> = state.events.iter_mut().flat_map(std::mem::take).collect();
+        events.sort_unstable_by_key(|queued| queued.number);
         state.bytes = 0;
         let dropped = std::mem::take(&mut state.dropped);
         Taken { events, dropped, is_last: state.is_closed }
@@ -162,10 +165,10 @@ impl State {
 
 #[cfg(test)]
 mod tests {
+    use tidewater_events::testing::TestEvent;
     use uuid::Uuid;
 
     use super::*;
-    use crate::testing::TestEvent;
 
     fn event(number: usize, priority: Priority) -> RecordedEvent {
         let event = TestEvent { priority, ..TestEvent::numbered(number) };
@@ -204,8 +207,20 @@ mod tests {
         for receipt in receipts {
             assert_eq!(receipt.await, RecordOutcome::Spooled);
         }
-        assert!(matches!(queue.push(event(4, Priority::Low)), Receipt { .. }));
+        let _fourth = queue.push(event(4, Priority::Low));
         assert_eq!(numbers(&queue.take(Duration::ZERO)), ["4"]);
+    }
+
+    #[tokio::test]
+    async fn events_are_taken_in_the_order_of_their_calls() {
+        let queue = Queue::new(10, 1_000_000);
+        let priorities = [Priority::Low, Priority::High, Priority::Normal, Priority::Low];
+        let _receipts: Vec<_> = priorities
+            .into_iter()
+            .enumerate()
+            .map(|(number, priority)| queue.push(event(number, priority)))
+            .collect();
+        assert_eq!(numbers(&queue.take(Duration::ZERO)), ["0", "1", "2", "3"]);
     }
 
     #[tokio::test]

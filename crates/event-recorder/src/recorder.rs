@@ -1,58 +1,31 @@
 //! The recorder.
 
-use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use async_trait::async_trait;
-use parking_lot::Mutex;
-use tokio::sync::watch;
+use tidewater_events::{
+    Event, EventHandler, EventRecorder, Receipt, RecordOutcome, RecordedEvent, TypeFilter,
+};
+use tokio::sync::{Mutex, watch};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, timeout_at};
-use tracing::warn;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::counters::{Counters, EventCounts};
 use crate::env::RecorderEnv;
-use crate::event::Event;
-use crate::filter::TypeFilter;
-use crate::handler::EventHandler;
 use crate::intake::Intake;
 use crate::options::{EventRecorderOptions, OptionError};
 use crate::problem_log::ProblemLog;
 use crate::queue::Queue;
-use crate::receipt::{Receipt, RecordOutcome};
-use crate::recorded::RecordedEvent;
 use crate::set_aside::SetAsideFile;
 use crate::shipper::{self, Shipper};
-use crate::spool::{Spool, SpoolError};
+use crate::spool::{Spool, SpoolError, SpoolSizes};
 
-/// Records events.
-#[async_trait]
-pub trait EventRecorder: fmt::Debug + Send + Sync + 'static {
-    /// Records an event. Returns without waiting; the receipt may be ignored.
-    fn record(&self, event: &dyn Event) -> Receipt;
-
-    /// Refuses later events, moves those in the queue to the spool, and waits until the handler has persisted those
-    /// in the spool, for a limited time. What is left stays in the spool.
-    async fn close(&self);
-}
-
-/// A shared recorder.
-pub type EventRecorderRef = Arc<dyn EventRecorder>;
-
-/// Recorder that filters all events.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct NoRecorder;
-
-#[async_trait]
-impl EventRecorder for NoRecorder {
-    fn record(&self, _event: &dyn Event) -> Receipt {
-        Receipt::known(RecordOutcome::Filtered)
-    }
-
-    async fn close(&self) {}
-}
+/// Time that an aborted task has to end: until its next await.
+const ABORT: Duration = Duration::from_secs(1);
 
 /// Reason why a recorder cannot be opened.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -75,21 +48,17 @@ pub struct EventRecorderImpl {
     filter: TypeFilter,
     env: RecorderEnv,
     queue: Arc<Queue>,
-    spool: Arc<Spool>,
+    sizes: watch::Receiver<SpoolSizes>,
     counters: Arc<Counters>,
     problems: Arc<ProblemLog>,
     closing: watch::Sender<bool>,
-    tasks: Mutex<Option<Tasks>>,
-}
-
-#[derive(Debug)]
-struct Tasks {
-    intake: thread::JoinHandle<()>,
-    shipper: JoinHandle<()>,
+    intake_ended: watch::Receiver<bool>,
+    /// `None` when the recorder is closed.
+    shipper: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl EventRecorderImpl {
-    /// Opens the spool of a directory, creating it if missing, and starts the recorder in the current runtime.
+    /// Opens the spool of a directory, creating it if missing, and starts the recorder in the current runtime of tokio.
     /// The events that the spool has are passed to the handler first. Blocking.
     ///
     /// # Errors
@@ -102,38 +71,48 @@ impl EventRecorderImpl {
         env: RecorderEnv,
     ) -> Result<Self, OpenError> {
         options.check()?;
-        let set_aside = SetAsideFile::new(spool, options.set_aside_bytes);
+        let set_aside = Arc::new(SetAsideFile::new(spool, options.set_aside_bytes));
         let spool = Arc::new(Spool::open(spool, options.spool_bytes)?);
+        let sizes = spool.sizes();
         let queue = Arc::new(Queue::new(options.queue_events, options.queue_bytes));
         let counters = Arc::new(Counters::default());
         let problems = Arc::new(ProblemLog::new(Arc::clone(&env.monotonic)));
-        let (added, added_receiver) = watch::channel(0);
+        let (ended, intake_ended) = watch::channel(false);
         let (closing, closing_receiver) = watch::channel(false);
         let intake = Intake {
             queue: Arc::clone(&queue),
             spool: Arc::clone(&spool),
             counters: Arc::clone(&counters),
             env: env.clone(),
-            added,
             problems: Arc::clone(&problems),
+            ended,
         };
-        let intake = thread::Builder::new()
+        thread::Builder::new()
             .name("event-intake".to_owned())
             .spawn(move || intake.run())
             .map_err(|error| OpenError::Thread(error.to_string()))?;
         let shipper = Shipper {
-            spool: Arc::clone(&spool),
+            spool,
             handler,
             options: options.clone(),
             counters: Arc::clone(&counters),
             set_aside,
             problems: Arc::clone(&problems),
-            added: added_receiver,
             closing: closing_receiver,
         };
-        let shipper = tokio::spawn(shipper::run(Arc::new(shipper)));
-        let tasks = Mutex::new(Some(Tasks { intake, shipper }));
-        Ok(Self { options, filter, env, queue, spool, counters, problems, closing, tasks })
+        let shipper = Mutex::new(Some(tokio::spawn(shipper::run(Arc::new(shipper)))));
+        Ok(Self {
+            options,
+            filter,
+            env,
+            queue,
+            sizes,
+            counters,
+            problems,
+            closing,
+            intake_ended,
+            shipper,
+        })
     }
 
     /// Counters since the recorder was opened.
@@ -143,12 +122,36 @@ impl EventRecorderImpl {
 
     /// Events in the spool.
     pub fn spooled_events(&self) -> u64 {
-        self.spool.size().events
+        self.sizes.borrow().total.events
     }
 
     /// Bytes of the events in the spool.
     pub fn spooled_bytes(&self) -> u64 {
-        self.spool.size().bytes
+        self.sizes.borrow().total.bytes
+    }
+
+    /// Takes the values of an event; `None`: it is not recorded.
+    fn recorded(&self, event: &dyn Event) -> Option<RecordedEvent> {
+        let limit = self.options.max_event_bytes;
+        let take = || {
+            if !self.filter.records(event.event_type()) {
+                return None;
+            }
+            let now_ns = self.env.next_timestamp_ns();
+            let id = self.env.id_at(now_ns);
+            match RecordedEvent::new(event, id, now_ns, limit) {
+                Ok(recorded) => Some(recorded),
+                Err(error) => {
+                    self.problems.log(event.event_type(), "an event was not recorded", &error);
+                    None
+                }
+            }
+        };
+        // A defect of an event does not end the work that it is about.
+        catch_unwind(AssertUnwindSafe(take)).unwrap_or_else(|_| {
+            self.problems.log("panic", "an event was not recorded", &"it panicked");
+            None
+        })
     }
 }
 
@@ -156,17 +159,10 @@ impl EventRecorderImpl {
 impl EventRecorder for EventRecorderImpl {
     fn record(&self, event: &dyn Event) -> Receipt {
         self.counters.count_recorded();
-        if !self.filter.records(event.event_type()) {
-            self.counters.count_filtered();
-            return Receipt::known(RecordOutcome::Filtered);
-        }
-        let now_ns = self.env.next_timestamp_ns();
-        let id = self.env.id_at(now_ns);
-        match RecordedEvent::new(event, id, now_ns, self.options.max_event_bytes) {
-            Ok(recorded) => self.queue.push(recorded),
-            Err(error) => {
+        match self.recorded(event) {
+            Some(recorded) => self.queue.push(recorded),
+            None => {
                 self.counters.count_filtered();
-                self.problems.log(event.event_type(), "an event was not recorded", &error);
                 Receipt::known(RecordOutcome::Filtered)
             }
         }
@@ -174,26 +170,27 @@ impl EventRecorder for EventRecorderImpl {
 
     async fn close(&self) {
         self.queue.close();
-        let Some(tasks) = self.tasks.lock().take() else { return };
-        let Tasks { intake, mut shipper } = tasks;
         let until = Instant::now() + self.options.close_timeout;
-        let joined = tokio::task::spawn_blocking(move || intake.join());
-        if timeout_at(until, joined).await.is_err() {
-            warn!("the queue of events is not in the spool yet, and its events may be lost");
+        let mut guard = self.shipper.lock().await;
+        let Some(shipper) = guard.as_mut() else { return };
+        let mut intake_ended = self.intake_ended.clone();
+        if timeout_at(until, intake_ended.wait_for(|ended| *ended)).await.is_err() {
+            self.problems.log("spool", "the last events are not in the spool yet", &"timeout");
         }
         self.closing.send_replace(true);
-        if timeout_at(until, &mut shipper).await.is_err() {
+        if timeout_at(until, &mut *shipper).await.is_err() {
             shipper.abort();
-            let _ = shipper.await;
+            let _ = timeout(ABORT, shipper).await;
         }
+        *guard = None;
     }
 }
 
 impl Drop for EventRecorderImpl {
     fn drop(&mut self) {
         self.queue.close();
-        if let Some(tasks) = self.tasks.lock().take() {
-            tasks.shipper.abort();
+        if let Some(shipper) = self.shipper.get_mut().take() {
+            shipper.abort();
         }
     }
 }

@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use crate::options::EventRecorderOptions;
 
+/// Rounds of panics after which a batch with notes is set aside. A part of it may be persisted.
+const ROUNDS_WITH_NOTES: u32 = 10;
+
 /// Reason why an attempt failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum AttemptFailure {
-    /// The handler returned an error.
+    /// The handler returned an error, or did not return in time.
     Failed,
-    /// The handler did not return in time, and was aborted.
-    TimedOut,
     /// The handler panicked.
     Panicked,
 }
@@ -22,35 +23,49 @@ pub(crate) enum NextAttempt {
     Retry(Duration),
     /// Divide the batch: one of its events makes the handler panic.
     Divide,
-    /// The only event of the batch makes the handler panic: set it aside.
+    /// Set the events of the batch aside: they make the handler panic.
     SetAside,
 }
 
-/// State of a batch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct BatchState {
-    /// Events of the batch.
-    pub(crate) events: usize,
-    /// The handler has noted something: it may have persisted a part of the batch.
-    pub(crate) has_notes: bool,
-    /// Failed attempts in a row, this one included.
-    pub(crate) failures: u32,
-    /// All of them were panics.
-    pub(crate) only_panics: bool,
+/// Attempts of a batch.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct BatchAttempts {
+    /// Attempts that failed.
+    failures: u32,
+    /// Those of them that panicked since the last other failure.
+    panics: u32,
 }
 
-/// Decides what follows a failed attempt. Up to the retries of the options, the wait doubles from the first backoff to
-/// the longest; then the batch waits for the pause, and has its retries again.
-pub(crate) fn next_attempt(options: &EventRecorderOptions, batch: BatchState) -> NextAttempt {
-    let round = options.retries.saturating_add(1);
-    let in_round = batch.failures % round;
-    if in_round != 0 {
-        return NextAttempt::Retry(backoff(options, in_round));
+impl BatchAttempts {
+    /// Counts a failed attempt.
+    pub(crate) fn record(&mut self, failure: AttemptFailure) {
+        self.failures = self.failures.saturating_add(1);
+        self.panics = match failure {
+            AttemptFailure::Failed => 0,
+            AttemptFailure::Panicked => self.panics.saturating_add(1),
+        };
     }
-    if !batch.only_panics || batch.has_notes {
-        return NextAttempt::Retry(options.pause);
+
+    /// Decides the next attempt for a batch of `events` events. Up to the retries of the options, the wait doubles from the
+    /// first backoff to the longest; then the batch waits for the pause, and has its retries again. `has_notes`: the
+    /// handler may have persisted a part of the batch, which therefore cannot be divided.
+    pub(crate) fn next(
+        &self,
+        options: &EventRecorderOptions,
+        events: usize,
+        has_notes: bool,
+    ) -> NextAttempt {
+        let round = options.retries.saturating_add(1);
+        let panics = if has_notes { round.saturating_mul(ROUNDS_WITH_NOTES) } else { round };
+        if self.panics >= panics {
+            let is_divisible = events > 1 && !has_notes;
+            return if is_divisible { NextAttempt::Divide } else { NextAttempt::SetAside };
+        }
+        match self.failures % round {
+            0 => NextAttempt::Retry(options.pause),
+            retry => NextAttempt::Retry(backoff(options, retry)),
+        }
     }
-    if batch.events > 1 { NextAttempt::Divide } else { NextAttempt::SetAside }
 }
 
 fn backoff(options: &EventRecorderOptions, retry: u32) -> Duration {
@@ -62,14 +77,20 @@ fn backoff(options: &EventRecorderOptions, retry: u32) -> Duration {
 mod tests {
     use super::*;
 
-    fn after(failures: u32, events: usize, only_panics: bool, has_notes: bool) -> NextAttempt {
-        let options = EventRecorderOptions::default();
-        next_attempt(&options, BatchState { events, has_notes, failures, only_panics })
+    fn after(failures: &[AttemptFailure]) -> BatchAttempts {
+        let mut attempts = BatchAttempts::default();
+        for failure in failures {
+            attempts.record(*failure);
+        }
+        attempts
     }
 
     #[test]
     fn retries_double_their_wait_and_then_pause() {
-        let waits: Vec<_> = (1..=6).map(|failures| after(failures, 9, false, false)).collect();
+        let options = EventRecorderOptions::default();
+        let waits: Vec<_> = (1..=6)
+            .map(|failures| after(&vec![AttemptFailure::Failed; failures]).next(&options, 9, false))
+            .collect();
         let wait = |ms| NextAttempt::Retry(Duration::from_millis(ms));
         assert_eq!(
             waits,
@@ -79,17 +100,34 @@ mod tests {
 
     #[test]
     fn batch_that_panics_is_divided_to_one_event() {
-        assert_eq!(after(4, 9, true, false), NextAttempt::Divide);
-        assert_eq!(after(4, 1, true, false), NextAttempt::SetAside);
+        let options = EventRecorderOptions::default();
+        let next = |panics, events, has_notes| {
+            after(&vec![AttemptFailure::Panicked; panics]).next(&options, events, has_notes)
+        };
+        assert!(matches!(next(3, 9, false), NextAttempt::Retry(_)));
+        assert_eq!(next(4, 9, false), NextAttempt::Divide);
+        assert_eq!(next(4, 1, false), NextAttempt::SetAside);
         // A part may be persisted already: only the whole batch can be passed again.
-        assert_eq!(after(4, 9, true, true), NextAttempt::Retry(Duration::from_secs(30)));
-        assert!(matches!(after(3, 1, true, false), NextAttempt::Retry(_)));
+        assert!(matches!(next(39, 9, true), NextAttempt::Retry(_)));
+        assert_eq!(next(40, 9, true), NextAttempt::SetAside);
+    }
+
+    #[test]
+    fn panics_count_from_the_last_other_failure() {
+        let options = EventRecorderOptions::default();
+        let mut attempts = after(&[AttemptFailure::Panicked; 3]);
+        attempts.record(AttemptFailure::Failed);
+        assert_eq!(attempts.next(&options, 9, false), NextAttempt::Retry(options.pause));
+        for _ in 0..4 {
+            attempts.record(AttemptFailure::Panicked);
+        }
+        assert_eq!(attempts.next(&options, 9, false), NextAttempt::Divide);
     }
 
     #[test]
     fn recorder_without_retries_pauses_at_once() {
         let options = EventRecorderOptions { retries: 0, ..EventRecorderOptions::default() };
-        let batch = BatchState { events: 2, has_notes: false, failures: 1, only_panics: false };
-        assert_eq!(next_attempt(&options, batch), NextAttempt::Retry(options.pause));
+        let next = after(&[AttemptFailure::Failed]).next(&options, 2, false);
+        assert_eq!(next, NextAttempt::Retry(options.pause));
     }
 }

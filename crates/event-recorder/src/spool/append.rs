@@ -1,23 +1,26 @@
 //! Addition of events, and the events that give way to them.
 
+use std::collections::VecDeque;
+
 use prost::Message;
 use rocksdb::{DBIterator, IteratorMode, WriteBatch};
+use tidewater_events::{Priority, RecordedEvent};
 use tidewater_proto::v1;
 
+use super::MAX_TABLES;
 use super::database::OpenDatabase;
 use super::error::SpoolError;
 use super::keys::{self, EventSequence, TableNumber};
 use super::read::record_bytes;
-use super::{MAX_TABLES, SpoolState, TableState};
-use crate::event::Priority;
-use crate::recorded::RecordedEvent;
+use super::state::{SpoolState, TableState};
 
 /// Room for new events, and those that may give way to them.
 pub(super) struct Room<'a> {
     limit: u64,
-    /// The oldest of the lowest priority first; those after `next`.
+    /// The oldest of the lowest priority first; those after `next`. Opened when it is first needed.
     evictable: Option<DBIterator<'a>>,
-    next: Option<Candidate>,
+    /// Candidates that were read, in order.
+    next: VecDeque<Candidate>,
 }
 
 /// Event that may give way.
@@ -30,73 +33,85 @@ struct Candidate {
 }
 
 impl<'a> Room<'a> {
-    pub(super) fn new(database: &'a OpenDatabase<'_>, limit: u64) -> Result<Self, SpoolError> {
-        let family = database.family(keys::EVICTABLE)?;
-        let evictable = database.db.iterator_cf(family, IteratorMode::Start);
-        Ok(Self { limit, evictable: Some(evictable), next: None })
+    /// Room up to a limit of bytes.
+    pub(super) fn new(limit: u64) -> Self {
+        Self { limit, evictable: None, next: VecDeque::new() }
     }
 
-    /// Room for events that are stored in any case.
-    pub(super) fn unlimited() -> Self {
-        Self { limit: u64::MAX, evictable: None, next: None }
-    }
-
-    /// Returns the next event with a priority below `priority`.
-    fn next_below(
+    /// Returns the events that give way to one that takes `bytes`, in a spool of `used` bytes; `None`: there is not enough
+    /// of lower priority, and nothing gives way.
+    fn make(
         &mut self,
-        database: &OpenDatabase<'_>,
+        database: &'a OpenDatabase<'_>,
+        used: u64,
+        bytes: u64,
         priority: Priority,
-    ) -> Result<Option<Candidate>, SpoolError> {
-        if self.next.is_none() {
-            let entry = self.evictable.as_mut().and_then(Iterator::next).transpose();
-            self.next = match entry.map_err(|error| database.error(error))? {
-                Some((key, length)) => Some(parse(database, &key, &length)?),
-                None => None,
-            };
+    ) -> Result<Option<Vec<Candidate>>, SpoolError> {
+        let excess = used.saturating_add(bytes).saturating_sub(self.limit);
+        let mut freed = 0;
+        let mut taken = 0;
+        while freed < excess {
+            if taken == self.next.len() {
+                match self.read(database)? {
+                    Some(candidate) => self.next.push_back(candidate),
+                    None => return Ok(None),
+                }
+            }
+            let candidate = &self.next[taken];
+            if candidate.priority >= priority {
+                return Ok(None);
+            }
+            freed += record_bytes(candidate.length as usize);
+            taken += 1;
         }
-        Ok(self.next.take_if(|candidate| candidate.priority < priority))
+        Ok(Some(self.next.drain(..taken).collect()))
     }
-}
 
-fn parse(database: &OpenDatabase<'_>, key: &[u8], length: &[u8]) -> Result<Candidate, SpoolError> {
-    let parsed = keys::parse_evictable(key).zip(<[u8; 4]>::try_from(length).ok());
-    let ((priority, number, sequence), length) =
-        parsed.ok_or_else(|| database.damaged("an entry of the evictable events"))?;
-    Ok(Candidate { priority, number, sequence, length: u32::from_be_bytes(length) })
+    fn read(&mut self, database: &'a OpenDatabase<'_>) -> Result<Option<Candidate>, SpoolError> {
+        let iterator = match &mut self.evictable {
+            Some(iterator) => iterator,
+            None => {
+                let family = database.family(keys::EVICTABLE)?;
+                self.evictable.insert(database.db.iterator_cf(family, IteratorMode::Start))
+            }
+        };
+        let Some(entry) = iterator.next() else { return Ok(None) };
+        let (key, length) = entry.map_err(|error| database.error(error))?;
+        let parsed = keys::parse_evictable(&key).zip(<[u8; 4]>::try_from(&*length).ok());
+        let ((priority, number, sequence), length) =
+            parsed.ok_or_else(|| database.damaged("an entry of the evictable events"))?;
+        let length = u32::from_be_bytes(length);
+        Ok(Some(Candidate { priority, number, sequence, length }))
+    }
 }
 
 /// Adds an event to a batch of the database, and to the state; returns whether there is room for it.
-pub(super) fn append_one(
-    database: &OpenDatabase<'_>,
+pub(super) fn append_one<'a>(
+    database: &'a OpenDatabase<'_>,
     batch: &mut WriteBatch,
     state: &mut SpoolState,
-    room: &mut Room<'_>,
+    room: &mut Room<'a>,
     event: &RecordedEvent,
-    now_ms: u64,
 ) -> Result<bool, SpoolError> {
-    let Some(number) = state.table(batch, &event.table) else {
-        state.count_dropped(event.priority, now_ms);
-        return Ok(false);
-    };
     let encoded = event.encode();
     let bytes = record_bytes(encoded.len());
+    let Some(number) = state.table(batch, &event.table) else { return Ok(false) };
+    let Some(evicted) = room.make(database, state.bytes, bytes, event.priority)? else {
+        return Ok(false);
+    };
     let events = database.family(keys::EVENTS)?;
     let evictable = database.family(keys::EVICTABLE)?;
-    while state.bytes.saturating_add(bytes) > room.limit {
-        let Some(oldest) = room.next_below(database, event.priority)? else {
-            state.count_dropped(event.priority, now_ms);
-            return Ok(false);
-        };
+    for oldest in evicted {
         let key = keys::evictable(oldest.priority, oldest.number, oldest.sequence);
         batch.delete_cf(evictable, key);
         batch.delete_cf(events, keys::event(oldest.number, oldest.sequence));
-        state.remove_evicted(&oldest, now_ms);
+        state.remove_evicted(&oldest);
     }
     let sequence = state.next;
     state.next = sequence.next();
     state.bytes = state.bytes.saturating_add(bytes);
     if let Some(table) = state.tables.get_mut(&event.table) {
-        table.waiting += 1;
+        table.waiting.add(bytes);
     }
     let length = u32::try_from(encoded.len()).unwrap_or(u32::MAX);
     batch.put_cf(events, keys::event(number, sequence), encoded);
@@ -130,23 +145,16 @@ impl SpoolState {
         let number = TableNumber(last + 1);
         let key = [keys::TABLE, name.as_bytes()].concat();
         batch.put(key, keys::table(number));
-        let table = TableState { number, first: self.next, waiting: 0, in_batch: 0 };
-        self.tables.insert(name.to_owned(), table);
+        self.tables.insert(name.to_owned(), TableState::new(number, self.next));
         Some(number)
     }
 
-    pub(super) fn count_dropped(&mut self, priority: Priority, now_ms: u64) {
-        if self.dropped.total() == 0 {
-            self.dropped_since_ms = now_ms;
-        }
-        self.dropped.add(priority, 1);
-    }
-
-    fn remove_evicted(&mut self, evicted: &Candidate, now_ms: u64) {
-        self.bytes = self.bytes.saturating_sub(record_bytes(evicted.length as usize));
-        self.count_dropped(evicted.priority, now_ms);
+    fn remove_evicted(&mut self, evicted: &Candidate) {
+        let bytes = record_bytes(evicted.length as usize);
+        self.bytes = self.bytes.saturating_sub(bytes);
+        self.dropped.add(evicted.priority, 1);
         if let Some(table) = self.tables.values_mut().find(|table| table.number == evicted.number) {
-            table.waiting = table.waiting.saturating_sub(1);
+            table.waiting.remove(bytes);
         }
     }
 }

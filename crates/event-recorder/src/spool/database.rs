@@ -1,13 +1,13 @@
-//! RocksDB database of a spool, which is reopened after a full disk.
+//! RocksDB database of a spool, which is reopened after an error of its disk.
 //!
-//! RocksDB refuses all writes after one has met a full disk, until it is reopened.
+//! RocksDB refuses all writes after one has failed, until it is reopened.
 
 use std::path::{Path, PathBuf};
 
 use parking_lot::{RwLock, RwLockReadGuard};
 use rocksdb::{
-    ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, DBRecoveryMode, ErrorKind,
-    Options, WriteBatch, WriteOptions,
+    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType,
+    DBRecoveryMode, ErrorKind, Options, WriteBatch, WriteOptions,
 };
 use tidewater_common::disk::is_full_text;
 
@@ -16,11 +16,19 @@ use super::keys;
 
 const MIB: usize = 1 << 20;
 
+const FAMILIES: [&str; 5] = [
+    rocksdb::DEFAULT_COLUMN_FAMILY_NAME,
+    keys::EVENTS,
+    keys::EVICTABLE,
+    keys::BATCHES,
+    keys::NOTES,
+];
+
 /// Database of a spool.
 #[derive(Debug)]
 pub(super) struct Database {
     path: PathBuf,
-    /// `None` after a full disk, until it is reopened.
+    /// `None` after an error, until it is reopened.
     inner: RwLock<Option<DB>>,
 }
 
@@ -53,13 +61,12 @@ impl Database {
         read(&self.opened(&guard)?)
     }
 
-    /// Writes one batch. After a full disk, the database is reopened first. Blocking.
+    /// Writes one batch. After an error of the disk, the database is closed. Blocking.
     pub(super) fn write(
         &self,
         durability: Durability,
         fill: impl FnOnce(&OpenDatabase<'_>, &mut WriteBatch) -> Result<(), SpoolError>,
     ) -> Result<(), SpoolError> {
-        self.reopen_if_closed()?;
         let result = {
             let guard = self.inner.read();
             let opened = self.opened(&guard)?;
@@ -69,21 +76,25 @@ impl Database {
             options.set_sync(durability == Durability::Synced);
             opened.db.write_opt(batch, &options).map_err(|error| opened.error(error))
         };
-        if matches!(result, Err(SpoolError::DiskFull { .. })) {
+        if matches!(result, Err(SpoolError::DiskFull { .. } | SpoolError::Disk { .. })) {
             *self.inner.write() = None;
         }
         result
     }
 
-    fn reopen_if_closed(&self) -> Result<(), SpoolError> {
+    /// Opens the database again if it is closed; returns whether it was. Blocking.
+    pub(super) fn reopen_if_closed(&self) -> Result<bool, SpoolError> {
         if self.inner.read().is_some() {
-            return Ok(());
+            return Ok(false);
         }
-        let mut guard = self.inner.write();
-        if guard.is_none() {
-            *guard = Some(open(&self.path)?);
-        }
-        Ok(())
+        *self.inner.write() = Some(open(&self.path)?);
+        Ok(true)
+    }
+
+    /// Closes the database, as an error of the disk does.
+    #[cfg(test)]
+    pub(super) fn close(&self) {
+        *self.inner.write() = None;
     }
 
     fn opened<'a>(
@@ -128,17 +139,32 @@ impl OpenDatabase<'_> {
 }
 
 fn classify(path: &Path, error: rocksdb::Error) -> SpoolError {
+    const IN_USE: [&str; 3] =
+        ["lock hold by current process", "While lock file", "Resource temporarily unavailable"];
     let kind = error.kind();
     let message = error.into_string();
     let path = path.to_owned();
     if is_full_text(&message) {
         SpoolError::DiskFull { path }
+    } else if IN_USE.iter().any(|text| message.contains(text)) {
+        SpoolError::InUse { path, message }
     } else if kind == ErrorKind::Corruption || kind == ErrorKind::InvalidArgument {
         SpoolError::Damaged { path, message }
-    } else if message.contains("lock") || message.contains("Resource temporarily unavailable") {
-        SpoolError::InUse { path, message }
     } else {
         SpoolError::Disk { path, message }
+    }
+}
+
+/// Checks that a database has no column families of a later release.
+fn check_families(options: &Options, path: &Path) -> Result<(), SpoolError> {
+    // A new database has none, and a damaged one is reported when it is opened.
+    let Ok(families) = DB::list_cf(options, path) else { return Ok(()) };
+    match families.into_iter().find(|family| !FAMILIES.contains(&family.as_str())) {
+        Some(family) => {
+            let found = format!("column family {family}");
+            Err(SpoolError::NewerFormat { path: path.to_owned(), found })
+        }
+        None => Ok(()),
     }
 }
 
@@ -155,20 +181,20 @@ fn open(path: &Path) -> Result<DB, SpoolError> {
     options.set_keep_log_file_num(2);
     options.set_max_log_file_size(MIB);
     options.set_stats_dump_period_sec(0);
+    // Events stay for seconds, and are read once.
+    options.set_db_write_buffer_size(8 * MIB);
+    let cache = Cache::new_lru_cache(2 * MIB);
     let family = || {
+        let mut blocks = BlockBasedOptions::default();
+        blocks.set_block_cache(&cache);
         let mut options = Options::default();
         options.set_write_buffer_size(4 * MIB);
         options.set_max_write_buffer_number(2);
         options.set_compression_type(DBCompressionType::Lz4);
+        options.set_block_based_table_factory(&blocks);
         options
     };
-    let names = [
-        rocksdb::DEFAULT_COLUMN_FAMILY_NAME,
-        keys::EVENTS,
-        keys::EVICTABLE,
-        keys::BATCHES,
-        keys::NOTES,
-    ];
-    let families = names.map(|name| ColumnFamilyDescriptor::new(name, family()));
+    check_families(&options, path)?;
+    let families = FAMILIES.map(|name| ColumnFamilyDescriptor::new(name, family()));
     DB::open_cf_descriptors(&options, path, families).map_err(|error| classify(path, error))
 }

@@ -22,14 +22,12 @@ pub enum SpoolError {
         message: String,
     },
     /// A later release has written the spool.
-    #[error("the event spool {} has format {found}, this release reads formats up to {supported}: start the later release, or move the directory away", path.display())]
+    #[error("the event spool {} is of a later release ({found}): start that release, or move the directory away (its events are lost)", path.display())]
     NewerFormat {
         /// Directory of the spool.
         path: PathBuf,
-        /// Version of its format.
-        found: u32,
-        /// Latest version that this release reads.
-        supported: u32,
+        /// The part of it that this release does not know.
+        found: String,
     },
     /// The disk of the spool is full.
     #[error("the disk of the event spool {} is full", path.display())]
@@ -45,7 +43,10 @@ pub enum SpoolError {
         /// Text of the database.
         message: String,
     },
-    /// Events of too many tables.
-    #[error("the event spool has events of {0} tables, the most that it takes")]
-    TooManyTables(usize),
+    /// The batch of a note is complete, or was passed again.
+    #[error("the batch has ended, and its notes were removed")]
+    BatchEnded,
+    /// A batch has too many notes, or too large ones.
+    #[error("a batch has at most {0} notes of {1} bytes")]
+    TooManyNotes(usize, usize),
 }

@@ -10,7 +10,7 @@
 //! | [`BATCHES`] | table | `SpooledBatch` |
 //! | [`NOTES`] | table, then the key of a note | the note |
 
-use crate::event::Priority;
+use tidewater_events::Priority;
 
 /// Key of the version of the format.
 pub(super) const FORMAT: &[u8] = b"format";

@@ -8,7 +8,7 @@ use super::database::{Database, Durability, OpenDatabase};
 use super::error::SpoolError;
 use super::keys::{self, EventSequence, TableNumber};
 use super::read::{for_each_event, record_bytes, stored_batch};
-use super::{SpoolState, TableState};
+use super::state::{SpoolState, TableState};
 use crate::queue::PriorityCounts;
 
 /// Version of the format that this release writes, and the latest that it reads.
@@ -19,7 +19,7 @@ pub(super) fn load(database: &Database) -> Result<SpoolState, SpoolError> {
     match database.read(format)? {
         Some(found) if found > FORMAT => {
             let path = database.path().to_owned();
-            return Err(SpoolError::NewerFormat { path, found, supported: FORMAT });
+            return Err(SpoolError::NewerFormat { path, found: format!("format {found}") });
         }
         Some(_) => {}
         None => database.write(Durability::Synced, |_, batch| {
@@ -27,7 +27,25 @@ pub(super) fn load(database: &Database) -> Result<SpoolState, SpoolError> {
             Ok(())
         })?,
     }
+    forget_empty_tables(database)?;
     database.read(state)
+}
+
+/// Removes tables without events, so that tables that are no longer used do not count.
+fn forget_empty_tables(database: &Database) -> Result<(), SpoolError> {
+    let state = database.read(state)?;
+    let empty = state.tables.iter().filter(|(_, table)| table.waiting.events == 0);
+    let empty: Vec<&String> =
+        empty.filter(|(_, table)| table.in_batch.events == 0).map(|(name, _)| name).collect();
+    if empty.is_empty() {
+        return Ok(());
+    }
+    database.write(Durability::Written, |_, batch| {
+        for name in &empty {
+            batch.delete([keys::TABLE, name.as_bytes()].concat());
+        }
+        Ok(())
+    })
 }
 
 fn format(database: &OpenDatabase<'_>) -> Result<Option<u32>, SpoolError> {
@@ -38,7 +56,8 @@ fn format(database: &OpenDatabase<'_>) -> Result<Option<u32>, SpoolError> {
     }
 }
 
-fn state(database: &OpenDatabase<'_>) -> Result<SpoolState, SpoolError> {
+/// Reads the state.
+pub(super) fn state(database: &OpenDatabase<'_>) -> Result<SpoolState, SpoolError> {
     let mut state = SpoolState::default();
     if let Some(stored) = database.get(keys::DROPPED)? {
         let stored = v1::DroppedEvents::decode(stored.as_slice())
@@ -68,17 +87,16 @@ fn table(
     let batch = stored_batch(database, number)?;
     let is_in_batch =
         |sequence| batch.as_ref().is_some_and(|batch| sequence <= EventSequence(batch.last));
-    let mut table = TableState { number, first: state.next, waiting: 0, in_batch: 0 };
+    let mut table = TableState::new(number, EventSequence::default());
+    table.has_notes = batch.is_some();
     let mut first = None;
     for_each_event(database, number, EventSequence(0), |sequence, record| {
         first.get_or_insert(sequence);
-        state.bytes = state.bytes.saturating_add(record_bytes(record.len()));
+        let bytes = record_bytes(record.len());
+        state.bytes = state.bytes.saturating_add(bytes);
         state.next = state.next.max(sequence.next());
-        if is_in_batch(sequence) {
-            table.in_batch += 1;
-        } else {
-            table.waiting += 1;
-        }
+        let total = if is_in_batch(sequence) { &mut table.in_batch } else { &mut table.waiting };
+        total.add(bytes);
         true
     })?;
     // Sequences of events that were removed may be used again: nothing refers to them.

@@ -2,13 +2,13 @@
 
 use prost::Message;
 use rocksdb::{Direction, IteratorMode};
+use tidewater_events::{Priority, RecordedEvent};
 use tidewater_proto::v1;
 
 use super::database::OpenDatabase;
 use super::error::SpoolError;
 use super::keys::{self, EventSequence, TableNumber};
-use crate::event::Priority;
-use crate::recorded::RecordedEvent;
+use super::state::EventTotal;
 
 /// Bytes that the records of an event take in addition to its own.
 const RECORD_BYTES: u64 = 64;
@@ -24,25 +24,37 @@ pub(crate) struct ClaimedBatch {
     pub(crate) first: EventSequence,
     pub(crate) last: EventSequence,
     pub(crate) events: Vec<RecordedEvent>,
-    /// Errors of events that cannot be read.
-    pub(crate) unreadable: Vec<String>,
+    /// Records that cannot be read, with their errors.
+    pub(crate) unreadable: Vec<(Vec<u8>, String)>,
     /// Place of each event in the spool, in order.
     pub(super) places: Vec<Place>,
+    /// Number of the claim in this process: sequences are used again.
+    pub(super) claim: u64,
 }
 
 /// Place of an event in the spool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Place {
     pub(super) sequence: EventSequence,
-    pub(super) priority: Priority,
+    /// `None`: the record cannot be read.
+    pub(super) priority: Option<Priority>,
     /// Length of its record.
     pub(super) length: u32,
 }
 
 impl ClaimedBatch {
-    /// Bytes that the events take in the spool.
-    pub(super) fn bytes(&self) -> u64 {
-        self.places.iter().map(|place| record_bytes(place.length as usize)).sum()
+    /// Number of the claim in this process.
+    pub(crate) fn claim(&self) -> u64 {
+        self.claim
+    }
+
+    /// Events of the batch in the spool.
+    pub(super) fn total(&self) -> EventTotal {
+        let mut total = EventTotal::default();
+        for place in &self.places {
+            total.add(record_bytes(place.length as usize));
+        }
+        total
     }
 }
 
@@ -75,20 +87,20 @@ pub(super) fn read_queue(
         }
         bytes += record.len();
         let length = u32::try_from(record.len()).unwrap_or(u32::MAX);
-        let mut priority = Priority::Normal;
+        let mut priority = None;
         match RecordedEvent::decode(table, record) {
             Ok(event) => {
-                priority = event.priority;
+                priority = Some(event.priority);
                 events.push(event);
             }
-            Err(error) => unreadable.push(error.to_string()),
+            Err(error) => unreadable.push((record.to_vec(), error.to_string())),
         }
         places.push(Place { sequence, priority, length });
         true
     })?;
     let (Some(first), Some(last)) = (places.first(), places.last()) else { return Ok(None) };
     let (first, last) = (first.sequence, last.sequence);
-    Ok(Some(ClaimedBatch { first, last, events, unreadable, places }))
+    Ok(Some(ClaimedBatch { first, last, events, unreadable, places, claim: 0 }))
 }
 
 /// Calls a function with each event of a table from `first` on, until it returns false.

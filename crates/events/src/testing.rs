@@ -1,4 +1,5 @@
-//! Events and handlers of tests.
+//! Event of the tests of this crate and of the recorder.
+#![allow(missing_docs, reason = "for tests")]
 
 use std::any::Any;
 
@@ -8,17 +9,17 @@ use crate::value::{ExtraColumn, Value};
 
 /// An event with fields for all of its parts.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct TestEvent {
-    pub(crate) table: String,
-    pub(crate) event_type: String,
-    pub(crate) payload: String,
-    pub(crate) extra: Vec<(ExtraColumn, Value)>,
-    pub(crate) priority: Priority,
-    pub(crate) fails: bool,
+pub struct TestEvent {
+    pub table: String,
+    pub event_type: String,
+    pub payload: String,
+    pub extra: Vec<(ExtraColumn, Value)>,
+    pub priority: Priority,
+    pub fails: bool,
 }
 
 impl TestEvent {
-    pub(crate) fn new(event_type: &str) -> Self {
+    pub fn new(event_type: &str) -> Self {
         Self {
             table: DEFAULT_TABLE.to_owned(),
             event_type: event_type.to_owned(),
@@ -30,7 +31,7 @@ impl TestEvent {
     }
 
     /// An event with a number as its payload.
-    pub(crate) fn numbered(number: usize) -> Self {
+    pub fn numbered(number: usize) -> Self {
         Self { payload: number.to_string(), ..Self::new("numbered") }
     }
 }

@@ -85,11 +85,21 @@ pub fn build_row_inserts_request<'a>(
     Ok(RowInsertsRequest { key, extra, events: events.to_vec() })
 }
 
-/// Divides a group into the events with the extra schema of the first one, and the others.
+/// Divides a group into the events with the extra schema that most of them have, and the others.
 pub fn divide_by_schema<'a>(
     events: &[&'a RecordedEvent],
 ) -> (Vec<&'a RecordedEvent>, Vec<(&'a RecordedEvent, MismatchedSchema)>) {
-    let expected = events.first().map(|event| event.extra_schema()).unwrap_or_default();
+    let mut schemas: Vec<(Vec<ExtraColumn>, usize)> = Vec::new();
+    for event in events {
+        let schema = event.extra_schema();
+        match schemas.iter_mut().find(|(known, _)| *known == schema) {
+            Some((_, count)) => *count += 1,
+            None => schemas.push((schema, 1)),
+        }
+    }
+    // The first one of those with the same number.
+    let most = schemas.iter().rev().max_by_key(|(_, count)| *count);
+    let expected = most.map(|(schema, _)| schema.clone()).unwrap_or_default();
     let mut fitting = Vec::new();
     let mut odd = Vec::new();
     for event in events {
@@ -149,7 +159,7 @@ mod tests {
         let error = build_row_inserts_request(key.clone(), &[&first, &odd, &last]).unwrap_err();
         assert_eq!(error.expected, first.extra_schema());
         assert_eq!(error.to_string(), "the extra columns differ: expected x bool, found y bool");
-        let (fitting, set_aside) = divide_by_schema(&[&first, &odd, &last]);
+        let (fitting, set_aside) = divide_by_schema(&[&odd, &first, &last]);
         assert_eq!(set_aside, [(&odd, error)]);
         let request = build_row_inserts_request(key, &fitting).unwrap();
         assert_eq!(request.extra_values(0).collect::<Vec<_>>(), [&Value::Bool(true); 2]);

@@ -35,8 +35,8 @@ impl Receipt {
         Self(ReceiptState::Known(outcome))
     }
 
-    /// Receipt of an event in the queue.
-    pub(crate) fn pending(outcome: oneshot::Receiver<RecordOutcome>) -> Self {
+    /// Receipt of an event whose outcome is sent later. Without one, the outcome is [`RecordOutcome::Closed`].
+    pub fn pending(outcome: oneshot::Receiver<RecordOutcome>) -> Self {
         Self(ReceiptState::Pending(outcome))
     }
 }

@@ -32,16 +32,14 @@ pub struct RecordedEvent {
 /// A stored event that cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("an event of the spool cannot be read: {0}")]
-pub(crate) struct DecodeError(String);
+pub struct DecodeError(String);
 
 impl RecordedEvent {
-    /// Reads an event. `limit`: most bytes of it.
-    pub(crate) fn new(
-        event: &dyn Event,
-        id: Uuid,
-        now_ns: i64,
-        limit: usize,
-    ) -> Result<Self, EventError> {
+    /// Takes the values of an event. `limit`: most bytes of it.
+    ///
+    /// # Errors
+    /// [`EventError`]: the event is not recorded.
+    pub fn new(event: &dyn Event, id: Uuid, now_ns: i64, limit: usize) -> Result<Self, EventError> {
         check_name("table", event.table_name())?;
         check_name("type", event.event_type())?;
         let payload = event.json_payload()?;
@@ -82,7 +80,7 @@ impl RecordedEvent {
     }
 
     /// Encodes the event; the key of the spool has the table.
-    pub(crate) fn encode(&self) -> Vec<u8> {
+    pub fn encode(&self) -> Vec<u8> {
         let extra = self
             .extra
             .iter()
@@ -104,7 +102,10 @@ impl RecordedEvent {
     }
 
     /// Decodes an event of a table.
-    pub(crate) fn decode(table: &str, bytes: &[u8]) -> Result<Self, DecodeError> {
+    ///
+    /// # Errors
+    /// [`DecodeError`] for a damaged record.
+    pub fn decode(table: &str, bytes: &[u8]) -> Result<Self, DecodeError> {
         let stored =
             v1::SpooledEvent::decode(bytes).map_err(|error| DecodeError(error.to_string()))?;
         let extra = stored

@@ -77,7 +77,7 @@ impl Priority {
     pub const ALL: [Self; 3] = [Self::Low, Self::Normal, Self::High];
 
     /// Number of the priority in stored records.
-    pub(crate) fn to_wire(self) -> u8 {
+    pub fn to_wire(self) -> u8 {
         match self {
             Self::Low => 0,
             Self::Normal => 1,
@@ -86,7 +86,7 @@ impl Priority {
     }
 
     /// The priority with this number; later ones are read as the highest.
-    pub(crate) fn from_wire(number: u32) -> Self {
+    pub fn from_wire(number: u32) -> Self {
         match number {
             0 => Self::Low,
             1 => Self::Normal,
