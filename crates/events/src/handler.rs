@@ -1,4 +1,4 @@
-//! What persists events.
+//! Handlers of events, which persist them.
 
 use std::fmt;
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 pub struct EventHandlerOptions {
     /// Time after which rows expire; `None`: never.
     pub ttl: Option<Duration>,
-    /// Whether the table appends rows, and never replaces one.
+    /// Append mode: the table never replaces a row.
     pub append_mode: bool,
     /// Window of time of a row's SST; zero: no windows.
     pub compaction_window: Duration,

@@ -1,4 +1,4 @@
-//! What records events.
+//! Recorders of events.
 
 use std::fmt;
 use std::sync::Arc;
