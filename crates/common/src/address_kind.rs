@@ -35,8 +35,8 @@ impl AddressKind {
     #[must_use]
     pub fn of(address: IpAddr) -> Self {
         match address.to_canonical() {
-            IpAddr::V4(address) => Self::of_v4(address),
-            IpAddr::V6(address) => Self::of_v6(address),
+            IpAddr::V4(address) => Self::classify_v4(address),
+            IpAddr::V6(address) => Self::classify_v6(address),
         }
     }
 
@@ -61,7 +61,7 @@ impl AddressKind {
         }
     }
 
-    fn of_v4(address: Ipv4Addr) -> Self {
+    fn classify_v4(address: Ipv4Addr) -> Self {
         match address.octets() {
             [0, ..] => Self::Unspecified,
             [127, ..] => Self::Loopback,
@@ -81,11 +81,11 @@ impl AddressKind {
         }
     }
 
-    fn of_v6(address: Ipv6Addr) -> Self {
+    fn classify_v6(address: Ipv6Addr) -> Self {
         let embedded = |high: u16, low: u16| {
             let [a, b] = high.to_be_bytes();
             let [c, d] = low.to_be_bytes();
-            Self::of_v4(Ipv4Addr::new(a, b, c, d))
+            Self::classify_v4(Ipv4Addr::new(a, b, c, d))
         };
         match address.segments() {
             [0, 0, 0, 0, 0, 0, 0, 0] => Self::Unspecified,

@@ -29,7 +29,7 @@ pub struct EventCounts {
     pub retried: u64,
     /// Events that were set aside.
     pub set_aside: u64,
-    /// Events that found no room, or gave way.
+    /// Events that found no room, or were evicted.
     pub dropped: u64,
 }
 

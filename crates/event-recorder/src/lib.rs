@@ -3,7 +3,7 @@
 //! - *Queue* (`queue`): events in memory, until the intake thread has written them to the spool. Bounded; recording never
 //!   waits for room.
 //! - *Spool* (`spool`): events on disk, until the handler has persisted them. Bounded: the oldest of the lowest priority
-//!   give way, and a summary event says how many.
+//!   are evicted, and a summary event has their number.
 //! - *Set aside* ([`set_aside::SET_ASIDE_FILE`]): an event that can never be persisted, in a file with its reason.
 //!
 //! ```text

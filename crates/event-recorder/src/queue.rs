@@ -66,7 +66,7 @@ struct State {
     bytes: usize,
     /// Events that were added so far.
     added: u64,
-    /// Events that gave way or found no room, since the last [`Queue::take`].
+    /// Events that were evicted or found no room, since the last [`Queue::take`].
     dropped: PriorityCounts,
     is_closed: bool,
 }
@@ -76,7 +76,7 @@ struct State {
 pub(crate) struct Taken {
     /// In the order in which they were recorded.
     pub(crate) events: Vec<QueuedEvent>,
-    /// Events that gave way or found no room since the last call.
+    /// Events that were evicted or found no room since the last call.
     pub(crate) dropped: PriorityCounts,
     /// Nothing follows.
     pub(crate) is_last: bool,
@@ -87,7 +87,7 @@ impl Queue {
         Self { limits: Limits { events, bytes }, state: Mutex::default(), changed: Condvar::new() }
     }
 
-    /// Adds an event. In a full queue, the oldest events of the lowest priority give way, if it is lower than that
+    /// Adds an event. In a full queue, the oldest events of the lowest priority are evicted, if it is lower than that
     /// of the event; otherwise the event is dropped.
     pub(crate) fn push(&self, event: RecordedEvent) -> Receipt {
         let mut evicted = Vec::new();

@@ -2,7 +2,7 @@
 //!
 //! Each table has a queue of events in the order in which they were recorded. The handler receives a *batch*: the
 //! first events of a queue. A batch with notes keeps its events until it is complete, also over restarts. An event
-//! that is in no batch may give way to one of higher priority when the spool is full.
+//! that is in no batch may be evicted for one of higher priority when the spool is full.
 //!
 //! The functions that return a [`SpoolError`] block: the recorder calls them on threads of their own. Sizes are published, and
 //! are read without waiting for the disk.
@@ -83,7 +83,7 @@ impl Spool {
         SpoolError::Disk { path: self.database.path().to_owned(), message: error.to_string() }
     }
 
-    /// Appends events. In a full spool, the oldest events of the lowest priority give way to those of a higher one.
+    /// Appends events. In a full spool, the oldest events of the lowest priority are evicted for those of a higher one.
     /// `dropped`: events that found no room in the queue.
     pub(crate) fn append(
         &self,
@@ -301,7 +301,7 @@ impl Spool {
     }
 
     /// Locks the state. After an error of the disk, the database is opened again, and the state read from it: the write
-    /// that failed may be in it. Claims stay: so do their batches.
+    /// that failed may be in it. Claims and their batches stay.
     fn lock(&self) -> Result<MutexGuard<'_, Memory>, SpoolError> {
         let mut memory = self.state.lock();
         if self.database.reopen_if_closed()? {
@@ -331,7 +331,7 @@ fn current(memory: &Memory, table: &str, claim: u64) -> Option<TableNumber> {
     Some(table.number)
 }
 
-/// Removes the events of a batch from those that may give way.
+/// Removes the events of a batch from those that may be evicted.
 fn remove_evictable(
     database: &OpenDatabase<'_>,
     batch: &mut WriteBatch,

@@ -312,7 +312,7 @@ async fn flood_stays_within_the_limits() {
     let counts = recorder.counts();
     assert_eq!((counts.recorded, counts.spooled), (3_000, spooled));
     assert!(dropped > 1_000, "{dropped}");
-    // Events that were spooled and gave way later are counted as well.
+    // Events that were spooled and evicted later are counted as well.
     assert!(counts.dropped >= dropped, "{counts:?}");
     drop(recorder);
 

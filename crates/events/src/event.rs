@@ -44,7 +44,7 @@ pub trait Event: Debug + Send + Sync + 'static {
         Ok(Vec::new())
     }
 
-    /// Events of lower priority give way when there is no room for all.
+    /// Events of lower priority are evicted when there is no room for all.
     fn priority(&self) -> Priority {
         Priority::Normal
     }

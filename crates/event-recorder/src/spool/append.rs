@@ -1,4 +1,4 @@
-//! Addition of events, and the events that give way to them.
+//! Addition of events, and the events that are evicted for them.
 
 use std::collections::VecDeque;
 
@@ -14,7 +14,7 @@ use super::keys::{self, EventSequence, TableNumber};
 use super::read::record_bytes;
 use super::state::{SpoolState, TableState};
 
-/// Room for new events, and those that may give way to them.
+/// Room for new events, and those that may be evicted for them.
 pub(super) struct Room<'a> {
     limit: u64,
     /// The oldest of the lowest priority first; those after `next`. Opened when it is first needed.
@@ -23,7 +23,7 @@ pub(super) struct Room<'a> {
     next: VecDeque<Candidate>,
 }
 
-/// Event that may give way.
+/// Event that may be evicted.
 struct Candidate {
     priority: Priority,
     number: TableNumber,
@@ -38,8 +38,8 @@ impl<'a> Room<'a> {
         Self { limit, evictable: None, next: VecDeque::new() }
     }
 
-    /// Returns the events that give way to one that takes `bytes`, in a spool of `used` bytes; `None`: there is not enough
-    /// of lower priority, and nothing gives way.
+    /// Returns the events to evict for one that takes `bytes`, in a spool of `used` bytes; `None`: there is not enough
+    /// of lower priority, and nothing is evicted.
     fn make(
         &mut self,
         database: &'a OpenDatabase<'_>,
@@ -120,7 +120,7 @@ pub(super) fn append_one<'a>(
     Ok(true)
 }
 
-/// Encodes the events that gave way and that no summary has reported.
+/// Encodes the events that were evicted and that no summary has reported.
 pub(super) fn encode_dropped(state: &SpoolState) -> Vec<u8> {
     let counts = &state.dropped;
     let record = v1::DroppedEvents {

@@ -18,13 +18,13 @@ pub(super) const FORMAT: &[u8] = b"format";
 /// Prefix of the names of tables.
 pub(super) const TABLE: &[u8] = b"table/";
 
-/// Key of the events that gave way and that no summary has reported.
+/// Key of the events that were evicted and that no summary has reported.
 pub(super) const DROPPED: &[u8] = b"dropped";
 
 /// Column family of the events.
 pub(super) const EVENTS: &str = "events";
 
-/// Column family of the events that may give way: those that are in no batch.
+/// Column family of the events that may be evicted: those that are in no batch.
 pub(super) const EVICTABLE: &str = "evictable";
 
 /// Column family of the batches that the handler has received, one for each table.

@@ -12,7 +12,7 @@ pub(super) struct SpoolState {
     pub(super) tables: BTreeMap<String, TableState>,
     /// Bytes of all events.
     pub(super) bytes: u64,
-    /// Events that gave way or found no room, and no summary has reported them.
+    /// Events that were evicted or found no room, and no summary has reported them.
     pub(super) dropped: PriorityCounts,
     /// Time of the first of them, milliseconds since the Unix epoch.
     pub(super) dropped_since_ms: u64,
@@ -104,11 +104,11 @@ pub(crate) struct SpoolSizes {
 pub(crate) struct Appended {
     /// For each event, whether the spool has it.
     pub(crate) accepted: Vec<bool>,
-    /// Events that found no room, and earlier ones that gave way.
+    /// Events that found no room, and earlier ones that were evicted.
     pub(crate) dropped: u64,
 }
 
-/// Events that gave way or found no room, for a summary.
+/// Events that were evicted or found no room, for a summary.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct DroppedSummary {
     pub(crate) counts: PriorityCounts,

@@ -132,7 +132,7 @@ fn full_spool_drops_lower_priorities_and_counts_them() {
     append(&spool, &[event(1, Priority::Low), event(2, Priority::Normal), event(3, Priority::Low)]);
     assert_eq!(append(&spool, &[event(4, Priority::Low)]), [false]);
     assert_eq!(append(&spool, &[event(5, Priority::Normal)]), [true]);
-    // The oldest event of the lowest priority gave way.
+    // The oldest event of the lowest priority was evicted.
     assert_eq!(append(&spool, &[event(6, Priority::High), event(7, Priority::High)]), [true, true]);
     assert_eq!(append(&spool, &[event(8, Priority::Normal)]), [false]);
     let counts = PriorityCounts::new(3, 2, 0);
@@ -143,7 +143,7 @@ fn full_spool_drops_lower_priorities_and_counts_them() {
     assert_eq!(numbers(&claim(&spool, 100).unwrap()), [5, 6, 7]);
     let summary = spool.dropped().unwrap();
     assert_eq!(summary.counts, counts);
-    // A batch gives way to nothing. The summary has some room above the limit.
+    // Events of a batch are not evicted. The summary has some room above the limit.
     assert_eq!(append(&spool, &[event(9, Priority::High)]), [false]);
     assert!(!spool.append_summary(&summary, &event(10, Priority::High)).unwrap());
     let summary = spool.dropped().unwrap();

@@ -67,7 +67,7 @@ impl FailingRegions {
     }
 
     /// Records the progress of a region's merge. The failure ends when all parts have progressed since: otherwise a part
-    /// that fails again and again would not be shown while the others progress.
+    /// that fails repeatedly would not be shown while the others progress.
     pub(in crate::leader) fn record_merge(
         &mut self,
         region: RegionId,
