@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tidewater_common::ids::GroupId;
 use tidewater_common::refusal::{Effect, Refusal};
-use tidewater_proto::v1::Reason;
+use tidewater_proto::v1::{self, GroupState, Reason};
 use tokio::sync::watch;
 use tonic::transport::Channel;
 use tonic::{Response, Status};
@@ -144,6 +144,17 @@ impl Core {
         }
     }
 
+    /// Returns the failure of a call to a group. When the group has been retired meanwhile, other groups serve its routes, and
+    /// the caller has to look them up instead of looking for a leader.
+    pub(crate) fn or_retired(&self, group: GroupId, failure: FailedAttempt) -> FailedAttempt {
+        let state = self.catalog().group(group).map(v1::Group::state);
+        if state != Some(GroupState::Retired) {
+            return failure;
+        }
+        let text = format!("group {group} has been retired; other groups serve its routes");
+        FailedAttempt { refusal: Refusal::new(Reason::GroupNotFound, text), ..failure }
+    }
+
     /// Calls the leader of `group` until the call succeeds, fails, or reaches the limits.
     pub(crate) async fn call<T, F>(
         &self,
@@ -169,7 +180,7 @@ impl Core {
                 .await;
             let failure = match result {
                 Ok(answer) => return Ok(answer),
-                Err(failure) => failure,
+                Err(failure) => self.or_retired(group, failure),
             };
             attempts.record(&failure);
             any_answer |= !failure.silent || failure.effect == Effect::Unknown;

@@ -30,6 +30,8 @@ pub(super) const TABLES: [&str; 3] = [LOG_TABLE, REGISTER_TABLE, BATCH_TABLE];
 const LISTED: u32 = 1_000;
 /// Most routes of a table.
 const MAX_ROUTES: usize = 40;
+/// Time in which a client learns of a change of the catalog.
+const LEARNED_WITHIN: Duration = Duration::from_secs(5);
 /// Fewest splits, merges, and moves that are completed, however slow the machine is.
 const MIN_CHANGES: usize = 2;
 
@@ -44,6 +46,9 @@ pub(super) struct Administrator {
     random: StdRng,
     completed: Arc<Completed>,
 }
+
+/// A route, its group and its range.
+type TableRoute = (RegionId, GroupId, KeyRange);
 
 /// Change of a route.
 #[derive(Debug, Clone, Copy)]
@@ -160,12 +165,24 @@ impl Administrator {
             }
             Err(error) if is_expected(&error) => Ok(()),
             // The balance may have moved the route since, or begun to retire the group.
-            Err(error) if self.routes().await? != routes || self.groups() != groups => {
+            Err(error) if self.learns_of_another(&routes, &groups).await? => {
                 println!("{change:?} of route {route}, on an older catalog: {error}");
                 Ok(())
             }
             Err(error) => Err(failed(&error)),
         }
+    }
+
+    /// Waits until the catalog has other routes or groups, and returns whether it has.
+    async fn learns_of_another(&self, routes: &[TableRoute], groups: &[GroupId]) -> Result<bool> {
+        let until = Instant::now() + LEARNED_WITHIN;
+        while Instant::now() < until {
+            if self.routes().await? != routes || self.groups() != groups {
+                return Ok(true);
+            }
+            sleep(Duration::from_millis(50)).await;
+        }
+        Ok(false)
     }
 
     /// Returns the groups that take routes.
@@ -174,13 +191,13 @@ impl Administrator {
         let catalog = self.client.catalog();
         catalog
             .groups()
-            .filter(|group| group.state == active)
+            .filter(|group| group.state == active && !group.retiring)
             .map(|group| GroupId(group.group_id))
             .collect()
     }
 
     /// Returns the routes of the table, their groups and their ranges, in key order.
-    async fn routes(&self) -> Result<Vec<(RegionId, GroupId, KeyRange)>> {
+    async fn routes(&self) -> Result<Vec<TableRoute>> {
         let table = self.client.table(self.table).await.map_err(|error| failed(&error))?.id;
         let catalog = self.client.catalog();
         let of_table = catalog.routes().filter(|route| route.table == table);

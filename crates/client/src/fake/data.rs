@@ -24,6 +24,13 @@ pub(super) struct DataNode {
 }
 
 impl DataNode {
+    fn check_group(state: &State, group: u64) -> Result<(), Status> {
+        if group == state.group {
+            return Ok(());
+        }
+        Err(Refusal::new(Reason::GroupNotHosted, "the node hosts no replica of the group").into())
+    }
+
     fn check_leader(&self, state: &State) -> Result<(), Status> {
         state.not_leader(self.node).map_or(Ok(()), |refusal| Err(refusal.into()))
     }
@@ -135,6 +142,7 @@ impl Data for DataNode {
         let scan = request.into_inner();
         let answer = {
             let mut state = self.state.lock();
+            Self::check_group(&state, scan.group_id)?;
             self.check_leader(&state)?;
             state.scans.push(scan.clone());
             state.scan_answers.pop_front().unwrap_or(ScanAnswer::Normal)
@@ -188,6 +196,7 @@ impl Data for DataNode {
     ) -> Result<Response<v1::GetResponse>, Status> {
         let get = request.into_inner();
         let state = self.state.lock();
+        Self::check_group(&state, get.group_id)?;
         self.check_leader(&state)?;
         state.check_schema(get.region_id, get.schema_version)?;
         let range = state.region(get.region_id)?.clone();

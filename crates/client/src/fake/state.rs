@@ -99,6 +99,8 @@ pub(crate) struct State {
     /// Schema of the regions; the catalog may lag behind.
     pub(crate) schema: TableSchema,
     pub(crate) leader: u64,
+    /// Group that serves all routes; no node hosts another one.
+    pub(crate) group: u64,
     pub(crate) addresses: HashMap<u64, String>,
     pub(crate) answers: VecDeque<Answer>,
     pub(crate) scan_answers: VecDeque<ScanAnswer>,
@@ -244,6 +246,7 @@ impl State {
             regions,
             schema: info.schema.clone(),
             leader: 11,
+            group: 1,
             addresses: HashMap::new(),
             answers: VecDeque::new(),
             scan_answers: VecDeque::new(),
@@ -300,13 +303,25 @@ impl State {
                     Some(end) => Some(global_key(TABLE, end).into()),
                     None => table_range(TABLE).end.map(Into::into),
                 },
-                group_id: 1,
+                group_id: self.group,
                 ..Default::default()
             })
             .collect();
         self.catalog.routes.sort_by(|a, b| a.start.cmp(&b.start));
         self.catalog.revision += 1;
         self.catalog.catalog_version += 1;
+    }
+
+    /// Lets group 2 serve all routes: the catalog learns of it, and that group 1 is retired, when it is published.
+    pub(crate) fn move_to_another_group(&mut self) {
+        self.group = 2;
+        let first = &mut self.catalog.groups[0];
+        let second = v1::Group { group_id: 2, ..first.clone() };
+        first.state = v1::GroupState::Retired.into();
+        first.voters.clear();
+        first.leader = 0;
+        self.catalog.groups.push(second);
+        self.publish_routes();
     }
 
     /// Updates the catalog's table to the schema of the regions.

@@ -246,6 +246,25 @@ async fn scan_follows_leader_change_and_split() {
 }
 
 #[tokio::test]
+async fn reads_follow_routes_of_a_retired_group() {
+    let (cluster, client) = filled().await;
+    // The catalog of the client is that of before, when the reads begin.
+    cluster.state.lock().move_to_another_group();
+    let wanted = keys(&[3, 12]);
+    let publish = async {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        cluster.change(|_| {});
+    };
+    let begun = tokio::time::Instant::now();
+    let (found, scanned, ()) =
+        tokio::join!(client.get("t", &wanted, None), scan(&client, ScanSpec::all("t")), publish,);
+    assert_eq!(ids(&[found.unwrap()]), [3, 12]);
+    assert_eq!(scanned.unwrap(), Vec::from_iter(0..30));
+    // Far below the deadline of an operation.
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
 async fn get_returns_rows_in_key_order() {
     let (cluster, client) = filled().await;
     cluster.state.lock().split(101, 15, (201, 202));
