@@ -144,11 +144,22 @@ impl Core {
         }
     }
 
-    /// Returns the failure of a call to a group. When the group has been retired meanwhile, other groups serve its routes, and
-    /// the caller has to look them up instead of looking for a leader.
-    pub(crate) fn or_retired(&self, group: GroupId, failure: FailedAttempt) -> FailedAttempt {
+    /// Returns the failure of a call to a group. A call that would be repeated at a group that has been retired meanwhile is
+    /// refused instead: other groups serve its routes, which the caller looks up. Answers that end the call stay.
+    pub(crate) fn reroute_if_retired(
+        &self,
+        group: GroupId,
+        failure: FailedAttempt,
+    ) -> FailedAttempt {
+        let is_repeated = match failure.retry_action() {
+            RetryAction::Repeat
+            | RetryAction::RepeatIfAsked
+            | RetryAction::RepeatFew
+            | RetryAction::FindLeader => true,
+            RetryAction::RefreshCatalog | RetryAction::NewProducer | RetryAction::Stop => false,
+        };
         let state = self.catalog().group(group).map(v1::Group::state);
-        if state != Some(GroupState::Retired) {
+        if !is_repeated || state != Some(GroupState::Retired) {
             return failure;
         }
         let text = format!("group {group} has been retired; other groups serve its routes");
@@ -180,7 +191,7 @@ impl Core {
                 .await;
             let failure = match result {
                 Ok(answer) => return Ok(answer),
-                Err(failure) => self.or_retired(group, failure),
+                Err(failure) => self.reroute_if_retired(group, failure),
             };
             attempts.record(&failure);
             any_answer |= !failure.silent || failure.effect == Effect::Unknown;

@@ -30,8 +30,8 @@ pub(super) const TABLES: [&str; 3] = [LOG_TABLE, REGISTER_TABLE, BATCH_TABLE];
 const LISTED: u32 = 1_000;
 /// Most routes of a table.
 const MAX_ROUTES: usize = 40;
-/// Time in which a client learns of a change of the catalog.
-const LEARNED_WITHIN: Duration = Duration::from_secs(5);
+/// Time in which a client receives a change of the catalog. Short: a refusal is excused by any change within it.
+const RECEIVED_WITHIN: Duration = Duration::from_secs(1);
 /// Fewest splits, merges, and moves that are completed, however slow the machine is.
 const MIN_CHANGES: usize = 2;
 
@@ -165,7 +165,7 @@ impl Administrator {
             }
             Err(error) if is_expected(&error) => Ok(()),
             // The balance may have moved the route since, or begun to retire the group.
-            Err(error) if self.learns_of_another(&routes, &groups).await? => {
+            Err(error) if self.sees_another_catalog(&routes, &groups).await? => {
                 println!("{change:?} of route {route}, on an older catalog: {error}");
                 Ok(())
             }
@@ -174,8 +174,12 @@ impl Administrator {
     }
 
     /// Waits until the catalog has other routes or groups, and returns whether it has.
-    async fn learns_of_another(&self, routes: &[TableRoute], groups: &[GroupId]) -> Result<bool> {
-        let until = Instant::now() + LEARNED_WITHIN;
+    async fn sees_another_catalog(
+        &self,
+        routes: &[TableRoute],
+        groups: &[GroupId],
+    ) -> Result<bool> {
+        let until = Instant::now() + RECEIVED_WITHIN;
         while Instant::now() < until {
             if self.routes().await? != routes || self.groups() != groups {
                 return Ok(true);

@@ -24,10 +24,11 @@ pub(super) struct DataNode {
 }
 
 impl DataNode {
-    fn check_group(state: &State, group: u64) -> Result<(), Status> {
+    fn check_group(state: &mut State, group: u64) -> Result<(), Status> {
         if group == state.group {
             return Ok(());
         }
+        state.reads_of_other_groups += 1;
         Err(Refusal::new(Reason::GroupNotHosted, "the node hosts no replica of the group").into())
     }
 
@@ -142,7 +143,7 @@ impl Data for DataNode {
         let scan = request.into_inner();
         let answer = {
             let mut state = self.state.lock();
-            Self::check_group(&state, scan.group_id)?;
+            Self::check_group(&mut state, scan.group_id)?;
             self.check_leader(&state)?;
             state.scans.push(scan.clone());
             state.scan_answers.pop_front().unwrap_or(ScanAnswer::Normal)
@@ -195,8 +196,8 @@ impl Data for DataNode {
         request: Request<v1::GetRequest>,
     ) -> Result<Response<v1::GetResponse>, Status> {
         let get = request.into_inner();
-        let state = self.state.lock();
-        Self::check_group(&state, get.group_id)?;
+        let mut state = self.state.lock();
+        Self::check_group(&mut state, get.group_id)?;
         self.check_leader(&state)?;
         state.check_schema(get.region_id, get.schema_version)?;
         let range = state.region(get.region_id)?.clone();

@@ -101,6 +101,8 @@ pub(crate) struct State {
     pub(crate) leader: u64,
     /// Group that serves all routes; no node hosts another one.
     pub(crate) group: u64,
+    /// Number of reads that were refused because they named another group.
+    pub(crate) reads_of_other_groups: u32,
     pub(crate) addresses: HashMap<u64, String>,
     pub(crate) answers: VecDeque<Answer>,
     pub(crate) scan_answers: VecDeque<ScanAnswer>,
@@ -247,6 +249,7 @@ impl State {
             schema: info.schema.clone(),
             leader: 11,
             group: 1,
+            reads_of_other_groups: 0,
             addresses: HashMap::new(),
             answers: VecDeque::new(),
             scan_answers: VecDeque::new(),

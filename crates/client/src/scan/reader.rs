@@ -103,7 +103,7 @@ async fn open(
             Err(failure) => ReadError::Failed(failure),
         };
         let ReadError::Failed(failure) = error else { return Err(error) };
-        let failure = core.or_retired(search.group, failure);
+        let failure = core.reroute_if_retired(search.group, failure);
         attempts.record(&failure);
         let wait = core.router.wait(&mut search, &failure);
         match failure.retry_action() {

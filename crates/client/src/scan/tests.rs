@@ -251,17 +251,17 @@ async fn reads_follow_routes_of_a_retired_group() {
     // The catalog of the client is that of before, when the reads begin.
     cluster.state.lock().move_to_another_group();
     let wanted = keys(&[3, 12]);
+    // Both reads look for a leader of the group before the catalog says that it is retired.
     let publish = async {
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        while cluster.state.lock().reads_of_other_groups < 10 {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
         cluster.change(|_| {});
     };
-    let begun = tokio::time::Instant::now();
     let (found, scanned, ()) =
-        tokio::join!(client.get("t", &wanted, None), scan(&client, ScanSpec::all("t")), publish,);
+        tokio::join!(client.get("t", &wanted, None), scan(&client, ScanSpec::all("t")), publish);
     assert_eq!(ids(&[found.unwrap()]), [3, 12]);
     assert_eq!(scanned.unwrap(), Vec::from_iter(0..30));
-    // Far below the deadline of an operation.
-    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
 }
 
 #[tokio::test]
