@@ -8,10 +8,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use parking_lot::RwLock;
-use tidewater_common::ids::{Epoch, Incarnation, RegionId};
+use tidewater_common::ids::{Epoch, GroupId, Incarnation, NodeId, RegionId};
 use tidewater_common::keys::split_global_key;
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::{self, NodeState, Reason, watch_event::Event};
+use tidewater_raft_store::MemberRecords;
+use tidewater_raft_store::types::{LogId, log_id};
 use tokio::sync::watch;
 
 /// Longest wait of a call for the catalog on which it was decided. Events of the watch are more frequent.
@@ -48,6 +50,15 @@ pub(crate) struct CatalogRecords {
 pub struct WatchedCatalog {
     records: RwLock<CatalogRecords>,
     revision: watch::Sender<u64>,
+}
+
+impl MemberRecords for WatchedCatalog {
+    fn members(&self, group: GroupId) -> Option<(LogId, Vec<NodeId>)> {
+        let records = self.records.read();
+        let group = records.groups.get(&group.get()).filter(|group| !group.voters.is_empty())?;
+        let members = group.voters.iter().chain(&group.learners).copied().map(NodeId).collect();
+        Some((log_id(group.membership_term, group.membership_index), members))
+    }
 }
 
 impl Default for WatchedCatalog {

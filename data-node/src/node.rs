@@ -134,6 +134,7 @@ impl DataNode {
         let catalog = Arc::new(WatchedCatalog::default());
         let host = RaftHost::new(cluster, node, directory.log_store().clone());
         host.set_addresses(addresses.clone());
+        host.set_records(catalog.clone());
         let groups = Groups::new(NodeContext {
             cluster,
             node,

@@ -50,6 +50,6 @@ pub use log_store::{
 };
 pub use meters::METRICS;
 pub use network::{Confirmations, GroupNetworkFactory, NetworkFactory};
-pub use service::{GroupHandler, PeerInput, RaftHost, RaftService};
+pub use service::{GroupHandler, MemberRecords, PeerInput, RaftHost, RaftService};
 pub use snapshot_file::{SnapshotFile, SnapshotFileError, SnapshotWriter};
 pub use types::{Command, Member, Raft, Reply, TypeConfig};

@@ -33,7 +33,7 @@ mod peers;
 mod rpc;
 
 pub use handler::{GroupHandler, HandlerError, PeerInput};
-pub use host::RaftHost;
+pub use host::{MemberRecords, RaftHost};
 pub use peer_check::ReplicaView;
 
 /// Implementation of the proto service `Raft` for all nodes of a process. Clones are the same

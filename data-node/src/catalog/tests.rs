@@ -123,3 +123,30 @@ async fn publication_is_awaited_while_the_watch_is_alive() {
     assert!(time < 2 * tenth, "{time:?}");
     assert_eq!(wait().await.unwrap().0, Ok(()));
 }
+
+#[test]
+fn members_of_a_group_are_those_of_its_record() {
+    let catalog = WatchedCatalog::default();
+    catalog.follow(&snapshot(5));
+    assert_eq!(catalog.members(GroupId(2)), None);
+    let group = v1::Group { group_id: 2, first_members: vec![1], ..v1::Group::default() };
+    let upsert = |revision, group| {
+        catalog.follow(&Event::Delta(v1::CatalogDelta {
+            revision,
+            group_upserts: vec![group],
+            ..v1::CatalogDelta::default()
+        }));
+        catalog.members(GroupId(2))
+    };
+    // The leader has not reported its members.
+    assert_eq!(upsert(6, group.clone()), None);
+    let reported = v1::Group {
+        voters: vec![4, 5],
+        learners: vec![6],
+        membership_term: 3,
+        membership_index: 8,
+        ..group
+    };
+    let members = [4, 5, 6].map(NodeId).to_vec();
+    assert_eq!(upsert(7, reported), Some((log_id(3, 8), members)));
+}

@@ -212,6 +212,7 @@ impl Node {
         );
         let watched = Arc::new(WatchedCatalog::default());
         watched.follow(&catalog(&[]));
+        host.set_records(watched.clone());
         let records = Arc::new(TestRecords::default());
         let groups = Groups::new(NodeContext {
             cluster: cluster_id(),

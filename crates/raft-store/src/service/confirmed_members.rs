@@ -1,4 +1,4 @@
-//! Members of a group that a replica learned from other members (pure).
+//! Members of a group that a replica learned from other members or from the meta group (pure).
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::types::{LogId, StoredMembership};
 /// Time between two questions to the members of a group.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// Members of a group as other members named them, because this replica has missed changes.
+/// Members of a group as other members or the meta group named them, because this replica has missed changes.
 #[derive(Debug, Default)]
 pub(super) struct ConfirmedMembers {
     state: Mutex<ConfirmedState>,
@@ -42,10 +42,15 @@ impl ConfirmedMembers {
     }
 
     pub(super) fn record(&self, membership: &StoredMembership) {
+        self.record_at(*membership.log_id(), || membership.nodes().map(|(id, _)| *id).collect());
+    }
+
+    /// Records the members of the committed membership at a log id, unless a later one is known.
+    pub(super) fn record_at(&self, at: Option<LogId>, nodes: impl FnOnce() -> BTreeSet<u64>) {
         let mut state = self.state.lock();
-        if *membership.log_id() > state.at {
-            state.at = *membership.log_id();
-            state.nodes = membership.nodes().map(|(id, _)| *id).collect();
+        if at > state.at {
+            state.at = at;
+            state.nodes = nodes();
         }
     }
 }

@@ -13,9 +13,17 @@ use tokio::sync::{Mutex, watch};
 use super::confirmed_members::ConfirmedMembers;
 use super::handler::GroupHandler;
 use crate::log_store::{GroupLog, LogStore};
+use crate::types::LogId;
 
 /// Time between two lines of the log about refused messages.
 const LOG_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Memberships of groups as a group of their own records them.
+pub trait MemberRecords: Send + Sync {
+    /// Returns the members of a group, voters and learners, and the log id at which their membership was committed.
+    /// `None`: not known.
+    fn members(&self, group: GroupId) -> Option<(LogId, Vec<NodeId>)>;
+}
 
 /// The groups of one node that accept Raft calls.
 pub struct RaftHost {
@@ -25,6 +33,7 @@ pub struct RaftHost {
     groups: RwLock<BTreeMap<GroupId, Arc<HostedGroup>>>,
     removed: watch::Sender<bool>,
     addresses: OnceLock<Arc<AddressBook>>,
+    records: OnceLock<Arc<dyn MemberRecords>>,
     refusals: LogRate,
 }
 
@@ -47,6 +56,7 @@ impl RaftHost {
             groups: RwLock::default(),
             removed: watch::Sender::new(false),
             addresses: OnceLock::new(),
+            records: OnceLock::new(),
             refusals: LogRate::new(LOG_INTERVAL),
         })
     }
@@ -56,6 +66,17 @@ impl RaftHost {
     pub fn set_addresses(&self, addresses: Arc<AddressBook>) {
         // Already set: the node has one address book.
         let _ = self.addresses.set(addresses);
+    }
+
+    /// Sets the records that name members when all of those that a replica knows have left its group. Only the first
+    /// call has an effect.
+    pub fn set_records(&self, records: Arc<dyn MemberRecords>) {
+        // Already set: the node has one catalog.
+        let _ = self.records.set(records);
+    }
+
+    pub(super) fn recorded_members(&self, group: GroupId) -> Option<(LogId, Vec<NodeId>)> {
+        self.records.get()?.members(group)
     }
 
     pub(super) fn address(&self, node: NodeId) -> Option<String> {

@@ -87,7 +87,9 @@ impl PeerViolation {
 /// named as members, when this replica did not know them.
 ///
 /// A replica without a membership is new, and accepts every sender: only its first leader knows
-/// the members. A replica that missed the changes of members does not know a new leader either, so
+/// the members. A replica whose memberships do not contain it has received a part of the log only, and
+/// accepts entries and snapshots of every sender: it has no vote, and all members that it knows may have
+/// left the group. A replica that missed the changes of members does not know a new leader either, so
 /// that a refusal for [`PeerViolation::NotMember`] is final only once a member has been asked.
 pub(crate) fn check_peer(
     message: &PeerMessage,
@@ -118,7 +120,10 @@ pub(crate) fn check_peer(
     // A leader that is being removed leads until its removal is committed, and then transfers the
     // leadership.
     let is_current_leader = replica.vote == vote && vote.committed;
-    if is_current_leader || confirmed.contains(&source) || is_member(replica, source) {
+    let is_catching_up = matches!(kind, MessageKind::Append | MessageKind::Snapshot)
+        && !is_member(replica, receiver);
+    let is_known = confirmed.contains(&source) || is_member(replica, source);
+    if is_current_leader || is_catching_up || is_known {
         return Ok(());
     }
     Err(PeerViolation::NotMember(source))

@@ -1,7 +1,8 @@
 //! Refusal of messages that no member of their group sends: counted, and logged at a bounded rate.
 //!
 //! A replica that missed changes of the members may not know its group's leader. Before it refuses a
-//! stranger for good, it asks the members that it knows, at most once a second.
+//! stranger for good, it reads the meta group's record of the members, and asks the members that it knows, at
+//! most once a second.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -59,14 +60,25 @@ impl RaftHost {
         from: Option<SocketAddr>,
     ) -> Result<(), Refusal> {
         let view = hosted.handler.view();
-        let confirmed = hosted.confirmed.newer_than(*view.effective.log_id());
-        let checked = check_peer(message, self.node_id().get(), &view, &confirmed);
-        let Err(violation) = checked else { return Ok(()) };
-        if matches!(violation, PeerViolation::NotMember(_))
+        let check = || {
+            let confirmed = hosted.confirmed.newer_than(*view.effective.log_id());
+            check_peer(message, self.node_id().get(), &view, &confirmed)
+        };
+        let mut checked = check();
+        if matches!(checked, Err(PeerViolation::NotMember(_)))
             && hosted.confirmed.begin(Instant::now())
         {
-            tokio::spawn(ask_members(Arc::clone(self), group, Arc::clone(hosted), view));
+            if let Some((at, members)) = self.recorded_members(group) {
+                let nodes = || members.iter().map(|node| node.get()).collect();
+                hosted.confirmed.record_at(Some(at), nodes);
+                checked = check();
+            }
+            if checked.is_err() {
+                let view = view.clone();
+                tokio::spawn(ask_members(Arc::clone(self), group, Arc::clone(hosted), view));
+            }
         }
+        let Err(violation) = checked else { return Ok(()) };
         let reason = match violation {
             PeerViolation::NotMember(_) => Reason::MemberNotFound,
             _ => Reason::InvalidArgument,

@@ -9,10 +9,11 @@ use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::{self, Reason};
 use tidewater_rpc::{AddressBook, MESSAGE_BYTES};
 
+use crate::service::MemberRecords;
 use crate::testing::follower::{FOLLOWER, Follower, follower, header};
 use crate::testing::handler::FakeGroup;
 use crate::testing::{callback, entry, eventually};
-use crate::types::{Vote, log_id, wire};
+use crate::types::{LogId, Vote, log_id, wire};
 use openraft::storage::{RaftLogStorage, RaftLogStorageExt};
 
 fn reason<T: std::fmt::Debug>(answer: Result<T, tonic::Status>) -> Reason {
@@ -261,6 +262,36 @@ async fn every_call_refuses_strangers() {
     let header = Some(header(1));
     let members = client.members(v1::MembersRequest { header }).await.unwrap().into_inner();
     assert_eq!(members.membership.unwrap().members.len(), 3);
+}
+
+/// Members as a catalog names them.
+struct Recorded(LogId, Vec<NodeId>);
+
+impl MemberRecords for Recorded {
+    fn members(&self, group: GroupId) -> Option<(LogId, Vec<NodeId>)> {
+        (group == GroupId(1)).then(|| (self.0, self.1.clone()))
+    }
+}
+
+// A node that has left the group and is added again may receive a membership from before its removal, of which no other
+// member exists any more.
+#[tokio::test(flavor = "multi_thread")]
+async fn leader_in_the_recorded_membership_is_accepted() {
+    let leader = |term| Some(v1::RaftVote { term, node_id: 9, committed: true });
+    let ask = async |recorded: Recorded| {
+        let follower = follower(&[(1, FakeGroup::Member)]).await;
+        follower.host.set_records(Arc::new(recorded));
+        let header = v1::RaftHeader { source_node: 9, ..header(1) };
+        let request = v1::AppendEntriesRequest { vote: leader(5), ..Default::default() };
+        append(&follower, header, request).await.map(|_| ())
+    };
+    let recorded = log_id(5, 1_000);
+    assert!(ask(Recorded(recorded, vec![NodeId(9), FOLLOWER])).await.is_ok());
+    let other = ask(Recorded(recorded, vec![NodeId(8), FOLLOWER])).await;
+    assert_eq!(reason(other), Reason::MemberNotFound);
+    // The replica knows a later membership.
+    let earlier = Recorded(log_id(0, 0), vec![NodeId(9), FOLLOWER]);
+    assert_eq!(reason(ask(earlier).await), Reason::MemberNotFound);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -94,6 +94,24 @@ fn new_replica_accepts_every_sender_but_no_term() {
 }
 
 #[test]
+fn replica_without_itself_as_member_accepts_entries_only() {
+    let view = |effective, committed| ReplicaView { vote: leader(5, 1), effective, committed };
+    let before = || stored(9, &[1, 3], &[4]);
+    let check = |kind, vote, view: &ReplicaView| {
+        let message = PeerMessage { kind, source: 9, vote };
+        check_peer(&message, RECEIVER, view, &BTreeSet::new()).is_ok()
+    };
+    let learner = view(before(), before());
+    assert!(check(Append, leader(6, 9), &learner));
+    assert!(check(Snapshot, leader(6, 9), &learner));
+    assert!(!check(LeaderTransfer, leader(6, 9), &learner));
+    assert!(!check(VoteRequest, Vote::new(6, 9), &learner));
+    // Its removal is not committed: it has a vote.
+    let voter = view(before(), stored(7, &[1, RECEIVER, 3], &[]));
+    assert!(!check(Append, leader(6, 9), &voter));
+}
+
+#[test]
 fn node_that_a_member_has_confirmed_is_accepted() {
     let message = PeerMessage { kind: Append, source: 9, vote: leader(6, 9) };
     let check = |confirmed: &[u64]| {
