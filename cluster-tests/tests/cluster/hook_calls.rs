@@ -89,14 +89,15 @@ pub(crate) fn live_by_calls(calls: &[Value]) -> BTreeSet<String> {
     live.into_values().map(|(path, _)| path).collect()
 }
 
-/// Returns the live files of a region, and its manifest version.
+/// Returns the live files of a region and the version of its manifest, both as the object store has them: a leader
+/// learns of a compaction that the leader before it has published when it next reads the manifest, within ten minutes.
 pub(crate) async fn live_in(cluster: &Cluster, region: u64) -> Result<(BTreeSet<String>, u64)> {
     let id = region.to_string();
-    let files = cluster.run(&["region", "files", &id, "--output", "json"]).await?.ok()?.json()?;
-    let paths = files.as_array().into_iter().flatten();
-    let paths = paths.filter_map(|file| file["path"].as_str().map(str::to_owned)).collect();
     let manifest = cluster.run(&["region", "manifest", &id, "--output", "json"]).await?.ok()?;
-    Ok((paths, manifest.json()?["state"]["version"].as_u64().unwrap_or(0)))
+    let state = manifest.json()?["state"].take();
+    let files = state["files"].as_array().into_iter().flatten();
+    let paths = files.filter_map(|file| file["path"].as_str().map(str::to_owned)).collect();
+    Ok((paths, state["version"].as_u64().unwrap_or(0)))
 }
 
 /// Compares the account of a hook with the live files of a region, of which it has received all versions.
