@@ -6,7 +6,7 @@ use tidewater_common::ids::NodeId;
 use tidewater_proto::v1::{NodeRole, NodeState};
 
 use super::ObservedCluster;
-use crate::catalog::MetaState;
+use crate::catalog::{MetaState, Node};
 
 /// Returns the nodes whose recorded state contradicts their heartbeats, with the new state.
 pub(crate) fn detect(
@@ -20,7 +20,9 @@ pub(crate) fn detect(
         let since_heartbeat = observed.silent_for.get(&node.id);
         let silent = since_heartbeat.copied().unwrap_or(observed.leading_for);
         match node.state {
-            NodeState::Up if silent > timeout => changes.push((node.id, NodeState::Down)),
+            NodeState::Up if silent > timeout && !is_registering(node, observed) => {
+                changes.push((node.id, NodeState::Down))
+            }
             NodeState::Down if since_heartbeat.is_some_and(|silent| *silent <= timeout) => {
                 changes.push((node.id, NodeState::Up));
             }
@@ -30,12 +32,18 @@ pub(crate) fn detect(
     changes
 }
 
+/// Returns whether the node's process registers now: its silence is that of an earlier process.
+fn is_registering(node: &Node, observed: &ObservedCluster) -> bool {
+    node.start_id.is_some_and(|start_id| observed.registering.contains(&start_id))
+}
+
 #[cfg(test)]
 mod tests {
     use tidewater_proto::v1::{self, meta_command::Kind};
+    use uuid::Uuid;
 
     use super::*;
-    use crate::commands::testing::{run, with_nodes};
+    use crate::commands::testing::{registration, run, with_nodes};
 
     const TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -72,6 +80,21 @@ mod tests {
                 .collect();
             assert_eq!(changes, *expected, "{observed:?}");
         }
+    }
+
+    // The catalog has the new process as up before its registration counts as a sign of life.
+    #[test]
+    fn node_is_up_while_its_process_registers() {
+        let mut state = with_nodes(0);
+        let start_id = Uuid::from_u128(7);
+        let register = v1::RegisterNode { start_id: start_id.to_string(), ..registration(1) };
+        run(&mut state, Kind::RegisterNode(register)).unwrap();
+        let silent = observed(9, &[(101, 6)]);
+        assert_eq!(detect(&state, &silent, TIMEOUT), [(NodeId(101), NodeState::Down)]);
+        let registering = ObservedCluster { registering: [start_id].into(), ..silent };
+        assert_eq!(detect(&state, &registering, TIMEOUT), []);
+        let other = ObservedCluster { registering: [Uuid::nil()].into(), ..registering };
+        assert_eq!(detect(&state, &other, TIMEOUT), [(NodeId(101), NodeState::Down)]);
     }
 
     #[test]

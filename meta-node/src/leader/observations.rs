@@ -23,6 +23,7 @@ use tidewater_common::problem::{Problem, ProblemHistory};
 use tidewater_proto::v1;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
+use uuid::Uuid;
 
 use self::loads::GroupLoads;
 pub(crate) use self::loads::{ObservedLoads, WINDOWS_KEPT};
@@ -115,6 +116,24 @@ pub(crate) struct Observations {
     pub(crate) changes: Notify,
     /// True once replicated time has followed the cluster's clocks in this term.
     agreed: watch::Sender<bool>,
+    /// Processes whose registration has begun.
+    registering: Mutex<BTreeSet<Uuid>>,
+}
+
+/// A registration from before its command until [`Observations::record_registration`]. Between them, the catalog has the
+/// process as up, and its last heartbeat is that of the process before it.
+#[derive(Debug)]
+pub(crate) struct RegistrationInProgress {
+    observations: Arc<Observations>,
+    start_id: Option<Uuid>,
+}
+
+impl Drop for RegistrationInProgress {
+    fn drop(&mut self) {
+        if let Some(start_id) = self.start_id {
+            self.observations.registering.lock().remove(&start_id);
+        }
+    }
 }
 
 impl Observations {
@@ -128,6 +147,18 @@ impl Observations {
         self.releases.clear();
         self.loads_of_sources.lock().clear();
         self.agreed.send_replace(false);
+    }
+
+    /// Notes that the registration of a process begins. `None`: a process of a release without ids of starts.
+    #[must_use]
+    pub(crate) fn begin_registration(
+        self: &Arc<Self>,
+        start_id: Option<Uuid>,
+    ) -> RegistrationInProgress {
+        if let Some(start_id) = start_id {
+            self.registering.lock().insert(start_id);
+        }
+        RegistrationInProgress { observations: Arc::clone(self), start_id }
     }
 
     /// Records a registration, which counts as a sign of life. The registration of a data node also
@@ -237,6 +268,8 @@ impl Observations {
     /// their age counts from the first call that names them.
     pub(crate) fn snapshot(&self, creating: &[GroupId], now: Instant) -> ObservedCluster {
         let age = |at: &Instant| now.duration_since(*at);
+        // Before the times of registrations: one that has ended is among them.
+        let registering = self.registering.lock().clone();
         let mut inner = self.inner.lock();
         let creating: BTreeSet<GroupId> = creating.iter().copied().collect();
         inner.creating.retain(|group, _| creating.contains(group));
@@ -252,6 +285,7 @@ impl Observations {
             quiet_for: inner.registered_at.as_ref().map_or(Duration::ZERO, age),
             table_errors: inner.table_errors.clone(),
             lagging: inner.lagging.clone(),
+            registering,
             own_difference: inner.own_difference,
             replacement_failing: inner
                 .replacement_failing

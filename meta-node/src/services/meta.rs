@@ -14,6 +14,7 @@ use tidewater_proto::v1::{self, NodeRole, NodeState, Reason, meta_command::Kind,
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
+use uuid::Uuid;
 
 use super::catalog_server::{CatalogServer, Pieces};
 use super::heartbeat_facts::LastFacts;
@@ -83,11 +84,14 @@ impl MetaService {
             start_id: request.start_id,
             release: request.release,
         };
+        let start_id = Uuid::parse_str(&command.start_id).ok();
+        let in_progress = running.observations.begin_registration(start_id);
         let reply = running.group.propose(Kind::RegisterNode(command)).await?;
         let Some(meta_reply::Outcome::NodeId(node_id)) = reply.outcome else {
             return Err(Refusal::new(Reason::Internal, "the registration returned no node id"));
         };
         running.observations.record_registration(NodeId(node_id), data, Instant::now());
+        drop(in_progress);
         let agreed_ms = running.group.agreed_ms(&running.observations.clocks(Instant::now()));
         let header = running.group.view.read().header().clone();
         let incarnation = header.incarnation.get();

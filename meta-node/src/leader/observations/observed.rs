@@ -10,6 +10,7 @@ use tidewater_common::ids::{GroupId, LogIndex, NodeId, TableId, Term};
 use tidewater_common::problem::Problem;
 use tidewater_proto::v1;
 use tokio::time::Instant;
+use uuid::Uuid;
 
 use super::NodeObservation;
 
@@ -73,6 +74,8 @@ pub(crate) struct ObservedCluster {
     pub(crate) leading_for: Duration,
     /// Time since the last heartbeat or registration of each node; nodes without one are absent.
     pub(crate) silent_for: BTreeMap<NodeId, Duration>,
+    /// Processes whose registration has begun: the last heartbeat of their nodes is that of an earlier process.
+    pub(crate) registering: BTreeSet<Uuid>,
     /// Replicas of each group, by node.
     pub(crate) replicas: BTreeMap<GroupId, BTreeMap<NodeId, ObservedReplica>>,
     /// Last reports of group leaders.

@@ -141,6 +141,20 @@ fn registered_node_is_alive_before_its_first_heartbeat() {
 }
 
 #[test]
+fn registration_is_in_progress_until_it_is_recorded() {
+    let observations = Arc::new(Observations::default());
+    let now = Instant::now();
+    let start_id = Uuid::from_u128(7);
+    let begun = observations.begin_registration(Some(start_id));
+    assert_eq!(observations.snapshot(&[], now).registering, [start_id].into());
+    // A new term begins with the command of the registration in progress.
+    observations.restart(now);
+    assert_eq!(observations.snapshot(&[], now).registering, [start_id].into());
+    drop(begun);
+    assert!(observations.snapshot(&[], now).registering.is_empty());
+}
+
+#[test]
 fn compactors_are_listed_until_their_heartbeat_timeout() {
     let observations = Observations::default();
     let begun = Instant::now();
