@@ -31,7 +31,10 @@ impl FeatureLevel {
     ///   version before, too, which snapshots of data groups contain. Routes are split and merged.
     /// - 5: barriers begin epochs in data groups; rows have the epoch of their group.
     /// - 6: refreshable tables, their sources and refreshes.
-    pub const HIGHEST: Self = Self(6);
+    /// - 7: the table options `compaction_window` and `holds_events`.
+    pub const HIGHEST: Self = Self(7);
+    /// Level of the table options `compaction_window` and `holds_events`.
+    pub const EVENT_TABLES: Self = Self(7);
 
     /// Creates a level; 0 is the first one: sent or stored by a release without levels.
     #[must_use]

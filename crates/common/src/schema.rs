@@ -12,13 +12,16 @@ mod wire;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::datatypes::{Field, Schema, SchemaRef};
 
 pub use self::alter::SchemaChange;
 pub use self::column_type::{ColumnType, TypeError};
 pub use self::constant::ConstantError;
-pub use self::options::{DEFAULT_VNODES, HashDistribution, MAX_VNODES, TableOptions, WriteMode};
+pub use self::options::{
+    DEFAULT_VNODES, HashDistribution, MAX_VNODES, MIN_COMPACTION_WINDOW, TableOptions, WriteMode,
+};
 use crate::ids::{ColumnId, SchemaVersion};
 use crate::quote::quoted;
 
@@ -94,11 +97,20 @@ pub enum SchemaError {
         /// Description of the problem.
         problem: String,
     },
-    /// A refreshable table that is append-only or whose rows expire.
+    /// A refreshable table that is append-only, whose rows expire, or that is made for events.
     #[error(
-        "a refreshable table mirrors its source: it cannot be append-only, and its rows do not expire"
+        "a refreshable table mirrors its source: it cannot be append-only or hold events, and its rows do not expire"
     )]
     BadRefreshable,
+    /// A compaction window that is too short, or not whole seconds.
+    #[error("compaction window {0:?} is invalid: use whole seconds, at least 60s")]
+    BadCompactionWindow(Duration),
+    /// A compaction window of a table in which a key can have versions of several times.
+    #[error(
+        "a compaction window needs the time column in the primary key, unless the table is append-only: all versions of \
+         a key are in one window"
+    )]
+    WindowTimeNotInKey,
     /// Two columns of one name.
     #[error("column {name} is named twice", name = quoted(.0))]
     DuplicateColumn(String),

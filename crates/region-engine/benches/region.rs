@@ -17,7 +17,7 @@ use tidewater_common::ids::{
     ColumnId, Epoch, GroupId, Incarnation, OwnerEpoch, RegionId, SchemaVersion, Sequence, TableId,
 };
 use tidewater_common::keys::{KeyCodec, KeyRange};
-use tidewater_common::schema::{Column, ColumnType, TableOptions, TableSchema, WriteMode};
+use tidewater_common::schema::{Column, ColumnType, TableOptions, TableSchema};
 use tidewater_region_engine::bulk::BulkWriter;
 use tidewater_region_engine::env::{EngineOptions, RegionEnv, SystemIds};
 use tidewater_region_engine::manifest::AreaId;
@@ -53,12 +53,7 @@ fn spec() -> RegionSpec {
         table_id: TableId(1),
         incarnation: Incarnation(1),
         schema,
-        options: TableOptions {
-            write_mode: WriteMode::Upsert,
-            hash: None,
-            ttl_ms: None,
-            refreshable: false,
-        },
+        options: TableOptions::upsert(),
         range: KeyRange::whole(),
         parents: Vec::new(),
     }

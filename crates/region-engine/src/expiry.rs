@@ -8,7 +8,7 @@ use arrow::buffer::BooleanBuffer;
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Int64Type, TimeUnit};
 use tidewater_common::ids::{ColumnId, Sequence};
-use tidewater_common::schema::{ColumnType, TableOptions, TableSchema, WriteMode};
+use tidewater_common::schema::{ColumnType, TableOptions, TableSchema};
 
 use crate::EngineError;
 use crate::file_meta::{FileMeta, TimeRange};
@@ -70,8 +70,7 @@ impl Expiry {
             data_type: column.data_type.clone(),
             ttl,
             marks,
-            whole_keys: options.write_mode == WriteMode::AppendOnly
-                || schema.primary_key().contains(&column.id),
+            whole_keys: options.has_one_time_per_key(schema),
             every_row: !column.nullable,
         })
     }

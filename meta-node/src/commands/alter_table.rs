@@ -1,6 +1,8 @@
 //! Alter and truncate. A change begins with a command, is applied by the regions one by one, and ends
 //! with a command. In between, the table's record is unchanged, and the table accepts no other change.
 
+use std::time::Duration;
+
 use tidewater_common::ids::TableId;
 use tidewater_common::schema::{ColumnType, SchemaChange, SchemaError, TableOptions, TableSchema};
 use tidewater_proto::v1::{self, LockMode, TableState, column_change};
@@ -32,6 +34,9 @@ pub(super) fn altered(
     let mut options = table.options.clone();
     if let Some(ttl_ms) = request.ttl_ms {
         options.ttl_ms = (ttl_ms != 0).then_some(ttl_ms);
+    }
+    if let Some(window_ms) = request.compaction_window_ms {
+        options.compaction_window = (window_ms != 0).then_some(Duration::from_millis(window_ms));
     }
     if changes.is_empty() && options == table.options {
         return Err(CommandError::NothingToAlter(table.name.clone()));
@@ -150,6 +155,7 @@ mod tests {
             name: "t".to_owned(),
             columns,
             ttl_ms: None,
+            compaction_window_ms: None,
         })
     }
 
@@ -213,6 +219,7 @@ mod tests {
             name: "t".to_owned(),
             columns: Vec::new(),
             ttl_ms: Some(5),
+            compaction_window_ms: None,
         };
         let cases = [
             alter(10, Vec::new()),

@@ -49,6 +49,8 @@ fn commands() -> Vec<v1::MetaCommand> {
         regions: 3,
         ttl_ms: Some(86_400_000),
         refresh: None,
+        compaction_window_ms: None,
+        holds_events: false,
     };
     let report = v1::ReportGroup {
         group_id: 1,
@@ -118,6 +120,7 @@ fn commands() -> Vec<v1::MetaCommand> {
                 v1::ColumnChange { change: Some(Change::Drop("seats".into())) },
             ],
             ttl_ms: Some(0),
+            compaction_window_ms: None,
         }),
         Kind::FinishTableChange(v1::FinishTableChange { table_id: 2, number: 1 }),
         Kind::BeginTruncateTable(v1::TruncateTableRequest {
@@ -321,6 +324,7 @@ fn procedures_of_a_table() -> Vec<Kind> {
         name: name(),
         columns: vec![v1::ColumnChange { change }],
         ttl_ms: None,
+        compaction_window_ms: None,
     };
     let load =
         |timeout_ms| v1::BeginLoadRequest { request_id: directory(62), name: name(), timeout_ms };

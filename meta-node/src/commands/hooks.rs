@@ -2,6 +2,7 @@
 //! proposes the command, with the hook kinds of its own release.
 
 use tidewater_common::ids::{Revision, TableId};
+use tidewater_hook_kinds::EVENTS_KIND;
 use tidewater_proto::v1;
 
 use super::requests::IdentifiedRequest;
@@ -35,7 +36,11 @@ pub(super) fn add(
         "" => None,
         name => {
             let table = state.table_named(name);
-            Some(table.ok_or_else(|| CommandError::TableNotFound(name.to_owned()))?.id)
+            let table = table.ok_or_else(|| CommandError::TableNotFound(name.to_owned()))?;
+            if request.kind == EVENTS_KIND && table.options.holds_events {
+                return Err(HookCommandError::HookOnEvents(name.to_owned()).into());
+            }
+            Some(table.id)
         }
     };
     if state.hook(&request.name).is_some() {
@@ -140,7 +145,9 @@ mod tests {
     use tidewater_proto::v1::meta_command::Kind;
 
     use super::*;
-    use crate::commands::testing::{directory, drop_table, run, table, with_groups};
+    use crate::commands::testing::{
+        directory, drop_table, raise_to_highest, run, table, with_groups,
+    };
 
     fn adding(request: u64, name: &str, table: &str) -> v1::AddHookRequest {
         v1::AddHookRequest {
@@ -245,6 +252,32 @@ mod tests {
             add(&mut state, 1, "a"),
             Err(CommandError::Hook(HookCommandError::TooManyHooks(MAX_HOOKS)))
         );
+    }
+
+    #[test]
+    fn events_hook_is_refused_on_tables_of_events() {
+        let mut state = with_groups(1, 1);
+        raise_to_highest(&mut state);
+        let of_events = v1::CreateTableRequest { holds_events: true, ..table(1, "events") };
+        run(&mut state, Kind::CreateTable(of_events)).unwrap();
+        run(&mut state, Kind::CreateTable(table(2, "t"))).unwrap();
+        let add = |state: &mut MetaState, request, kind: &str, table: &str| {
+            let name = format!("{kind}-{request}");
+            let hook = v1::AddHookRequest { kind: kind.into(), ..adding(request, &name, table) };
+            run(state, Kind::AddHook(hook))
+        };
+        let before = state.clone();
+        // Apply depends on the name.
+        assert_eq!(EVENTS_KIND, "events");
+        let refused = add(&mut state, 3, EVENTS_KIND, "events").unwrap_err();
+        let expected = HookCommandError::HookOnEvents("events".into());
+        assert_eq!(refused, CommandError::Hook(expected));
+        assert_eq!(refused.reason(), v1::Reason::InvalidArgument);
+        assert_eq!(state, before);
+        add(&mut state, 4, "jsonl", "events").unwrap();
+        add(&mut state, 5, EVENTS_KIND, "t").unwrap();
+        // On all tables: the nodes leave out its calls for tables that hold events.
+        add(&mut state, 6, EVENTS_KIND, "").unwrap();
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use prost::Message;
 use tidewater_common::feature_level::FeatureLevel;
 use tidewater_common::ids::{BootNumber, NodeId};
 use tidewater_proto::v1::{self, NodeRole, NodeState, meta_command::Kind};
@@ -12,9 +13,14 @@ use tidewater_proto::v1::{self, NodeRole, NodeState, meta_command::Kind};
 use super::CommandError;
 use crate::catalog::{CatalogChange, Header, MetaState, Node};
 
-/// Returns the level that a cluster needs for a command of this kind: a release below it cannot apply it. No
-/// wildcard: a new kind needs a decision, and a level above those that exist.
+/// Returns the level that a cluster needs for a command: a release below it cannot apply the command, or would
+/// apply it in another way.
 pub(crate) fn command_level(kind: &Kind) -> FeatureLevel {
+    kind_level(kind).max(fields_level(kind))
+}
+
+/// Returns the level of a kind of command. No wildcard: a new kind needs a decision, and a level above those that exist.
+fn kind_level(kind: &Kind) -> FeatureLevel {
     match kind {
         // A raise leaves the level below, so that levels are raised one at a time. The nodes that
         // support the level apply it.
@@ -60,6 +66,31 @@ pub(crate) fn command_level(kind: &Kind) -> FeatureLevel {
         | Kind::RemoveHook(_)
         | Kind::AdvanceCursors(_) => FeatureLevel::FIRST,
     }
+}
+
+/// Returns the level of the fields of a command that change its effect: a release below it would ignore them, and its
+/// replicas would differ.
+fn fields_level(kind: &Kind) -> FeatureLevel {
+    let has_options = match kind {
+        Kind::CreateTable(request) => has_event_options(request),
+        Kind::ReserveTable(request) => request.definition.as_ref().is_some_and(has_event_options),
+        Kind::BeginAlterTable(request) => request.compaction_window_ms.is_some(),
+        Kind::BeginProcedure(begin) if begin.kind == v1::ProcedureKind::Create as u32 => {
+            v1::CreateTableRequest::decode(begin.arguments.clone())
+                .is_ok_and(|request| has_event_options(&request))
+        }
+        Kind::BeginProcedure(begin) if begin.kind == v1::ProcedureKind::Alter as u32 => {
+            v1::AlterTableRequest::decode(begin.arguments.clone())
+                .is_ok_and(|request| request.compaction_window_ms.is_some())
+        }
+        _ => false,
+    };
+    if has_options { FeatureLevel::EVENT_TABLES } else { FeatureLevel::FIRST }
+}
+
+/// Returns whether a definition has the table options `compaction_window` or `holds_events`.
+fn has_event_options(definition: &v1::CreateTableRequest) -> bool {
+    definition.compaction_window_ms.is_some() || definition.holds_events
 }
 
 /// Raises the level by one. Repeated raises, also of two leaders, change nothing, and the level never falls.

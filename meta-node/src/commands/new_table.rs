@@ -1,5 +1,7 @@
 //! Definition of a new table: columns with ids, options, and an even split of the key space.
 
+use std::time::Duration;
+
 use tidewater_common::ids::{ColumnId, SchemaVersion, TableId};
 use tidewater_common::schema::{
     Column, ColumnType, DEFAULT_VNODES, HashDistribution, MAX_COLUMNS, SchemaError, TableOptions,
@@ -55,6 +57,8 @@ pub(super) fn definition(
         hash: distribution(hash_columns, request.vnode_count)?,
         ttl_ms: request.ttl_ms,
         refreshable: request.refresh.is_some(),
+        compaction_window: request.compaction_window_ms.map(Duration::from_millis),
+        holds_events: request.holds_events,
     };
     options.validate(&schema)?;
     Ok((schema, options))
@@ -122,4 +126,55 @@ pub(super) fn split(
     }
     bounds.push(end);
     Ok(bounds.windows(2).map(|pair| (pair[0].clone(), pair[1].clone())).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use prost::Message;
+
+    use super::*;
+    use crate::commands::testing::{hex, table};
+
+    // Arguments of commands and rows of tables: a log must stay readable.
+    #[test]
+    fn bytes_of_event_table_options_are_frozen() {
+        let definition = v1::CreateTableRequest {
+            compaction_window_ms: Some(86_400_000),
+            holds_events: true,
+            ..v1::CreateTableRequest::default()
+        };
+        assert_eq!(hex(&definition.encode_to_vec()), "6080b899296801");
+        let alter = v1::AlterTableRequest {
+            compaction_window_ms: Some(86_400_000),
+            ..v1::AlterTableRequest::default()
+        };
+        assert_eq!(hex(&alter.encode_to_vec()), "2880b89929");
+        let options = TableOptions {
+            compaction_window: Some(Duration::from_secs(86_400)),
+            holds_events: true,
+            ..TableOptions::append_only()
+        };
+        let stored = v1::TableOptions::from(&options);
+        assert_eq!(hex(&stored.encode_to_vec()), "08022880b899293001");
+    }
+
+    #[test]
+    fn invalid_compaction_windows_are_refused() {
+        let windowed = |compaction_window_ms| v1::CreateTableRequest {
+            write_mode: v1::WriteMode::AppendOnly.into(),
+            time_column: Some("t".into()),
+            compaction_window_ms: Some(compaction_window_ms),
+            ..table(1, "t")
+        };
+        let (_, options) = definition(&windowed(60_000)).unwrap();
+        assert_eq!(options.compaction_window, Some(Duration::from_secs(60)));
+        for window_ms in [0, 59_000, 60_001, u64::MAX] {
+            let window = Duration::from_millis(window_ms);
+            let expected = CommandError::Schema(SchemaError::BadCompactionWindow(window));
+            assert_eq!(definition(&windowed(window_ms)).unwrap_err(), expected);
+        }
+        let upsert = v1::CreateTableRequest { write_mode: 0, ..windowed(60_000) };
+        let expected = CommandError::Schema(SchemaError::WindowTimeNotInKey);
+        assert_eq!(definition(&upsert).unwrap_err(), expected);
+    }
 }

@@ -193,6 +193,8 @@ pub(crate) fn table(request: u64, name: &str) -> v1::CreateTableRequest {
         regions: 0,
         ttl_ms: None,
         refresh: None,
+        compaction_window_ms: None,
+        holds_events: false,
     }
 }
 

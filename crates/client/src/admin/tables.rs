@@ -1,5 +1,7 @@
 //! Calls that create, clone, alter, truncate and drop tables.
 
+use std::time::Duration;
+
 use tidewater_common::ids::TableId;
 use tidewater_common::quote::quoted;
 use tidewater_common::schema::WriteMode;
@@ -59,12 +61,15 @@ impl From<ColumnChange> for v1::ColumnChange {
 }
 
 /// Changes of a table that take effect together.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AlterTable {
     /// Changes of columns, applied in order.
     pub columns: Vec<ColumnChange>,
     /// New time to live in milliseconds. `None`: unchanged; `Some(None)`: rows no longer expire.
     pub ttl_ms: Option<Option<u64>>,
+    /// New length of compaction windows: whole seconds, at least a minute. `None`: unchanged; `Some(None)`: the length
+    /// follows from the files.
+    pub compaction_window: Option<Option<Duration>>,
 }
 
 /// Parameters of a new table.
@@ -88,6 +93,11 @@ pub struct NewTable {
     pub regions: u32,
     /// Time to live of a row by its time column, in milliseconds; `None`: rows do not expire.
     pub ttl_ms: Option<u64>,
+    /// Length of the windows of time whose rows are compacted together: whole seconds, at least a minute. `None`: the
+    /// length follows from the files.
+    pub compaction_window: Option<Duration>,
+    /// The table is made for events: nodes record no events about it.
+    pub holds_events: bool,
     /// Source that the table mirrors; `None`: clients write its rows.
     pub refresh: Option<v1::RefreshDefinition>,
 }
@@ -110,7 +120,13 @@ pub(super) fn definition(table: NewTable, request_id: String) -> v1::CreateTable
         regions: table.regions,
         ttl_ms: table.ttl_ms,
         refresh: table.refresh,
+        compaction_window_ms: table.compaction_window.map(milliseconds),
+        holds_events: table.holds_events,
     }
+}
+
+fn milliseconds(window: Duration) -> u64 {
+    u64::try_from(window.as_millis()).unwrap_or(u64::MAX)
 }
 
 impl Client {
@@ -172,6 +188,9 @@ impl Client {
             name: name.to_owned(),
             columns: change.columns.into_iter().map(Into::into).collect(),
             ttl_ms: change.ttl_ms.map(Option::unwrap_or_default),
+            compaction_window_ms: change
+                .compaction_window
+                .map(|window| window.map(milliseconds).unwrap_or_default()),
         };
         let what = format!("altering table {}", quoted(name));
         let response = self

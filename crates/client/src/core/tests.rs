@@ -35,6 +35,8 @@ fn new_table() -> NewTable {
         vnode_count: 0,
         regions: 0,
         ttl_ms: None,
+        compaction_window: None,
+        holds_events: false,
         refresh: None,
     }
 }

@@ -1,5 +1,7 @@
 //! Options of a table, in addition to its columns.
 
+use std::time::Duration;
+
 use super::{SchemaError, TableSchema};
 use crate::ids::ColumnId;
 
@@ -8,6 +10,9 @@ pub const DEFAULT_VNODES: u32 = 256;
 
 /// The greatest vnode count; a vnode takes two bytes in every row key.
 pub const MAX_VNODES: u32 = 32_768;
+
+/// The shortest compaction window.
+pub const MIN_COMPACTION_WINDOW: Duration = Duration::from_secs(60);
 
 /// Treatment of several versions of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,12 +51,24 @@ pub struct TableOptions {
     pub ttl_ms: Option<u64>,
     /// The table mirrors a source: only its refreshes write, and reads are as of its published epoch.
     pub refreshable: bool,
+    /// Length of the windows of time whose rows are compacted together: whole seconds, at least
+    /// [`MIN_COMPACTION_WINDOW`]. `None`: the length of the windows follows from the files.
+    pub compaction_window: Option<Duration>,
+    /// The table is made for events: nodes record no events about it. Fixed at creation.
+    pub holds_events: bool,
 }
 
 impl TableOptions {
     /// Upsert, distributed by range, without expiry.
     pub fn upsert() -> Self {
-        Self { write_mode: WriteMode::Upsert, hash: None, ttl_ms: None, refreshable: false }
+        Self {
+            write_mode: WriteMode::Upsert,
+            hash: None,
+            ttl_ms: None,
+            refreshable: false,
+            compaction_window: None,
+            holds_events: false,
+        }
     }
 
     /// Append-only, distributed by range, without expiry.
@@ -59,12 +76,28 @@ impl TableOptions {
         Self { write_mode: WriteMode::AppendOnly, ..Self::upsert() }
     }
 
+    /// Returns the compaction window in milliseconds.
+    pub fn compaction_window_ms(&self) -> Option<u64> {
+        self.compaction_window.map(|window| u64::try_from(window.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    /// Returns whether all versions of a key have the same time, so that they are in one window of time
+    /// and expire together. `false` without a time column.
+    pub fn has_one_time_per_key(&self, schema: &TableSchema) -> bool {
+        schema.time_column().is_some_and(|column| {
+            self.write_mode == WriteMode::AppendOnly || schema.primary_key().contains(&column)
+        })
+    }
+
     /// Checks the options against the columns they name.
     pub fn validate(&self, schema: &TableSchema) -> Result<(), SchemaError> {
         if self.ttl_ms.is_some() && schema.time_column().is_none() {
             return Err(SchemaError::BadTimeColumn("(needed for a time to live)".to_owned()));
         }
-        if self.refreshable && (self.ttl_ms.is_some() || !self.write_mode.has_deletes()) {
+        self.check_compaction_window(schema)?;
+        let is_mirror =
+            self.write_mode.has_deletes() && self.ttl_ms.is_none() && !self.holds_events;
+        if self.refreshable && !is_mirror {
             return Err(SchemaError::BadRefreshable);
         }
         let Some(hash) = &self.hash else { return Ok(()) };
@@ -87,6 +120,20 @@ impl TableOptions {
             if hash.columns[..position].contains(id) {
                 return Err(SchemaError::BadDistribution("a column is named twice".to_owned()));
             }
+        }
+        Ok(())
+    }
+
+    fn check_compaction_window(&self, schema: &TableSchema) -> Result<(), SchemaError> {
+        let Some(window) = self.compaction_window else { return Ok(()) };
+        if window < MIN_COMPACTION_WINDOW || window.subsec_nanos() != 0 {
+            return Err(SchemaError::BadCompactionWindow(window));
+        }
+        if schema.time_column().is_none() {
+            return Err(SchemaError::BadTimeColumn("(needed for a compaction window)".to_owned()));
+        }
+        if !self.has_one_time_per_key(schema) {
+            return Err(SchemaError::WindowTimeNotInKey);
         }
         Ok(())
     }

@@ -43,6 +43,8 @@ fn table_definition_round_trips_over_the_wire() {
         hash: Some(HashDistribution { columns: vec![ColumnId(1)], vnode_count: 16 }),
         ttl_ms: Some(5),
         refreshable: false,
+        compaction_window: Some(Duration::from_secs(60)),
+        holds_events: true,
     };
     options.validate(&table).unwrap();
     assert_eq!(TableOptions::try_from(&v1::TableOptions::from(&options)).unwrap(), options);
@@ -111,6 +113,44 @@ fn table_options_are_validated_against_columns() {
     }
     let ttl = TableOptions { ttl_ms: Some(1), ..TableOptions::upsert() };
     assert!(matches!(ttl.validate(&table), Err(SchemaError::BadTimeColumn(_))));
+}
+
+#[test]
+fn compaction_window_needs_whole_seconds_and_one_time_per_key() {
+    let windowed = |window, write_mode| TableOptions {
+        write_mode,
+        compaction_window: Some(window),
+        ..TableOptions::upsert()
+    };
+    let timed = schema(columns(), &[1, 2], Some(2)).unwrap();
+    let day = Duration::from_secs(86_400);
+    for window in [MIN_COMPACTION_WINDOW, Duration::from_secs(61), day] {
+        assert_eq!(windowed(window, WriteMode::Upsert).validate(&timed), Ok(()), "{window:?}");
+    }
+    for window in [Duration::ZERO, Duration::from_secs(59), Duration::from_millis(60_001)] {
+        let refused = windowed(window, WriteMode::Upsert).validate(&timed);
+        assert_eq!(refused, Err(SchemaError::BadCompactionWindow(window)));
+    }
+    let untimed = schema(columns(), &[1], None).unwrap();
+    let refused = windowed(day, WriteMode::AppendOnly).validate(&untimed);
+    assert!(matches!(refused, Err(SchemaError::BadTimeColumn(_))), "{refused:?}");
+    let outside = schema(columns(), &[1], Some(2)).unwrap();
+    let refused = windowed(day, WriteMode::Upsert).validate(&outside);
+    assert_eq!(refused, Err(SchemaError::WindowTimeNotInKey));
+    assert_eq!(windowed(day, WriteMode::AppendOnly).validate(&outside), Ok(()));
+}
+
+#[test]
+fn refreshable_table_holds_no_events() {
+    let table = schema(columns(), &[1], None).unwrap();
+    let mirror = TableOptions { refreshable: true, ..TableOptions::upsert() };
+    assert_eq!(mirror.validate(&table), Ok(()));
+    for bad in [
+        TableOptions { holds_events: true, ..mirror.clone() },
+        TableOptions { write_mode: WriteMode::AppendOnly, ..mirror },
+    ] {
+        assert_eq!(bad.validate(&table), Err(SchemaError::BadRefreshable), "{bad:?}");
+    }
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Conversion of table definitions to and from their protobuf form.
 
+use std::time::Duration;
+
 use tidewater_proto::v1;
 
 use super::{Column, HashDistribution, SchemaError, TableOptions, TableSchema, WriteMode};
@@ -68,6 +70,8 @@ impl From<&TableOptions> for v1::TableOptions {
             }),
             ttl_ms: options.ttl_ms,
             refreshable: options.refreshable,
+            compaction_window_ms: options.compaction_window_ms(),
+            holds_events: options.holds_events,
         }
     }
 }
@@ -89,6 +93,8 @@ impl TryFrom<&v1::TableOptions> for TableOptions {
             }),
             ttl_ms: wire.ttl_ms,
             refreshable: wire.refreshable,
+            compaction_window: wire.compaction_window_ms.map(Duration::from_millis),
+            holds_events: wire.holds_events,
         })
     }
 }

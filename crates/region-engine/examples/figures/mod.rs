@@ -8,9 +8,7 @@ use arrow::datatypes::TimeUnit;
 use arrow::error::ArrowError;
 use tidewater_common::ids::{ColumnId, Incarnation, RegionId, SchemaVersion, TableId};
 use tidewater_common::keys::KeyRange;
-use tidewater_common::schema::{
-    Column, ColumnType, SchemaError, TableOptions, TableSchema, WriteMode,
-};
+use tidewater_common::schema::{Column, ColumnType, SchemaError, TableOptions, TableSchema};
 use tidewater_region_engine::RegionSpec;
 
 /// Time of the first report, in milliseconds since the Unix epoch.
@@ -38,12 +36,7 @@ pub(crate) fn spec() -> Result<RegionSpec, SchemaError> {
         table_id: TableId(1),
         incarnation: Incarnation(1),
         schema,
-        options: TableOptions {
-            write_mode: WriteMode::Upsert,
-            hash: None,
-            ttl_ms: None,
-            refreshable: false,
-        },
+        options: TableOptions::upsert(),
         range: KeyRange::whole(),
         parents: Vec::new(),
     })

@@ -95,13 +95,15 @@ pub(crate) fn select(
         Scope::Whole => Vec::from_iter(pass(Sequence(u64::MAX))),
         Scope::Through(through) => Vec::from_iter(pass(through)),
     };
+    // The length of the table's option is not recorded: without the option, the recorded one holds again.
+    let recorded_ms = rules.window_ms.filter(|_| with.table.compaction_window.is_none());
     candidates
         .into_iter()
         .map(|(candidate, remainder)| {
             let CompactionCandidate { files: chosen, level, why } =
                 limit_to_one_job(candidate, &pick_files);
             let inputs = chosen.iter().map(|index| files[*index].clone()).collect();
-            CompactionSelection { inputs, level, window_ms: rules.window_ms, why, remainder }
+            CompactionSelection { inputs, level, window_ms: recorded_ms, why, remainder }
         })
         .collect()
 }
@@ -170,14 +172,6 @@ fn rules(
     expiry: Option<&Expiry>,
     with: SelectionContext<'_>,
 ) -> PickRules {
-    // In an upsert table all versions of a key must be in one window: the time column must be in
-    // the key.
-    let windows = with.options.strategy == CompactionStrategy::Auto
-        && with.schema.time_column().is_some_and(|column| {
-            with.table.write_mode == WriteMode::AppendOnly
-                || with.schema.primary_key().contains(&column)
-        });
-    let window_ms = if windows { state.window_ms.or_else(|| suggest_window(files)) } else { None };
     PickRules {
         fan_in: with.options.fan_in.max(2),
         max_runs: with.options.max_runs.max(2),
@@ -185,12 +179,28 @@ fn rules(
         max_job_bytes: with.options.max_job_bytes,
         memory_bytes: with.memory_bytes,
         small_bytes: (with.target_file_bytes / SMALL_PART) as u64,
-        window_ms,
+        window_ms: window_ms(state, files, with),
         expire_before_ms: expiry
             .filter(|expiry| expiry.drops_whole_files())
             .and_then(Expiry::ttl_before_ms),
         obligation: with.obligation,
     }
+}
+
+/// Returns the length of the windows of time: that of the table, otherwise the recorded one, otherwise one that typical
+/// flushes fit into. `None`: the table is compacted by tiers.
+fn window_ms(
+    state: &ManifestState,
+    files: &[PickFile<&[u8]>],
+    with: SelectionContext<'_>,
+) -> Option<u64> {
+    // Versions of a key that were in several windows would never be compacted together.
+    let is_windowed = with.options.strategy == CompactionStrategy::Auto
+        && with.table.has_one_time_per_key(with.schema);
+    if !is_windowed {
+        return None;
+    }
+    with.table.compaction_window_ms().or(state.window_ms).or_else(|| suggest_window(files))
 }
 
 #[cfg(test)]

@@ -257,6 +257,8 @@ fn options_json(options: &TableOptions) -> Value {
         "hash": hash,
         "ttl_ms": options.ttl_ms,
         "refreshable": options.refreshable,
+        "compaction_window_ms": options.compaction_window_ms(),
+        "holds_events": options.holds_events,
     })
 }
 

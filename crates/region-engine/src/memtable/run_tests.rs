@@ -20,13 +20,7 @@ fn shape() -> TableShape {
         vec![column(1, "key", ColumnType::Int32, false), column(2, "text", ColumnType::Utf8, true)];
     let schema =
         TableSchema::new(SchemaVersion(1), columns, vec![ColumnId(1)], None, ColumnId(3)).unwrap();
-    let options = TableOptions {
-        write_mode: WriteMode::Upsert,
-        hash: None,
-        ttl_ms: None,
-        refreshable: false,
-    };
-    TableShape::new(schema, options).unwrap()
+    TableShape::new(schema, TableOptions::upsert()).unwrap()
 }
 
 /// A run of the keys `0 .. 20`: batches of 5, 1, 8 and 6 rows. Every third row is a delete, and the

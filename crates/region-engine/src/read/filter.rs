@@ -188,7 +188,7 @@ fn nulls_to_false(mask: BooleanArray) -> BooleanArray {
 fn parse(column: &Column, text: &str) -> Result<Scalar<ArrayRef>, EngineError> {
     column
         .data_type
-        .constant(text)
+        .operand(text)
         .map_err(|error| bad(format!("column {:?}: {error}", column.name)))
 }
 

@@ -76,7 +76,7 @@ mod tests {
     use arrow::array::{Int32Array, StringArray};
     use tidewater_common::ids::{ColumnId, SchemaVersion};
     use tidewater_common::schema::{
-        Column, ColumnType, HashDistribution, TableOptions, TableSchema, WriteMode,
+        Column, ColumnType, HashDistribution, TableOptions, TableSchema,
     };
 
     use super::super::filter::Predicate;
@@ -94,8 +94,7 @@ mod tests {
         let key = vec![ColumnId(2), ColumnId(1)];
         let schema = TableSchema::new(SchemaVersion(1), columns, key, None, ColumnId(3)).unwrap();
         let hash = hashed.then(|| HashDistribution { columns: vec![ColumnId(2)], vnode_count: 8 });
-        let options =
-            TableOptions { write_mode: WriteMode::Upsert, hash, ttl_ms: None, refreshable: false };
+        let options = TableOptions { hash, ..TableOptions::upsert() };
         TableShape::new(schema, options).unwrap()
     }
 

@@ -14,6 +14,13 @@ pub enum HookCommandError {
     /// An invalid hook name.
     #[error("{name} is not a hook name: use 1 to 100 letters, digits, '-', '_' and '.'", name = quoted(.0))]
     HookName(String),
+    /// A hook that records events about a table which holds events: each one would cause further ones.
+    #[error(
+        "table {name} holds events, and a hook of kind `events` would record its own events there: use the hook on other \
+         tables, or a hook of another kind on this one",
+        name = quoted(.0)
+    )]
+    HookOnEvents(String),
     /// The configuration of a hook is too long.
     #[error("the configuration of a hook is limited to {0} bytes")]
     HookConfigTooLong(usize),

@@ -143,9 +143,10 @@ impl HookCommandError {
     /// Reason of the RPC error. No wildcard: a new error needs a decision.
     pub(super) fn reason(&self) -> Reason {
         match self {
-            Self::HookName(_) | Self::HookConfigTooLong(_) | Self::TooManyAdvances(_) => {
-                Reason::InvalidArgument
-            }
+            Self::HookName(_)
+            | Self::HookOnEvents(_)
+            | Self::HookConfigTooLong(_)
+            | Self::TooManyAdvances(_) => Reason::InvalidArgument,
             Self::HookExists(_) => Reason::HookExists,
             Self::HookBeingRemoved(_) => Reason::TableBusy,
             Self::HookNotFound(_) => Reason::HookNotFound,

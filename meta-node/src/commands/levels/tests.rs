@@ -1,8 +1,11 @@
+use std::time::Duration;
+
 use tidewater_common::feature_level::{Release, UnsupportedRelease};
 use tidewater_common::ids::Term;
 
 use super::*;
 use crate::catalog::CatalogError;
+use crate::commands::procedures::testing::{begin, complete};
 use crate::commands::testing::*;
 use crate::commands::{CommandReply, apply, apply_change, members_change};
 
@@ -115,6 +118,59 @@ fn command_above_the_level_is_rejected() {
         // Its stamp does not matter.
         assert_eq!(run(&mut state, kind), Err(expected));
     }
+}
+
+#[test]
+fn options_of_event_tables_need_their_level() {
+    let windowed = v1::CreateTableRequest {
+        write_mode: v1::WriteMode::AppendOnly.into(),
+        time_column: Some("t".into()),
+        compaction_window_ms: Some(86_400_000),
+        ..table(1, "t")
+    };
+    let of_events = v1::CreateTableRequest { holds_events: true, ..table(2, "u") };
+    let alter = v1::AlterTableRequest {
+        request_id: directory(3),
+        name: "t".into(),
+        compaction_window_ms: Some(0),
+        ..v1::AlterTableRequest::default()
+    };
+    let reserve = |definition: &v1::CreateTableRequest| {
+        let definition = Some(v1::CreateTableRequest { regions: 0, ..definition.clone() });
+        Kind::ReserveTable(v1::ReserveTableRequest { definition })
+    };
+    let alter_procedure = begin(v1::ProcedureKind::Alter, 3, &alter);
+    let later = [
+        Kind::CreateTable(windowed.clone()),
+        Kind::CreateTable(of_events.clone()),
+        reserve(&of_events),
+        begin(v1::ProcedureKind::Create, 1, &windowed),
+        begin(v1::ProcedureKind::Create, 2, &of_events),
+        Kind::BeginAlterTable(alter),
+        alter_procedure.clone(),
+    ];
+    let mut state = cluster();
+    crate::commands::testing::raise_to(&mut state, FeatureLevel::EVENT_TABLES.previous());
+    let before = state.clone();
+    for kind in later {
+        let needed = FeatureLevel::EVENT_TABLES;
+        let expected = CommandError::FeatureLevel { needed, level: needed.previous() };
+        assert_eq!(run(&mut state, kind), Err(expected));
+        assert_eq!(state, before);
+    }
+    let plain = table(1, "t");
+    assert_eq!(command_level(&Kind::CreateTable(plain.clone())), level(1));
+    assert_eq!(command_level(&begin(v1::ProcedureKind::Create, 1, &plain)), level(3));
+    crate::commands::testing::raise_to(&mut state, FeatureLevel::EVENT_TABLES);
+    run(&mut state, begin(v1::ProcedureKind::Create, 1, &windowed)).unwrap();
+    complete(&mut state, 1);
+    let window = |state: &MetaState| state.table_named("t").unwrap().options.compaction_window;
+    assert_eq!(window(&state), Some(Duration::from_secs(86_400)));
+    run(&mut state, alter_procedure).unwrap();
+    complete(&mut state, 3);
+    complete(&mut state, 3);
+    assert_eq!(window(&state), None);
+    assert!(MetaState::from_rows(state.rows().unwrap()).is_ok_and(|reloaded| reloaded == state));
 }
 
 #[test]

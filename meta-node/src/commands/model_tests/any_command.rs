@@ -308,7 +308,13 @@ fn any_table_change() -> impl Strategy<Value = Kind> {
     prop_oneof![
         (request(), name(), any_columns(), proptest::option::of(0u64..2)).prop_map(
             |(request_id, name, columns, ttl_ms)| {
-                Kind::BeginAlterTable(v1::AlterTableRequest { request_id, name, columns, ttl_ms })
+                Kind::BeginAlterTable(v1::AlterTableRequest {
+                    request_id,
+                    name,
+                    columns,
+                    ttl_ms,
+                    compaction_window_ms: None,
+                })
             }
         ),
         (request(), name()).prop_map(|(request_id, name)| {

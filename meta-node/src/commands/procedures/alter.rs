@@ -134,6 +134,7 @@ mod tests {
             name: "t".to_owned(),
             columns: vec![v1::ColumnChange { change: Some(change) }],
             ttl_ms: None,
+            compaction_window_ms: None,
         }
     }
 

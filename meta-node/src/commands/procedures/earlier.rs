@@ -160,6 +160,7 @@ mod tests {
             name: name(),
             columns: vec![v1::ColumnChange { change }],
             ttl_ms: None,
+            compaction_window_ms: None,
         };
         run(&mut state, Kind::BeginAlterTable(alter)).unwrap();
         let (kind, _, call, complete) = driven(&state, 1);

@@ -136,6 +136,7 @@ fn locked_table_accepts_no_other_operation() {
         name: name(),
         columns: Vec::new(),
         ttl_ms: Some(5),
+        compaction_window_ms: None,
     };
     let clone =
         v1::CloneTableRequest { request_id: directory(13), name: name(), new_name: "c".into() };

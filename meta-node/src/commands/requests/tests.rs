@@ -37,6 +37,7 @@ fn alter(ttl_ms: u64) -> Kind {
         name: "t".into(),
         columns: Vec::new(),
         ttl_ms: Some(ttl_ms),
+        compaction_window_ms: None,
     })
 }
 

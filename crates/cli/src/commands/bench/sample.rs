@@ -50,6 +50,8 @@ pub(super) fn table(name: &str, regions: u32, append_only: bool) -> NewTable {
         vnode_count: 0,
         regions,
         ttl_ms: None,
+        compaction_window: None,
+        holds_events: false,
         refresh: None,
     }
 }

@@ -126,6 +126,8 @@ pub(crate) fn plan(wanted: &Wanted, columns: &[Column]) -> Result<Plan, PlanErro
         vnode_count: 0,
         regions: 0,
         ttl_ms: None,
+        compaction_window: None,
+        holds_events: false,
         refresh: None,
     };
     Ok(Plan { table, schema })

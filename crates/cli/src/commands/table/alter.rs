@@ -33,21 +33,24 @@ pub(crate) struct Options {
     drop_column: Vec<String>,
     /// Age after which rows expire, by the time column: 90d, or none
     #[arg(long, value_name = "TIME|none")]
-    ttl: Option<Ttl>,
+    ttl: Option<TimeSpanOrNone>,
+    /// Length of the windows of time whose rows are compacted together: 1d, or none: chosen by the cluster
+    #[arg(long, value_name = "TIME|none")]
+    compaction_window: Option<TimeSpanOrNone>,
     #[command(flatten)]
     client: ClientArgs,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Ttl(Option<u64>);
+struct TimeSpanOrNone(Option<TimeSpan>);
 
-impl FromStr for Ttl {
+impl FromStr for TimeSpanOrNone {
     type Err = <TimeSpan as FromStr>::Err;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text {
             "none" => Ok(Self(None)),
-            text => text.parse::<TimeSpan>().map(|span| Self(Some(span.0))),
+            text => text.parse().map(|span| Self(Some(span))),
         }
     }
 }
@@ -78,16 +81,21 @@ fn change(options: Options) -> Result<AlterTable, Failure> {
     let added = options.add_column.into_iter().flat_map(|columns| columns.0).map(ColumnChange::Add);
     let change = AlterTable {
         columns: dropped.chain(added).collect(),
-        ttl_ms: options.ttl.map(|ttl| ttl.0),
+        ttl_ms: options.ttl.map(|ttl| ttl.0.map(|span| span.0)),
+        compaction_window: options.compaction_window.map(|window| window.0.map(TimeSpan::duration)),
     };
-    if change.columns.is_empty() && change.ttl_ms.is_none() {
-        return Err(Failure::usage("nothing to alter: give --add-column, --drop-column or --ttl"));
+    if change == AlterTable::default() {
+        return Err(Failure::usage(
+            "nothing to alter: give --add-column, --drop-column, --ttl or --compaction-window",
+        ));
     }
     Ok(change)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use clap::Parser;
 
     use super::*;
@@ -120,6 +128,14 @@ mod tests {
         let ColumnChange::Add(added) = &change.columns[1] else { panic!("{change:?}") };
         assert_eq!((added.name.as_str(), added.default.as_deref()), ("a", Some("1")));
         assert_eq!(change.columns.len(), 3);
+    }
+
+    #[test]
+    fn compaction_window_is_set_and_removed() {
+        let window = |text| parse_change(&["--compaction-window", text]).unwrap().compaction_window;
+        assert_eq!(window("1d"), Some(Some(Duration::from_secs(86_400))));
+        assert_eq!(window("none"), Some(None));
+        assert_eq!(parse_change(&["--ttl", "none"]).unwrap().compaction_window, None);
     }
 
     #[test]

@@ -34,7 +34,7 @@ pub(crate) struct Options {
     #[arg(long, value_name = "COLUMN", value_delimiter = ',', required = true)]
     primary_key: Vec<String>,
 
-    /// Column with the time of a row, for --ttl
+    /// Column with the time of a row, for --ttl and --compaction-window
     #[arg(long, value_name = "COLUMN")]
     time_column: Option<String>,
 
@@ -53,6 +53,10 @@ pub(crate) struct Options {
     /// Age after which rows expire, by the time column: 90d
     #[arg(long, value_name = "TIME", requires = "time_column")]
     ttl: Option<TimeSpan>,
+
+    /// Length of the windows of time whose rows are compacted together: 1d [default: chosen by the cluster]
+    #[arg(long, value_name = "TIME", requires = "time_column")]
+    compaction_window: Option<TimeSpan>,
 
     #[command(flatten)]
     client: ClientArgs,
@@ -137,12 +141,16 @@ fn new_table(options: Options) -> Result<NewTable, Failure> {
         vnode_count: 0,
         regions: options.regions.unwrap_or(0),
         ttl_ms: options.ttl.map(|ttl| ttl.0),
+        compaction_window: options.compaction_window.map(TimeSpan::duration),
+        holds_events: false,
         refresh: None,
     })
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use clap::Parser;
 
     use super::*;
@@ -170,6 +178,8 @@ mod tests {
             "c",
             "--ttl",
             "90d",
+            "--compaction-window",
+            "1d",
             "--distribute",
             "hash(a)",
             "--append-only",
@@ -180,6 +190,7 @@ mod tests {
         assert_eq!(table.primary_key, ["b", "a"]);
         assert_eq!(table.hash_columns, ["a"]);
         assert_eq!(table.ttl_ms, Some(7_776_000_000));
+        assert_eq!(table.compaction_window, Some(Duration::from_secs(86_400)));
         assert_eq!(table.write_mode, WriteMode::AppendOnly);
     }
 
@@ -192,7 +203,9 @@ mod tests {
         assert!(
             with(&["--primary-key", "a", "--distribute", "hash(b)"]).contains("primary key (a)")
         );
-        assert!(with(&["--primary-key", "a", "--ttl", "90d"]).contains("--time-column"));
+        for option in ["--ttl", "--compaction-window"] {
+            assert!(with(&["--primary-key", "a", option, "90d"]).contains("--time-column"));
+        }
         let unknown = parse_table(&["--columns", "a text", "--primary-key", "a"]).unwrap_err();
         assert!(unknown.contains("`text` is not a type") && unknown.contains("character 3"));
     }

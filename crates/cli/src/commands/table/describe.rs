@@ -46,6 +46,8 @@ struct Description {
     append_only: bool,
     distribute: String,
     ttl_ms: Option<u64>,
+    compaction_window_ms: Option<u64>,
+    holds_events: bool,
     regions: usize,
     stored: Stored,
     /// Source and refreshes of a refreshable table.
@@ -104,6 +106,8 @@ fn describe(info: &TableInfo, stored: Stored) -> Description {
             }
         },
         ttl_ms: info.options.ttl_ms,
+        compaction_window_ms: info.options.compaction_window_ms(),
+        holds_events: info.options.holds_events,
         regions: stored.regions,
         stored,
         refresh: None,
@@ -141,6 +145,12 @@ fn text(description: &Description) -> String {
     }
     if let Some(ttl) = description.ttl_ms {
         facts.push(format!("expires      after {}", TimeSpan(ttl)));
+    }
+    if let Some(window) = description.compaction_window_ms {
+        facts.push(format!("compaction   by windows of {}", TimeSpan(window)));
+    }
+    if description.holds_events {
+        facts.push("holds        events".to_owned());
     }
     if let Some(refresh) = &description.refresh {
         facts.push(format!("source       {} {}", refresh.source_kind, refresh.source_config));

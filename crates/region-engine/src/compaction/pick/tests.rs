@@ -6,13 +6,13 @@ use proptest::prelude::*;
 
 use super::*;
 
-const HOUR: u64 = 3_600_000;
+pub(super) const HOUR: u64 = 3_600_000;
 const MIB: u64 = 1 << 20;
 const MAX_FILES: usize = 4_096;
 /// Any row.
 const ALL: Sequence = Sequence(u64::MAX);
 
-fn rules() -> PickRules {
+pub(super) fn rules() -> PickRules {
     PickRules {
         fan_in: 3,
         max_runs: 8,
@@ -26,7 +26,7 @@ fn rules() -> PickRules {
     }
 }
 
-fn file(level: u32, bytes: u64, low: u32, high: u32) -> PickFile<u32> {
+pub(super) fn file(level: u32, bytes: u64, low: u32, high: u32) -> PickFile<u32> {
     PickFile {
         low,
         high,
@@ -331,7 +331,7 @@ fn suggested_window_exceeds_the_span_of_a_flush() {
 }
 
 /// Compacts until no candidate is left; returns the bytes written.
-fn compact_all(files: &mut Vec<PickFile<u32>>, rules: &PickRules, now_ms: u64) -> u64 {
+pub(super) fn compact_all(files: &mut Vec<PickFile<u32>>, rules: &PickRules, now_ms: u64) -> u64 {
     let mut written = 0;
     for _ in 0..1_000 {
         let candidates = pick(files, rules, now_ms);
@@ -342,6 +342,9 @@ fn compact_all(files: &mut Vec<PickFile<u32>>, rules: &PickRules, now_ms: u64) -
         let Some(candidate) = candidates.into_iter().next() else { return written };
         let inputs: Vec<PickFile<u32>> =
             candidate.files.iter().rev().map(|index| files.remove(*index)).collect();
+        if candidate.why == CompactionReason::Expired {
+            continue;
+        }
         let bytes: u64 = inputs.iter().map(|file| file.bytes).sum();
         let low = inputs.iter().map(|file| file.low).min().unwrap();
         let high = inputs.iter().map(|file| file.high).max().unwrap();

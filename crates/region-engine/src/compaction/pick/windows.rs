@@ -1,5 +1,10 @@
 //! Candidates by time window: a file belongs to the window of its newest row.
 //!
+//! Outputs are cut by key, not at the ends of windows: the rows of a time are spread over the keys. A flush may thus bring
+//! rows of the window before into a window, or late rows of older ones. They stay there, so that a window is not
+//! rewritten for rows in files of others, and its files expire as a whole: at most the length of a window, and the
+//! time of a flush, later than their oldest rows. Reads hide expired rows until then.
+//!
 //! The newest window, and those that have not ended, are tiered: rows still arrive. A **closed**
 //! window becomes one run, but not for every late row: only when late rows weigh a `fan_in`-th of
 //! the largest run, or when no file was added for the length of a window. So a late byte costs at
@@ -111,3 +116,6 @@ fn closed_window<K: Ord>(
     }
     candidates
 }
+
+#[cfg(test)]
+mod tests;

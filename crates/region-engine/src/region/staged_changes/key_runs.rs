@@ -166,7 +166,7 @@ mod tests {
     use std::sync::Arc;
 
     use arrow::array::{Int64Array, RecordBatch};
-    use tidewater_common::schema::{TableOptions, WriteMode};
+    use tidewater_common::schema::TableOptions;
 
     use super::*;
     use crate::manifest::samples::schema;
@@ -178,13 +178,7 @@ mod tests {
         are_last: (bool, bool),
         most: usize,
     ) -> Result<Vec<KeyRun>, KeyOrderError> {
-        let options = TableOptions {
-            write_mode: WriteMode::Upsert,
-            hash: None,
-            ttl_ms: None,
-            refreshable: false,
-        };
-        let shape = TableShape::new(schema(1), options).unwrap();
+        let shape = TableShape::new(schema(1), TableOptions::upsert()).unwrap();
         let keys = |keys: &[i64]| {
             let array = Arc::new(Int64Array::from(keys.to_vec()));
             let batch = RecordBatch::try_new(shape.schema.key_arrow(), vec![array]).unwrap();

@@ -6,3 +6,4 @@ mod race;
 mod remote_races;
 mod remote_rejections;
 mod time_to_live;
+mod windows;

@@ -79,7 +79,7 @@ pub(super) fn spec(mode: WriteMode, hashed: bool) -> RegionSpec {
         table_id: TableId(3),
         incarnation: Incarnation(1),
         schema,
-        options: TableOptions { write_mode: mode, hash, ttl_ms: None, refreshable: false },
+        options: TableOptions { write_mode: mode, hash, ..TableOptions::upsert() },
         range: KeyRange::whole(),
         parents: Vec::new(),
     }

@@ -5,7 +5,7 @@ use arrow::datatypes::{Float64Type, Int32Type, Int64Type};
 use proptest::prelude::*;
 use tidewater_common::ids::{ColumnId, SchemaVersion};
 use tidewater_common::rows::bytes_of;
-use tidewater_common::schema::{Column, ColumnType, TableOptions, TableSchema, WriteMode};
+use tidewater_common::schema::{Column, ColumnType, TableOptions, TableSchema};
 
 use super::*;
 use crate::region::ChangeCounts;
@@ -33,13 +33,7 @@ fn shape() -> Arc<TableShape> {
     ];
     let key = vec![ColumnId(4), ColumnId(2)];
     let schema = TableSchema::new(SchemaVersion(1), columns, key, None, ColumnId(5)).unwrap();
-    let options = TableOptions {
-        write_mode: WriteMode::Upsert,
-        hash: None,
-        ttl_ms: None,
-        refreshable: false,
-    };
-    Arc::new(TableShape::new(schema, options).unwrap())
+    Arc::new(TableShape::new(schema, TableOptions::upsert()).unwrap())
 }
 
 fn batch(shape: &TableShape, rows: &[(Key, Values)]) -> RecordBatch {

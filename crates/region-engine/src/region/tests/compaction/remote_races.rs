@@ -225,12 +225,12 @@ async fn commit_below_floor(collected: bool) {
 
 #[tokio::test]
 async fn late_compactor_does_not_commit_collected_files() {
-    commit_below_floor(true).await;
+    Box::pin(commit_below_floor(true)).await;
 }
 
 #[tokio::test]
 async fn late_compactor_does_not_commit_files_below_floor() {
-    commit_below_floor(false).await;
+    Box::pin(commit_below_floor(false)).await;
 }
 
 #[tokio::test]

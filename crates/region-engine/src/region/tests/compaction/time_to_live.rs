@@ -37,9 +37,8 @@ impl TtlFixture {
             TableSchema::new(SchemaVersion(1), columns, key, Some(AT), ColumnId(3)).unwrap();
         let options = TableOptions {
             write_mode: mode,
-            hash: None,
             ttl_ms: Some(2 * HOUR as u64),
-            refreshable: false,
+            ..TableOptions::upsert()
         };
         let spec = RegionSpec { schema, options, ..spec(mode, false) };
         let env = env(Storage::memory());

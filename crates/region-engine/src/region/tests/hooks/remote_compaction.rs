@@ -54,12 +54,8 @@ fn timed_spec(mode: WriteMode) -> RegionSpec {
     ];
     let key = vec![ID, AT];
     let schema = TableSchema::new(SchemaVersion(1), columns, key, Some(AT), ColumnId(4)).unwrap();
-    let options = TableOptions {
-        write_mode: mode,
-        hash: None,
-        ttl_ms: Some(3 * HOUR as u64),
-        refreshable: false,
-    };
+    let options =
+        TableOptions { write_mode: mode, ttl_ms: Some(3 * HOUR as u64), ..TableOptions::upsert() };
     RegionSpec { schema, options, ..spec(mode, false) }
 }
 

@@ -127,12 +127,8 @@ impl TtlModel {
         let key = if time_in_key { vec![ID, AT] } else { vec![ID] };
         let schema =
             TableSchema::new(SchemaVersion(1), columns, key, Some(AT), ColumnId(3)).unwrap();
-        let options = TableOptions {
-            write_mode: mode,
-            hash: None,
-            ttl_ms: Some(2 * HOUR),
-            refreshable: false,
-        };
+        let options =
+            TableOptions { write_mode: mode, ttl_ms: Some(2 * HOUR), ..TableOptions::upsert() };
         let spec = RegionSpec { schema, options, ..spec(mode, false) };
         let now = FixedClock.now_ms();
         let time = Arc::new(TestTime { real_ms: now.into(), wall_ms: now.into() });
