@@ -3,7 +3,7 @@
 //! - *Queue* (`queue`): events in memory, until the intake thread has written them to the spool. Bounded; recording never
 //!   waits for room.
 //! - *Spool* (`spool`): events on disk, until the handler has persisted them. Bounded: the oldest of the lowest priority
-//!   are evicted, and a summary event has their number.
+//!   are evicted, each table keeps its share, and a summary event has the number of those that were dropped.
 //! - *Set aside* ([`set_aside::SET_ASIDE_FILE`]): an event that can never be persisted, in a file with its reason.
 //!
 //! ```text
@@ -13,6 +13,7 @@
 mod counters;
 mod env;
 pub mod intake;
+mod meters;
 pub mod options;
 mod problem_log;
 mod queue;
@@ -27,6 +28,7 @@ mod tests;
 
 pub use self::counters::EventCounts;
 pub use self::env::RecorderEnv;
+pub use self::meters::METRICS;
 pub use self::options::{EventRecorderOptions, OptionError};
 pub use self::recorder::{EventRecorderImpl, OpenError};
 pub use self::spool::SpoolError;

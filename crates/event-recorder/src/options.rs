@@ -13,7 +13,7 @@ pub struct EventRecorderOptions {
     pub max_event_bytes: usize,
     /// Events of a batch, at most.
     pub batch_events: usize,
-    /// Bytes of a batch's events; a batch has at least one event.
+    /// Bytes of a batch's events, and at most a quarter of [`Self::spool_bytes`]; a batch has at least one event.
     pub batch_bytes: usize,
     /// Longest time that an event waits for its batch to fill.
     pub batch_interval: Duration,
@@ -97,6 +97,12 @@ impl EventRecorderOptions {
             None => Ok(()),
         }
     }
+
+    /// Bytes of a batch's events, at most: a batch that is not complete leaves room in the spool for other tables.
+    pub(crate) fn batch_limit(&self) -> usize {
+        let of_spool = usize::try_from(self.spool_bytes / 4).unwrap_or(usize::MAX);
+        self.batch_bytes.min(of_spool)
+    }
 }
 
 #[cfg(test)]
@@ -125,5 +131,13 @@ mod tests {
         assert_eq!(field(|options| options.spool_bytes = 0), "spool_bytes");
         assert_eq!(field(|options| options.set_aside_bytes = 0), "set_aside_bytes");
         assert_eq!(field(|options| options.close_timeout = Duration::ZERO), "close_timeout");
+    }
+
+    #[test]
+    fn batches_take_a_part_of_the_spool() {
+        let options = EventRecorderOptions::default();
+        assert_eq!(options.batch_limit(), options.batch_bytes);
+        let small = EventRecorderOptions { spool_bytes: 4_000, ..options };
+        assert_eq!(small.batch_limit(), 1_000);
     }
 }

@@ -7,6 +7,8 @@ use parking_lot::{Condvar, Mutex};
 use tidewater_events::{Priority, Receipt, RecordOutcome, RecordedEvent};
 use tokio::sync::oneshot;
 
+use crate::meters;
+
 /// An event that waits for the spool.
 #[derive(Debug)]
 pub(crate) struct QueuedEvent {
@@ -88,13 +90,13 @@ impl Queue {
     }
 
     /// Adds an event. In a full queue, the oldest events of the lowest priority are evicted, if it is lower than that
-    /// of the event; otherwise the event is dropped.
-    pub(crate) fn push(&self, event: RecordedEvent) -> Receipt {
+    /// of the event; otherwise the event is dropped. Returns `None` if the queue is closed.
+    pub(crate) fn push(&self, event: RecordedEvent) -> Option<Receipt> {
         let mut evicted = Vec::new();
-        let receipt = {
+        let (receipt, queued) = {
             let mut state = self.state.lock();
             if state.is_closed {
-                return Receipt::known(RecordOutcome::Closed);
+                return None;
             }
             let size = event.size();
             let priority = event.priority;
@@ -103,7 +105,7 @@ impl Queue {
                     Some(oldest) => evicted.push(oldest),
                     None => {
                         state.dropped.add(priority, 1);
-                        return Receipt::known(RecordOutcome::Dropped);
+                        return Some(Receipt::known(RecordOutcome::Dropped));
                     }
                 }
             }
@@ -112,13 +114,14 @@ impl Queue {
             state.added += 1;
             let queued = QueuedEvent { event, receipt: sender, number: state.added };
             state.events[usize::from(priority.to_wire())].push_back(queued);
-            Receipt::pending(receiver)
+            (Receipt::pending(receiver), state.len())
         };
         self.changed.notify_one();
+        meters::set_queued(queued);
         for oldest in evicted {
             let _ = oldest.receipt.send(RecordOutcome::Dropped);
         }
-        receipt
+        Some(receipt)
     }
 
     /// Waits for events, at most for `timeout`, and takes all.
@@ -131,6 +134,7 @@ impl Queue {
         events.sort_unstable_by_key(|queued| queued.number);
         state.bytes = 0;
         let dropped = std::mem::take(&mut state.dropped);
+        meters::set_queued(0);
         Taken { events, dropped, is_last: state.is_closed }
     }
 
@@ -175,6 +179,10 @@ mod tests {
         RecordedEvent::new(&event, Uuid::from_u128(1), 0, 1_000).unwrap()
     }
 
+    fn push(queue: &Queue, event: RecordedEvent) -> Receipt {
+        queue.push(event).unwrap()
+    }
+
     fn numbers(taken: &Taken) -> Vec<&str> {
         taken.events.iter().map(|queued| queued.event.payload.as_str()).collect()
     }
@@ -182,13 +190,13 @@ mod tests {
     #[tokio::test]
     async fn full_queue_drops_events_of_lower_priority() {
         let queue = Queue::new(2, 1_000_000);
-        let first = queue.push(event(1, Priority::Low));
-        let _second = queue.push(event(2, Priority::Normal));
-        assert_eq!(queue.push(event(3, Priority::Low)).await, RecordOutcome::Dropped);
-        let _fourth = queue.push(event(4, Priority::High));
+        let first = push(&queue, event(1, Priority::Low));
+        let _second = push(&queue, event(2, Priority::Normal));
+        assert_eq!(push(&queue, event(3, Priority::Low)).await, RecordOutcome::Dropped);
+        let _fourth = push(&queue, event(4, Priority::High));
         assert_eq!(first.await, RecordOutcome::Dropped);
-        let _fifth = queue.push(event(5, Priority::High));
-        assert_eq!(queue.push(event(6, Priority::High)).await, RecordOutcome::Dropped);
+        let _fifth = push(&queue, event(5, Priority::High));
+        assert_eq!(push(&queue, event(6, Priority::High)).await, RecordOutcome::Dropped);
         let taken = queue.take(Duration::ZERO);
         assert_eq!(numbers(&taken), ["4", "5"]);
         assert_eq!(taken.dropped, PriorityCounts::new(2, 1, 1));
@@ -199,15 +207,15 @@ mod tests {
     async fn bytes_of_the_queue_are_limited() {
         let size = event(1, Priority::Low).size();
         let queue = Queue::new(100, 2 * size);
-        let receipts = [1, 2].map(|number| queue.push(event(number, Priority::Low)));
-        assert_eq!(queue.push(event(3, Priority::Low)).await, RecordOutcome::Dropped);
+        let receipts = [1, 2].map(|number| push(&queue, event(number, Priority::Low)));
+        assert_eq!(push(&queue, event(3, Priority::Low)).await, RecordOutcome::Dropped);
         for queued in queue.take(Duration::ZERO).events {
             queued.receipt.send(RecordOutcome::Spooled).unwrap();
         }
         for receipt in receipts {
             assert_eq!(receipt.await, RecordOutcome::Spooled);
         }
-        let _fourth = queue.push(event(4, Priority::Low));
+        let _fourth = push(&queue, event(4, Priority::Low));
         assert_eq!(numbers(&queue.take(Duration::ZERO)), ["4"]);
     }
 
@@ -218,7 +226,7 @@ mod tests {
         let _receipts: Vec<_> = priorities
             .into_iter()
             .enumerate()
-            .map(|(number, priority)| queue.push(event(number, priority)))
+            .map(|(number, priority)| push(&queue, event(number, priority)))
             .collect();
         assert_eq!(numbers(&queue.take(Duration::ZERO)), ["0", "1", "2", "3"]);
     }
@@ -226,9 +234,9 @@ mod tests {
     #[tokio::test]
     async fn closed_queue_refuses_events() {
         let queue = Queue::new(2, 1_000);
-        let receipt = queue.push(event(1, Priority::Low));
+        let receipt = push(&queue, event(1, Priority::Low));
         queue.close();
-        assert_eq!(queue.push(event(2, Priority::Low)).await, RecordOutcome::Closed);
+        assert!(queue.push(event(2, Priority::Low)).is_none());
         let taken = queue.take(Duration::from_secs(60));
         assert_eq!((numbers(&taken), taken.is_last), (vec!["1"], true));
         drop(taken);

@@ -160,7 +160,10 @@ impl EventRecorder for EventRecorderImpl {
     fn record(&self, event: &dyn Event) -> Receipt {
         self.counters.count_recorded();
         match self.recorded(event) {
-            Some(recorded) => self.queue.push(recorded),
+            Some(recorded) => self.queue.push(recorded).unwrap_or_else(|| {
+                self.counters.count_closed();
+                Receipt::known(RecordOutcome::Closed)
+            }),
             None => {
                 self.counters.count_filtered();
                 Receipt::known(RecordOutcome::Filtered)

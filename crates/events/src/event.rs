@@ -3,6 +3,8 @@
 use std::any::Any;
 use std::fmt::Debug;
 
+use uuid::{Uuid, Version};
+
 use crate::name::DEFAULT_TABLE;
 use crate::value::{ExtraColumn, Value};
 
@@ -20,6 +22,12 @@ pub trait Event: Debug + Send + Sync + 'static {
 
     /// Time of the event, nanoseconds since the Unix epoch; `None`: the time at which it is recorded.
     fn timestamp(&self) -> Option<i64> {
+        None
+    }
+
+    /// Id of an event that several nodes record, all with this id ([`is_shared`]), the same time and the same values: its
+    /// table has it once. `None`: the recorder gives the event an id of its own.
+    fn shared_id(&self) -> Option<Uuid> {
         None
     }
 
@@ -51,6 +59,11 @@ pub trait Event: Debug + Send + Sync + 'static {
 
     /// The event as its own type.
     fn as_any(&self) -> &dyn Any;
+}
+
+/// Returns whether an id is that of an event that several nodes record: a UUIDv8. Those of all others are UUIDv7.
+pub fn is_shared(id: Uuid) -> bool {
+    id.get_version() == Some(Version::Custom)
 }
 
 /// A value that becomes an event when it has something to report.
@@ -116,6 +129,9 @@ pub enum EventError {
     /// The payload is no JSON document.
     #[error("the payload is not JSON: {0}")]
     Payload(String),
+    /// The id of a shared event is that of another kind.
+    #[error("the id {0} is no id of a shared event: use a UUIDv8")]
+    SharedId(Uuid),
     /// The event exceeds the limit.
     #[error("the event has {bytes} bytes, more than the limit of {limit}")]
     TooLarge {
@@ -127,4 +143,18 @@ pub enum EventError {
     /// The extra row does not fit the extra schema.
     #[error("the extra row does not fit its schema: {0}")]
     ExtraRow(String),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_ids_of_version_8_are_shared() {
+        let custom = uuid::Builder::from_custom_bytes([255; 16]).into_uuid();
+        let of_time = uuid::Builder::from_unix_timestamp_millis(5, &[7; 10]).into_uuid();
+        let random = uuid::Builder::from_random_bytes([7; 16]).into_uuid();
+        let ids = [custom, of_time, random, Uuid::nil(), Uuid::max()];
+        assert_eq!(ids.map(is_shared), [true, false, false, false, false]);
+    }
 }

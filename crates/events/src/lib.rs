@@ -23,14 +23,14 @@ mod recorder;
 pub mod testing;
 mod value;
 
-pub use self::event::{Event, EventError, Eventable, Priority};
+pub use self::event::{Event, EventError, Eventable, Priority, is_shared};
 pub use self::filter::{FilterError, TypeFilter};
 pub use self::group::{
     EventGroupKey, MismatchedSchema, RowInsertsRequest, build_row_inserts_request,
     divide_by_schema, group_events_by_type,
 };
 pub use self::handler::{EventBatch, EventHandler, Handled, HandlerError};
-pub use self::handler_options::{EventHandlerOptions, hints};
+pub use self::handler_options::{EventHandlerOptions, HandlerOptionError, hints};
 pub use self::json_lines::JsonLinesHandler;
 pub use self::name::{COMMON_COLUMNS, DEFAULT_TABLE, MAX_NAME};
 pub use self::notes::{NoteMap, NoteStore, Notes};

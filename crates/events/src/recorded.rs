@@ -6,14 +6,14 @@ use serde::de::IgnoredAny;
 use tidewater_proto::v1;
 use uuid::Uuid;
 
-use crate::event::{Event, EventError, Priority};
+use crate::event::{Event, EventError, Priority, is_shared};
 use crate::name::check_name;
 use crate::value::{ExtraColumn, Value, ValueType, check_extra};
 
 /// A recorded event.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RecordedEvent {
-    /// UUIDv7, made when the event was recorded.
+    /// UUIDv7, made when the event was recorded, or the id of a shared event.
     pub id: Uuid,
     /// Table that has the event.
     pub table: String,
@@ -46,8 +46,12 @@ impl RecordedEvent {
         let schema = event.extra_schema();
         let row = event.extra_row()?;
         check_extra(&schema, &row)?;
+        let shared_id = event.shared_id();
+        if let Some(id) = shared_id.filter(|id| !is_shared(*id)) {
+            return Err(EventError::SharedId(id));
+        }
         let recorded = Self {
-            id,
+            id: shared_id.unwrap_or(id),
             table: event.table_name().to_owned(),
             event_type: event.event_type().to_owned(),
             payload,
@@ -153,6 +157,26 @@ mod tests {
         let recorded = record(&event).unwrap();
         assert_eq!(recorded.timestamp_ns, 5);
         assert_eq!(RecordedEvent::decode("events", &recorded.encode()).unwrap(), recorded);
+    }
+
+    #[test]
+    fn shared_event_keeps_its_id() {
+        let id = uuid::Builder::from_custom_bytes([7; 16]).into_uuid();
+        let shared = TestEvent { shared_id: Some(id), ..TestEvent::new("node_down") };
+        let recorded = record(&shared).unwrap();
+        assert_eq!(recorded.id, id);
+        assert_eq!(RecordedEvent::decode("events", &recorded.encode()).unwrap().id, id);
+        // The recorder's own id.
+        assert_eq!(record(&TestEvent::new("node_down")).unwrap().id, Uuid::from_u128(7));
+    }
+
+    #[test]
+    fn shared_id_of_another_version_is_refused() {
+        let of_time = uuid::Builder::from_unix_timestamp_millis(5, &[7; 10]).into_uuid();
+        for id in [of_time, Uuid::nil()] {
+            let event = TestEvent { shared_id: Some(id), ..TestEvent::new("node_down") };
+            assert_eq!(record(&event), Err(EventError::SharedId(id)));
+        }
     }
 
     #[test]

@@ -28,9 +28,9 @@ pub(super) async fn ship(shipper: Arc<Shipper>, table: String) -> String {
         if !shipper.wait_for_batch(&table, is_divided).await {
             return table;
         }
-        let (limit, bytes) = (most, shipper.options.batch_bytes);
+        let bytes = shipper.options.batch_limit();
         let name = table.clone();
-        let claimed = match shipper.blocking(move |spool| spool.claim(&name, limit, bytes)).await {
+        let claimed = match shipper.blocking(move |spool| spool.claim(&name, most, bytes)).await {
             Ok(Some(claimed)) => claimed,
             Ok(None) => return table,
             Err(error) => {
@@ -61,7 +61,7 @@ impl Shipper {
                 return false;
             }
             let is_full = events.waiting.events >= self.options.batch_events as u64
-                || events.waiting.bytes >= self.options.batch_bytes as u64;
+                || events.waiting.bytes >= self.options.batch_limit() as u64;
             let is_started = events.in_batch.events > 0;
             if at_once || is_full || is_started || *closing.borrow_and_update() {
                 return true;

@@ -1,88 +1,110 @@
 //! Addition of events, and the events that are evicted for them.
 
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use prost::Message;
-use rocksdb::{DBIterator, IteratorMode, WriteBatch};
+use rocksdb::{DBIterator, Direction, IteratorMode, WriteBatch};
 use tidewater_events::{Priority, RecordedEvent};
 use tidewater_proto::v1;
 
 use super::MAX_TABLES;
 use super::database::OpenDatabase;
 use super::error::SpoolError;
-use super::keys::{self, EventSequence, TableNumber};
+use super::keys::{self, TableNumber};
 use super::read::record_bytes;
+use super::shares::{Candidate, Choice, NewEvent, TableBytes, choose};
 use super::state::{SpoolState, TableState};
 
 /// Room for new events, and those that may be evicted for them.
 pub(super) struct Room<'a> {
     limit: u64,
-    /// The oldest of the lowest priority first; those after `next`. Opened when it is first needed.
-    evictable: Option<DBIterator<'a>>,
-    /// Candidates that were read, in order.
-    next: VecDeque<Candidate>,
+    /// Opened when they are first needed.
+    queues: BTreeMap<(Priority, TableNumber), EvictionQueue<'a>>,
 }
 
-/// Event that may be evicted.
-struct Candidate {
-    priority: Priority,
-    number: TableNumber,
-    sequence: EventSequence,
-    /// Length of its record.
-    length: u32,
+/// Events of a priority and a table that may be evicted.
+struct EvictionQueue<'a> {
+    /// Candidates that were considered and not evicted, the oldest last.
+    considered: Vec<Candidate>,
+    /// Events after them; `None` after the last one.
+    rest: Option<DBIterator<'a>>,
 }
 
 impl<'a> Room<'a> {
     /// Room up to a limit of bytes.
     pub(super) fn new(limit: u64) -> Self {
-        Self { limit, evictable: None, next: VecDeque::new() }
+        Self { limit, queues: BTreeMap::new() }
     }
 
-    /// Returns the events to evict for one that takes `bytes`, in a spool of `used` bytes; `None`: there is not enough
-    /// of lower priority, and nothing is evicted.
+    /// Returns the events to evict for a new one; `None`: there is not enough room, and nothing is evicted.
     fn make(
         &mut self,
         database: &'a OpenDatabase<'_>,
-        used: u64,
-        bytes: u64,
-        priority: Priority,
+        state: &SpoolState,
+        event: NewEvent,
     ) -> Result<Option<Vec<Candidate>>, SpoolError> {
-        let excess = used.saturating_add(bytes).saturating_sub(self.limit);
-        let mut freed = 0;
-        let mut taken = 0;
-        while freed < excess {
-            if taken == self.next.len() {
-                match self.read(database)? {
-                    Some(candidate) => self.next.push_back(candidate),
-                    None => return Ok(None),
-                }
-            }
-            let candidate = &self.next[taken];
-            if candidate.priority >= priority {
-                return Ok(None);
-            }
-            freed += record_bytes(candidate.length as usize);
-            taken += 1;
+        let excess = state.bytes.saturating_add(event.bytes).saturating_sub(self.limit);
+        if excess == 0 {
+            return Ok(Some(Vec::new()));
         }
-        Ok(Some(self.next.drain(..taken).collect()))
+        let limit = self.limit;
+        let take = |priority, number| self.take_oldest(database, priority, number);
+        match choose(limit, state.table_bytes(), event, excess, take)? {
+            Choice::Evict(chosen) => Ok(Some(chosen)),
+            Choice::Drop(considered) => {
+                for candidate in considered.into_iter().rev() {
+                    let key = (candidate.priority, candidate.number);
+                    if let Some(queue) = self.queues.get_mut(&key) {
+                        queue.considered.push(candidate);
+                    }
+                }
+                Ok(None)
+            }
+        }
     }
 
-    fn read(&mut self, database: &'a OpenDatabase<'_>) -> Result<Option<Candidate>, SpoolError> {
-        let iterator = match &mut self.evictable {
-            Some(iterator) => iterator,
-            None => {
-                let family = database.family(keys::EVICTABLE)?;
-                self.evictable.insert(database.db.iterator_cf(family, IteratorMode::Start))
+    fn take_oldest(
+        &mut self,
+        database: &'a OpenDatabase<'_>,
+        priority: Priority,
+        number: TableNumber,
+    ) -> Result<Option<Candidate>, SpoolError> {
+        let queue = match self.queues.entry((priority, number)) {
+            Entry::Occupied(entry) => entry.into_mut(),
+            Entry::Vacant(entry) => {
+                let prefix = keys::evictable_queue(priority, number);
+                let from = IteratorMode::From(&prefix, Direction::Forward);
+                let rest = database.db.iterator_cf(database.family(keys::EVICTABLE)?, from);
+                entry.insert(EvictionQueue { considered: Vec::new(), rest: Some(rest) })
             }
         };
-        let Some(entry) = iterator.next() else { return Ok(None) };
-        let (key, length) = entry.map_err(|error| database.error(error))?;
-        let parsed = keys::parse_evictable(&key).zip(<[u8; 4]>::try_from(&*length).ok());
-        let ((priority, number, sequence), length) =
-            parsed.ok_or_else(|| database.damaged("an entry of the evictable events"))?;
-        let length = u32::from_be_bytes(length);
-        Ok(Some(Candidate { priority, number, sequence, length }))
+        if let Some(candidate) = queue.considered.pop() {
+            return Ok(Some(candidate));
+        }
+        let Some(rest) = &mut queue.rest else { return Ok(None) };
+        let next = rest.next().transpose().map_err(|error| database.error(error))?;
+        let candidate =
+            next.map(|(key, length)| parse_candidate(database, &key, &length)).transpose()?;
+        let of_queue = candidate
+            .filter(|candidate| (candidate.priority, candidate.number) == (priority, number));
+        if of_queue.is_none() {
+            queue.rest = None;
+        }
+        Ok(of_queue)
     }
+}
+
+/// Parses an entry of the events that may be evicted.
+fn parse_candidate(
+    database: &OpenDatabase<'_>,
+    key: &[u8],
+    length: &[u8],
+) -> Result<Candidate, SpoolError> {
+    let parsed = keys::parse_evictable(key).zip(<[u8; 4]>::try_from(length).ok());
+    let ((priority, number, sequence), length) =
+        parsed.ok_or_else(|| database.damaged("an entry of the evictable events"))?;
+    Ok(Candidate { priority, number, sequence, length: u32::from_be_bytes(length) })
 }
 
 /// Adds an event to a batch of the database, and to the state; returns whether there is room for it.
@@ -96,9 +118,8 @@ pub(super) fn append_one<'a>(
     let encoded = event.encode();
     let bytes = record_bytes(encoded.len());
     let Some(number) = state.table(batch, &event.table) else { return Ok(false) };
-    let Some(evicted) = room.make(database, state.bytes, bytes, event.priority)? else {
-        return Ok(false);
-    };
+    let added = NewEvent { number, priority: event.priority, bytes };
+    let Some(evicted) = room.make(database, state, added)? else { return Ok(false) };
     let events = database.family(keys::EVENTS)?;
     let evictable = database.family(keys::EVICTABLE)?;
     for oldest in evicted {
@@ -149,8 +170,15 @@ impl SpoolState {
         Some(number)
     }
 
+    /// Bytes of each table.
+    fn table_bytes(&self) -> Vec<TableBytes> {
+        let tables = self.tables.values();
+        let bytes = |table: &TableState| table.waiting.plus(table.in_batch).bytes;
+        tables.map(|table| TableBytes { number: table.number, bytes: bytes(table) }).collect()
+    }
+
     fn remove_evicted(&mut self, evicted: &Candidate) {
-        let bytes = record_bytes(evicted.length as usize);
+        let bytes = evicted.bytes();
         self.bytes = self.bytes.saturating_sub(bytes);
         self.dropped.add(evicted.priority, 1);
         if let Some(table) = self.tables.values_mut().find(|table| table.number == evicted.number) {

@@ -6,7 +6,7 @@
 //! | default | [`TABLE`], then the name of a table | number of the table, 4 bytes |
 //! | default | [`DROPPED`] | `DroppedEvents` |
 //! | [`EVENTS`] | table, sequence | `SpooledEvent` |
-//! | [`EVICTABLE`] | priority (1 byte), sequence, table | size of the event's record, 4 bytes |
+//! | [`EVICTABLE`] | priority (1 byte), table, sequence | size of the event's record, 4 bytes |
 //! | [`BATCHES`] | table | `SpooledBatch` |
 //! | [`NOTES`] | table, then the key of a note | the note |
 
@@ -64,27 +64,29 @@ pub(super) fn parse_event(key: &[u8]) -> Option<(TableNumber, EventSequence)> {
     Some((TableNumber(u32::from_be_bytes(*number)), EventSequence(u64::from_be_bytes(sequence))))
 }
 
+/// Prefix of the events of a priority and a table in [`EVICTABLE`].
+pub(super) fn evictable_queue(priority: Priority, number: TableNumber) -> [u8; 5] {
+    let mut key = [0; 5];
+    key[0] = priority.to_wire();
+    key[1..].copy_from_slice(&number.0.to_be_bytes());
+    key
+}
+
 pub(super) fn evictable(
     priority: Priority,
     number: TableNumber,
     sequence: EventSequence,
 ) -> [u8; 13] {
     let mut key = [0; 13];
-    key[0] = priority.to_wire();
-    key[1..9].copy_from_slice(&sequence.0.to_be_bytes());
-    key[9..].copy_from_slice(&number.0.to_be_bytes());
+    key[..5].copy_from_slice(&evictable_queue(priority, number));
+    key[5..].copy_from_slice(&sequence.0.to_be_bytes());
     key
 }
 
 pub(super) fn parse_evictable(key: &[u8]) -> Option<(Priority, TableNumber, EventSequence)> {
     let (priority, rest) = key.split_first()?;
-    let (sequence, number) = rest.split_first_chunk::<8>()?;
-    let number = <[u8; 4]>::try_from(number).ok()?;
-    Some((
-        Priority::from_wire(u32::from(*priority)),
-        TableNumber(u32::from_be_bytes(number)),
-        EventSequence(u64::from_be_bytes(*sequence)),
-    ))
+    let (number, sequence) = parse_event(rest)?;
+    Some((Priority::from_wire(u32::from(*priority)), number, sequence))
 }
 
 /// Key of a note of a table's batch.
@@ -106,10 +108,14 @@ mod tests {
         let at = |table, sequence| event(TableNumber(table), EventSequence(sequence));
         assert!(at(1, 255) < at(1, 256) && at(1, u64::MAX) < at(2, 0));
         assert!(at(1, u64::MAX)[..] < table_end(TableNumber(1))[..]);
-        let entry =
-            |priority, sequence| evictable(priority, TableNumber(9), EventSequence(sequence));
-        assert!(entry(Priority::Low, 256) < entry(Priority::Normal, 1));
-        assert!(entry(Priority::Low, 255) < entry(Priority::Low, 256));
+        let entry = |priority, table, sequence| {
+            evictable(priority, TableNumber(table), EventSequence(sequence))
+        };
+        assert!(entry(Priority::Low, 9, 256) < entry(Priority::Normal, 1, 1));
+        assert!(entry(Priority::Low, 1, u64::MAX) < entry(Priority::Low, 2, 0));
+        assert!(entry(Priority::Low, 9, 255) < entry(Priority::Low, 9, 256));
+        let queue = evictable_queue(Priority::Low, TableNumber(9));
+        assert!(entry(Priority::Low, 9, 0).starts_with(&queue));
     }
 
     #[test]

@@ -1,8 +1,13 @@
+mod opening;
+mod room;
+
 use std::ops::Range;
 
+use tidewater_events::Priority;
 use tidewater_events::testing::TestEvent;
 use uuid::Uuid;
 
+use super::keys::EventSequence;
 use super::*;
 
 const LIMIT: u64 = 1 << 20;
@@ -112,73 +117,6 @@ fn tables_have_queues_of_their_own() {
 }
 
 #[test]
-fn number_of_tables_is_limited() {
-    let directory = tempfile::tempdir().unwrap();
-    let spool = Spool::open(directory.path(), LIMIT).unwrap();
-    let of_table = |n: usize| RecordedEvent { table: format!("t{n}"), ..event(n, Priority::High) };
-    let accepted = append(&spool, &(0..=MAX_TABLES).map(of_table).collect::<Vec<_>>());
-    assert_eq!(accepted.iter().filter(|accepted| !**accepted).count(), 1);
-    assert_eq!(spool.dropped().unwrap().counts, PriorityCounts::new(0, 0, 1));
-}
-
-#[test]
-fn full_spool_drops_lower_priorities_and_counts_them() {
-    let directory = tempfile::tempdir().unwrap();
-    let probe = Spool::open(&directory.path().join("probe"), LIMIT).unwrap();
-    append(&probe, &[event(1, Priority::High)]);
-    let limit = 3 * size(&probe).bytes;
-    let path = directory.path().join("spool");
-    let spool = Spool::open(&path, limit).unwrap();
-    append(&spool, &[event(1, Priority::Low), event(2, Priority::Normal), event(3, Priority::Low)]);
-    assert_eq!(append(&spool, &[event(4, Priority::Low)]), [false]);
-    assert_eq!(append(&spool, &[event(5, Priority::Normal)]), [true]);
-    // The oldest event of the lowest priority was evicted.
-    assert_eq!(append(&spool, &[event(6, Priority::High), event(7, Priority::High)]), [true, true]);
-    assert_eq!(append(&spool, &[event(8, Priority::Normal)]), [false]);
-    let counts = PriorityCounts::new(3, 2, 0);
-    assert_eq!(spool.dropped(), Some(DroppedSummary { counts, since_ms: 5 }));
-    drop(spool);
-
-    let spool = Spool::open(&path, limit).unwrap();
-    assert_eq!(numbers(&claim(&spool, 100).unwrap()), [5, 6, 7]);
-    let summary = spool.dropped().unwrap();
-    assert_eq!(summary.counts, counts);
-    // Events of a batch are not evicted. The summary has some room above the limit.
-    assert_eq!(append(&spool, &[event(9, Priority::High)]), [false]);
-    assert!(!spool.append_summary(&summary, &event(10, Priority::High)).unwrap());
-    let summary = spool.dropped().unwrap();
-    assert_eq!(summary.counts, PriorityCounts::new(3, 2, 1));
-    assert!(spool.append_summary(&summary, &event(11, Priority::High)).unwrap());
-    assert_eq!((spool.dropped(), size(&spool).events), (None, 4));
-}
-
-#[test]
-fn lower_events_stay_when_they_make_too_little_room() {
-    let directory = tempfile::tempdir().unwrap();
-    let probe = Spool::open(&directory.path().join("probe"), LIMIT).unwrap();
-    append(&probe, &[event(1, Priority::High)]);
-    let spool = Spool::open(&directory.path().join("spool"), 2 * size(&probe).bytes).unwrap();
-    append(&spool, &[event(1, Priority::Low), event(2, Priority::High)]);
-    let payload = format!("\"{}\"", "x".repeat(500));
-    let large = RecordedEvent { payload, ..event(3, Priority::High) };
-    assert_eq!(append(&spool, &[large, event(4, Priority::Normal)]), [false, true]);
-    assert_eq!(numbers(&claim(&spool, 100).unwrap()), [2, 4]);
-}
-
-#[test]
-fn summaries_of_a_full_spool_are_bounded() {
-    let directory = tempfile::tempdir().unwrap();
-    let spool = Spool::open(directory.path(), 10_000).unwrap();
-    for _ in 0..1_000 {
-        spool.append(&[], PriorityCounts::new(1, 0, 0), 5).unwrap();
-        let summary = spool.dropped().unwrap();
-        spool.append_summary(&summary, &event(1, Priority::High)).unwrap();
-    }
-    assert!(size(&spool).bytes <= 10_000 + SUMMARY_BYTES, "{:?}", size(&spool));
-    assert!(spool.dropped().is_some());
-}
-
-#[test]
 fn notes_end_with_their_claim() {
     let directory = tempfile::tempdir().unwrap();
     let spool = Spool::open(directory.path(), LIMIT).unwrap();
@@ -224,45 +162,6 @@ fn tables_without_events_are_forgotten() {
             spool.complete(&table, &claimed).unwrap();
         }
     }
-}
-
-#[test]
-fn spool_in_use_is_refused() {
-    let directory = tempfile::tempdir().unwrap();
-    let _open = Spool::open(directory.path(), LIMIT).unwrap();
-    let error = Spool::open(directory.path(), LIMIT).unwrap_err();
-    assert!(matches!(error, SpoolError::InUse { .. }), "{error}");
-    assert!(error.to_string().contains("of its own"), "{error}");
-}
-
-#[test]
-fn spool_of_a_later_release_is_refused() {
-    let directory = tempfile::tempdir().unwrap();
-    let spool = Spool::open(directory.path(), LIMIT).unwrap();
-    spool
-        .database
-        .write(Durability::Synced, |_, batch| {
-            batch.put(keys::FORMAT, 2u32.to_be_bytes());
-            Ok(())
-        })
-        .unwrap();
-    drop(spool);
-    let error = Spool::open(directory.path(), LIMIT).unwrap_err();
-    assert!(matches!(error, SpoolError::NewerFormat { .. }), "{error}");
-}
-
-#[test]
-fn damaged_spool_is_refused() {
-    let directory = tempfile::tempdir().unwrap();
-    let spool = Spool::open(directory.path(), LIMIT).unwrap();
-    append(&spool, &events(0..100));
-    drop(spool);
-    std::fs::write(directory.path().join("CURRENT"), "nonsense\n").unwrap();
-    let error = Spool::open(directory.path(), LIMIT).unwrap_err();
-    assert!(matches!(error, SpoolError::Damaged { .. }), "{error}");
-    let file = directory.path().join("file");
-    std::fs::write(&file, "").unwrap();
-    assert!(Spool::open(&file, LIMIT).is_err());
 }
 
 #[test]
