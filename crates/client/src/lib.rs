@@ -11,7 +11,7 @@
 //! - `router`, `leaders`: one attempt of a call, at the presumed leader of a group.
 //! - [`outcome`]: outcome of a write (*failed* or *unknown*) and reaction to an error.
 //! - `core`: calls with retries; [`admin`]: operations of an operator.
-//! - [`mod@write`]: [`TableWriter`], which applies each row once.
+//! - [`mod@write`]: [`TableWriter`], which applies each row once; [`OnceWriter`], which does so over restarts of the process.
 //! - [`bulk`]: [`BulkLoader`], which writes rows directly as files.
 //! - [`scan`]: scans, counts and reads by key.
 //! - [`predicate`], [`values`]: parsing of predicates, and validation of values.
@@ -42,6 +42,8 @@ pub use self::client::{Client, column};
 pub use self::error::ClientError;
 pub use self::options::{ClientOptions, IdSource, WriterOptions};
 pub use self::scan::{ScanSpec, ScanStream};
-pub use self::write::{TableWriter, WriteReport};
+pub use self::write::{
+    ForgottenRows, OnceOutcome, OnceWrite, OnceWriter, PutAs, ResumeError, TableWriter, WriteReport,
+};
 pub use tidewater_catalog as catalog;
 pub use tidewater_catalog::{Catalog, CatalogReads, RouteInfo, TableInfo};

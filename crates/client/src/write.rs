@@ -20,11 +20,15 @@
 //! carries the same rows, producer, opening, serial and origin. When its route was split since, the
 //! piece is cut along the new boundaries, and the new pieces keep all of these. When the table was altered
 //! since, a piece without an effect is converted (`current_schema`) and sent as a new write.
+//!
+//! Writes whose identities are noted before they are sent (`once`) keep theirs in any case, also over restarts of the
+//! process.
 
 mod current_schema;
 mod driver;
 mod lane;
 mod lane_slots;
+mod once;
 mod partition;
 mod prepare;
 mod report;
@@ -33,6 +37,7 @@ mod writer;
 
 pub(crate) use self::current_schema::{altered, convert};
 pub(crate) use self::lane::run_blocking;
+pub use self::once::{ForgottenRows, OnceOutcome, OnceWrite, OnceWriter, PutAs, ResumeError};
 pub(crate) use self::prepare::{Piece, PieceLimits, check, prepare, recut};
 pub use self::report::WriteReport;
 pub use self::writer::TableWriter;

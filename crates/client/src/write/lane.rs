@@ -119,7 +119,7 @@ impl Lane {
 
 /// Sorts, cuts and encodes a lane write for the table as it is now, which is also returned; waits for
 /// routes while the table has none.
-async fn cut(
+pub(super) async fn cut(
     context: &WriterContext,
     write: LaneWrite,
     limits: &Limits,

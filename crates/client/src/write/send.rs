@@ -20,7 +20,7 @@ use crate::router::{Limits, Search};
 use crate::stale::{ExpectedChange, StaleWaits, UsedCatalog};
 
 /// Serial of a producer's opening write, which has no rows.
-const OPENING: u64 = 1;
+pub(super) const OPENING: u64 = 1;
 
 /// Writes of one producer to one region; at most one of them is in flight.
 #[derive(Debug, Clone, Copy)]
@@ -42,14 +42,14 @@ impl ProducerStream {
 /// Streams by the region of their first write.
 pub(crate) type ProducerStreams = HashMap<RegionId, ProducerStream>;
 
-/// WriteIdentity of a write: equal in all of its attempts, so that the data node recognizes a retry.
-#[derive(Debug, Clone, Copy)]
-struct WriteIdentity {
-    producer: ProducerId,
-    serial: u64,
-    origin: RegionId,
+/// Identity of a write: equal in all of its attempts, so that the data node recognizes a retry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct WriteIdentity {
+    pub(super) producer: ProducerId,
+    pub(super) serial: u64,
+    pub(super) origin: RegionId,
     /// Never changed: under a later opening, the data node would apply a retry as a new write.
-    opening: Sequence,
+    pub(super) opening: Sequence,
 }
 
 /// Piece that is not settled, with its attempts. Pieces that are cut from it inherit its identity and
@@ -61,7 +61,42 @@ struct PendingPiece {
     table: Arc<TableInfo>,
     /// Set before the first attempt that sends rows.
     identity: Option<WriteIdentity>,
+    /// The identity is noted: another process may repeat the write with it.
+    is_noted: bool,
     attempts: Attempts,
+}
+
+impl PendingPiece {
+    /// Returns whether the rows may only be sent with the identity that they have.
+    fn keeps_identity(&self) -> bool {
+        self.is_noted || self.attempts.any_unknown()
+    }
+
+    /// Returns the reason if the last attempt ended since the region does not know the noted write stream, or knows later
+    /// writes of it.
+    fn forgotten(&self) -> Option<Reason> {
+        let reason = self.attempts.cause().filter(|_| self.is_noted)?.reason;
+        matches!(reason, Reason::ProducerForgotten | Reason::SerialOutOfOrder).then_some(reason)
+    }
+}
+
+/// Outcome of a piece.
+#[derive(Debug, Default)]
+pub(super) struct PieceOutcome {
+    /// Rows that are settled.
+    pub(super) report: WriteReport,
+    /// Other rows: those of a noted write that regions do not know.
+    pub(super) forgotten: Vec<ForgottenPart>,
+}
+
+/// Rows of a noted write that one region does not know.
+#[derive(Debug)]
+pub(super) struct ForgottenPart {
+    pub(super) rows: u64,
+    pub(super) first_key: Vec<u8>,
+    pub(super) last_key: Vec<u8>,
+    /// [`Reason::ProducerForgotten`] or [`Reason::SerialOutOfOrder`].
+    pub(super) reason: Reason,
 }
 
 /// Next step for a pending piece.
@@ -90,10 +125,32 @@ pub(crate) struct PieceSender<'a> {
 impl PieceSender<'_> {
     /// Sends a piece until each of its rows is settled.
     pub(crate) async fn send_until_settled(&mut self, piece: Piece) -> WriteReport {
-        let mut report = WriteReport::default();
-        // Grows only when a route was split, and then by the number of its children.
+        let first = PendingPiece {
+            piece,
+            table: Arc::clone(&self.table),
+            identity: None,
+            is_noted: false,
+            attempts: Attempts::default(),
+        };
+        self.settle(first).await.report
+    }
+
+    /// Sends a piece with a noted identity until each of its rows is settled or forgotten. `attempts`: earlier ones, also
+    /// those of another process.
+    pub(super) async fn send_noted(
+        &mut self,
+        piece: Piece,
+        identity: WriteIdentity,
+        attempts: Attempts,
+    ) -> PieceOutcome {
         let table = Arc::clone(&self.table);
-        let first = PendingPiece { piece, table, identity: None, attempts: Attempts::default() };
+        let identity = Some(identity);
+        self.settle(PendingPiece { piece, table, identity, is_noted: true, attempts }).await
+    }
+
+    async fn settle(&mut self, first: PendingPiece) -> PieceOutcome {
+        let PieceOutcome { mut report, mut forgotten } = PieceOutcome::default();
+        // Grows only when a route was split, and then by the number of its children.
         let mut stack = vec![first];
         while let Some(mut pending) = stack.pop() {
             let mut search = Search::new(tidewater_common::ids::GroupId::META);
@@ -115,6 +172,7 @@ impl PieceSender<'_> {
                         piece,
                         table: Arc::clone(&pending.table),
                         identity: pending.identity,
+                        is_noted: pending.is_noted,
                         attempts: pending.attempts.clone(),
                     }))
                 }
@@ -122,6 +180,11 @@ impl PieceSender<'_> {
                     if let Some(identity) = pending.identity {
                         // Its serial is used: the data node must not take a later write for a retry of it.
                         self.streams.remove(&identity.origin);
+                    }
+                    if let Some(reason) = pending.forgotten() {
+                        let Piece { first_key, last_key, .. } = pending.piece;
+                        forgotten.push(ForgottenPart { rows, first_key, last_key, reason });
+                        continue;
                     }
                     match pending.attempts.outcome() {
                         WriteOutcome::Failed => report.failed += rows,
@@ -131,7 +194,7 @@ impl PieceSender<'_> {
                 }
             }
         }
-        report
+        PieceOutcome { report, forgotten }
     }
 
     /// Makes one attempt: of the opening write if the stream is not yet opened, else of the piece.
@@ -148,7 +211,7 @@ impl PieceSender<'_> {
             let table = Arc::clone(&pending.table);
             return self.cut(pending, table, &catalog);
         }
-        if !pending.attempts.any_unknown()
+        if !pending.keeps_identity()
             && pending.identity.is_some_and(|identity| identity.origin != route.region)
         {
             // No attempt took effect: the piece may be sent as a new write to its current region.
@@ -256,7 +319,7 @@ impl PieceSender<'_> {
             | RetryAction::Stop => {}
             RetryAction::RepeatFew if pending.attempts.too_many_faults() => return NextStep::Stop,
             RetryAction::RepeatFew => {}
-            RetryAction::NewProducer if pending.attempts.any_unknown() => return NextStep::Stop,
+            RetryAction::NewProducer if pending.keeps_identity() => return NextStep::Stop,
             RetryAction::NewProducer => {
                 tracing::debug!(
                     table = self.table.name,
@@ -296,8 +359,9 @@ impl PieceSender<'_> {
         match altered(&pending.table, catalog) {
             // The region was altered before the catalog.
             None => NextStep::Retry,
-            // A write that may have taken effect is repeated with the same rows, or not at all.
-            Some(_) if pending.attempts.any_unknown() => NextStep::Stop,
+            // A write that may have taken effect is repeated with the same rows, or not at all. A noted one may be
+            // encoded again: its identity and its keys stay, from which the region knows what it has applied.
+            Some(_) if pending.attempts.any_unknown() && !pending.is_noted => NextStep::Stop,
             Some(table) => self.cut(pending, table, catalog),
         }
     }
@@ -323,7 +387,7 @@ impl PieceSender<'_> {
         table: Arc<TableInfo>,
         catalog: &Catalog,
     ) -> NextStep {
-        if !pending.attempts.any_unknown() {
+        if !pending.keeps_identity() {
             self.drop_identity(pending);
         }
         let rows = &pending.piece.rows;
@@ -350,7 +414,7 @@ impl PieceSender<'_> {
     }
 }
 
-fn failure_without_effect(reason: Reason, message: String) -> FailedAttempt {
+pub(super) fn failure_without_effect(reason: Reason, message: String) -> FailedAttempt {
     FailedAttempt { refusal: Refusal::new(reason, message), effect: Effect::None, silent: false }
 }
 
