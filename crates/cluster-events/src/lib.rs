@@ -1,0 +1,15 @@
+//! Events that the nodes of a cluster record: the types with their columns, which `tidewater event types` lists.
+//!
+//! - *Event type* ([`EventType`]): name, priority, meaning and extra columns of the events of a struct of [`types`].
+//! - *Shared event* ([`SharedEvent`]): an event that several nodes derive from the same log entry. All of them give it
+//!   the same id and time, so that the table has it once.
+
+mod column;
+mod define;
+mod event_type;
+mod shared;
+pub mod types;
+
+pub use self::column::ColumnValue;
+pub use self::event_type::{ColumnInfo, EVENTS_DROPPED, EventType, event_types};
+pub use self::shared::{SharedEvent, SharedPosition};
