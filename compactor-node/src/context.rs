@@ -16,6 +16,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
+use crate::events::CompactorEvents;
 use crate::handles::HandleTable;
 use crate::jobs::JobTable;
 use crate::meters;
@@ -36,6 +37,7 @@ pub(crate) struct CompactorContext {
     /// The clock of `env`.
     pub(crate) clock: Arc<ClusterClock>,
     pub(crate) sets: HookSets,
+    pub(crate) events: CompactorEvents,
     pub(crate) disk: StoreDisk,
     pub(crate) jobs: Arc<JobTable>,
     pub(crate) handles: Mutex<HandleTable<CompactionRegion>>,

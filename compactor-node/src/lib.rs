@@ -12,12 +12,13 @@
 //! - [`node`]: start, services and draining of the node. `context`: state shared by its services.
 //! - [`options`]: options of the node, and the engine options derived from them.
 //! - `service`: the gRPC service, one file per call.
-//! - `handles`: open regions (pure).
+//! - `handles`: open regions (pure). `events`: events of the node.
 //! - `jobs`: running jobs, admitted by [`tidewater_region_engine::compaction::admission`]. `run`: life of
 //!   one job.
 //! - `meters`: metrics of `/metrics`.
 
 mod context;
+mod events;
 mod handles;
 mod jobs;
 mod meters;

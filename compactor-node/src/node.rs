@@ -33,6 +33,7 @@ use tracing::{info, warn};
 use uuid::Uuid;
 
 use crate::context::{CONCURRENT_READS, CompactorContext};
+use crate::events::CompactorEvents;
 use crate::handles::HandleTable;
 use crate::jobs::JobTable;
 use crate::options::CompactorOptions;
@@ -263,6 +264,7 @@ fn node_context(
         env: RegionEnv::new(storage, clock.clone(), ids, memory, options.engine()),
         clock,
         sets: HookSets::new(options.hook_kinds.clone(), home, options.hook_limits),
+        events: CompactorEvents::new(options, node),
         disk: StoreDisk::new(&options.object_store, options.disk_reserve),
         jobs: JobTable::new(options.capacity()),
         handles: Mutex::new(HandleTable::new(options.handle_life)),

@@ -1,10 +1,12 @@
 //! Options of a compactor node, and the engine options derived from them.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tidewater_common::clock::ClusterClock;
 use tidewater_common::problems::ProcessProblems;
-use tidewater_hook_kinds::HookAccess;
+use tidewater_events::{EventRecorderRef, NoRecorder};
+use tidewater_hook_kinds::{EventTables, HookAccess};
 use tidewater_region_engine::compaction::CompactionOptions;
 use tidewater_region_engine::compaction::admission::JobCapacity;
 use tidewater_region_engine::env::EngineOptions;
@@ -41,6 +43,12 @@ pub struct CompactorOptions {
     pub drain: Duration,
     /// Time after which an unused handle expires.
     pub handle_life: Duration,
+    /// Recorder of the node's events; `hook_kinds` has its own reference to it.
+    pub events: EventRecorderRef,
+    /// Tables about which no events are recorded; shared with `hook_kinds`. The node adds tables.
+    pub event_tables: EventTables,
+    /// Duration from which a compaction is recorded as slow; `None`: none is.
+    pub slow_operation: Option<Duration>,
     /// Problems of the process, which the node reports with its own.
     pub problems: ProcessProblems,
 }
@@ -54,6 +62,8 @@ impl CompactorOptions {
     pub const DEFAULT_DISK_RESERVE: u64 = 256 << 20;
     /// 30 s.
     pub const DEFAULT_DRAIN: Duration = Duration::from_secs(30);
+    /// 1 min: jobs rewrite files of any size, so that only the exceptional are worth an event.
+    pub const DEFAULT_SLOW_OPERATION: Duration = Duration::from_secs(60);
     /// Memory of a process without any job, estimated high.
     const PROCESS_BYTES: u64 = 64 << 20;
 
@@ -77,6 +87,9 @@ impl CompactorOptions {
             hook_limits: HookLimits::default(),
             drain: Self::DEFAULT_DRAIN,
             handle_life: Duration::from_secs(5 * 60),
+            events: Arc::new(NoRecorder),
+            event_tables: EventTables::default(),
+            slow_operation: Some(Self::DEFAULT_SLOW_OPERATION),
             problems: ProcessProblems::default(),
         }
     }

@@ -46,10 +46,12 @@ pub(super) async fn call(
     let (events, receiver) = EventSender::channel();
     let node = context.clone();
     context.tasks.spawn(async move {
+        let began = slot.job.began;
         let limits = slot.job.limits;
         let attempt = slot.job.attempt.clone();
         let work = region.run(&job, limits, &attempt);
         let unknown = run(work, slot, &node.disk, events).await;
+        node.events.job_ended(job.dir, began.elapsed());
         node.observe();
         if unknown {
             region.settle(SETTLE_LIMIT).await;

@@ -41,6 +41,7 @@ pub(super) async fn call(
     let request = parse(request, context.jobs.capacity().slots)?;
     let dir = request.dir;
     let (owner, _) = request.owner;
+    context.events.opening(dir, &request.options);
     let opened = {
         let _permit = context.acquire_manifest_read().await?;
         open_compaction_region(&context.env, &context.sets, request).await

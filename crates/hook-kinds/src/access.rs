@@ -1,15 +1,20 @@
-//! Files and addresses that the hooks of a node may use.
+//! Files and addresses that the hooks of a node may use, and the recorder of their events.
 //!
 //! A hook is configured by a caller, and a node calls it with its own rights. The operator of the
 //! node therefore grants directories and private addresses, on each node that calls hooks.
 //! Without a grant, no hook writes or reads a file, and webhooks call public addresses only.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use tidewater_common::granted_dirs::{DirectoryError, DirectoryGrants};
+use tidewater_events::{EventRecorderRef, NoRecorder};
 
-/// Permissions that the operator of a node gives its hooks. The default allows public addresses only.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+use crate::event_tables::EventTables;
+
+/// Permissions that the operator of a node gives its hooks, and the recorder of the node. The default allows public
+/// addresses only, and records no events.
+#[derive(Debug, Clone)]
 pub struct HookAccess {
     /// Directory, without symbolic links, below which hooks write files.
     hook_dir: Option<PathBuf>,
@@ -17,6 +22,22 @@ pub struct HookAccess {
     secret_dir: Option<PathBuf>,
     /// Webhooks may call private, loopback, link-local and other special addresses.
     private_webhooks: bool,
+    /// Recorder of the node.
+    pub(crate) events: EventRecorderRef,
+    /// Tables about which no events are recorded.
+    pub(crate) event_tables: EventTables,
+}
+
+impl Default for HookAccess {
+    fn default() -> Self {
+        Self {
+            hook_dir: None,
+            secret_dir: None,
+            private_webhooks: false,
+            events: Arc::new(NoRecorder),
+            event_tables: EventTables::default(),
+        }
+    }
 }
 
 impl HookAccess {
@@ -47,7 +68,13 @@ impl HookAccess {
     ) -> Result<Self, DirectoryError> {
         let hook_dir = grants.grant("--hook-dir", hook_dir)?;
         let secret_dir = grants.grant("--hook-secret-dir", secret_dir)?;
-        Ok(Self { hook_dir, secret_dir, private_webhooks })
+        Ok(Self { hook_dir, secret_dir, private_webhooks, ..Self::default() })
+    }
+
+    /// Sets the recorder of `events` hooks. They record nothing about `event_tables`, to which the node adds tables.
+    #[must_use]
+    pub fn with_events(self, events: EventRecorderRef, event_tables: EventTables) -> Self {
+        Self { events, event_tables, ..self }
     }
 
     /// Returns the directory below which hooks write, or the remedy.

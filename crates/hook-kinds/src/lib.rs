@@ -3,7 +3,7 @@
 //! configuration.
 //!
 //! - **Record**: one call of a hook as a JSON object. It lives until its sink has delivered or
-//!   dropped it.
+//!   dropped it, or until it is the payload of an event.
 //! - **Sink**: the destination of a hook's records. It lives as long as its hook.
 //!
 //! # Layout
@@ -11,16 +11,22 @@
 //! - `record`: calls as JSON (pure). `record_hook`: the hook that passes records to a sink.
 //! - [`jsonl`]: appends each record to a file, as one line by one write.
 //! - [`webhook`]: posts each record to a URL, signed, from a bounded queue, until it is accepted.
-//! - [`access`]: directories and addresses that the operator of a node grants to hooks. `files`:
+//! - [`events`]: records each call as an event of the node's recorder. `event_tables`: tables about which it records
+//!   nothing.
+//! - [`access`]: directories and addresses that the operator of a node grants to hooks, and its recorder. `files`:
 //!   files below these directories.
 //! - `meters`: metrics of these kinds.
 
 pub mod access;
+mod event_tables;
+pub mod events;
 mod files;
 pub mod jsonl;
 mod meters;
 mod record;
 mod record_hook;
+#[cfg(test)]
+mod testing;
 pub mod webhook;
 
 use std::sync::Arc;
@@ -28,13 +34,16 @@ use std::sync::Arc;
 use tidewater_region_engine::hooks::HookKinds;
 
 pub use self::access::HookAccess;
+pub use self::event_tables::EventTables;
+pub use self::events::EVENTS_KIND;
 pub use self::meters::METRICS;
 
-/// Returns the registry with `jsonl` and `webhook`, whose hooks use what `access` allows. Checks of a
-/// configuration do not depend on it, only the creation of a hook.
+/// Returns the registry with `events`, `jsonl` and `webhook`, whose hooks use what `access` allows. Checks
+/// of a configuration do not depend on it, only the creation of a hook.
 pub fn builtin(access: HookAccess) -> HookKinds {
     let mut kinds = HookKinds::default();
     // Their names differ, so neither is rejected.
+    let _ = kinds.register(Arc::new(events::Events { access: access.clone() }));
     let _ = kinds.register(Arc::new(jsonl::Jsonl { access: access.clone() }));
     let _ = kinds.register(Arc::new(webhook::Webhook { access }));
     kinds
@@ -69,6 +78,7 @@ mod tests {
     #[test]
     fn valid_hook_configurations_are_accepted() {
         for (kind, config) in [
+            (EVENTS_KIND, json!({})),
             ("jsonl", json!({ "path": "/var/log/tidewater/hooks.jsonl" })),
             ("webhook", json!({ "url": "http://127.0.0.1:9/in" })),
             ("webhook", json!({ "url": "https://example.org/x?y=1", "secret_file": "/etc/key" })),
@@ -81,7 +91,9 @@ mod tests {
     #[test]
     fn hook_configuration_errors_name_the_problem() {
         for (kind, config, expected) in [
-            ("events", json!({}), "unknown kind \"events\"; known are jsonl, webhook"),
+            ("queue", json!({}), "unknown kind \"queue\"; known are events, jsonl, webhook"),
+            (EVENTS_KIND, json!({ "table": "t" }), "unknown field `table`"),
+            (EVENTS_KIND, json!([]), "it must be a JSON object"),
             ("jsonl", json!([]), "it must be a JSON object"),
             ("jsonl", json!({}), "missing field `path`"),
             ("jsonl", json!({ "path": "hooks.jsonl" }), "the path must be absolute"),

@@ -98,6 +98,28 @@ impl Record {
         self.set("bytes", json!(pass.bytes));
     }
 
+    /// Sets the fields to null that differ between repetitions of a call: those of the node that makes it, and the
+    /// name of the table, which a node may not know yet.
+    pub(crate) fn set_node_unknown(&mut self) {
+        for field in ["table", "node_role", "node_id"] {
+            self.set(field, Value::Null);
+        }
+    }
+
+    /// Returns the JSON text. One above `limit` bytes has no lists and objects, and the field `cut`.
+    pub(crate) fn into_text_within(self, limit: usize) -> String {
+        let mut record = Value::Object(self.0);
+        let text = record.to_string();
+        if text.len() <= limit {
+            return text;
+        }
+        if let Value::Object(fields) = &mut record {
+            fields.retain(|_, value| !value.is_array() && !value.is_object());
+            fields.insert("cut".to_owned(), json!(true));
+        }
+        record.to_string()
+    }
+
     /// Returns the JSON text, without line breaks.
     pub(crate) fn into_text(self) -> String {
         Value::Object(self.0).to_string()

@@ -3,31 +3,23 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray};
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use tidewater_common::clock::SystemClock;
 use tidewater_common::ids::*;
-use tidewater_common::keys::KeyRange;
-use tidewater_common::schema::{Column, ColumnType, TableOptions, TableSchema};
 use tidewater_region_engine::compaction::{Attempt, Scope};
 use tidewater_region_engine::env::{EngineOptions, RegionEnv, SystemIds};
 use tidewater_region_engine::hooks::{
-    EventSource, FileStatisticsReader, FilesRemoved, HookError, HookRegistration, RegionRole,
-    RegionSnapshot, RemovalReason,
+    EventSource, FilesRemoved, HookError, HookRegistration, RegionRole, RegionSnapshot,
+    RemovalReason,
 };
-use tidewater_region_engine::layout::RegionDir;
 use tidewater_region_engine::manifest::history::{History, history, snapshot};
-use tidewater_region_engine::storage::Storage;
-use tidewater_region_engine::{
-    MemoryBudget, Plugins, Region, RegionHookRef, RegionSpec, RowOp, RowsWrite,
-};
+use tidewater_region_engine::{MemoryBudget, Plugins, RegionHookRef};
 
 use super::*;
 use crate::record_hook::{RecordHook, RecordSink};
+use crate::testing::{DIR, env, flush, home, region, source};
 
-const DIR: RegionDir =
-    RegionDir { table_id: TableId(3), region_id: RegionId(7), incarnation: Incarnation(2) };
 /// Fields of every record, in releases before table, author, schema and incarnation were added.
 const FIRST_FIELDS: [&str; 9] = [
     "hook",
@@ -69,26 +61,6 @@ impl Kept {
     }
 }
 
-fn home() -> HookHome {
-    HookHome { role: "data", node_id: NodeId(101) }
-}
-
-fn schema() -> TableSchema {
-    let column = |id, name: &str, data_type, nullable| Column {
-        id: ColumnId(id),
-        name: name.to_owned(),
-        data_type,
-        nullable,
-        default: None,
-    };
-    let columns = vec![
-        column(1, "n", ColumnType::Int64, false),
-        column(2, "text", ColumnType::Utf8, true),
-        column(3, "x", ColumnType::Float64, true),
-    ];
-    TableSchema::new(SchemaVersion(1), columns, vec![ColumnId(1)], None, ColumnId(4)).unwrap()
-}
-
 fn schema_record() -> Value {
     json!({
         "version": 1,
@@ -103,13 +75,6 @@ fn schema_record() -> Value {
     })
 }
 
-fn env(plugins: Plugins) -> RegionEnv {
-    let memory = MemoryBudget::new(64 << 20);
-    let options = EngineOptions::default();
-    let (clock, ids) = (Arc::new(SystemClock), Arc::new(SystemIds));
-    RegionEnv::new(Storage::memory(), clock, ids, memory, options).with_plugins(plugins)
-}
-
 /// Returns a registry with a hook and a durable hook, which know the table's name, and their records.
 fn hooks() -> (Plugins, Kept, Kept) {
     let plugins = Plugins::default();
@@ -120,39 +85,6 @@ fn hooks() -> (Plugins, Kept, Kept) {
     }
     plugins.set_table_name(DIR.table_id, Some("flights"));
     (plugins, live, durable)
-}
-
-fn source(env: &RegionEnv) -> EventSource {
-    let statistics = FileStatisticsReader::new(env.storage.clone(), env.footers.clone());
-    let table_name = env.plugins.table_name(DIR.table_id);
-    EventSource { dir: DIR, table_name, statistics: Some(statistics) }
-}
-
-async fn region(env: &RegionEnv) -> Arc<Region> {
-    let spec = RegionSpec {
-        region_id: DIR.region_id,
-        table_id: DIR.table_id,
-        incarnation: DIR.incarnation,
-        schema: schema(),
-        options: TableOptions::upsert(),
-        range: KeyRange::whole(),
-        parents: Vec::new(),
-    };
-    let region = Region::new(env.clone(), spec, Sequence(1), Sequence(0)).unwrap();
-    region.take_ownership(OwnerEpoch::default(), GroupId(1)).await.unwrap();
-    region
-}
-
-async fn flush(region: &Region, sequence: u64, text: &str) {
-    let arrays: [ArrayRef; 3] = [
-        Arc::new(Int64Array::from(vec![-4, 9])),
-        Arc::new(StringArray::from(vec![Some(text), None])),
-        Arc::new(Float64Array::from(vec![Some(0.5), Some(f64::NAN)])),
-    ];
-    let batch = RecordBatch::try_new(schema().arrow(), arrays.to_vec()).unwrap();
-    let sequence = Sequence(sequence);
-    region.apply(RowsWrite { sequence, epoch: Epoch(0), op: RowOp::Put, batch }).unwrap();
-    region.flush().await.unwrap();
 }
 
 /// Checks the fields of every record, and the statistics of its files without sizes.
@@ -284,4 +216,23 @@ fn records_keep_the_fields_of_earlier_releases() {
     let record = Record::new("h", home(), &event, Vec::new());
     assert_eq!(record.0["old_role"], "follower");
     assert_eq!((&record.0["table_id"], &record.0["incarnation"]), (&json!(3), &json!(2)));
+}
+
+#[test]
+fn record_above_its_limit_has_no_lists() {
+    let removed = |files| {
+        let files = vec![FileId(Default::default()); files];
+        let removed = FilesRemoved { files, reason: RemovalReason::Drop };
+        let source = EventSource::new(DIR);
+        let event = RegionEvent { source, event: HookEvent::FilesRemoved(removed) };
+        Record::new("h", home(), &event, Vec::new())
+    };
+    let small = removed(10);
+    let whole = small.clone().into_text();
+    assert_eq!(small.clone().into_text_within(whole.len()), whole);
+    let cut = small.into_text_within(whole.len() - 1);
+    assert_eq!(removed(10_000).into_text_within(whole.len()), cut);
+    let cut: Value = serde_json::from_str(&cut).unwrap();
+    assert_eq!((&cut["cut"], &cut["files"]), (&json!(true), &Value::Null));
+    assert_eq!((&cut["event"], &cut["reason"]), (&json!("files_removed"), &json!("drop")));
 }
