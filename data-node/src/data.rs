@@ -16,6 +16,7 @@ mod write;
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::Stream;
 use tidewater_common::ids::{RegionId, Serial};
@@ -37,6 +38,7 @@ pub use self::paced::PacedScans;
 use self::stale::CallTarget;
 use crate::group::producers::OPENING;
 use crate::groups::Groups;
+use crate::node_events::{NodeEvents, Operation, Room};
 
 /// Largest message in either direction, in bytes.
 pub const MESSAGE_BYTES: usize = 64 * 1024 * 1024;
@@ -78,9 +80,38 @@ impl DataService {
                 Reason::ShuttingDown,
                 "this node is shutting down: retry until another node leads the group",
             )
-            .retry_after(std::time::Duration::from_millis(200)));
+            .retry_after(Duration::from_millis(200)));
         }
         Ok(())
+    }
+
+    fn events(&self) -> &NodeEvents {
+        &self.groups.context().events
+    }
+
+    /// Records a call that began at a time of the events' clock, if it was slow or refused for lack of room.
+    fn record_call<T>(
+        &self,
+        operation: Operation,
+        begun: Duration,
+        target: CallTarget,
+        result: &Result<T, Refusal>,
+    ) {
+        self.events().record_if_slow(operation, begun, || target.dir(&self.groups));
+        self.count_refusal(Room::of_call, target, result);
+    }
+
+    /// Counts a call that was refused for lack of room. `room_of` returns the resource.
+    fn count_refusal<T>(
+        &self,
+        room_of: fn(Reason) -> Option<Room>,
+        target: CallTarget,
+        result: &Result<T, Refusal>,
+    ) {
+        let Err(refusal) = result else { return };
+        if let Some(room) = room_of(refusal.reason) {
+            self.events().count_refusal(room, target.dir(&self.groups), &refusal.message);
+        }
     }
 
     /// Adds the state of the region to an RPC error for a stale route or schema.
@@ -106,7 +137,9 @@ impl Data for DataService {
             self.openings.count(peer, RegionId(write.region_id), Instant::now())?;
         }
         let target = CallTarget::new(write.group_id, write.region_id);
+        let begun = self.events().now();
         let written = write::call(&self.groups, write).await;
+        self.record_call(Operation::Write, begun, target, &written);
         Ok(Response::new(self.add_hint(target, written)?))
     }
 
@@ -123,7 +156,9 @@ impl Data for DataService {
         self.check_open()?;
         let request = request.into_inner();
         let target = CallTarget::new(request.group_id, request.region_id);
+        let begun = self.events().now();
         let found = get::call(&self.groups, request).await;
+        self.record_call(Operation::Get, begun, target, &found);
         Ok(Response::new(self.add_hint(target, found)?))
     }
 
@@ -135,6 +170,7 @@ impl Data for DataService {
         let request = request.into_inner();
         let target = CallTarget::new(request.group_id, request.region_id);
         let written = files::write(&self.groups, &self.files, request).await;
+        self.count_refusal(Room::of_file_call, target, &written);
         Ok(Response::new(self.add_hint(target, written)?))
     }
 
@@ -146,6 +182,7 @@ impl Data for DataService {
         let request = request.into_inner();
         let target = CallTarget::new(request.group_id, request.region_id);
         let adopted = files::adopt(&self.groups, &self.files, request).await;
+        self.count_refusal(Room::of_file_call, target, &adopted);
         Ok(Response::new(self.add_hint(target, adopted)?))
     }
 }

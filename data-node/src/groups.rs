@@ -30,6 +30,7 @@ use crate::group::state_machine::{GroupStateMachine, SnapshotFiles};
 use crate::group::{loader, memtable_merger};
 use crate::group_records::GroupRecords;
 use crate::leadership::{self, OwnerContext, file_check, housekeeping};
+use crate::node_events::NodeEvents;
 use crate::options::GroupOptions;
 use crate::owner_request::REQUEST_QUEUE;
 use crate::peers::Peers;
@@ -83,6 +84,8 @@ pub struct NodeContext {
     pub cluster_level: Arc<watch::Sender<FeatureLevel>>,
     /// The meta group's records of groups.
     pub records: Arc<dyn GroupRecords>,
+    /// Events of the node.
+    pub events: Arc<NodeEvents>,
     /// Limits and intervals.
     pub options: GroupOptions,
 }
@@ -297,6 +300,7 @@ impl Groups {
             group,
             self.context.node,
             self.context.env.clone(),
+            self.context.events.event_tables().clone(),
             options.log_tail_bytes,
         );
         let tasks = TaskTracker::new();
@@ -324,6 +328,7 @@ impl Groups {
             hold_limits: options.hold_limits,
             compactors: self.context.compactors.clone(),
             cluster_level: self.context.cluster_level.subscribe(),
+            events: self.context.events.clone(),
             tasks: tasks.clone(),
         };
         tasks.spawn(batching);

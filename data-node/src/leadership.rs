@@ -53,8 +53,10 @@ use self::held_regions::HoldLimits;
 use self::owner::Owner;
 use crate::compactors::Compactors;
 use crate::group::refusals;
+use crate::group::replica::Leadership;
 use crate::group::shared::ReplicaState;
 use crate::group::state_machine::GroupStateMachine;
+use crate::node_events::{LeaderHistory, NodeEvents};
 use crate::owner_request::{CompactionRequest, OwnerRequest};
 
 /// Pause between attempts to confirm a new leadership.
@@ -77,6 +79,8 @@ pub struct OwnerContext {
     pub compactors: Arc<Compactors>,
     /// Feature level of the cluster.
     pub cluster_level: watch::Receiver<FeatureLevel>,
+    /// Events of the node.
+    pub events: Arc<NodeEvents>,
     /// Spawns tasks that outlive a term; the replica waits for them when it stops.
     pub tasks: TaskTracker,
 }
@@ -90,11 +94,13 @@ pub async fn run(
 ) {
     let mut metrics = context.raft.server_metrics();
     let stopping = context.shared.stopping.clone();
+    let mut leaders = LeaderHistory::default();
     loop {
-        let led_term = {
-            let now = metrics.borrow_watched();
-            (now.state == ServerState::Leader).then(|| Term(now.vote.leader_id.term))
-        };
+        let now = Leadership::of(&metrics.borrow_watched());
+        if let Some(change) = leaders.observe(now, context.shared.node) {
+            context.events.record_leader_change(context.shared.group, change);
+        }
+        let led_term = now.is_leader.then_some(Term(now.term));
         context.shared.set_leads(led_term.is_some());
         match led_term {
             None => tokio::select! {

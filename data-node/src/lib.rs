@@ -20,7 +20,7 @@
 //! - [`durable_hooks`]: delivery of manifest changes to durable hooks.
 //! - [`refresh`]: the service `RefreshWork`: loads of splits, merges of staged files.
 //! - [`peers`]: calls to other data nodes. [`compactors`]: compactor nodes and their jobs.
-//! - `meters`: metrics of the node.
+//! - [`node_events`]: events that the node records. `meters`: metrics of the node.
 
 pub mod barriers;
 pub mod catalog;
@@ -35,6 +35,7 @@ pub mod hooks;
 pub mod leadership;
 mod meters;
 pub mod node;
+pub mod node_events;
 pub mod options;
 pub mod owner_request;
 pub mod peers;

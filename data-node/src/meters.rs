@@ -67,6 +67,9 @@ pub const METRICS: &[Metric] = &[
     Metric::counter("tidewater_control_calls_refused_total", MetricUnit::Count)
         .labels(&["call", "reason"])
         .describe("Calls to the node's groups that contradict the catalog or the group."),
+    Metric::counter("tidewater_slow_operations_total", MetricUnit::Count)
+        .labels(&["operation"])
+        .describe("Operations that took longer than --slow-operation, except those on event tables."),
     Metric::counter("tidewater_scans_refused_total", MetricUnit::Count)
         .describe("Scans that were refused because the node or their caller had too many open."),
     Metric::counter("tidewater_scans_stalled_total", MetricUnit::Count)
@@ -256,6 +259,11 @@ pub(crate) fn count_refused_call(call: &'static str, reason: Reason) {
     let reason = tidewater_common::reason::label(reason);
     counter!("tidewater_control_calls_refused_total", "call" => call, "reason" => reason)
         .increment(1);
+}
+
+/// Counts an operation that took longer than the limit of slow operations.
+pub(crate) fn count_slow_operation(operation: &'static str) {
+    counter!("tidewater_slow_operations_total", "operation" => operation).increment(1);
 }
 
 /// Counts a scan that was refused because too many are open.

@@ -44,6 +44,7 @@ use crate::group::replica::GroupReplica;
 use crate::group_records::MetaGroupRecords;
 use crate::groups::{GroupError, Groups, NodeContext};
 use crate::hooks::NodeHooks;
+use crate::node_events::NodeEvents;
 use crate::options::DataOptions;
 use crate::refresh::RefreshService;
 use crate::region_admin::RegionAdminService;
@@ -118,7 +119,14 @@ impl DataNode {
         })
         .await??;
         info!(%cluster, %node, "registered");
-        let plugins = Plugins::new(options.hook_limits);
+        let events = NodeEvents::new(
+            node,
+            options.events.clone(),
+            options.event_tables.clone(),
+            options.slow_operation,
+            Arc::new(SystemClock),
+        );
+        let plugins = Plugins::with_callback(options.hook_limits, events.clone());
         let home = HookHome { role: "data", node_id: node };
         let hooks = Arc::new(NodeHooks::new(options.hook_kinds.clone(), home, plugins.clone()));
         let env = RegionEnv::new(
@@ -146,6 +154,7 @@ impl DataNode {
             catalog: catalog.clone(),
             cluster_level: Arc::default(),
             records: Arc::new(MetaGroupRecords::new(link.clone(), cluster)),
+            events: events.clone(),
             options: options.groups.clone(),
         });
         groups.start_local().await?;
@@ -169,6 +178,7 @@ impl DataNode {
             tokio::select! {
                 () = stop.cancelled() => {}
                 () = link.follow_catalog(cluster, &addresses, |event| {
+                    events.follow(event);
                     catalog.follow(event);
                     hooks.follow(event);
                 }) => {}

@@ -1,11 +1,13 @@
 //! Options of a data node, and the options of groups and regions that follow from them.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tidewater_common::clock::ClusterClock;
 use tidewater_common::problems::ProcessProblems;
-use tidewater_hook_kinds::HookAccess;
+use tidewater_events::{EventRecorderRef, NoRecorder};
+use tidewater_hook_kinds::{EventTables, HookAccess};
 use tidewater_raft_store::LogStoreOptions;
 use tidewater_region_engine::compaction::{CompactionOptions, TWO_RUNS_BYTES};
 use tidewater_region_engine::env::EngineOptions;
@@ -58,6 +60,12 @@ pub struct DataOptions {
     pub hook_limits: HookLimits,
     /// Problems of the process, which the node reports with its own.
     pub problems: ProcessProblems,
+    /// Recorder of the node's events.
+    pub events: EventRecorderRef,
+    /// Tables that hold events, to which the node adds those of its regions: the same set as that of the hook kinds.
+    pub event_tables: EventTables,
+    /// Duration above which an operation is recorded as slow; 0: none is.
+    pub slow_operation: Duration,
 }
 
 impl DataOptions {
@@ -93,6 +101,9 @@ impl DataOptions {
             max_clock_difference: ClusterClock::DEFAULT_BOUND,
             hook_limits: HookLimits::default(),
             problems: ProcessProblems::default(),
+            events: Arc::new(NoRecorder),
+            event_tables: EventTables::default(),
+            slow_operation: Duration::from_secs(1),
         }
     }
 

@@ -13,7 +13,7 @@ mod server_loads;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::Stream;
+use futures::{Stream, TryStreamExt};
 use serde_json::Value;
 use tidewater_common::header::check_header;
 use tidewater_common::refusal::Refusal;
@@ -33,6 +33,7 @@ use self::merge::Merges;
 use crate::catalog::CatalogRecords;
 use crate::control::count_contradiction;
 use crate::groups::Groups;
+use crate::node_events::{NodeEvents, Room};
 use load::LoadedTable;
 
 /// Longest time to list a source.
@@ -125,7 +126,17 @@ impl RefreshService {
         };
         let splits = request.splits.into_iter().map(split).collect();
         let env = self.groups.context().env.clone();
-        Ok(load::start(env, table, source, splits, open))
+        let load = load::start(env, table, source, splits, open);
+        let events = self.groups.context().events.clone();
+        Ok(Box::pin(load.inspect_err(move |problem| count_refusal(&events, problem))))
+    }
+}
+
+/// Counts a load that failed for lack of room. Refreshable tables hold no events.
+fn count_refusal(events: &NodeEvents, problem: &Status) {
+    let refusal = Refusal::from_status(problem);
+    if let Some(room) = Room::of_file_call(refusal.reason) {
+        events.count_refusal(room, None, &refusal.message);
     }
 }
 

@@ -68,7 +68,7 @@ pub use self::plugins::Plugins;
 pub use self::registration::HookRegistration;
 pub use self::sets::{HookSets, MAX_HOOKS};
 pub use self::shield::{HookState, HookStatus};
-pub use self::suspension::HookLimits;
+pub use self::suspension::{HookLimits, SuspensionCallback};
 
 #[cfg(test)]
 pub(crate) mod testing;

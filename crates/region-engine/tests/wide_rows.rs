@@ -14,7 +14,7 @@ use tidewater_common::ids::{
 };
 use tidewater_common::keys::KeyRange;
 use tidewater_common::rows::bytes_of;
-use tidewater_common::schema::{Column, ColumnType, TableOptions, TableSchema, WriteMode};
+use tidewater_common::schema::{Column, ColumnType, TableOptions, TableSchema};
 use tidewater_region_engine::compaction::{Attempt, Scope};
 use tidewater_region_engine::env::{EngineOptions, RegionEnv, SystemIds};
 use tidewater_region_engine::storage::Storage;
@@ -55,12 +55,7 @@ fn spec() -> RegionSpec {
         table_id: TableId(1),
         incarnation: Incarnation(1),
         schema,
-        options: TableOptions {
-            write_mode: WriteMode::Upsert,
-            hash: None,
-            ttl_ms: None,
-            refreshable: false,
-        },
+        options: TableOptions::upsert(),
         range: KeyRange::whole(),
         parents: Vec::new(),
     }

@@ -3,6 +3,7 @@
 pub(super) mod arguments;
 mod chained;
 mod messages;
+mod timer;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -22,6 +23,7 @@ use tonic::Status;
 use self::arguments::scan_options;
 use self::chained::chained;
 use self::messages::{BatchParts, LeasedMessage, MessageStream};
+use self::timer::ScanTimer;
 use super::as_of::{self, as_of};
 use super::callers::{OpenScan, ScanLimits};
 use super::{ScanStream, format};
@@ -52,12 +54,13 @@ pub(super) async fn call(
     replica.require_leader()?;
     let hosted = replica.region(RegionId(request.region_id))?;
     admission::served(&hosted.descriptor, request.schema_version)?;
+    let timer = ScanTimer::start(groups.context().events.clone(), hosted.descriptor.dir());
     let argument_bytes = arguments::check(&request)?;
     let open = limits.admit(peer)?;
     let arguments = match argument_bytes {
         Some(bytes) => {
             let lease = open.account.arguments.lease(bytes, bytes, ARGUMENTS_WAIT).await;
-            Some(lease.map_err(|error| Refusal::from(&error))?)
+            Some(lease.map_err(|error| timer.count_refusal(Refusal::from(&error)))?)
         }
         None => None,
     };
@@ -99,7 +102,7 @@ pub(super) async fn call(
     let deadline = Instant::now() + options.scan_lifetime;
     let open = Arc::new(open);
     let messages = MessageStream::new(receiver, open.clone());
-    let running = RunningScan { rows, rows_format, open, _arguments: arguments };
+    let running = RunningScan { rows, rows_format, open, timer, _arguments: arguments };
     tokio::spawn(running.send(sender, deadline));
     Ok(Box::pin(messages))
 }
@@ -109,6 +112,7 @@ struct RunningScan {
     rows: RowStream,
     rows_format: RowsFormat,
     open: Arc<OpenScan>,
+    timer: ScanTimer,
     /// Memory of the arguments.
     _arguments: Option<ByteLease>,
 }
@@ -170,7 +174,7 @@ impl RunningScan {
                 let message = ScanResponse { done: true, ..Default::default() };
                 Ok(LeasedMessage { message, lease: None })
             }
-            Err(refusal) => Err(refusal.into()),
+            Err(refusal) => Err(self.timer.count_refusal(refusal).into()),
         };
         self.close_sources();
         let _ = sender.send(last).await;
@@ -179,7 +183,11 @@ impl RunningScan {
     /// Sends the batches until the last, or until the reader has disconnected.
     async fn send_batches(&mut self, sender: &mpsc::Sender<SentMessage>) -> Result<(), Refusal> {
         let account = self.open.account.clone();
-        while let Some(batch) = self.rows.next().await {
+        loop {
+            self.timer.resume();
+            let batch = self.rows.next().await;
+            self.timer.pause();
+            let Some(batch) = batch else { return Ok(()) };
             let mut parts = BatchParts::new(batch.map_err(|error| Refusal::from(&error))?);
             while let Some(message) = parts.next(self.rows_format, &account.messages).await? {
                 if !send_message(&account.excess, sender, message).await? {
@@ -187,7 +195,6 @@ impl RunningScan {
                 }
             }
         }
-        Ok(())
     }
 }
 
@@ -249,7 +256,9 @@ mod tests {
         let open = Arc::new(limits.admit(None).unwrap());
         let (sender, receiver) = mpsc::channel(BUFFER);
         let rows_format = RowsFormat::Batch;
-        let scan = RunningScan { rows: endless(), rows_format, open, _arguments: None };
+        let rows = endless();
+        let timer = ScanTimer::unrecorded();
+        let scan = RunningScan { rows, rows_format, open, timer, _arguments: None };
         tokio::spawn(scan.send(sender, Instant::now() + life));
         receiver
     }
@@ -266,7 +275,8 @@ mod tests {
         let (sender, receiver) = mpsc::channel(BUFFER);
         let messages = MessageStream::new(receiver, open.clone());
         let rows_format = RowsFormat::Batch;
-        let scan = RunningScan { rows, rows_format, open, _arguments: None };
+        let timer = ScanTimer::unrecorded();
+        let scan = RunningScan { rows, rows_format, open, timer, _arguments: None };
         tokio::spawn(scan.send(sender, Instant::now() + Duration::from_secs(30 * 60)));
         messages
     }

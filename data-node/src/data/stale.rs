@@ -4,6 +4,7 @@ use tidewater_common::catalog_hint::{CatalogHint, RegionPresence, ServedRegion};
 use tidewater_common::ids::{GroupId, RegionId};
 use tidewater_common::reason::RetryAction;
 use tidewater_common::refusal::Refusal;
+use tidewater_region_engine::layout::RegionDir;
 
 use crate::group::state::GroupState;
 use crate::groups::Groups;
@@ -19,6 +20,12 @@ impl CallTarget {
     /// Creates the target of a call from the ids of its request.
     pub(super) fn new(group: u64, region: u64) -> Self {
         Self { group: GroupId(group), region: RegionId(region) }
+    }
+
+    /// Returns the directory of the region, if this node has it.
+    pub(super) fn dir(self, groups: &Groups) -> Option<RegionDir> {
+        let replica = groups.get(self.group).ok()?;
+        Some(replica.shared.regions.get(self.region)?.descriptor.dir())
     }
 }
 

@@ -5,12 +5,14 @@ use tempfile::TempDir;
 use tidewater_common::catalog_hint::{CatalogHint, RegionPresence};
 use tidewater_common::ids::{Epoch, GroupId, RegionId, Sequence};
 use tidewater_common::rows::{decode_batch, decode_stream, encode_batch, encode_stream};
+use tidewater_events::testing::CollectingRecorder;
 use tidewater_proto::v1::{self, RowsFormat};
 use tidewater_region_engine::manifest::AreaId;
 use tidewater_region_engine::read::memory::{NestedBudgets, ScanMemory};
 use tidewater_region_engine::region::{
     Cause, Obligation, PendingObligation, Publication, PublicationContent,
 };
+use tidewater_region_engine::storage::Storage;
 use uuid::Uuid;
 
 use arrow::array::RecordBatch;
@@ -22,20 +24,26 @@ use super::*;
 use crate::group::entry;
 use crate::group::replica::GroupReplica;
 use crate::group::testing::{options, region, schema, write};
-use crate::groups::tests::{GROUP, members, node, stop, until};
+use crate::groups::tests::{GROUP, members, node, node_with, stop, until};
+use crate::node_events::testing::events_with;
 
 const LIMIT: std::time::Duration = std::time::Duration::from_secs(30);
 
 /// A node that leads group 5, and in it region 7 at schema version 1.
 async fn serving(directory: &TempDir) -> (Arc<Groups>, Arc<GroupReplica>) {
     let groups = node(directory.path());
+    let replica = serve(&groups).await;
+    (groups, replica)
+}
+
+async fn serve(groups: &Arc<Groups>) -> Arc<GroupReplica> {
     let replica = groups.start(GROUP).await.unwrap();
     groups.initialize(&replica, members()).await.unwrap();
     until("the replica leads", async || replica.require_leader().is_ok()).await;
     let opened = entry::opened(region(7, None, None), Sequence(0));
     replica.propose(opened, LIMIT).await.unwrap();
     assert_eq!(replica.group(), GroupId(5));
-    (groups, replica)
+    replica
 }
 
 fn scan_limits() -> ScanLimits {
@@ -130,6 +138,28 @@ async fn get_beyond_the_memory_of_point_reads_is_refused() {
     get::call(&groups, get_1()).await.unwrap();
     assert_eq!(memory.point_reads().used(), 0);
     drop(replica);
+    stop(groups).await;
+}
+
+#[tokio::test]
+async fn read_without_memory_is_recorded_once_a_minute() {
+    let directory = tempfile::tempdir().unwrap();
+    let recorder = Arc::new(CollectingRecorder::default());
+    let events = events_with(recorder.clone(), Arc::default(), Duration::ZERO);
+    let groups = node_with(directory.path(), Storage::memory(), events);
+    let replica = serve(&groups).await;
+    let service = DataService::new(groups.clone(), CancellationToken::new());
+    let memory = groups.context().env.scan_memory.clone();
+    let all = NestedBudgets::new([memory.point_reads().clone()]);
+    let limit = memory.point_reads().limit();
+    let held = all.lease(limit, limit, Duration::ZERO).await.unwrap();
+    for _ in 0..2 {
+        let refused = service.get(Request::new(get_1())).await.unwrap_err();
+        assert_eq!(Refusal::from(refused).reason, Reason::Overloaded);
+    }
+    let refusals = recorder.types().iter().filter(|of| *of == "room_refused").count();
+    assert_eq!(refusals, 1);
+    drop((held, service, replica));
     stop(groups).await;
 }
 

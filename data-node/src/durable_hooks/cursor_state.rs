@@ -24,6 +24,8 @@ pub(super) struct LocalCursorState {
     pub(super) cursor: Cursor,
     /// The table was dropped, and its regions with it.
     pub(super) dropped: bool,
+    /// Error of the last delivery.
+    pub(super) problem: Option<String>,
     phase: Phase,
     failures: u32,
     not_before: Option<Instant>,
@@ -44,6 +46,7 @@ impl LocalCursorState {
         Self {
             cursor,
             dropped,
+            problem: None,
             phase: Phase::Idle,
             failures: 0,
             not_before: None,

@@ -114,6 +114,18 @@ impl LocalCursorStates {
         state.end(to, failed, now, bits)
     }
 
+    /// Sets the error of the delivery that began with this cursor; `None`: it succeeded.
+    pub(super) fn set_problem(&mut self, cursor: &Cursor, problem: Option<String>) {
+        if let Some(state) = self.state_of(cursor) {
+            state.problem = problem;
+        }
+    }
+
+    /// Returns the states of all cursors.
+    pub(super) fn all(&self) -> impl Iterator<Item = &LocalCursorState> {
+        self.cursors.values()
+    }
+
     /// Returns the moves that the meta service has to record.
     pub(super) fn pending_moves(&self) -> Vec<CursorAdvance> {
         let moves = self.cursors.values().filter_map(|state| {

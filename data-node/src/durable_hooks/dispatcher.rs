@@ -16,6 +16,7 @@ use super::cursor::{Cursor, CursorMove};
 use super::cursor_states::{LoadedVersions, LocalCursorStates};
 use super::cursor_store::CursorStore;
 use super::delivery::{DeliveryOutcome, deliver};
+use super::lagging::{LagBegin, LaggingCursors};
 use crate::groups::Groups;
 use crate::hooks::NodeHooks;
 
@@ -47,6 +48,7 @@ struct DurableHookDispatcher<S> {
     hooks: Arc<NodeHooks>,
     store: S,
     cursors: LocalCursorStates,
+    lagging: LaggingCursors,
     deliveries: JoinSet<(Cursor, DeliveryOutcome)>,
     listed: Option<LastList>,
     store_reachable: bool,
@@ -64,6 +66,7 @@ pub async fn run<S: CursorStore>(
         hooks,
         store,
         cursors: LocalCursorStates::default(),
+        lagging: LaggingCursors::default(),
         deliveries: JoinSet::new(),
         listed: None,
         store_reachable: true,
@@ -109,6 +112,7 @@ impl<S: CursorStore> DurableHookDispatcher<S> {
             .collect();
         if hooks.is_empty() || led.is_empty() {
             self.cursors.clear();
+            self.lagging = LaggingCursors::default();
             self.listed = None;
             self.hooks.set_lags(BTreeMap::new());
             return;
@@ -121,6 +125,11 @@ impl<S: CursorStore> DurableHookDispatcher<S> {
             self.start_due(&versions);
         }
         self.hooks.set_lags(self.cursors.lags(&versions));
+        for lag in self.lagging.update(self.cursors.all(), &versions) {
+            let LagBegin { dir, hook, pending, cause } = lag;
+            let events = &self.groups.context().events;
+            events.record_lagging_hook(dir, hook, pending, cause);
+        }
     }
 
     /// Records moves in the store, and lists cursors after a change or an interval. Moves come first:
@@ -196,6 +205,8 @@ impl<S: CursorStore> DurableHookDispatcher<S> {
     fn handle_delivered(&mut self, cursor: &Cursor, outcome: DeliveryOutcome) {
         let (region, hook) = &cursor.key;
         let failed = outcome.error.is_some();
+        let problem = outcome.error.as_ref().map(ToString::to_string);
+        self.cursors.set_problem(cursor, problem);
         let bits = self.groups.context().env.ids.jitter_bits();
         let wait = self.cursors.end(cursor, outcome.to, failed, Instant::now(), bits);
         if let (Some(problem), Some(wait)) = (outcome.error, wait) {

@@ -96,6 +96,12 @@ pub fn entry_level(entry: &group_entry::Entry) -> FeatureLevel {
     match entry {
         // A raise leaves the level below, so that levels are raised one at a time.
         Entry::LevelRaised(raised) => FeatureLevel::new(raised.level).previous(),
+        Entry::Opened(opened) if has_event_options(options_of(opened)) => {
+            FeatureLevel::EVENT_TABLES
+        }
+        Entry::Altered(altered) if has_event_options(altered.options.as_ref()) => {
+            FeatureLevel::EVENT_TABLES
+        }
         Entry::Opened(opened) if is_refreshable(opened) => REFRESH_LEVEL,
         Entry::AreaAbandoned(abandoned) if abandoned.published_epoch > 0 => REFRESH_LEVEL,
         Entry::MergeBegun(_) | Entry::Chunk(_) => REFRESH_LEVEL,
@@ -122,8 +128,16 @@ pub fn entry_level(entry: &group_entry::Entry) -> FeatureLevel {
 
 /// Returns whether a region of a refreshable table is opened.
 fn is_refreshable(opened: &v1::RegionOpened) -> bool {
-    let options = opened.region.as_ref().and_then(|region| region.options.as_ref());
-    options.is_some_and(|options| options.refreshable)
+    options_of(opened).is_some_and(|options| options.refreshable)
+}
+
+fn options_of(opened: &v1::RegionOpened) -> Option<&v1::TableOptions> {
+    opened.region.as_ref()?.options.as_ref()
+}
+
+/// Returns whether a region gets the table options `compaction_window` or `holds_events`.
+fn has_event_options(options: Option<&v1::TableOptions>) -> bool {
+    options.is_some_and(|options| options.compaction_window_ms.is_some() || options.holds_events)
 }
 
 /// A manifest version that the owner has committed.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use parking_lot::RwLock;
 use tidewater_common::ids::RegionId;
+use tidewater_hook_kinds::EventTables;
 use tidewater_region_engine::Region;
 
 use super::descriptor::Descriptor;
@@ -37,9 +38,16 @@ pub struct HostedRegions {
     children: RwLock<BTreeMap<RegionId, Vec<RegionId>>>,
     /// Regions that the group has received, and does not serve yet.
     arriving: RwLock<BTreeSet<RegionId>>,
+    /// Tables that hold events.
+    event_tables: EventTables,
 }
 
 impl HostedRegions {
+    /// Creates an empty set. Tables of regions are added to `event_tables` if they hold events.
+    pub fn new(event_tables: EventTables) -> Self {
+        Self { event_tables, ..Self::default() }
+    }
+
     /// Returns a region if the group serves it.
     pub fn get(&self, region: RegionId) -> Option<HostedRegion> {
         self.by_id.read().get(&region).cloned()
@@ -97,6 +105,9 @@ impl HostedRegions {
     /// Adds a region and closes the previous one with the same id.
     pub fn insert(&self, hosted: HostedRegion) {
         let id = hosted.descriptor.region_id;
+        if hosted.descriptor.options.holds_events {
+            self.event_tables.add(hosted.descriptor.table_id);
+        }
         let old = self.by_id.write().insert(id, hosted);
         if let Some(old) = old {
             old.region.close();

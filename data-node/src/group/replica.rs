@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use openraft::async_runtime::WatchReceiver;
+use openraft::metrics::RaftServerMetrics;
 use openraft::{Instant as _, ServerState};
 use tidewater_common::ids::{GroupId, LogIndex, NodeId, OwnerEpoch, RegionId, Term};
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::Reason;
 use tidewater_raft_store::types::{LogId, StoredMembership};
-use tidewater_raft_store::{Confirmations, Raft, linearize};
+use tidewater_raft_store::{Confirmations, Raft, TypeConfig, linearize};
 use tidewater_region_engine::region::Phase;
 use tokio::sync::mpsc;
 
@@ -55,6 +56,17 @@ pub struct Leadership {
     pub is_leader: bool,
 }
 
+impl Leadership {
+    /// Returns the leadership in the metrics of a replica.
+    pub(crate) fn of(metrics: &RaftServerMetrics<TypeConfig>) -> Self {
+        Self {
+            term: metrics.vote.leader_id.term,
+            leader: metrics.current_leader.map(NodeId),
+            is_leader: metrics.state == ServerState::Leader,
+        }
+    }
+}
+
 impl GroupReplica {
     /// Id of the group.
     pub fn group(&self) -> GroupId {
@@ -63,13 +75,7 @@ impl GroupReplica {
 
     /// Leadership as this replica sees it. A hint: only [`confirm`](Self::confirm) proves it.
     pub fn leadership(&self) -> Leadership {
-        let metrics = self.raft.server_metrics();
-        let metrics = metrics.borrow_watched();
-        Leadership {
-            term: metrics.vote.leader_id.term,
-            leader: metrics.current_leader.map(NodeId),
-            is_leader: metrics.state == ServerState::Leader,
-        }
+        Leadership::of(&self.raft.server_metrics().borrow_watched())
     }
 
     /// Returns whether a quorum has answered this leader recently.

@@ -9,6 +9,7 @@ use tidewater_common::feature_level::FeatureLevel;
 use tidewater_common::ids::{
     Epoch, GroupId, LogIndex, ManifestVersion, NodeId, RegionId, Sequence,
 };
+use tidewater_hook_kinds::EventTables;
 use tidewater_proto::v1::WriteRequest;
 use tidewater_region_engine::env::RegionEnv;
 use tidewater_region_engine::region::{Cause, Parent, PendingObligation};
@@ -77,14 +78,20 @@ pub struct ReplicaState {
 }
 
 impl ReplicaState {
-    /// Creates a replica without regions.
-    pub fn new(group: GroupId, node: NodeId, env: RegionEnv, log_tail_bytes: u64) -> Arc<Self> {
+    /// Creates a replica without regions. Tables of its regions are added to `event_tables` if they hold events.
+    pub fn new(
+        group: GroupId,
+        node: NodeId,
+        env: RegionEnv,
+        event_tables: EventTables,
+        log_tail_bytes: u64,
+    ) -> Arc<Self> {
         Arc::new(Self {
             group,
             node,
             env,
             state: RwLock::default(),
-            regions: HostedRegions::default(),
+            regions: HostedRegions::new(event_tables),
             targets: ManifestTargets::default(),
             log_bytes: Mutex::new(LogBytes::new(log_tail_bytes)),
             staging_work: StagingWork::default(),

@@ -15,7 +15,8 @@ use tidewater_common::ids::{
 };
 use tidewater_common::keys::KeyCodec;
 use tidewater_common::rows::encode_batch;
-use tidewater_common::schema::{Column, ColumnType, TableOptions, TableSchema, WriteMode};
+use tidewater_common::schema::{Column, ColumnType, TableOptions, TableSchema};
+use tidewater_hook_kinds::EventTables;
 use tidewater_proto::v1::{self, RowOp, WriteRequest, group_entry};
 use tidewater_region_engine::env::{EngineOptions, RegionEnv, SystemIds};
 use tidewater_region_engine::storage::Storage;
@@ -47,7 +48,7 @@ pub(crate) fn schema(version: u32) -> TableSchema {
 }
 
 pub(crate) fn options() -> TableOptions {
-    TableOptions { write_mode: WriteMode::Upsert, hash: None, ttl_ms: None, refreshable: false }
+    TableOptions::upsert()
 }
 
 /// The row key of an id.
@@ -195,7 +196,7 @@ pub(crate) fn shared(storage: Storage, memory: u64) -> Arc<ReplicaState> {
         MemoryBudget::new(memory),
         EngineOptions::default(),
     );
-    ReplicaState::new(GroupId(5), NodeId(1), env, 1 << 20)
+    ReplicaState::new(GroupId(5), NodeId(1), env, EventTables::default(), 1 << 20)
 }
 
 /// Hosts region `id` with all keys.

@@ -39,6 +39,11 @@ pub(crate) fn node(folder: &Path) -> Arc<Groups> {
 
 /// Creates a node without groups that uses this store.
 pub(crate) fn node_over(folder: &Path, storage: Storage) -> Arc<Groups> {
+    node_with(folder, storage, NodeEvents::none(NODE))
+}
+
+/// Creates a node without groups that uses this store and records events.
+pub(crate) fn node_with(folder: &Path, storage: Storage, events: Arc<NodeEvents>) -> Arc<Groups> {
     let cluster = ClusterId(Uuid::from_u128(77));
     let mut directory =
         DataDirectory::open(folder, Role::Data, LogStoreOptions::default()).unwrap();
@@ -61,6 +66,7 @@ pub(crate) fn node_over(folder: &Path, storage: Storage) -> Arc<Groups> {
         catalog: Arc::default(),
         cluster_level: Arc::default(),
         records: Arc::new(NoRecords),
+        events,
         options: GroupOptions::default(),
     })
 }

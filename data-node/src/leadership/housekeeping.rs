@@ -204,6 +204,7 @@ mod tests {
             tidewater_common::ids::GroupId(6),
             ours.node,
             ours.env.clone(),
+            tidewater_hook_kinds::EventTables::default(),
             1 << 20,
         );
         for id in 1..=3 {

@@ -12,6 +12,7 @@ use tidewater_proto::v1::Reason;
 use tidewater_region_engine::bulk::AdoptError;
 use tidewater_region_engine::compaction::{Attempt, LocalSlot, LocalSlots, Scope};
 use tidewater_region_engine::index::Bloom;
+use tidewater_region_engine::layout::RegionDir;
 use tidewater_region_engine::region::{Phase, PlannedCompaction};
 use tidewater_region_engine::{CompactionReport, EngineError, FlushReport, IndexReport, Region};
 use tracing::info;
@@ -21,6 +22,7 @@ use crate::group::batcher::propose_entry;
 use crate::group::entry::{self, EntryOutcome, ManifestAdvance};
 use crate::group::refusals;
 use crate::meters;
+use crate::node_events::Operation;
 
 /// Limit for committing a manifest advance. The next commit of the region proposes it again.
 const ADVANCE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -123,7 +125,11 @@ impl Owner {
     pub async fn flush(&self, id: RegionId) -> Result<FlushReport, OwnerError> {
         let region = self.region(id)?;
         self.fence(id, &region).await?;
-        let report = region.flush().await?;
+        let events = &self.context.events;
+        let begun = events.now();
+        let flushed = region.flush().await;
+        events.record_if_slow(Operation::Flush, begun, || Some(dir(&region)));
+        let report = flushed?;
         if report.files > 0 {
             info!(
                 group = %self.context.shared.group,
@@ -204,7 +210,11 @@ impl Owner {
         attempt: &Attempt,
     ) -> Result<CompactionReport, OwnerError> {
         let region = self.region(id)?;
-        let report = planned.run(slot, attempt).await?;
+        let events = &self.context.events;
+        let begun = events.now();
+        let compacted = planned.run(slot, attempt).await;
+        events.record_if_slow(Operation::Compaction, begun, || Some(dir(&region)));
+        let report = compacted?;
         self.report_compacted(id, &report, None);
         if report.manifest_version > self.context.shared.advanced_version(id) {
             self.record_committed(id, &region, report.manifest_version);
@@ -348,4 +358,10 @@ impl Owner {
             _ => Ok(()),
         }
     }
+}
+
+/// Returns the directory of a region.
+fn dir(region: &Region) -> RegionDir {
+    let spec = region.spec();
+    RegionDir { table_id: spec.table_id, region_id: spec.region_id, incarnation: spec.incarnation }
 }

@@ -50,6 +50,7 @@ pub(super) async fn run(
             _ = ticks.tick() => {}
         }
         meters::observe(&groups);
+        groups.context().events.record_due_refusals();
         let reported = conditions.report(&groups, &disk, options.problems.list());
         let mut request = beat(&groups, &hooks, &clock, &options, reported);
         loads.report(&groups, &mut request.groups, Instant::now());

@@ -16,7 +16,7 @@ use tidewater_common::ids::{
 use tidewater_common::keys::global_key;
 use tidewater_common::refusal::Refusal;
 use tidewater_common::rows::{decode_batch, encode_batch};
-use tidewater_common::schema::{Column, ColumnType, TableOptions, TableSchema, WriteMode};
+use tidewater_common::schema::{Column, ColumnType, TableOptions, TableSchema};
 use tidewater_data_node::catalog::WatchedCatalog;
 use tidewater_data_node::compactors::Compactors;
 use tidewater_data_node::control::ControlService;
@@ -24,6 +24,7 @@ use tidewater_data_node::data::DataService;
 use tidewater_data_node::group_records::GroupRecords;
 use tidewater_data_node::groups::{Groups, NodeContext};
 use tidewater_data_node::hooks::NodeHooks;
+use tidewater_data_node::node_events::NodeEvents;
 use tidewater_data_node::options::GroupOptions;
 use tidewater_data_node::region_admin::RegionAdminService;
 use tidewater_hook_kinds::HookAccess;
@@ -225,6 +226,7 @@ impl Node {
             catalog: watched.clone(),
             cluster_level: Arc::default(),
             records: records.clone(),
+            events: NodeEvents::none(id),
             options: config.options.clone(),
         });
         let data = DataService::new(groups.clone(), CancellationToken::new());
@@ -501,12 +503,7 @@ pub(crate) fn schema() -> TableSchema {
 }
 
 pub(crate) fn region() -> RegionDescriptor {
-    let options = TableOptions {
-        write_mode: WriteMode::AppendOnly,
-        hash: None,
-        ttl_ms: None,
-        refreshable: false,
-    };
+    let options = TableOptions::append_only();
     RegionDescriptor {
         region_id: REGION,
         table_id: 3,

@@ -11,7 +11,7 @@ use super::durable::DurableHook;
 use super::error::HookSetupError;
 use super::registration::HookRegistration;
 use super::shield::{HookStatus, ShieldedHook};
-use super::suspension::HookLimits;
+use super::suspension::{HookLimits, SuspensionCallback};
 
 /// Registry of hooks. Clones are handles to the same registry.
 #[derive(Debug, Clone, Default)]
@@ -22,6 +22,7 @@ pub struct Plugins {
 #[derive(Debug, Default)]
 struct Inner {
     limits: HookLimits,
+    on_suspension: Option<Arc<dyn SuspensionCallback>>,
     /// In order of name.
     hooks: RwLock<Vec<Arc<ShieldedHook>>>,
     /// Names of the catalog's tables, for events.
@@ -34,12 +35,19 @@ impl Plugins {
         Self { inner: Arc::new(Inner { limits, ..Inner::default() }) }
     }
 
+    /// Creates an empty registry with these limits, whose suspensions are reported to a callback.
+    pub fn with_callback(limits: HookLimits, callback: Arc<dyn SuspensionCallback>) -> Self {
+        let on_suspension = Some(callback);
+        Self { inner: Arc::new(Inner { limits, on_suspension, ..Inner::default() }) }
+    }
+
     /// Adds a hook: a [`RegionHookRef`](super::RegionHookRef), or a [`HookRegistration`] for more options.
     ///
     /// # Errors
     /// [`HookSetupError::NameTaken`].
     pub fn insert(&self, registration: impl Into<HookRegistration>) -> Result<(), HookSetupError> {
-        self.share(Arc::new(ShieldedHook::new(registration.into(), self.inner.limits)))
+        let hook = ShieldedHook::new(registration.into(), self.inner.limits);
+        self.share(Arc::new(hook.with_callback(self.inner.on_suspension.clone())))
     }
 
     /// Adds a hook that other registries may share: pause, suspension and counters are common to

@@ -10,7 +10,9 @@ use tokio::time::{Instant, timeout};
 use super::error::HookError;
 use super::event::RegionEvent;
 use super::registration::HookRegistration;
-use super::suspension::{CallAdmission, CallOutcome, HealthChange, HookHealth, HookLimits};
+use super::suspension::{
+    CallAdmission, CallOutcome, HealthChange, HookHealth, HookLimits, SuspensionCallback,
+};
 use crate::meters;
 
 /// State of a hook.
@@ -54,6 +56,7 @@ pub(super) struct ShieldedHook {
     limits: HookLimits,
     paused: AtomicBool,
     health: Mutex<HookHealth>,
+    on_suspension: Option<Arc<dyn SuspensionCallback>>,
     calls: AtomicU64,
     failures: AtomicU64,
     skipped: AtomicU64,
@@ -68,11 +71,17 @@ impl ShieldedHook {
             limits,
             paused,
             health: Mutex::default(),
+            on_suspension: None,
             calls: AtomicU64::new(0),
             failures: AtomicU64::new(0),
             skipped: AtomicU64::new(0),
             last_error: Mutex::default(),
         }
+    }
+
+    /// Sets the callback of suspensions.
+    pub(super) fn with_callback(self, callback: Option<Arc<dyn SuspensionCallback>>) -> Self {
+        Self { on_suspension: callback, ..self }
     }
 
     pub(super) fn set_paused(&self, paused: bool) {
@@ -164,9 +173,9 @@ impl ShieldedHook {
 
     /// Calls the hook and records the outcome in its health.
     async fn call_and_record(&self, event: Arc<RegionEvent>) -> Result<(), HookError> {
-        let (region, name) = (event.region(), event.event.name());
+        let (dir, name) = (event.source.dir, event.event.name());
         let (outcome, result) = self.call_with_limit(event).await;
-        self.record_result(region, name, &result);
+        self.record_result(dir.region_id, name, &result);
         let hook = &self.registration.name;
         let change = self.health.lock().record(name, outcome, Instant::now(), &self.limits);
         match change {
@@ -174,6 +183,9 @@ impl ShieldedHook {
             HealthChange::Suspended => {
                 let pause = self.limits.suspension;
                 tracing::error!(%hook, ?pause, "hook suspended after too many failures in a row");
+                if let (Some(callback), Err(error)) = (&self.on_suspension, &result) {
+                    callback.suspended(hook, dir, &error.to_string());
+                }
             }
             HealthChange::Resumed => tracing::info!(%hook, "suspended hook resumed"),
         }

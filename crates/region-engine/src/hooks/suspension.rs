@@ -7,10 +7,13 @@
 //! may accept everything else, and most hooks ignore most events.
 
 use std::collections::BTreeMap;
+use std::fmt::Debug;
 use std::time::Duration;
 
 use tidewater_common::backoff::Backoff;
 use tokio::time::Instant;
+
+use crate::layout::RegionDir;
 
 /// Longest suspension, as a multiple of the first.
 const LONGEST_SUSPENSION: u32 = 64;
@@ -39,6 +42,13 @@ impl Default for HookLimits {
             suspension: Duration::from_secs(60),
         }
     }
+}
+
+/// Receives the suspensions of the hooks of a registry.
+pub trait SuspensionCallback: Debug + Send + Sync + 'static {
+    /// Called once when a suspension begins, not for its failed probes. Must not block. `dir`: the region of the call
+    /// that failed last; `cause`: its error.
+    fn suspended(&self, hook: &str, dir: RegionDir, cause: &str);
 }
 
 /// Recent failures and suspension of a hook.

@@ -153,6 +153,34 @@ async fn faulty_hook_is_counted_suspended_and_probed() {
     }
 }
 
+/// Keeps the suspensions that it receives.
+#[derive(Debug, Default)]
+struct Suspensions(Mutex<Vec<(String, RegionDir, String)>>);
+
+impl SuspensionCallback for Suspensions {
+    fn suspended(&self, hook: &str, dir: RegionDir, cause: &str) {
+        self.0.lock().push((hook.to_owned(), dir, cause.to_owned()));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_suspension_is_reported_once() {
+    let suspensions = Arc::new(Suspensions::default());
+    let plugins = Plugins::with_callback(limits(), suspensions.clone());
+    plugins.insert(Arc::new(FaultyHook("bad", HookFault::Fails)) as RegionHookRef).unwrap();
+    let hooks = RegionHooks::without_files(&plugins, DIR);
+    for number in 0..10 {
+        assert_eq!(hooks.region_gc(GcPass::default()).await.is_err(), number < 3, "{number}");
+    }
+    // The probe fails, too: the suspension continues.
+    tokio::time::advance(limits().suspension).await;
+    hooks.region_gc(GcPass::default()).await.unwrap();
+    tokio::time::sleep(limits().time_limit).await;
+    assert_eq!(status(&plugins, "bad").calls, 4);
+    let expected = ("bad".to_owned(), DIR, "simulated failure".to_owned());
+    assert_eq!(*suspensions.0.lock(), [expected]);
+}
+
 /// Hangs when files are removed, and ignores other events.
 #[derive(Debug)]
 struct HangsOnFiles;

@@ -382,3 +382,21 @@ fn every_kind_of_entry_has_a_level() {
     // A raise needs the level before it.
     assert_eq!(level_raised(FeatureLevel::new(5)).level(), FeatureLevel::new(4));
 }
+
+#[test]
+fn options_of_event_tables_need_their_level() {
+    let window =
+        v1::TableOptions { compaction_window_ms: Some(60_000), ..v1::TableOptions::default() };
+    let events = v1::TableOptions { holds_events: true, ..v1::TableOptions::default() };
+    for (options, expected) in [
+        (v1::TableOptions::default(), FeatureLevel::FIRST),
+        (window, FeatureLevel::EVENT_TABLES),
+        (events, FeatureLevel::EVENT_TABLES),
+    ] {
+        let region =
+            v1::RegionDescriptor { options: Some(options.clone()), ..region(7, None, None) };
+        assert_eq!(opened(region, Sequence(0)).level(), expected);
+        let change = v1::RegionAltered { options: Some(options), ..v1::RegionAltered::default() };
+        assert_eq!(altered(change).level(), expected);
+    }
+}

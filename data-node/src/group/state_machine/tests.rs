@@ -9,6 +9,7 @@ use tempfile::TempDir;
 use tidewater_common::clock::SystemClock;
 use tidewater_common::feature_level::FeatureLevel;
 use tidewater_common::ids::{GroupId, NodeId, OwnerEpoch, RegionId, Sequence, Term};
+use tidewater_hook_kinds::EventTables;
 use tidewater_proto::v1::WriteRequest;
 use tidewater_raft_store::types::{Entry, Membership, log_id};
 use tidewater_raft_store::{Command, GroupLog, LogStore, LogStoreOptions, Member};
@@ -32,7 +33,7 @@ fn machine(folder: &TempDir) -> GroupStateMachine {
         MemoryBudget::new(1 << 30),
         EngineOptions::default(),
     );
-    let shared = ReplicaState::new(GROUP, NodeId(1), env, 1 << 20);
+    let shared = ReplicaState::new(GROUP, NodeId(1), env, EventTables::default(), 1 << 20);
     let snapshots = folder.path().join("snapshots");
     std::fs::create_dir_all(&snapshots).unwrap();
     let files = Arc::new(SnapshotFiles::open(snapshots).unwrap());

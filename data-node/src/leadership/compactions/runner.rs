@@ -317,6 +317,9 @@ impl<'a> JobRunner<'a> {
             %problem,
             "compaction quarantined; its files are not compacted"
         );
+        let job = self.planned.job();
+        let events = &self.job.owner.context.events;
+        events.record_quarantine(job.dir, job.job_id, self.history.failures, &problem.message);
         self.registered.mark_waiting(&problem.message);
         let term = self.job.term.clone();
         let policy = self.job.policy;
