@@ -25,6 +25,8 @@
 //! - `barriers`: barrier scheduler. `refreshes`: refresh manager.
 //! - `problems`: problems of the cluster, for its status (pure), and their begin.
 //! - `member_replacement`: steps of the replacement of a meta node.
+//! - `event_recording`: records the shared events of the log; `leader_changes`: the leaders that this node has seen (pure);
+//!   `member_events`: events of the members of the meta group.
 //! - `leader_term`: starts, runs and stops the tasks of a term.
 
 mod attempts;
@@ -33,14 +35,17 @@ pub(crate) mod barriers;
 pub(crate) mod clocks;
 mod control;
 mod detector;
+mod event_recording;
 pub(crate) mod garbage;
 mod group_count;
 mod group_permits;
 mod hook_procedures;
 pub(crate) mod hotspots;
+mod leader_changes;
 mod leader_term;
 mod level_raises;
 pub(crate) mod levels;
+mod member_events;
 mod member_replacement;
 mod node_load;
 mod observations;
@@ -61,6 +66,7 @@ mod steps;
 
 pub use self::barriers::BarrierOptions;
 pub(crate) use self::control::Control;
+pub(crate) use self::event_recording::LeaderEvents;
 pub(crate) use self::garbage::{GarbageOptions, Retention};
 #[cfg(test)]
 pub(crate) use self::group_permits::MAX_CALLS_PER_GROUP;

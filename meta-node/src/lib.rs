@@ -4,6 +4,8 @@
 //! # Layout
 //!
 //! - [`catalog`]: records, their stored bytes, and the state that they form. Pure.
+//! - `catalog_events`: events of the catalog, which each replica derives from the log. Pure, except for the memory of the
+//!   last ones.
 //! - [`commands`]: validation of each command and the resulting change of the state. Pure.
 //! - [`machine`]: the replicated state machine: the state in memory, in RocksDB, in snapshots.
 //! - [`group`]: this node's replica: proposals, linearizable reads, leadership.
@@ -18,6 +20,7 @@
 //! Start reading at [`commands`].
 
 pub mod catalog;
+mod catalog_events;
 pub mod commands;
 mod feed;
 pub mod group;

@@ -28,7 +28,7 @@ use futures::{Stream, StreamExt, TryStreamExt};
 use openraft::OptionalSend;
 use openraft::storage::{ApplyResponder, EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
 use prost::Message;
-use tidewater_common::ids::{GroupId, NodeId, Term};
+use tidewater_common::ids::{GroupId, LogIndex, NodeId, Term};
 use tidewater_proto::v1::{self, meta_command::Kind, meta_reply};
 use tidewater_raft_store::types::{
     EntryPayload, LogId, Membership, Snapshot, SnapshotMeta, StoredMembership,
@@ -47,6 +47,7 @@ use self::store::StateStore;
 pub use self::store::{STATE_FAMILY, StateError};
 pub use self::view::CatalogView;
 use crate::catalog::{MetaState, StateRowWrite};
+use crate::catalog_events::{LogEvents, RecentEvents};
 use crate::commands::{self, CommandError};
 
 /// Maximum number of entries in one write to RocksDB.
@@ -71,6 +72,7 @@ pub struct MetaMachine {
     digest: RowDigest,
     comparison: Arc<StateComparison>,
     pressure: Arc<SnapshotPressure>,
+    events: LogEvents,
 }
 
 impl MetaMachine {
@@ -89,7 +91,8 @@ impl MetaMachine {
         pressure.record_snapshot(newest.map_or(0, |newest| newest.snapshot.length()));
         pressure.restart(behind);
         let view = CatalogView::new(state.clone());
-        Ok(Self { state, view, store, dir, applied, digest, comparison, pressure })
+        let events = LogEvents::default();
+        Ok(Self { state, view, store, dir, applied, digest, comparison, pressure, events })
     }
 
     /// Comparison of the state with the leader's.
@@ -100,6 +103,11 @@ impl MetaMachine {
     /// Log entries since the last snapshot.
     pub(crate) fn pressure(&self) -> Arc<SnapshotPressure> {
         Arc::clone(&self.pressure)
+    }
+
+    /// Events of the last applied entries.
+    pub(crate) fn recent_events(&self) -> Arc<RecentEvents> {
+        self.events.recent()
     }
 
     /// The state for readers.
@@ -134,11 +142,10 @@ impl MetaMachine {
                         self.comparison.compare(digest, self.state.header().time_ms);
                     }
                 }
-                let term = Term(id.leader_id.term);
-                long_commands::run(takes_long, || self.apply_command(term, command, rows))?
+                long_commands::run(takes_long, || self.apply_command(id, command, rows))?
             }
             openraft::EntryPayload::Membership(membership) => {
-                self.apply_membership(&membership, rows);
+                self.apply_membership(LogIndex(id.index), &membership, rows);
                 self.applied.membership = StoredMembership::new(Some(id), membership);
                 Reply::default()
             }
@@ -154,15 +161,17 @@ impl MetaMachine {
     /// would differ from them.
     fn apply_command(
         &mut self,
-        term: Term,
+        id: LogId,
         command: Result<v1::MetaCommand, CommandError>,
         rows: &mut Vec<StateRowWrite>,
     ) -> io::Result<Reply> {
+        let term = Term(id.leader_id.term);
         let state = &mut self.state;
         let outcome = command.and_then(|command| commands::apply(state, term, command));
         let outcome = match outcome {
             Ok((reply, effects)) => {
                 rows.extend(effects.rows);
+                self.events.follow(LogIndex(id.index), &effects.replaced, &self.state);
                 reply.into()
             }
             Err(error @ CommandError::LevelAboveRelease(_)) => {
@@ -181,13 +190,19 @@ impl MetaMachine {
         Ok(Reply(reply.encode_to_vec().into()))
     }
 
-    fn apply_membership(&mut self, membership: &Membership, rows: &mut Vec<StateRowWrite>) {
+    fn apply_membership(
+        &mut self,
+        index: LogIndex,
+        membership: &Membership,
+        rows: &mut Vec<StateRowWrite>,
+    ) {
         let members: BTreeMap<NodeId, String> =
             membership.nodes().map(|(id, member)| (NodeId(*id), member.address.clone())).collect();
         let change = commands::members_change(&self.state, &members);
         // Fails only when the revision is at its maximum: the state cannot reject a committed membership.
         if let Ok(effects) = commands::apply_change(&mut self.state, change) {
             rows.extend(effects.rows);
+            self.events.follow(index, &effects.replaced, &self.state);
         }
     }
 }
@@ -222,6 +237,7 @@ impl RaftStateMachine<TypeConfig> for MetaMachine {
             }
             self.store.write(rows, &self.applied).await?;
             self.view.publish(self.state.clone());
+            self.events.publish();
             for (responder, reply) in replies {
                 responder.send(reply);
             }
@@ -262,6 +278,7 @@ impl RaftStateMachine<TypeConfig> for MetaMachine {
         self.pressure.record_snapshot(length);
         self.pressure.restart(0);
         self.state = state;
+        self.events.clear();
         self.view.publish(self.state.clone());
         tracing::info!(
             revision = self.state.header().revision.get(),

@@ -36,7 +36,7 @@ use crate::join::{JoinRequest, Joiner};
 use crate::machine::{STATE_FAMILY, StateError};
 use crate::services::{
     AdminService, CursorService, HookService, MemberService, MetaService, ProcedureService,
-    RefreshService, ReplicaSlot,
+    RecordedCalls, RefreshService, ReplicaSlot,
 };
 
 /// Maximum time that a stopping leader waits for its successor.
@@ -131,11 +131,13 @@ impl Meta {
         let joiner = Arc::new(joiner);
         let slot = ReplicaSlot::default();
         let meta = MetaService::new(slot.clone(), Arc::clone(&joiner), options.max_data_nodes);
-        let admin = AdminService::new(slot.clone(), options.retention());
-        let hooks = HookService::new(slot.clone(), options.hook_kinds.clone());
+        let calls = RecordedCalls::new(&options.events);
+        let admin = AdminService::new(slot.clone(), options.retention(), calls.clone());
+        let kinds = options.hook_kinds.clone();
+        let hooks = HookService::new(slot.clone(), kinds, calls.clone());
         let cursors = CursorService::new(slot.clone());
-        let procedures = ProcedureService::new(slot.clone());
-        let refreshes = RefreshService::new(slot.clone());
+        let procedures = ProcedureService::new(slot.clone(), calls.clone());
+        let refreshes = RefreshService::new(slot.clone(), calls);
         let members = MemberService { node_id, max_level: options.max_level };
         let (failed_tx, failed) = watch::channel(None);
         let (joined_tx, joined) = watch::channel(None);

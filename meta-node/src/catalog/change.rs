@@ -9,10 +9,10 @@ use uuid::Uuid;
 
 use super::{
     BalanceSettings, CatalogError, DELTAS_KEPT, Group, Header, Hook, HookCursor, HookProcedure,
-    MetaState, Node, Procedure, Refreshes, ReplacementChange, RequestOutcome, RouteDescriptor,
-    RouteError, RowKind, Source, Table, catalog_next_route_id_key, catalog_route_key,
-    catalog_version_key, codec, encode_catalog_next_route_id, encode_catalog_route,
-    encode_catalog_version, keys,
+    MetaState, Node, Procedure, Refreshes, ReplacedRecords, ReplacementChange, RequestOutcome,
+    RouteDescriptor, RouteError, RowKind, Source, Table, catalog_next_route_id_key,
+    catalog_route_key, catalog_version_key, codec, encode_catalog_next_route_id,
+    encode_catalog_route, encode_catalog_version, keys,
 };
 
 /// Change of a command: complete records after the change. Created by validation and applied by
@@ -81,6 +81,8 @@ pub type StateRowWrite = (Vec<u8>, Option<Vec<u8>>);
 pub struct ChangeEffects {
     /// Rows to write, in any order.
     pub rows: Vec<StateRowWrite>,
+    /// Records that the change has replaced.
+    pub replaced: ReplacedRecords,
 }
 
 impl CatalogChange {
@@ -259,6 +261,7 @@ impl MetaState {
     /// Applies a change that was prepared on exactly this state.
     pub(crate) fn absorb(&mut self, prepared: PreparedChange) -> ChangeEffects {
         let PreparedChange { change, header, version, delta, rows } = prepared;
+        let replaced = ReplacedRecords::of(self, &change);
         if let Some(header) = header {
             self.header = header;
         }
@@ -329,7 +332,7 @@ impl MetaState {
             }
             self.deltas.insert_mut(Revision(delta.revision), delta);
         }
-        ChangeEffects { rows }
+        ChangeEffects { rows, replaced }
     }
 
     pub(super) fn put_table(&mut self, table: Table) {

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use openraft::async_runtime::WatchReceiver;
 use parking_lot::Mutex;
 use tidewater_common::backoff::Jitter;
-use tidewater_common::ids::{GroupId, Term};
+use tidewater_common::ids::{GroupId, NodeId, Term};
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::meta_command::Kind;
 use tidewater_raft_store::membership::JointMembershipFinisher;
@@ -16,8 +17,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::attempts::Attempts;
 use super::barriers::{BarrierOptions, KnownEpochs};
+use super::event_recording::LeaderEvents;
 use super::garbage::GarbageOptions;
 use super::group_permits::GroupPermits;
+use super::leader_changes::LeaderChanges;
 use super::placement_tasks::TasksInProgress;
 use super::plan::PlacementOptions;
 use super::procedures::{OperationKey, ProcedurePhase, unfinished};
@@ -72,6 +75,7 @@ pub(crate) struct LeaderTerm {
     pub(super) control: Arc<Control>,
     pub(super) observations: Arc<Observations>,
     pub(super) timing: LeaderTiming,
+    pub(super) events: LeaderEvents,
     pub(super) busy: Mutex<TasksInProgress>,
     /// Notified of changes that may need a round of the planner.
     pub(super) replan: Notify,
@@ -97,9 +101,11 @@ pub(crate) async fn watch_leadership(
     control: Arc<Control>,
     observations: Arc<Observations>,
     timing: LeaderTiming,
+    events: LeaderEvents,
     stop: CancellationToken,
 ) {
     let mut current: Option<(Term, CancellationToken)> = None;
+    let mut changes = LeaderChanges::new(group.node_id);
     let mut round = interval(Duration::from_millis(50));
     round.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -108,6 +114,7 @@ pub(crate) async fn watch_leadership(
             _ = round.tick() => {}
         }
         let leading = group.leading();
+        changes.follow(group.raft.metrics().borrow_watched().current_leader.map(NodeId));
         if current.as_ref().map(|(term, _)| *term) == leading {
             continue;
         }
@@ -117,6 +124,9 @@ pub(crate) async fn watch_leadership(
         }
         if let Some(term) = leading {
             tracing::info!(%term, node = %group.node_id, "this node leads the meta group");
+            if let Some(event) = changes.begin(term) {
+                drop(events.recorder.record(&event));
+            }
             observations.restart(Instant::now());
             let cancel = stop.child_token();
             let leader_term = LeaderTerm::new(
@@ -125,6 +135,7 @@ pub(crate) async fn watch_leadership(
                 Arc::clone(&control),
                 Arc::clone(&observations),
                 timing.clone(),
+                events.clone(),
             );
             tokio::spawn(Arc::new(leader_term).run(cancel.clone()));
             current = Some((term, cancel));
@@ -142,6 +153,7 @@ impl LeaderTerm {
         control: Arc<Control>,
         observations: Arc<Observations>,
         timing: LeaderTiming,
+        events: LeaderEvents,
     ) -> Self {
         Self {
             term,
@@ -149,6 +161,7 @@ impl LeaderTerm {
             control,
             observations,
             timing,
+            events,
             busy: Mutex::default(),
             replan: Notify::new(),
             failures: Mutex::default(),
@@ -174,6 +187,8 @@ impl LeaderTerm {
         tasks.spawn(Arc::clone(&self).continue_member_replacement());
         tasks.spawn(Arc::clone(&self).inject_barriers());
         tasks.spawn(Arc::clone(&self).manage_refreshes());
+        tasks.spawn(Arc::clone(&self).record_shared_events());
+        tasks.spawn(Arc::clone(&self).record_member_events());
         let this = Arc::clone(&self);
         tasks.spawn(async move { this.collect_garbage(this.timing.garbage).await });
         tasks.spawn(Arc::clone(&self).plan_rounds());

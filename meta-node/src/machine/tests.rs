@@ -4,12 +4,14 @@ use std::path::Path;
 use futures::stream;
 use tidewater_common::feature_level::FeatureLevel;
 use tidewater_common::ids::{NodeId, Revision};
+use tidewater_events::RecordedEvent;
 use tidewater_proto::v1::meta_command::Kind;
 use tidewater_raft_store::types::{Entry, log_id};
 use tidewater_raft_store::{Command, LogStoreOptions, Member};
 
 use super::*;
 use crate::catalog::digest;
+use crate::catalog_events::testing::{NOW_MS, text, values};
 use crate::commands::testing::{CLUSTER, command, registration};
 
 mod golden;
@@ -275,6 +277,47 @@ async fn replica_with_another_state_is_reported_until_replaced() {
         sent = leader.comparison().latest();
     }
     assert_eq!(difference(&damaged), None);
+}
+
+/// Events of the last entries of a replica.
+fn recent_events(machine: &MetaMachine) -> Vec<RecordedEvent> {
+    values(&machine.recent_events().events_from(0, usize::MAX).events)
+}
+
+#[tokio::test]
+async fn replicas_derive_equal_events_in_any_batches() {
+    let dirs = [(); 3].map(|()| tempfile::tempdir().unwrap());
+    let logs = [0, 1, 2].map(|at| store(dirs[at].path()));
+    let [mut one, mut two, mut three] = [0, 1, 2].map(|at| machine(dirs[at].path(), &logs[at]));
+    let mut log = entries();
+    let agreed = v1::AdvanceTime { now_ms: NOW_MS, agreed_ms: NOW_MS };
+    log.push(entry(4, Kind::AdvanceTime(agreed)));
+    log.push(membership(5, &[2]));
+    apply(&mut one, log.clone()).await;
+    for entry in log {
+        apply(&mut two, vec![entry]).await;
+    }
+    let events = recent_events(&one);
+    let types: Vec<&str> = events.iter().map(|event| event.event_type.as_str()).collect();
+    assert_eq!(types, ["node_up", "node_up", "node_up", "node_up", "node_down"]);
+    let kinds: Vec<String> = events.iter().map(|event| text(event, "node_kind")).collect();
+    assert_eq!(kinds, ["meta", "meta", "data", "data", "meta"]);
+    assert!(events.is_sorted_by(|one, other| one.id < other.id));
+    assert_eq!(recent_events(&two), events);
+
+    // Recording the events of a snapshot was the duty of the former leader.
+    apply(&mut three, entries()).await;
+    let snapshot = one.get_snapshot_builder().await.build_snapshot().await.unwrap();
+    let arrived = dirs[2].path().join("snapshots/incoming-1");
+    std::fs::copy(snapshot.snapshot.path(), &arrived).unwrap();
+    let file = SnapshotFile::open(&arrived).unwrap();
+    three.install_snapshot(&snapshot.meta, file).await.unwrap();
+    assert_eq!(recent_events(&three), []);
+    let later = entry(6, Kind::RegisterNode(registration(3)));
+    for machine in [&mut one, &mut three] {
+        apply(machine, vec![later.clone()]).await;
+    }
+    assert_eq!(recent_events(&three), recent_events(&one)[5..]);
 }
 
 // Other replicas apply the raise: a replica that went on without it would differ from them.

@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tidewater_common::clock::ClusterClock;
 use tidewater_common::feature_level::FeatureLevel;
 use tidewater_common::ids::NodeId;
 use tidewater_common::problems::ProcessProblems;
+use tidewater_events::{EventRecorderRef, NoRecorder};
 use tidewater_hook_kinds::HookAccess;
 use tidewater_region_engine::hooks::HookKinds;
 
@@ -70,6 +72,8 @@ pub struct MetaOptions {
     pub barriers: BarrierOptions,
     /// Problems of the process. They are shown while this node leads group 0.
     pub problems: ProcessProblems,
+    /// Recorder of the cluster's events.
+    pub events: EventRecorderRef,
 }
 
 /// Maximum of [`MetaOptions::hook_retention`]: checkpoints record the writers of versions for 7 days.
@@ -114,6 +118,7 @@ impl MetaOptions {
             hook_kinds: tidewater_hook_kinds::builtin(HookAccess::default()),
             barriers: BarrierOptions::default(),
             problems: ProcessProblems::default(),
+            events: Arc::new(NoRecorder),
         }
     }
 

@@ -22,7 +22,8 @@ use crate::group::MetaGroup;
 use crate::join::MetaPeers;
 use crate::leader::problems::{ProblemWatch, probe_nodes};
 use crate::leader::{
-    Control, GarbageOptions, LeaderTiming, Observations, PlacementOptions, watch_leadership,
+    Control, GarbageOptions, LeaderEvents, LeaderTiming, Observations, PlacementOptions,
+    watch_leadership,
 };
 use crate::machine::{MetaMachine, SnapshotPressure};
 use crate::services::RunningReplica;
@@ -59,6 +60,7 @@ impl MetaReplica {
         let view = machine.view();
         let comparison = machine.comparison();
         let pressure = machine.pressure();
+        let recent = machine.recent_events();
         let addresses = Arc::new(AddressBook::new());
         let network =
             NetworkFactory::new(identity.cluster_id, identity.node_id, Arc::clone(&addresses));
@@ -103,11 +105,13 @@ impl MetaReplica {
         };
         let timing =
             LeaderTiming::new(options.failure_timeout, placement, garbage, options.barriers);
+        let events = LeaderEvents { recorder: Arc::clone(&options.events), recent };
         let leadership = tokio::spawn(watch_leadership(
             Arc::clone(&group),
             Arc::clone(&control),
             Arc::clone(&observations),
             timing,
+            events,
             stop.clone(),
         ));
         let problems = Arc::new(ProblemWatch {

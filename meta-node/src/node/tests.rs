@@ -4,6 +4,7 @@ mod bootstrap;
 mod cluster;
 mod compactors;
 mod data_nodes;
+mod events;
 mod hanging;
 mod levels;
 mod life;

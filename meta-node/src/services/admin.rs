@@ -8,6 +8,7 @@ mod routes;
 mod tables;
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tidewater_common::feature_level::FeatureLevel;
@@ -21,7 +22,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
-use super::{MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES, ReplicaSlot, catalog_changes};
+use super::{MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES, RecordedCalls, ReplicaSlot, catalog_changes};
 use crate::catalog::{Group, MetaState};
 use crate::commands::{CommandError, NodeCommandError};
 use crate::leader::Retention;
@@ -37,11 +38,12 @@ const MAX_BENCH_BYTES: usize = 1024 * 1024;
 pub(crate) struct AdminService {
     slot: ReplicaSlot,
     retention: Retention,
+    calls: RecordedCalls,
 }
 
 impl AdminService {
-    pub(crate) fn new(slot: ReplicaSlot, retention: Retention) -> Self {
-        Self { slot, retention }
+    pub(crate) fn new(slot: ReplicaSlot, retention: Retention, calls: RecordedCalls) -> Self {
+        Self { slot, retention, calls }
     }
 
     pub(crate) fn into_server(self) -> AdminServer<Self> {
@@ -96,6 +98,29 @@ impl AdminService {
             return Ok(Box::pin(events));
         }
         Ok(garbage::recorded(events, running.observations))
+    }
+
+    async fn change_member(
+        &self,
+        request: v1::ChangeMetaMemberRequest,
+    ) -> Result<v1::ChangeMetaMemberResponse, Refusal> {
+        let running = self.slot.get()?;
+        running.group.check_leading()?;
+        running.group.linearize().await?;
+        // The leader would repeat a step that an operator reverses.
+        if let Some(known) = running.group.view.read().member_replacement() {
+            let (old, new) = (known.old, known.new);
+            let error = NodeCommandError::ReplacementInProgress { old, new };
+            return Err(CommandError::Node(error).into());
+        }
+        let members = running.group.change_member(request).await?.members;
+        Ok(v1::ChangeMetaMemberResponse { members })
+    }
+
+    async fn replace_member(&self, request: v1::ReplaceMetaMemberRequest) -> Result<(), Refusal> {
+        let running = self.slot.get()?;
+        running.propose_at_level(Kind::ReplaceMetaMember(request)).await?;
+        Ok(())
     }
 
     async fn transfer(&self, request: v1::TransferGroupLeaderRequest) -> Result<(), Refusal> {
@@ -205,77 +230,88 @@ impl Admin for AdminService {
         &self,
         request: Request<v1::CreateTableRequest>,
     ) -> Result<Response<v1::CreateTableResponse>, Status> {
-        Ok(Response::new(self.create(request.into_inner()).await?))
+        let call = self.calls.begin(&request);
+        Ok(Response::new(call.end(self.create(request.into_inner()).await)?))
     }
 
     async fn drop_table(
         &self,
         request: Request<v1::DropTableRequest>,
     ) -> Result<Response<v1::DropTableResponse>, Status> {
-        Ok(Response::new(self.drop_table_of(request.into_inner()).await?))
+        let call = self.calls.begin(&request);
+        Ok(Response::new(call.end(self.drop_table_of(request.into_inner()).await)?))
     }
 
     async fn alter_table(
         &self,
         request: Request<v1::AlterTableRequest>,
     ) -> Result<Response<v1::AlterTableResponse>, Status> {
-        Ok(Response::new(self.alter(request.into_inner()).await?))
+        let call = self.calls.begin(&request);
+        Ok(Response::new(call.end(self.alter(request.into_inner()).await)?))
     }
 
     async fn truncate_table(
         &self,
         request: Request<v1::TruncateTableRequest>,
     ) -> Result<Response<v1::TruncateTableResponse>, Status> {
-        Ok(Response::new(self.truncate(request.into_inner()).await?))
+        let call = self.calls.begin(&request);
+        Ok(Response::new(call.end(self.truncate(request.into_inner()).await)?))
     }
 
     async fn split_route(
         &self,
         request: Request<v1::SplitRouteRequest>,
     ) -> Result<Response<v1::SplitRouteResponse>, Status> {
-        Ok(Response::new(self.split(request.into_inner()).await?))
+        let call = self.calls.begin(&request);
+        Ok(Response::new(call.end(self.split(request.into_inner()).await)?))
     }
 
     async fn merge_routes(
         &self,
         request: Request<v1::MergeRoutesRequest>,
     ) -> Result<Response<v1::MergeRoutesResponse>, Status> {
-        Ok(Response::new(self.merge(request.into_inner()).await?))
+        let call = self.calls.begin(&request);
+        Ok(Response::new(call.end(self.merge(request.into_inner()).await)?))
     }
 
     async fn move_route(
         &self,
         request: Request<v1::MoveRouteRequest>,
     ) -> Result<Response<v1::MoveRouteResponse>, Status> {
-        Ok(Response::new(self.move_to_group(request.into_inner()).await?))
+        let call = self.calls.begin(&request);
+        Ok(Response::new(call.end(self.move_to_group(request.into_inner()).await)?))
     }
 
     async fn reserve_table(
         &self,
         request: Request<v1::ReserveTableRequest>,
     ) -> Result<Response<v1::ReserveTableResponse>, Status> {
-        Ok(Response::new(self.reserve(request.into_inner()).await?))
+        let call = self.calls.begin(&request);
+        Ok(Response::new(call.end(self.reserve(request.into_inner()).await)?))
     }
 
     async fn save_routes(
         &self,
         request: Request<v1::SaveRoutesRequest>,
     ) -> Result<Response<v1::SaveRoutesResponse>, Status> {
-        Ok(Response::new(self.save(request.into_inner()).await?))
+        let call = self.calls.begin(&request);
+        Ok(Response::new(call.end(self.save(request.into_inner()).await)?))
     }
 
     async fn open_table(
         &self,
         request: Request<v1::OpenTableRequest>,
     ) -> Result<Response<v1::OpenTableResponse>, Status> {
-        Ok(Response::new(self.open(request.into_inner()).await?))
+        let call = self.calls.begin(&request);
+        Ok(Response::new(call.end(self.open(request.into_inner()).await)?))
     }
 
     async fn clone_table(
         &self,
         request: Request<v1::CloneTableRequest>,
     ) -> Result<Response<v1::CloneTableResponse>, Status> {
-        Ok(Response::new(self.clone_table_of(request.into_inner()).await?))
+        let call = self.calls.begin(&request);
+        Ok(Response::new(call.end(self.clone_table_of(request.into_inner()).await)?))
     }
 
     async fn begin_load(
@@ -298,7 +334,13 @@ impl Admin for AdminService {
         &self,
         request: Request<v1::CollectGarbageRequest>,
     ) -> Result<Response<Self::CollectGarbageStream>, Status> {
-        Ok(Response::new(self.collect_garbage_for(request.into_inner()).await?))
+        if request.get_ref().dry_run {
+            return Ok(Response::new(self.collect_garbage_for(request.into_inner()).await?));
+        }
+        let call = self.calls.begin(&request);
+        let events = call.end(self.collect_garbage_for(request.into_inner()).await)?;
+        let recorder = Arc::clone(self.calls.recorder());
+        Ok(Response::new(garbage::with_event(events, recorder)))
     }
 
     async fn cluster_status(
@@ -324,27 +366,16 @@ impl Admin for AdminService {
         &self,
         request: Request<v1::ChangeMetaMemberRequest>,
     ) -> Result<Response<v1::ChangeMetaMemberResponse>, Status> {
-        let running = self.slot.get()?;
-        running.group.check_leading()?;
-        running.group.linearize().await?;
-        // The leader would repeat a step that an operator reverses.
-        if let Some(known) = running.group.view.read().member_replacement() {
-            let (old, new) = (known.old, known.new);
-            return Err(Refusal::from(CommandError::Node(
-                NodeCommandError::ReplacementInProgress { old, new },
-            ))
-            .into());
-        }
-        let members = running.group.change_member(request.into_inner()).await?.members;
-        Ok(Response::new(v1::ChangeMetaMemberResponse { members }))
+        let call = self.calls.begin(&request);
+        Ok(Response::new(call.end(self.change_member(request.into_inner()).await)?))
     }
 
     async fn replace_meta_member(
         &self,
         request: Request<v1::ReplaceMetaMemberRequest>,
     ) -> Result<Response<v1::ReplaceMetaMemberResponse>, Status> {
-        let running = self.slot.get()?;
-        running.propose_at_level(Kind::ReplaceMetaMember(request.into_inner())).await?;
+        let call = self.calls.begin(&request);
+        call.end(self.replace_member(request.into_inner()).await)?;
         Ok(Response::new(v1::ReplaceMetaMemberResponse {}))
     }
 
@@ -352,7 +383,8 @@ impl Admin for AdminService {
         &self,
         request: Request<v1::TransferGroupLeaderRequest>,
     ) -> Result<Response<v1::TransferGroupLeaderResponse>, Status> {
-        self.transfer(request.into_inner()).await?;
+        let call = self.calls.begin(&request);
+        call.end(self.transfer(request.into_inner()).await)?;
         Ok(Response::new(v1::TransferGroupLeaderResponse {}))
     }
 
@@ -360,14 +392,17 @@ impl Admin for AdminService {
         &self,
         request: Request<v1::DrainNodeRequest>,
     ) -> Result<Response<v1::DrainNodeResponse>, Status> {
-        Ok(Response::new(self.drain(request.into_inner()).await?))
+        let mut call = self.calls.begin(&request);
+        let drained = self.drain(request.into_inner(), &mut call).await;
+        Ok(Response::new(call.end(drained)?))
     }
 
     async fn remove_node(
         &self,
         request: Request<v1::RemoveNodeRequest>,
     ) -> Result<Response<v1::RemoveNodeResponse>, Status> {
-        Ok(Response::new(self.remove(request.into_inner()).await?))
+        let call = self.calls.begin(&request);
+        Ok(Response::new(call.end(self.remove(request.into_inner()).await)?))
     }
 
     async fn advise_routes(
@@ -388,7 +423,8 @@ impl Admin for AdminService {
         &self,
         request: Request<v1::SetBalanceRequest>,
     ) -> Result<Response<v1::SetBalanceResponse>, Status> {
-        Ok(Response::new(self.change_balance(request.into_inner()).await?))
+        let call = self.calls.begin(&request);
+        Ok(Response::new(call.end(self.change_balance(request.into_inner()).await)?))
     }
 
     async fn bench_command(

@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep};
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
-use super::{MAX_REQUEST_BYTES, ReplicaSlot, RunningReplica};
+use super::{MAX_REQUEST_BYTES, RecordedCalls, ReplicaSlot, RunningReplica};
 use crate::catalog::{Hook, MetaState};
 use crate::leader::HookReports;
 
@@ -28,11 +28,12 @@ const CHECK_INTERVAL: Duration = Duration::from_millis(100);
 pub(crate) struct HookService {
     slot: ReplicaSlot,
     kinds: HookKinds,
+    calls: RecordedCalls,
 }
 
 impl HookService {
-    pub(crate) fn new(slot: ReplicaSlot, kinds: HookKinds) -> Self {
-        Self { slot, kinds }
+    pub(crate) fn new(slot: ReplicaSlot, kinds: HookKinds, calls: RecordedCalls) -> Self {
+        Self { slot, kinds, calls }
     }
 
     pub(crate) fn into_server(self) -> HookAdminServer<Self> {
@@ -80,6 +81,11 @@ impl HookService {
         {
             sleep(CHECK_INTERVAL).await;
         }
+        Ok(())
+    }
+
+    async fn set_paused(&self, request: v1::SetHookPausedRequest) -> Result<(), Refusal> {
+        self.slot.get()?.group.propose(Kind::SetHookPaused(request)).await?;
         Ok(())
     }
 
@@ -226,7 +232,8 @@ impl HookAdmin for HookService {
         &self,
         request: Request<v1::AddHookRequest>,
     ) -> Result<Response<v1::AddHookResponse>, Status> {
-        self.add(request.into_inner()).await?;
+        let call = self.calls.begin(&request);
+        call.end(self.add(request.into_inner()).await)?;
         Ok(Response::new(v1::AddHookResponse {}))
     }
 
@@ -234,8 +241,8 @@ impl HookAdmin for HookService {
         &self,
         request: Request<v1::SetHookPausedRequest>,
     ) -> Result<Response<v1::SetHookPausedResponse>, Status> {
-        let command = Kind::SetHookPaused(request.into_inner());
-        self.slot.get()?.group.propose(command).await?;
+        let call = self.calls.begin(&request);
+        call.end(self.set_paused(request.into_inner()).await)?;
         Ok(Response::new(v1::SetHookPausedResponse {}))
     }
 
@@ -243,7 +250,8 @@ impl HookAdmin for HookService {
         &self,
         request: Request<v1::RemoveHookRequest>,
     ) -> Result<Response<v1::RemoveHookResponse>, Status> {
-        self.remove(request.into_inner()).await?;
+        let call = self.calls.begin(&request);
+        call.end(self.remove(request.into_inner()).await)?;
         Ok(Response::new(v1::RemoveHookResponse {}))
     }
 

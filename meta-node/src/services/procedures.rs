@@ -8,7 +8,7 @@ use tidewater_proto::v1::{self, AbandonCause, ProcedureState, Reason, meta_comma
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
-use super::{MAX_REQUEST_BYTES, ReplicaSlot};
+use super::{MAX_REQUEST_BYTES, RecordedCalls, ReplicaSlot};
 use crate::catalog::{MetaState, Procedure};
 use crate::commands::procedures::kind_of;
 
@@ -21,11 +21,12 @@ const MAX_LISTED: usize = 1_000;
 #[derive(Debug, Clone)]
 pub(crate) struct ProcedureService {
     slot: ReplicaSlot,
+    calls: RecordedCalls,
 }
 
 impl ProcedureService {
-    pub(crate) fn new(slot: ReplicaSlot) -> Self {
-        Self { slot }
+    pub(crate) fn new(slot: ReplicaSlot, calls: RecordedCalls) -> Self {
+        Self { slot, calls }
     }
 
     pub(crate) fn into_server(self) -> ProceduresServer<Self> {
@@ -154,7 +155,9 @@ impl Procedures for ProcedureService {
         &self,
         request: Request<v1::CancelProcedureRequest>,
     ) -> Result<Response<v1::CancelProcedureResponse>, Status> {
-        let procedure = Some(self.cancel(&request.into_inner().procedure_id).await?);
+        let call = self.calls.begin(&request);
+        let procedure = call.end(self.cancel(&request.into_inner().procedure_id).await)?;
+        let procedure = Some(procedure);
         Ok(Response::new(v1::CancelProcedureResponse { procedure }))
     }
 }

@@ -7,13 +7,14 @@ use tidewater_common::ids::{Generation, NodeId};
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::refresh_admin_server::{RefreshAdmin, RefreshAdminServer};
 use tidewater_proto::v1::{
-    self, AbandonCause, MergeProgress, ProcedureState, Reason, RefreshInfo, meta_command::Kind,
+    self, AbandonCause, MergeProgress, Reason, RefreshInfo, meta_command::Kind,
 };
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
-use super::{MAX_REQUEST_BYTES, ReplicaSlot, RunningReplica};
+use super::{MAX_REQUEST_BYTES, RecordedCalls, ReplicaSlot, RunningReplica};
 use crate::catalog::{MetaState, Procedure, Refreshes};
+use crate::catalog_events::refresh_phase;
 use crate::commands::CommandError;
 use crate::commands::procedures::refresh::{area, plan, running_of, steps};
 use crate::commands::refreshes::{REFRESH_LEVEL, named};
@@ -27,11 +28,12 @@ const MAX_MERGES: usize = 1_000;
 #[derive(Debug, Clone)]
 pub(crate) struct RefreshService {
     slot: ReplicaSlot,
+    calls: RecordedCalls,
 }
 
 impl RefreshService {
-    pub(crate) fn new(slot: ReplicaSlot) -> Self {
-        Self { slot }
+    pub(crate) fn new(slot: ReplicaSlot, calls: RecordedCalls) -> Self {
+        Self { slot, calls }
     }
 
     pub(crate) fn into_server(self) -> RefreshAdminServer<Self> {
@@ -113,6 +115,11 @@ impl RefreshService {
         running.group.propose(Kind::AbandonProcedure(abandon)).await?;
         Ok(Generation(generation))
     }
+
+    async fn alter(&self, request: v1::AlterRefreshRequest) -> Result<(), Refusal> {
+        self.slot.get()?.propose_at_level(Kind::AlterRefresh(request)).await?;
+        Ok(())
+    }
 }
 
 fn info(running: &RunningReplica, state: &MetaState, refreshes: &Refreshes) -> RefreshInfo {
@@ -123,7 +130,7 @@ fn info(running: &RunningReplica, state: &MetaState, refreshes: &Refreshes) -> R
         record: Some(refreshes.into()),
         source: state.source(refreshes.source).map(|source| source.as_ref().into()),
         published_epoch: table.map_or(0, |table| table.published.get()),
-        state: phase(procedure).to_owned(),
+        state: procedure.map_or("idle", refresh_phase).to_owned(),
         load: procedure.filter(|procedure| procedure.step == steps::LOAD).and_then(|_| {
             running.observations.loads_of_sources.lock().get(&refreshes.table).copied()
         }),
@@ -136,20 +143,6 @@ fn info(running: &RunningReplica, state: &MetaState, refreshes: &Refreshes) -> R
 fn generation_of(refreshes: &Refreshes, id: Uuid) -> u64 {
     let run = refreshes.history.iter().find(|run| run.request_id == id.as_bytes()[..]);
     run.map_or(refreshes.generation.get(), |run| run.generation)
-}
-
-/// Returns the phase of a refresh, for people.
-fn phase(procedure: Option<&Procedure>) -> &'static str {
-    match procedure {
-        None => "idle",
-        Some(procedure) if procedure.state == ProcedureState::Abandoning => "cancelling",
-        Some(procedure) => match procedure.step {
-            steps::OPEN | steps::LOAD => "refreshing",
-            steps::MERGE => "merging",
-            steps::PUBLISH => "publishing",
-            _ => "cleanup",
-        },
-    }
 }
 
 /// Returns the progress of the regions that answer.
@@ -194,7 +187,8 @@ impl RefreshAdmin for RefreshService {
         &self,
         request: Request<v1::RefreshRequest>,
     ) -> Result<Response<v1::RefreshResponse>, Status> {
-        let generation = self.start(request.into_inner()).await?;
+        let call = self.calls.begin(&request);
+        let generation = call.end(self.start(request.into_inner()).await)?;
         Ok(Response::new(v1::RefreshResponse { generation: generation.get() }))
     }
 
@@ -209,7 +203,8 @@ impl RefreshAdmin for RefreshService {
         &self,
         request: Request<v1::CancelRefreshRequest>,
     ) -> Result<Response<v1::CancelRefreshResponse>, Status> {
-        let generation = self.cancel(request.get_ref()).await?;
+        let call = self.calls.begin(&request);
+        let generation = call.end(self.cancel(request.get_ref()).await)?;
         Ok(Response::new(v1::CancelRefreshResponse { generation: generation.get() }))
     }
 
@@ -217,8 +212,8 @@ impl RefreshAdmin for RefreshService {
         &self,
         request: Request<v1::AlterRefreshRequest>,
     ) -> Result<Response<v1::AlterRefreshResponse>, Status> {
-        let command = Kind::AlterRefresh(request.into_inner());
-        self.slot.get()?.propose_at_level(command).await?;
+        let call = self.calls.begin(&request);
+        call.end(self.alter(request.into_inner()).await)?;
         Ok(Response::new(v1::AlterRefreshResponse {}))
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tidewater_common::refusal::Refusal;
-use tidewater_proto::v1::{self, meta_command::Kind};
+use tidewater_proto::v1::{self, Reason, meta_command::Kind};
 use tokio::time::{Instant, sleep};
 
 use super::operation::{Operation, OperationKey, find};
@@ -67,7 +67,12 @@ pub(super) fn log_attempt(
     failure: Option<&Refusal>,
 ) {
     let error = failure.map(ToString::to_string).unwrap_or_default();
+    // A group raises its feature level up to a second after the cluster.
+    let waits = failure.is_some_and(|refusal| refusal.reason == Reason::Unsupported);
     match notice {
+        Some(AttemptNotice::Failing) if waits => {
+            tracing::info!(operation = ?key, %error, "a step of an operation waits; retrying");
+        }
         Some(AttemptNotice::Failing) => {
             tracing::warn!(operation = ?key, %error, "a step of an operation failed; retrying");
         }

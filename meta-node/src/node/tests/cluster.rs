@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 
 use openraft::async_runtime::WatchReceiver;
 use tidewater_common::clock::SystemClock;
+use tidewater_events::testing::CollectingRecorder;
+use tidewater_events::{EventRecorderRef, NoRecorder};
 use tidewater_proto::v1::admin_client::AdminClient;
 use tidewater_proto::v1::meta_client::MetaClient;
 use tidewater_proto::v1::{self, Reason};
@@ -61,6 +63,8 @@ pub(super) struct MetaCluster {
     pub(super) dir: tempfile::TempDir,
     pub(super) peers: BTreeMap<NodeId, String>,
     pub(super) nodes: BTreeMap<u64, RunningNode>,
+    /// Recorders of the first members.
+    pub(super) recorders: BTreeMap<u64, Arc<CollectingRecorder>>,
 }
 
 pub(super) fn free_address() -> String {
@@ -101,12 +105,18 @@ pub(super) async fn serve(options: MetaOptions, address: &str) -> Result<Running
 impl MetaCluster {
     pub(super) fn new(size: u64) -> Self {
         let peers = (1..=size).map(|id| (NodeId(id), free_address())).collect();
-        Self { dir: tempfile::tempdir().unwrap(), peers, nodes: BTreeMap::new() }
+        let recorders = (1..=size).map(|id| (id, Arc::default())).collect();
+        Self { dir: tempfile::tempdir().unwrap(), peers, nodes: BTreeMap::new(), recorders }
     }
 
     pub(super) fn options(&self, id: u64, bootstrap: Bootstrap) -> MetaOptions {
         let data_dir = self.dir.path().join(id.to_string());
+        let events = match self.recorders.get(&id) {
+            Some(recorder) => Arc::clone(recorder) as EventRecorderRef,
+            None => Arc::new(NoRecorder),
+        };
         MetaOptions {
+            events,
             settle: Duration::from_millis(300),
             groups_per_node: 1,
             ..MetaOptions::new(NodeId(id), data_dir, self.peers.clone(), bootstrap)

@@ -236,6 +236,7 @@ async fn caller_of_a_cancelled_alter_gets_an_error() {
         name: "t".into(),
         columns: vec![change],
         ttl_ms: None,
+        compaction_window_ms: None,
     };
     let mut admin = cluster.meta.admin(1).await;
     let waiting = tokio::spawn(async move { admin.alter_table(alter).await });

@@ -6,6 +6,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tidewater_common::ids::Term;
 use tidewater_common::refusal::Refusal;
+use tidewater_events::NoRecorder;
 use tidewater_proto::v1::{self, NodeRole, Reason, meta_command::Kind, watch_event::Event};
 use tidewater_raft_store::DiskHealth;
 use tokio::time::{Instant, sleep};
@@ -17,7 +18,9 @@ use super::data_nodes::{FakeDataNode, FakeDataNodes, register_request, voters};
 use crate::catalog::MetaState;
 use crate::commands::testing::directory;
 use crate::group::MetaGroup;
-use crate::leader::{GarbageOptions, LeaderTerm, LeaderTiming, PlacementOptions, Retention};
+use crate::leader::{
+    GarbageOptions, LeaderEvents, LeaderTerm, LeaderTiming, PlacementOptions, Retention,
+};
 use crate::machine::CatalogView;
 
 fn reason<T: std::fmt::Debug>(result: Result<T, Status>) -> Reason {
@@ -137,6 +140,7 @@ async fn invalid_requests_are_rejected() {
     let placement = PlacementOptions { settle: LIMIT, replace_after: LIMIT, groups_per_node: 1 };
     let timing =
         LeaderTiming::new(LIMIT, placement, garbage, crate::leader::BarrierOptions::default());
+    let events = LeaderEvents { recorder: Arc::new(NoRecorder), recent: Arc::default() };
     let term = group.leading().unwrap();
     for (decided_term, expected) in [(Term(term.get() + 1), Err(Reason::NotLeader)), (term, Ok(()))]
     {
@@ -146,6 +150,7 @@ async fn invalid_requests_are_rejected() {
             Arc::clone(&running.control),
             Arc::clone(&running.observations),
             timing.clone(),
+            events.clone(),
         );
         let result = leader_term.command(tick()).await.map_err(|refusal| refusal.reason);
         assert_eq!(result, expected);

@@ -9,11 +9,13 @@ use tidewater_proto::v1::{self, NodeState, meta_command::Kind};
 use super::AdminService;
 use crate::catalog::Node;
 use crate::commands::drains::groups_on;
+use crate::services::recorded_calls::RecordedCall;
 
 impl AdminService {
     pub(super) async fn drain(
         &self,
         request: v1::DrainNodeRequest,
+        call: &mut RecordedCall,
     ) -> Result<v1::DrainNodeResponse, Refusal> {
         let running = self.slot.get()?;
         let (node_id, draining) = (request.node_id, !request.cancel);
@@ -26,6 +28,7 @@ impl AdminService {
         let is_draining = running.group.view.read().node(NodeId(node_id)).is_some_and(drains);
         if draining && is_draining {
             // A caller that waits for the end repeats the call every second.
+            call.forget();
             running.group.check_leading()?;
             running.group.linearize().await?;
         } else {
