@@ -91,6 +91,9 @@ pub(crate) enum Command {
     /// Manage hooks, which report changes of regions to files and URLs
     #[command(subcommand)]
     Hook(commands::hook::Hook),
+    /// List and follow the events of the cluster
+    #[command(subcommand)]
+    Event(commands::event::Event),
     /// Delete unreferenced objects
     Gc(commands::gc::Options),
     /// Show the settings of a command
@@ -152,6 +155,7 @@ impl App {
             Command::Region(region) => region.run().await,
             Command::Compaction(compaction) => compaction.run().await,
             Command::Hook(hook) => hook.run().await,
+            Command::Event(event) => event.run().await,
             Command::Gc(options) => commands::gc::run(options).await,
             Command::Config(config) => config.run(Self::command(), self.config_file.as_deref()),
             Command::Bench(bench) => bench.run().await,

@@ -10,6 +10,7 @@ pub(crate) mod completions;
 pub(crate) mod config;
 pub(crate) mod data;
 pub(crate) mod delete;
+pub(crate) mod event;
 pub(crate) mod gc;
 pub(crate) mod get;
 pub(crate) mod group;

@@ -14,6 +14,7 @@
 //! - [`connections`]: limits of connections, and their end.
 //! - [`meters`]: metrics of the process.
 //! - [`switchboard`]: services that are installed while the port is open.
+//! - [`events`]: options of the event recorder, and the recorder that the nodes share.
 //! - [`logs`]: log filter, changed at run time by [`node_admin`].
 //! - [`start_errors`]: start errors of nodes with exit status and remedy.
 //! - [`metrics`]: `/metrics` in the Prometheus text format.
@@ -23,6 +24,7 @@
 pub(crate) mod allocator;
 pub(crate) mod compaction;
 pub(crate) mod connections;
+pub(crate) mod events;
 pub(crate) mod hook_limits;
 pub(crate) mod host;
 pub(crate) mod join;

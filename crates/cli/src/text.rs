@@ -3,6 +3,7 @@
 //! # Layout
 //!
 //! - [`size`] and [`time_span`]: sizes and durations: `512MiB`, `90d`.
+//! - [`moment`]: times and durations before now: `90m`, `2026-01-31T10:00:00Z`.
 //! - [`tokens`]: words, quoted texts and signs with their positions, for the parsers below.
 //! - [`columns`]: column definitions: `origin utf8, flight int64 not null`.
 //! - [`distribution`]: distribution of rows over regions: `range`, `hash(origin)`.
@@ -12,6 +13,7 @@
 pub(crate) mod columns;
 pub(crate) mod distribution;
 pub(crate) mod key;
+pub(crate) mod moment;
 pub(crate) mod peer;
 pub(crate) mod size;
 pub(crate) mod time_span;

@@ -62,6 +62,16 @@ fn invalid_command_line_exits_with_2() {
         &["load", "t", "a.csv", "--create", "--columns", "a text"],
         &["load", "t", "a.csv", "--delimiter", "ab"],
         &["region", "flush"],
+        &["event", "list", "--since", "soon"],
+        &["event", "list", "--since", "1m", "--until", "2m"],
+        &["event", "list", "--limit", "0"],
+        &["event", "list", "--type", "Node"],
+        &["event", "record"],
+        &["event", "record", "--spool", "x", "--payload", "{}"],
+        &["standalone", "--events", "kafka"],
+        &["standalone", "--event-types", "Node"],
+        &["standalone", "--event-spool", "1MiB"],
+        &["standalone", "--event-ttl", "0s"],
         &["data", "--listen", "nonsense"],
         &["meta", "--node-id", "1", "--listen", "127.0.0.1:0", "--data-dir", "x", "--peers", "a"],
         &["table", "list", "--output", "xml"],
@@ -114,6 +124,8 @@ fn unreachable_cluster_exits_with_5() {
         &["scan", "t", "--count"],
         &["scan", "t", "--sum", "a"],
         &["get", "t", "k"],
+        &["event", "list"],
+        &["event", "tail"],
     ] {
         let mut all = arguments.to_vec();
         all.extend(["--meta", &addresses, "--timeout", "3s"]);
@@ -122,6 +134,18 @@ fn unreachable_cluster_exits_with_5() {
         assert_eq!(output.status.code(), Some(5), "{arguments:?}: {message}");
         assert!(message.contains(&first) && message.contains(&second), "{message}");
     }
+}
+
+#[test]
+fn event_types_are_listed_without_a_cluster() {
+    let output = tidewater(&["event", "types"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(stdout(&output).contains("node_down (high): "), "{}", stdout(&output));
+    let output = tidewater(&["event", "types", "--output", "json"]);
+    let types: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let types = types.as_array().unwrap();
+    assert!(types.iter().any(|known| known["type"] == "events_dropped"));
+    assert!(types.iter().all(|known| known["columns"].is_array()));
 }
 
 #[test]

@@ -124,6 +124,11 @@ pub const fn facts(kind: ProblemKind) -> ProblemFacts {
             "The space of purged Raft log entries is not released",
             "read the log of the node: the release of space fails",
         ),
+        ProblemKind::EventsNotRecorded => row(
+            "A process cannot open its event spool, and drops its events",
+            "resolve the error: give each process a --event-dir of its own, or move a damaged spool away; the \
+             process opens the spool again every 30 s",
+        ),
         // Groups and replicas.
         ProblemKind::NoActiveGroup => row(
             "No data group is active, so that tables accept no writes",
@@ -234,7 +239,7 @@ mod tests {
     #[test]
     fn every_kind_has_a_meaning_and_a_remedy() {
         let mut names: Vec<String> = kinds().map(name).collect();
-        assert_eq!(names.len(), 37);
+        assert_eq!(names.len(), 38);
         assert!(names.contains(&"group_without_leader".to_owned()));
         for kind in kinds() {
             let ProblemFacts { meaning, remedy, .. } = facts(kind);
@@ -244,6 +249,6 @@ mod tests {
         }
         names.sort();
         names.dedup();
-        assert_eq!(names.len(), 37);
+        assert_eq!(names.len(), 38);
     }
 }

@@ -2,8 +2,10 @@
 
 use clap::Args;
 use tidewater_compactor_node::{CompactorNode, CompactorOptions};
+use tidewater_hook_kinds::EventTables;
 
 use crate::exit::Failure;
+use crate::server::events::EventArgs;
 use crate::server::hook_limits::{HookArgs, directory_grants};
 use crate::server::join::{Join, MemoryLimitError, checked_limit};
 use crate::server::listen::Listen;
@@ -49,20 +51,34 @@ pub(crate) struct Options {
     pub(crate) hooks: HookArgs,
 
     #[command(flatten)]
+    pub(crate) events: EventArgs,
+
+    /// Duration from which a compaction is recorded as an event; 0s: never
+    #[arg(long, env = "TIDEWATER_SLOW_OPERATION", value_name = "TIME", default_value = "1m")]
+    pub(crate) slow_operation: TimeSpan,
+
+    #[command(flatten)]
     pub(crate) logs: LogOptions,
 }
 
 /// Runs a compactor node until a signal stops it.
 pub(crate) async fn run(options: Options) -> Result<(), Failure> {
-    let mut grants = directory_grants(None, &options.join.object_store);
-    let hook_kinds = options.hooks.kinds(&mut grants)?;
+    let event_dir = options.events.directory(None);
+    let mut grants = directory_grants(None, event_dir, &options.join.object_store);
+    let hooks = options.hooks.access(&mut grants)?;
     let mut process = Process::start(&options.listen, &options.logs).await?;
+    let events = process.record_events(&options.events, None, &options.join.meta).await?;
+    let event_tables = EventTables::default();
+    let hooks = hooks.with_events(events.clone(), event_tables.clone());
     let mut settings = CompactorOptions {
         memory_limit: options.memory_limit.0,
         disk_reserve: options.disk_reserve.0,
         drain: options.drain_timeout.duration(),
         hook_limits: options.hooks.limits(),
-        hook_kinds,
+        hook_kinds: tidewater_hook_kinds::builtin(hooks),
+        events,
+        event_tables,
+        slow_operation: options.slow_operation.limit(),
         problems: process.problems(),
         max_clock_difference: options.join.clock.max_clock_difference.duration(),
         ..CompactorOptions::new(process.advertised(), options.join.meta, &options.join.object_store)

@@ -7,10 +7,12 @@ use clap::Args;
 use tidewater_common::clock::SystemClock;
 use tidewater_data_node::node::DataNode;
 use tidewater_data_node::options::DataOptions;
+use tidewater_hook_kinds::EventTables;
 use tidewater_raft_store::RaftService;
 
 use crate::exit::Failure;
 use crate::server::compaction::CompactionArgs;
+use crate::server::events::EventArgs;
 use crate::server::hook_limits::{HookArgs, directory_grants};
 use crate::server::join::{Join, RowMemory};
 use crate::server::listen::Listen;
@@ -71,22 +73,37 @@ pub(crate) struct Options {
     pub(crate) sources: SourceArgs,
 
     #[command(flatten)]
+    pub(crate) events: EventArgs,
+
+    /// Duration from which a write, get, scan, flush or compaction is recorded as an event; 0s: never
+    #[arg(long, env = "TIDEWATER_SLOW_OPERATION", value_name = "TIME", default_value = "1s")]
+    pub(crate) slow_operation: TimeSpan,
+
+    #[command(flatten)]
     pub(crate) logs: LogOptions,
 }
 
 /// Runs a data node until a signal stops it.
 pub(crate) async fn run(options: Options) -> Result<(), Failure> {
-    let mut grants = directory_grants(Some(&options.data_dir), &options.join.object_store);
-    let hook_kinds = options.hooks.kinds(&mut grants)?;
+    let data_dir = Some(&*options.data_dir);
+    let event_dir = options.events.directory(data_dir);
+    let mut grants = directory_grants(data_dir, event_dir, &options.join.object_store);
+    let hooks = options.hooks.access(&mut grants)?;
     let source_kinds =
         options.sources.kinds(&options.data_dir, options.disk_reserve.0, &mut grants)?;
     let mut process = Process::start(&options.listen, &options.logs).await?;
+    let events = process.record_events(&options.events, data_dir, &options.join.meta).await?;
+    let event_tables = EventTables::default();
+    let hooks = hooks.with_events(events.clone(), event_tables.clone());
     let settings = DataOptions {
         disk_reserve: options.disk_reserve.0,
         disk_low: options.disk_low.0,
         hook_limits: options.hooks.limits(),
-        hook_kinds,
+        hook_kinds: tidewater_hook_kinds::builtin(hooks),
         source_kinds,
+        events,
+        event_tables,
+        slow_operation: options.slow_operation.duration(),
         problems: process.problems(),
         max_clock_difference: options.join.clock.max_clock_difference.duration(),
         ..DataOptions::new(

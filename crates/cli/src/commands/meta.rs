@@ -12,6 +12,7 @@ use tidewater_meta_node::{BarrierOptions, Bootstrap, Meta, MetaOptions};
 use tidewater_raft_store::RaftService;
 
 use crate::exit::Failure;
+use crate::server::events::EventArgs;
 use crate::server::join::ClockArgs;
 use crate::server::listen::Listen;
 use crate::server::logs::LogOptions;
@@ -116,6 +117,9 @@ pub(crate) struct Options {
     pub(crate) clock: ClockArgs,
 
     #[command(flatten)]
+    pub(crate) events: EventArgs,
+
+    #[command(flatten)]
     pub(crate) logs: LogOptions,
 }
 
@@ -128,6 +132,11 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
         listen.exposure.advertise = peers.get(&NodeId(options.node_id)).cloned();
     }
     let mut process = Process::start(&listen, &options.logs).await?;
+    // This node first: it answers also after all others were replaced.
+    let mut addresses = vec![process.bound().to_string()];
+    addresses.extend(peers.values().cloned());
+    let data_dir = Some(&*options.data_dir);
+    let events = process.record_events(&options.events, data_dir, &addresses).await?;
     let bootstrap = if options.bootstrap { Bootstrap::Once } else { Bootstrap::Never };
     let settings = MetaOptions {
         replace_after: options.replace_after.duration(),
@@ -144,6 +153,7 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
             history: options.history.duration(),
         },
         problems: process.problems(),
+        events,
         ..MetaOptions::new(NodeId(options.node_id), options.data_dir, peers, bootstrap)
     };
     let raft = process.raft();

@@ -9,6 +9,8 @@ use serde::Serialize;
 use tidewater_client::catalog::TableInfo;
 use tidewater_client::{Client, ScanSpec, predicate};
 use tidewater_common::ids::Epoch;
+use tidewater_common::schema::TableSchema;
+use tidewater_proto::v1::Predicate;
 
 use self::request::{RequestOptions, ScanRequest, request};
 use super::client::ClientArgs;
@@ -144,14 +146,7 @@ impl Options {
         let mut spec = ScanSpec::all(&self.name);
         spec.columns = self.columns.as_deref().map(column_names);
         if let Some(condition) = &self.condition {
-            spec.predicates = predicate::parse(&table.schema, condition).map_err(|error| {
-                let exit = match error.problem {
-                    // The same status as for an unknown column in --columns.
-                    predicate::PredicateProblem::UnknownColumn { .. } => Exit::NotFound,
-                    _ => Exit::Usage,
-                };
-                Failure::new(exit, format!("--where: {error}"))
-            })?;
+            spec.predicates = conditions(&table.schema, condition)?;
         }
         spec.limit = self.limit;
         spec.as_of = self.as_of.map(Epoch);
@@ -164,6 +159,18 @@ impl Options {
             Output::Json => RowFormat::Json,
         })
     }
+}
+
+/// Parses the value of `--where`.
+pub(super) fn conditions(schema: &TableSchema, text: &str) -> Result<Vec<Predicate>, Failure> {
+    predicate::parse(schema, text).map_err(|error| {
+        let exit = match error.problem {
+            // The same status as for an unknown column in --columns.
+            predicate::PredicateProblem::UnknownColumn { .. } => Exit::NotFound,
+            _ => Exit::Usage,
+        };
+        Failure::new(exit, format!("--where: {error}"))
+    })
 }
 
 async fn rows(client: &Client, options: &Options, spec: ScanSpec) -> Result<(), Failure> {

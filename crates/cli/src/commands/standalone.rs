@@ -8,18 +8,21 @@ use clap::Args;
 use tidewater_compactor_node::CompactorOptions;
 use tidewater_data_node::leadership::compactions::placement::BackgroundCompaction;
 use tidewater_data_node::options::DataOptions;
+use tidewater_hook_kinds::EventTables;
 use tidewater_meta_node::MetaOptions;
 
 use super::compactor::start_compactor;
 use super::data::start_data;
 use super::meta::start_meta;
 use crate::exit::Failure;
+use crate::server::events::EventArgs;
 use crate::server::hook_limits::{HookArgs, directory_grants};
 use crate::server::join::RowMemory;
 use crate::server::listen::{Exposure, Listen};
 use crate::server::logs::LogOptions;
 use crate::server::process::Process;
 use crate::server::source_args::SourceArgs;
+use crate::text::time_span::TimeSpan;
 
 /// Options of `standalone`.
 #[derive(Debug, Args)]
@@ -54,6 +57,13 @@ pub(crate) struct Options {
     pub(crate) sources: SourceArgs,
 
     #[command(flatten)]
+    pub(crate) events: EventArgs,
+
+    /// Duration from which a write, get, scan, flush or compaction is recorded as an event; 0s: never
+    #[arg(long, env = "TIDEWATER_SLOW_OPERATION", value_name = "TIME", default_value = "1s")]
+    pub(crate) slow_operation: TimeSpan,
+
+    #[command(flatten)]
     pub(crate) logs: LogOptions,
 }
 
@@ -70,18 +80,27 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
         .memory_limit(memory_limit)
         .object_cache(options.memory.object_cache.map(|size| size.0))
         .scan_memory(options.memory.scan_memory.map(|size| size.0));
-    let mut grants = directory_grants(Some(&options.data_dir), &paths.objects);
-    let hook_kinds = options.hooks.kinds(&mut grants)?;
+    let event_dir = options.events.directory(Some(&options.data_dir));
+    let mut grants = directory_grants(Some(&options.data_dir), event_dir, &paths.objects);
+    let hooks = options.hooks.access(&mut grants)?;
     let source_kinds = options.sources.kinds(&options.data_dir, data.disk_reserve, &mut grants)?;
+    let events = process.record_events(&options.events, Some(&options.data_dir), &own).await?;
+    let event_tables = EventTables::default();
+    let hooks = hooks.with_events(events.clone(), event_tables.clone());
+    let hook_kinds = tidewater_hook_kinds::builtin(hooks);
     let raft = process.raft();
 
-    let meta = MetaOptions::standalone(&paths.meta, &address);
+    let meta =
+        MetaOptions { events: events.clone(), ..MetaOptions::standalone(&paths.meta, &address) };
     process.add(start_meta(meta, raft.clone())).await?;
 
     data.problems = process.problems();
     data.hook_kinds = hook_kinds.clone();
     data.source_kinds = source_kinds;
     data.hook_limits = options.hooks.limits();
+    data.events = events.clone();
+    data.event_tables = event_tables.clone();
+    data.slow_operation = options.slow_operation.duration();
     // Offloading to the compactor of this process saves nothing. The compactor serves explicit requests
     // only.
     data.groups.compactions.background = BackgroundCompaction::Local;
@@ -90,6 +109,9 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
     let compactor = CompactorOptions {
         hook_kinds,
         hook_limits: options.hooks.limits(),
+        events,
+        event_tables,
+        slow_operation: options.slow_operation.limit(),
         ..compactor(memory_limit, &address, own, &paths.objects)
     };
     process.add(start_compactor(compactor)).await?;

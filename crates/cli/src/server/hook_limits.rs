@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use tidewater_common::granted_dirs::DirectoryGrants;
 use tidewater_hook_kinds::HookAccess;
-use tidewater_region_engine::hooks::{HookKinds, HookLimits};
+use tidewater_region_engine::hooks::HookLimits;
 use tidewater_region_engine::storage::Storage;
 
 use crate::exit::Failure;
@@ -39,23 +39,26 @@ impl HookArgs {
         HookLimits { time_limit: self.hook_timeout.duration(), ..HookLimits::default() }
     }
 
-    /// Returns the hook kinds, which use only what the arguments allow. Their directories overlap with none of `grants`.
-    pub(crate) fn kinds(&self, grants: &mut DirectoryGrants) -> Result<HookKinds, Failure> {
+    /// Returns the permissions of hooks, which are those of the arguments. Their directories overlap with none of `grants`.
+    pub(crate) fn access(&self, grants: &mut DirectoryGrants) -> Result<HookAccess, Failure> {
         let access = HookAccess::with_grants(
             self.hook_dir.as_deref(),
             self.hook_secret_dir.as_deref(),
             self.allow_private_webhooks,
             grants,
         );
-        let access = access.map_err(|error| Failure::usage(error.to_string()))?;
-        Ok(tidewater_hook_kinds::builtin(access))
+        access.map_err(|error| Failure::usage(error.to_string()))
     }
 }
 
 /// Returns the check of the directories that the operator grants to hooks and sources: those of a process overlap neither
-/// with each other nor with its own files. `object_store`: a URL.
-pub(crate) fn directory_grants(data_dir: Option<&Path>, object_store: &str) -> DirectoryGrants {
-    let protected: Vec<PathBuf> =
-        data_dir.map(Path::to_owned).into_iter().chain(Storage::directory(object_store)).collect();
-    DirectoryGrants::new(&protected)
+/// with each other nor with its own files. `event_dir`: directory of its events; `object_store`: a URL.
+pub(crate) fn directory_grants(
+    data_dir: Option<&Path>,
+    event_dir: Option<PathBuf>,
+    object_store: &str,
+) -> DirectoryGrants {
+    let data_dir = data_dir.map(Path::to_owned);
+    let own = data_dir.into_iter().chain(event_dir).chain(Storage::directory(object_store));
+    DirectoryGrants::new(&own.collect::<Vec<PathBuf>>())
 }

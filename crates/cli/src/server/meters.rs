@@ -12,6 +12,8 @@ pub(crate) const METRICS: &[Metric] = &[
     Metric::counter("tidewater_connections_refused_total", MetricUnit::Count)
         .labels(&["reason"])
         .describe("Connections that were closed at once: the process or the peer had too many."),
+    Metric::counter("tidewater_events_unspooled_total", MetricUnit::Count)
+        .describe("Events that were dropped while the event spool could not be opened."),
 ];
 
 /// Sets the number of open connections.
@@ -26,4 +28,9 @@ pub(crate) fn record_refused_connection(refused: RefusedConnection) {
         RefusedConnection::Peer => "peer",
     };
     counter!("tidewater_connections_refused_total", "reason" => reason).increment(1);
+}
+
+/// Counts an event that was dropped because the event spool was not open.
+pub(crate) fn record_unspooled_event() {
+    counter!("tidewater_events_unspooled_total").increment(1);
 }

@@ -1,12 +1,16 @@
 //! Life of a server process, from binding its port to its exit.
 
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::select_all;
 use tidewater_common::problems::ProcessProblems;
+use tidewater_events::{EventRecorderRef, NoRecorder};
 use tidewater_raft_store::RaftService;
 use tonic::service::Routes;
 
+use super::events::EventArgs;
 use super::host::Host;
 use super::listen::Listen;
 use super::logs::LogOptions;
@@ -22,6 +26,7 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(20);
 pub(crate) struct Process {
     host: Host,
     raft: RaftService,
+    events: EventRecorderRef,
     nodes: Vec<RunningNode>,
     signals: StopSignals,
     stopped: bool,
@@ -32,7 +37,21 @@ impl Process {
     pub(crate) async fn start(listen: &Listen, logs: &LogOptions) -> Result<Self, Failure> {
         let signals = StopSignals::listen()?;
         let host = Host::start(listen, logs).await?;
-        Ok(Self { host, raft: RaftService::new(), nodes: Vec::new(), signals, stopped: false })
+        let events = Arc::new(NoRecorder);
+        let raft = RaftService::new();
+        Ok(Self { host, raft, events, nodes: Vec::new(), signals, stopped: false })
+    }
+
+    /// Starts the event recorder that all nodes of the process share; returns it. `data_dir`: that of the process; `meta`:
+    /// addresses of meta nodes.
+    pub(crate) async fn record_events(
+        &mut self,
+        options: &EventArgs,
+        data_dir: Option<&Path>,
+        meta: &[String],
+    ) -> Result<EventRecorderRef, Failure> {
+        self.events = options.start(data_dir, meta, self.problems()).await?;
+        Ok(Arc::clone(&self.events))
     }
 
     /// Returns the advertised address, HOST:PORT.
@@ -129,8 +148,14 @@ impl Process {
         let nodes = std::mem::take(&mut self.nodes);
         let extra = nodes.iter().map(RunningNode::extra_stop_time).max().unwrap_or_default();
         let limit = STOP_TIMEOUT.saturating_add(extra);
+        let events = Arc::clone(&self.events);
+        let stop = async move {
+            // First, since the nodes of this process may serve the table of the events.
+            events.close().await;
+            shut_down(nodes).await;
+        };
         tokio::select! {
-            stopped = tokio::time::timeout(limit, shut_down(nodes)) => {
+            stopped = tokio::time::timeout(limit, stop) => {
                 if stopped.is_err() {
                     tracing::warn!(seconds = limit.as_secs(), "nodes did not stop in time");
                 }

@@ -79,8 +79,9 @@ mod tests {
 
     fn kinds(arguments: &[&str], data_dir: &Path) -> Result<(), Failure> {
         let Node { hooks, sources } = parse(arguments).unwrap();
-        let mut grants = directory_grants(Some(data_dir), "memory:///");
-        hooks.kinds(&mut grants)?;
+        let events = data_dir.with_file_name("events");
+        let mut grants = directory_grants(Some(data_dir), Some(events), "memory:///");
+        hooks.access(&mut grants)?;
         sources.kinds(data_dir, 1, &mut grants).map(drop)
     }
 
@@ -88,8 +89,8 @@ mod tests {
     fn directories_of_hooks_and_sources_overlap_nowhere() {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().canonicalize().unwrap();
-        let names = ["data", "hooks", "sources", "sources/below", "secrets"];
-        let [data, hooks, sources, below, secrets] = names.map(|name| {
+        let names = ["data", "events", "hooks", "sources", "sources/below", "secrets"];
+        let [data, events, hooks, sources, below, secrets] = names.map(|name| {
             let path = root.join(name);
             std::fs::create_dir(&path).unwrap();
             path.display().to_string()
@@ -103,6 +104,7 @@ mod tests {
             ["--hook-secret-dir", &secrets, "--source-secret-dir", &secrets],
             ["--hook-dir", &sources, "--source-dir", &below],
             ["--source-dir", &sources, "--source-secret-dir", &below],
+            ["--source-dir", &sources, "--hook-dir", &events],
         ] {
             kinds(&arguments, data).expect_err(&arguments.concat());
         }

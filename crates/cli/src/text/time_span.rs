@@ -21,6 +21,11 @@ impl TimeSpan {
     pub(crate) fn duration(self) -> Duration {
         Duration::from_millis(self.0)
     }
+
+    /// Returns the duration as a limit; `None` for 0: there is no limit.
+    pub(crate) fn limit(self) -> Option<Duration> {
+        (self.0 > 0).then(|| self.duration())
+    }
 }
 
 impl FromStr for TimeSpan {
@@ -77,6 +82,12 @@ mod tests {
             assert_eq!(text.parse(), Ok(TimeSpan(ms)), "{text}");
             assert_eq!(TimeSpan(ms).to_string(), text);
         }
+    }
+
+    #[test]
+    fn zero_duration_is_no_limit() {
+        assert_eq!(TimeSpan(0).limit(), None);
+        assert_eq!(TimeSpan(5).limit(), Some(Duration::from_millis(5)));
     }
 
     #[test]

@@ -19,12 +19,13 @@ appears with its first value. Counters start from 0 with the process. A histogra
 ";
 
 /// Labels with their values.
-const LABELS: [(&str, &str); 7] = [
+const LABELS: [(&str, &str); 8] = [
     ("call", "the refused call, such as `open_region`"),
     ("event", "the event that the hook was called for, such as `manifest_updated`"),
     ("group", "the id of the Raft group"),
     ("hook", "the name of the hook"),
     ("kind", "the kind of the problem, see [operations.md](operations.md#problems)"),
+    ("operation", "the slow operation: `write`, `get`, `scan`, `flush` or `compaction`"),
     (
         "outcome",
         "on a data node `committed`, `committed_here` (locally), `discarded`, `cancelled`, `quarantined`, `untaken` (no compactor accepted \

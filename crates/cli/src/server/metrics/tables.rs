@@ -14,7 +14,7 @@ pub(super) struct MetricTable {
 }
 
 /// All tables, in the order of `docs/metrics.md`.
-pub(super) const TABLES: [MetricTable; 7] = [
+pub(super) const TABLES: [MetricTable; 8] = [
     MetricTable {
         title: "Data nodes",
         source: "data-node/src/meters.rs",
@@ -46,7 +46,12 @@ pub(super) const TABLES: [MetricTable; 7] = [
         metrics: tidewater_compactor_node::METRICS,
     },
     MetricTable {
-        title: "Connections: every process",
+        title: "Event recorder: every process that records events",
+        source: "crates/event-recorder/src/meters.rs",
+        metrics: tidewater_event_recorder::METRICS,
+    },
+    MetricTable {
+        title: "Connections, events without a spool: every process",
         source: "crates/cli/src/server/meters.rs",
         metrics: crate::server::meters::METRICS,
     },

@@ -1,0 +1,80 @@
+//! Times, and durations before now: `90m`, `2026-01-31T10:00:00Z`.
+
+use std::str::FromStr;
+
+use arrow::compute::kernels::cast_utils::string_to_timestamp_nanos;
+
+use super::time_span::TimeSpan;
+
+/// A time, absolute or relative to now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Moment {
+    /// A duration before now.
+    Ago(TimeSpan),
+    /// Nanoseconds since the Unix epoch.
+    At(i64),
+}
+
+/// An invalid time.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "`{0}` is no time: write a duration before now, e.g. 90m, or a time in UTC, e.g. 2026-01-31T10:00:00Z"
+)]
+pub(crate) struct MomentError(String);
+
+impl Moment {
+    /// Returns the time in nanoseconds since the Unix epoch. `now_ns`: the time now.
+    pub(crate) fn ns(self, now_ns: i64) -> i64 {
+        match self {
+            Self::Ago(span) => {
+                let ns = i64::try_from(span.duration().as_nanos()).unwrap_or(i64::MAX);
+                now_ns.saturating_sub(ns)
+            }
+            Self::At(ns) => ns,
+        }
+    }
+}
+
+impl FromStr for Moment {
+    type Err = MomentError;
+
+    fn from_str(text: &str) -> Result<Self, MomentError> {
+        if let Ok(span) = text.parse() {
+            return Ok(Self::Ago(span));
+        }
+        match string_to_timestamp_nanos(text.trim()) {
+            Ok(ns) => Ok(Self::At(ns)),
+            Err(_) => Err(MomentError(text.to_owned())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: i64 = 1_700_000_000_000_000_000;
+
+    #[test]
+    fn durations_count_back_from_now() {
+        let ns = |text: &str| text.parse::<Moment>().unwrap().ns(NOW);
+        assert_eq!(ns("0s"), NOW);
+        assert_eq!(ns("1h"), NOW - 3_600_000_000_000);
+        assert_eq!(ns("18446744073709551615ms"), NOW - i64::MAX);
+    }
+
+    #[test]
+    fn times_without_an_offset_are_in_utc() {
+        for text in ["2013-01-01T10:00:00Z", "2013-01-01 10:00:00", "2013-01-01T11:00:00+01:00"] {
+            let parsed: Moment = text.parse().unwrap();
+            assert_eq!(parsed.ns(NOW), 1_357_034_400_000_000_000, "{text}");
+        }
+    }
+
+    #[test]
+    fn other_texts_are_rejected() {
+        for text in ["", "yesterday", "10", "-1h", "99999999999999999999d", "2013-13-01"] {
+            assert_eq!(text.parse::<Moment>(), Err(MomentError(text.to_owned())));
+        }
+    }
+}
