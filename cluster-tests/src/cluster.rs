@@ -221,6 +221,9 @@ impl Cluster {
         let secrets = self.secret_directory().display().to_string();
         env.push(("TIDEWATER_SOURCE_SECRET_DIR".to_owned(), secrets));
         env.push(("TIDEWATER_SOURCE_HOSTS".to_owned(), "127.0.0.0/8".to_owned()));
+        // A variable and not a flag: earlier releases ignore it.
+        let events = if self.plan.events { "table" } else { "off" };
+        env.push(("TIDEWATER_EVENTS".to_owned(), events.to_owned()));
         env.extend(self.plan.env.iter().cloned());
         env
     }

@@ -96,6 +96,8 @@ fn new_table(name: &str) -> NewTable {
         vnode_count: 0,
         regions: 1,
         ttl_ms: None,
+        compaction_window: None,
+        holds_events: false,
         refresh: None,
     }
 }

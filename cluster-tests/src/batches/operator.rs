@@ -277,7 +277,7 @@ impl Operator {
                 ColumnChange::Add(NewColumn { default, ..NewColumn::new(&name, "int64", true) })
             }
         };
-        let change = AlterTable { columns: vec![change], ttl_ms: None };
+        let change = AlterTable { columns: vec![change], ..AlterTable::default() };
         self.client.alter_table(name, change).await.map(drop)
     }
 

@@ -44,6 +44,8 @@ pub struct ClusterPlan {
     pub small_disk: Option<SmallDiskUse>,
     /// `--memory-limit` of the data nodes.
     pub memory_limit: Option<String>,
+    /// True if nodes record events in the events table.
+    pub events: bool,
     /// Environment variables of every node.
     pub env: Vec<(String, String)>,
 }
@@ -58,6 +60,7 @@ impl Default for ClusterPlan {
             proxied: false,
             small_disk: None,
             memory_limit: None,
+            events: false,
             env: vec![("RUST_BACKTRACE".to_owned(), "1".to_owned())],
         }
     }
@@ -98,6 +101,13 @@ impl ClusterPlan {
     #[must_use]
     pub fn memory_limit(mut self, limit: &str) -> Self {
         self.memory_limit = Some(limit.to_owned());
+        self
+    }
+
+    /// Lets nodes record events in the events table.
+    #[must_use]
+    pub fn events(mut self) -> Self {
+        self.events = true;
         self
     }
 

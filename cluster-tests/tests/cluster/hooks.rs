@@ -28,7 +28,7 @@ fn file_ids(lines: &[Value]) -> BTreeSet<String> {
     files.filter_map(|file| file["file_id"].as_str().map(str::to_owned)).collect()
 }
 
-async fn load(cluster: &Cluster, writer: u32) -> Result<()> {
+pub(crate) async fn load(cluster: &Cluster, writer: u32) -> Result<()> {
     let rows: String = (0..100).map(|serial| format!("{writer},{serial},n\n")).collect();
     let path = cluster.directory().join(format!("{writer}.csv"));
     std::fs::write(&path, format!("writer,serial,note\n{rows}"))

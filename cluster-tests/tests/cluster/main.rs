@@ -21,6 +21,7 @@ mod drains;
 mod durable_hooks;
 mod earlier;
 mod epochs;
+mod events;
 mod faulty_store;
 mod file_readers;
 mod flights;

@@ -45,7 +45,11 @@ async fn first_start_of_a_standalone_process_logs_no_warning() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn first_start_of_a_cluster_logs_no_warning() -> Result<()> {
-    let cluster: Cluster = ClusterPlan::default().nodes(3, 3, 1).start().await?;
+    expect_quiet_start(ClusterPlan::default().nodes(3, 3, 1).start().await?).await
+}
+
+/// Verifies that a new cluster has logged no warning, also with a new table, and stops it.
+pub(crate) async fn expect_quiet_start(cluster: Cluster) -> Result<()> {
     let create = ["table", "create", "t", "--columns", "id int64", "--primary-key", "id"];
     cluster.run(&create).await?.ok()?;
     cluster.wait_until_healthy().await?;

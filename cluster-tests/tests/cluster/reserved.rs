@@ -48,6 +48,8 @@ pub(crate) fn definition(name: &str) -> NewTable {
         vnode_count: 0,
         regions: 0,
         ttl_ms: None,
+        compaction_window: None,
+        holds_events: false,
         refresh: None,
     }
 }

@@ -135,6 +135,8 @@ fn table(number: usize) -> NewTable {
         vnode_count: 0,
         regions: 1,
         ttl_ms: None,
+        compaction_window: None,
+        holds_events: false,
         refresh: None,
     }
 }

@@ -116,7 +116,7 @@ fn table_options_are_validated_against_columns() {
 }
 
 #[test]
-fn compaction_window_needs_whole_seconds_and_one_time_per_key() {
+fn compaction_windows_out_of_range_are_refused() {
     let windowed = |window, write_mode| TableOptions {
         write_mode,
         compaction_window: Some(window),

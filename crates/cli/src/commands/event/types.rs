@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn text_of_a_type_has_a_line_for_each_column() {
+    fn type_is_shown_with_its_columns() {
         let text = TypeLine::new(&RoomRefused::TYPE).text();
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines.len(), 1 + RoomRefused::TYPE.columns.len());
