@@ -20,6 +20,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use bytes::Bytes;
+use tidewater_common::feature_level::FeatureLevel;
 use tidewater_common::ids::{LogIndex, ProducerId, RegionId, Sequence, Serial};
 use tidewater_common::keys::KeyRange;
 use tidewater_proto::v1;
@@ -46,6 +47,22 @@ pub struct FirstOutcome {
     pub sequence: Sequence,
     /// Rows applied.
     pub rows: u32,
+}
+
+/// Rule of a merge for the write streams that only some of the merged regions know, of those that began in an ancestor of all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PartlyKnown {
+    /// They are known. A region that has taken a write and forgotten its stream takes the write again when it is repeated.
+    Kept,
+    /// They are forgotten. The rule from [`FeatureLevel::EVENT_TABLES`] on.
+    Forgotten,
+}
+
+impl PartlyKnown {
+    /// Returns the rule of a group at this level.
+    pub fn at(level: FeatureLevel) -> Self {
+        if level >= FeatureLevel::EVENT_TABLES { Self::Forgotten } else { Self::Kept }
+    }
 }
 
 /// A position in the log: index, then ordinal of the write within its entry.
@@ -269,9 +286,9 @@ impl Producers {
     /// Of a write stream that several of them know, since they are children of one region, the last write counts. It
     /// is repeated for the rows of those that have not taken it.
     #[must_use]
-    pub fn merged<'a>(tables: impl Iterator<Item = &'a Self>, eviction: Eviction) -> Self {
+    pub fn merged(tables: &[(RegionId, &Self)], eviction: Eviction, rule: PartlyKnown) -> Self {
         let mut merged = Self::new(0);
-        for table in tables {
+        for (_, table) in tables {
             merged.capacity = merged.capacity.max(table.capacity);
             for (key, entry) in &table.entries {
                 let entry = match merged.entries.get(key) {
@@ -281,8 +298,34 @@ impl Producers {
                 merged.insert(*key, entry);
             }
         }
+        if rule == PartlyKnown::Forgotten {
+            merged.forget_partly_known(tables);
+        }
         merged.evict(eviction);
         merged
+    }
+
+    /// Removes the streams that one of the tables may have forgotten. Those that began in one of the regions were never
+    /// known to the others.
+    fn forget_partly_known(&mut self, tables: &[(RegionId, &Self)]) {
+        let is_known = |key: &ProducerKey, opening: Sequence| {
+            let began = tables.iter().any(|(region, _)| *region == key.origin);
+            began || tables.iter().all(|(_, table)| table.opening(key) == Some(opening))
+        };
+        let forgotten: Vec<(ProducerKey, Serial, LogPosition)> = self
+            .entries
+            .iter()
+            .filter(|(key, entry)| !is_known(key, entry.opening))
+            .map(|(key, entry)| (*key, entry.serial, entry.used))
+            .collect();
+        for (key, serial, used) in forgotten {
+            self.entries.remove(&key);
+            self.by_use(serial).remove(&used);
+        }
+    }
+
+    fn opening(&self, key: &ProducerKey) -> Option<Sequence> {
+        self.entries.get(key).map(|entry| entry.opening)
     }
 
     /// Gives all producers positions at `index`, in their order. Those of another group's log have no order with those of

@@ -15,7 +15,7 @@ use super::{Applied, ApplyEffect};
 use crate::group::admits::Operation;
 use crate::group::descriptor::Descriptor;
 use crate::group::entry::EntryOutcome;
-use crate::group::producers::{Eviction, Producers};
+use crate::group::producers::{Eviction, PartlyKnown, Producers};
 use crate::group::state::{GroupState, RegionState};
 
 /// Regions of a merge, at least.
@@ -42,7 +42,7 @@ pub(super) fn apply(
     let id = descriptor.region_id;
     // Decoding refuses entries with another rule.
     let eviction = Eviction::from_wire(entry.eviction).unwrap_or(Eviction::CURRENT);
-    let child = child(&parents, descriptor, eviction)?;
+    let child = child(&parents, descriptor, eviction, PartlyKnown::at(state.level))?;
     let ids = parents.iter().map(|(parent, _)| parent.descriptor.region_id).collect();
     state.regions.insert(id, child);
     for (mut parent, _) in parents {
@@ -116,8 +116,11 @@ fn child(
     parents: &[(RegionState, ManifestVersion)],
     descriptor: Arc<Descriptor>,
     eviction: Eviction,
+    partly_known: PartlyKnown,
 ) -> Result<RegionState, EntryOutcome> {
     let states = || parents.iter().map(|(parent, _)| parent);
+    let producers: Vec<(RegionId, &Producers)> =
+        states().map(|parent| (parent.descriptor.region_id, &parent.producers)).collect();
     let Some(first) = states().next() else {
         return Err(EntryOutcome::refused(Reason::InvalidArgument, "a merge names no regions"));
     };
@@ -132,7 +135,7 @@ fn child(
         owner: OwnerEpoch::default(),
         last_sequence: states().map(|parent| parent.last_sequence).max().unwrap_or_default(),
         contents,
-        producers: Producers::merged(states().map(|parent| &parent.producers), eviction),
+        producers: Producers::merged(&producers, eviction, partly_known),
         held: false,
         fenced: false,
         since: states().map(|parent| parent.since).max().unwrap_or_default(),

@@ -69,6 +69,29 @@ fn written(opened: u64, serial: u64, covered: Vec<KeyRange>, index: u64) -> Prod
     table
 }
 
+/// Merges the tables of regions 21 and 22, children of region 7.
+fn merged(tables: [&Producers; 2]) -> Producers {
+    let tables = [(RegionId(21), tables[0]), (RegionId(22), tables[1])];
+    Producers::merged(&tables, Eviction::CURRENT, PartlyKnown::Forgotten)
+}
+
+// R5: of a write that both children have taken, and one has forgotten.
+#[test]
+fn partly_known_stream_is_forgotten_from_level_seven() {
+    let known = written(1, 3, range(b"m", b"n"), 9);
+    let tables = [(RegionId(21), &Producers::new(8)), (RegionId(22), &known)];
+    let judge = |level, tables: &[(RegionId, &Producers)]| {
+        let rule = PartlyKnown::at(FeatureLevel::new(level));
+        let merged = Producers::merged(tables, Eviction::CURRENT, rule);
+        merged.judge(&key(1), opening(1), Serial(4))
+    };
+    assert_eq!(judge(6, &tables), WriteDecision::Apply);
+    assert_eq!(judge(7, &tables), WriteDecision::Forgotten);
+    // The stream began in the region that knows it.
+    let tables = [(RegionId(21), &Producers::new(8)), (RegionId(7), &known)];
+    assert_eq!(judge(7, &tables), WriteDecision::Apply);
+}
+
 #[test]
 fn last_write_of_a_stream_counts_in_merged_tables() {
     let [low, high] = [range(b"a", b"c"), range(b"m", b"n")];
@@ -82,13 +105,14 @@ fn last_write_of_a_stream_counts_in_merged_tables() {
         (written(1, 4, low.clone(), 8), 3, WriteDecision::OutOfOrder { last: Serial(4) }),
         // Opened again, after it was forgotten.
         (written(2, 4, low.clone(), 8), 3, WriteDecision::Forgotten),
-        (Producers::new(8), 3, repeat(9, high.clone())),
+        // It may have taken the write, and forgotten the stream.
+        (Producers::new(8), 3, WriteDecision::Forgotten),
     ];
-    let other = written(1, 3, high, 9);
+    let other = written(1, 3, high.clone(), 9);
     for (table, serial, expected) in cases {
-        let merged = Producers::merged([&table, &other].into_iter(), Eviction::CURRENT);
+        let merged = merged([&table, &other]);
         assert_eq!(merged.judge(&key(1), opening(1), Serial(serial)), expected, "{table:?}");
-        let reversed = Producers::merged([&other, &table].into_iter(), Eviction::CURRENT);
+        let reversed = self::merged([&other, &table]);
         assert_eq!(merged, reversed);
         let stored = Producers::from_records(8, merged.to_records()).unwrap();
         assert_eq!(stored, merged);
@@ -98,15 +122,19 @@ fn last_write_of_a_stream_counts_in_merged_tables() {
 #[test]
 fn merged_table_forgets_its_oldest_producers() {
     let mut tables = [Producers::new(2), Producers::new(2)];
+    // Each began in the region that knows it.
+    let key = |producer: u64| ProducerKey {
+        origin: RegionId(if producer > 2 { 22 } else { 21 }),
+        ..key(producer.into())
+    };
     for producer in 1..=4_u64 {
         let half = usize::from(producer > 2);
-        open(&mut tables[half], key(producer.into()), producer);
+        open(&mut tables[half], key(producer), producer);
     }
-    let merged = Producers::merged(tables.iter(), Eviction::CURRENT);
+    let merged = merged([&tables[0], &tables[1]]);
     let known: Vec<bool> = (1..=4)
         .map(|producer| {
-            merged.judge(&key(producer.into()), opening(producer), Serial(2))
-                == WriteDecision::Apply
+            merged.judge(&key(producer), opening(producer), Serial(2)) == WriteDecision::Apply
         })
         .collect();
     assert_eq!(known, [false, false, true, true]);
@@ -313,13 +341,14 @@ proptest! {
     }
 }
 
+// An opening of one region only does not end the writes of the other ones.
 #[test]
-fn later_opening_counts_in_merged_tables() {
+fn stream_of_two_openings_is_forgotten_in_merged_tables() {
     let [low, high] = [range(b"a", b"c"), range(b"m", b"n")];
-    let tables = [written(2, 2, low.clone(), 8), written(1, 3, high, 9)];
-    let merged = Producers::merged(tables.iter(), Eviction::CURRENT);
-    let repeat = WriteDecision::Repeat { outcome: outcome(8), covered: low };
-    assert_eq!(merged.judge(&key(1), opening(2), Serial(2)), repeat);
-    assert_eq!(merged.judge(&key(1), opening(1), Serial(3)), WriteDecision::Forgotten);
-    assert_eq!(merged, Producers::merged(tables.iter().rev(), Eviction::CURRENT));
+    let tables = [written(2, 2, low, 8), written(1, 3, high, 9)];
+    let merged = merged([&tables[0], &tables[1]]);
+    assert_eq!(merged.judge(&key(1), opening(2), Serial(3)), WriteDecision::Forgotten);
+    assert_eq!(merged.judge(&key(1), opening(1), Serial(4)), WriteDecision::Forgotten);
+    assert_eq!(merged, self::merged([&tables[1], &tables[0]]));
+    assert_eq!(merged.len(), 0);
 }
