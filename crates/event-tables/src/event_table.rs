@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use tidewater_client::admin::{AlterTable, ColumnChange};
 use tidewater_client::catalog::TableInfo;
 use tidewater_client::{Client, ClientError, OnceOutcome, OnceWrite, OnceWriter, ResumeError};
+use tidewater_common::feature_level::FeatureLevel;
 use tidewater_common::ids::ProducerId;
 use tidewater_events::{ExtraColumn, HandlerError, RecordedEvent};
 use tidewater_proto::v1::Reason;
@@ -18,12 +19,17 @@ use crate::table::ID;
 use crate::write::{EventTarget, Sent};
 use crate::{fit, lookup, rows, table};
 
-/// Attempts to make or alter a table that other nodes make or alter at the same time, or that the feature level of a new
-/// cluster does not have yet.
-const ATTEMPTS: u32 = 40;
+/// Attempts to make or alter a table that other nodes make or alter at the same time.
+const ATTEMPTS: u32 = 20;
 
 /// Pause between them, in which the catalog receives the changes of the others.
 const PAUSE: Duration = Duration::from_millis(500);
+
+/// Readings of the cluster's feature level in one call.
+const LEVEL_ATTEMPTS: u32 = 10;
+
+/// Pause between them.
+const LEVEL_PAUSE: Duration = Duration::from_secs(2);
 
 /// An events table of a cluster, which may be missing.
 #[derive(Debug)]
@@ -56,9 +62,9 @@ impl<'a> EventTable<'a> {
         &self,
         events: &[&RecordedEvent],
     ) -> Result<(Arc<TableInfo>, Vec<(Uuid, String)>), HandlerError> {
-        let mut left = ATTEMPTS;
-        loop {
-            let changed = match self.client.table(self.name).await {
+        let mut last = None;
+        for _ in 0..ATTEMPTS {
+            match self.client.table(self.name).await {
                 Ok(found) => {
                     table::check(self.name, &found.schema, &found.options)
                         .map_err(|error| HandlerError(error.to_string()))?;
@@ -66,45 +72,83 @@ impl<'a> EventTable<'a> {
                     if fit.missing.is_empty() {
                         return Ok((found, fit.misfits));
                     }
-                    self.add_columns(&fit.missing).await
+                    last = self.add_columns(&fit.missing).await?;
                 }
-                Err(ClientError::TableNotFound(_)) => self.create().await,
-                Err(error) => return Err(failed(error)),
-            };
-            left -= 1;
-            match changed {
-                Ok(()) if left > 0 => {}
-                Ok(()) => return Err(HandlerError(format!("table {} changes", self.name))),
-                Err(error) if left > 0 && is_transient(&error) => tokio::time::sleep(PAUSE).await,
+                Err(ClientError::TableNotFound(_)) => last = self.create().await?,
                 Err(error) => return Err(failed(error)),
             }
         }
+        let last = last.map(|error| format!(": {error}")).unwrap_or_default();
+        Err(HandlerError(format!("table {} was not prepared in time{last}", self.name)))
     }
 
-    async fn create(&self) -> Result<(), ClientError> {
-        self.client.create_table(table::definition(self.name, self.hints)).await?;
-        tracing::info!(table = self.name, "events table created");
-        Ok(())
+    /// Creates the table, once the cluster has the feature level of its options: below it, a meta leader of an earlier
+    /// release would drop them, and create a table that cannot hold events.
+    async fn create(&self) -> Result<Option<ClientError>, HandlerError> {
+        self.wait_for_level().await?;
+        match self.client.create_table(table::definition(self.name, self.hints)).await {
+            Ok(_) => {
+                tracing::info!(table = self.name, "events table created");
+                Ok(None)
+            }
+            Err(error) => self.repeated(error).await,
+        }
     }
 
-    async fn add_columns(&self, columns: &[ExtraColumn]) -> Result<(), ClientError> {
+    /// Waits until the cluster can have events tables. A new cluster raises its level in some seconds.
+    async fn wait_for_level(&self) -> Result<(), HandlerError> {
+        let needed = FeatureLevel::EVENT_TABLES;
+        let mut level = FeatureLevel::FIRST;
+        for _ in 0..LEVEL_ATTEMPTS {
+            let status = self.client.cluster_status().await.map_err(failed)?;
+            level = FeatureLevel::new(status.feature_level);
+            if level >= needed {
+                return Ok(());
+            }
+            tokio::time::sleep(LEVEL_PAUSE).await;
+        }
+        Err(HandlerError(format!(
+            "table {} needs feature level {needed}, and the cluster is at level {level}: `tidewater cluster \
+             status` shows the nodes that hold back the next level",
+            self.name
+        )))
+    }
+
+    /// Waits after a change that may succeed, or be needless, in a moment; returns its error.
+    ///
+    /// # Errors
+    /// Another failure.
+    async fn repeated(&self, error: ClientError) -> Result<Option<ClientError>, HandlerError> {
+        if !is_transient(&error) {
+            return Err(failed(error));
+        }
+        tokio::time::sleep(PAUSE).await;
+        Ok(Some(error))
+    }
+
+    async fn add_columns(
+        &self,
+        columns: &[ExtraColumn],
+    ) -> Result<Option<ClientError>, HandlerError> {
         let changes = columns.iter().map(|column| ColumnChange::Add(table::new_column(column)));
-        let change = AlterTable { columns: changes.collect(), ..AlterTable::default() };
-        self.client.alter_table(self.name, change).await?;
-        tracing::info!(table = self.name, columns = columns.len(), "columns of events added");
-        Ok(())
+        let change =
+            AlterTable { columns: changes.collect(), by_node: true, ..AlterTable::default() };
+        match self.client.alter_table(self.name, change).await {
+            Ok(_) => {
+                let columns = columns.len();
+                tracing::info!(table = self.name, columns, "columns of events added");
+                Ok(None)
+            }
+            Err(error) => self.repeated(error).await,
+        }
     }
 }
 
 /// Returns whether a change of a table may succeed, or be needless, in a moment.
 fn is_transient(error: &ClientError) -> bool {
-    match error.refusal().map(|refusal| refusal.reason) {
-        // Another node has made the change, or makes one now. An alteration that adds a column again is an invalid argument.
-        Some(Reason::TableExists | Reason::TableBusy | Reason::InvalidArgument) => true,
-        // A new cluster raises its feature level once its nodes have registered.
-        Some(Reason::Unsupported) => true,
-        _ => false,
-    }
+    // Another node has made the change, or makes one now. An alteration that adds a column again is an invalid argument.
+    let reason = error.refusal().map(|refusal| refusal.reason);
+    matches!(reason, Some(Reason::TableExists | Reason::TableBusy | Reason::InvalidArgument))
 }
 
 fn failed(error: ClientError) -> HandlerError {
@@ -202,7 +246,7 @@ mod tests {
             (Reason::TableBusy, true),
             (Reason::InvalidArgument, true),
             (Reason::NoDataNodes, false),
-            (Reason::Unsupported, true),
+            (Reason::Unsupported, false),
         ] {
             assert_eq!(is_transient(&refused(reason)), expected, "{reason:?}");
         }

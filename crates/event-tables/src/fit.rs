@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use tidewater_common::schema::{MAX_COLUMNS, TableSchema};
-use tidewater_events::{ExtraColumn, RecordedEvent, divide_by_schema, group_events_by_type};
+use tidewater_events::{ExtraColumn, RecordedEvent, group_events_by_type};
 use uuid::Uuid;
 
 /// Fit of events and their table.
@@ -22,18 +22,21 @@ pub(crate) fn fit(table: &TableSchema, events: &[&RecordedEvent]) -> Fit {
     let mut types: BTreeMap<String, String> =
         columns.map(|column| (column.name.clone(), column.data_type.to_string())).collect();
     let mut fit = Fit::default();
-    for group in group_events_by_type(events.iter().copied()).into_values() {
-        let (alike, odd) = divide_by_schema(&group);
-        fit.misfits.extend(odd.into_iter().map(|(event, error)| (event.id, error.to_string())));
-        let schema = alike.first().map(|event| event.extra_schema()).unwrap_or_default();
-        if let Some(clash) = clash(&types, &schema) {
-            fit.misfits.extend(alike.iter().map(|event| (event.id, clash.clone())));
-            continue;
-        }
-        for column in schema {
-            if !types.contains_key(&column.name) {
-                types.insert(column.name.clone(), column.value_type.as_str().to_owned());
-                fit.missing.push(column);
+    for mut group in group_events_by_type(events.iter().copied()).into_values() {
+        // Those of earlier releases have other columns: all are nullable.
+        while let Some(schema) = group.first().map(|event| event.extra_schema()) {
+            let (alike, others): (Vec<&RecordedEvent>, Vec<&RecordedEvent>) =
+                group.into_iter().partition(|event| event.extra_schema() == schema);
+            group = others;
+            if let Some(clash) = clash(&types, &schema) {
+                fit.misfits.extend(alike.iter().map(|event| (event.id, clash.clone())));
+                continue;
+            }
+            for column in schema {
+                if !types.contains_key(&column.name) {
+                    types.insert(column.name.clone(), column.value_type.as_str().to_owned());
+                    fit.missing.push(column);
+                }
             }
         }
     }
@@ -112,14 +115,20 @@ mod tests {
         assert_eq!(fit.missing, [ExtraColumn::new("new", ValueType::Text)]);
     }
 
+    // A node restarts with a release that adds a column to a type.
     #[test]
-    fn odd_events_of_a_type_are_misfits() {
-        let with = |id, name| event(id, "a", vec![column(name, ValueType::Bool)]);
-        let events = [with(1, "x"), with(2, "y"), with(3, "x")];
+    fn events_of_one_type_may_have_different_columns() {
+        let with = |id, name, of| event(id, "a", vec![column(name, of)]);
+        let events = [
+            with(1, "x", ValueType::Bool),
+            with(2, "y", ValueType::Bool),
+            with(3, "x", ValueType::Bool),
+            with(4, "x", ValueType::Text),
+        ];
         let fit = fit(&events_table(&[]), &events.iter().collect::<Vec<_>>());
-        let reason = "the extra columns differ: expected x bool, found y bool".to_owned();
-        assert_eq!(fit.misfits, [(Uuid::from_u128(2), reason)]);
-        assert_eq!(fit.missing, [ExtraColumn::new("x", ValueType::Bool)]);
+        let reason = "the extra columns differ: expected x bool, found x utf8".to_owned();
+        assert_eq!(fit.misfits, [(Uuid::from_u128(4), reason)]);
+        assert_eq!(fit.missing, ["x", "y"].map(|name| ExtraColumn::new(name, ValueType::Bool)));
     }
 
     #[test]

@@ -23,7 +23,8 @@ pub const EVENT_KEY: [&str; 3] = [TYPE, TIMESTAMP, ID];
 /// An existing table that takes no events.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "table {table} takes no events: {problem}; drop it, so that it is made again, or start the nodes with --events jsonl",
+    "table {table} takes no events: {problem}; keep its rows with `tidewater table clone` and drop it, so that it is created \
+     again, or start the nodes with --events jsonl",
     table = quoted(.name)
 )]
 pub(crate) struct NotForEvents {

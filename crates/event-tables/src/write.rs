@@ -39,7 +39,8 @@ pub(crate) trait EventTarget: Sync {
     async fn open(&self, events: &[&RecordedEvent])
     -> Result<(Self::Write, Vec<u8>), HandlerError>;
 
-    /// Restores a write from its note and the same events. `None`: its table was dropped, with all events.
+    /// Restores a write from its note and the same events. `None`: its table was dropped, and no attempt of the write takes
+    /// effect any more.
     async fn resume(
         &self,
         note: &[u8],
@@ -111,8 +112,8 @@ async fn resume<T: EventTarget>(
     let of_write = without(events, |id| !begun.events.contains(id));
     match target.resume(&begun.write, &of_write).await? {
         Some(write) => settle(target, write, &of_write, settled).await?,
-        // The new table has none of the events.
-        None => settled.clear(),
+        // The new table may be a clone of the earlier one, with its events.
+        None => *settled = target.present(events).await?,
     }
     Ok(())
 }
@@ -137,7 +138,13 @@ async fn write_shared<T: EventTarget>(
     events: &[&RecordedEvent],
     set_aside: &mut Vec<(Uuid, String)>,
 ) -> Result<(), HandlerError> {
-    for event in set_aside_misfits(target, events, set_aside).await? {
+    let fitting = set_aside_misfits(target, events, set_aside).await?;
+    if fitting.is_empty() {
+        return Ok(());
+    }
+    // A new leader records events again: most are there, and each write would open a producer.
+    let present = target.present(&fitting).await?;
+    for event in without(&fitting, |id| present.contains(id)) {
         target.put_shared(event).await?;
     }
     Ok(())

@@ -156,6 +156,7 @@ mod tests {
             columns,
             ttl_ms: None,
             compaction_window_ms: None,
+            by_node: false,
         })
     }
 
@@ -220,6 +221,7 @@ mod tests {
             columns: Vec::new(),
             ttl_ms: Some(5),
             compaction_window_ms: None,
+            by_node: false,
         };
         let cases = [
             alter(10, Vec::new()),

@@ -121,6 +121,7 @@ fn commands() -> Vec<v1::MetaCommand> {
             ],
             ttl_ms: Some(0),
             compaction_window_ms: None,
+            by_node: false,
         }),
         Kind::FinishTableChange(v1::FinishTableChange { table_id: 2, number: 1 }),
         Kind::BeginTruncateTable(v1::TruncateTableRequest {
@@ -325,6 +326,7 @@ fn procedures_of_a_table() -> Vec<Kind> {
         columns: vec![v1::ColumnChange { change }],
         ttl_ms: None,
         compaction_window_ms: None,
+        by_node: false,
     };
     let load =
         |timeout_ms| v1::BeginLoadRequest { request_id: directory(62), name: name(), timeout_ms };

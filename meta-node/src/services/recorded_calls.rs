@@ -12,7 +12,7 @@ use tidewater_cluster_events::types::AdminCall;
 use tidewater_common::quote::cut_at;
 use tidewater_common::reason::Effect;
 use tidewater_common::refusal::Refusal;
-use tidewater_events::EventRecorderRef;
+use tidewater_events::{EventRecorderRef, NoRecorder};
 use tidewater_proto::v1::Reason;
 use tokio::time::Instant;
 use tonic::Request;
@@ -27,6 +27,12 @@ pub(super) trait RecordedRequest {
 
     /// Subject of the call, e.g. the name of a table.
     fn subject(&self) -> Option<String>;
+
+    /// Returns whether a node makes the call by itself, to write its events. Such a call is not recorded: while it fails, it
+    /// would make an event for each attempt.
+    fn is_of_node(&self) -> bool {
+        false
+    }
 }
 
 /// Recorder of administrative calls.
@@ -49,8 +55,13 @@ impl RecordedCalls {
     pub(super) fn begin<T: RecordedRequest>(&self, request: &Request<T>) -> RecordedCall {
         let caller = request.remote_addr();
         let subject = request.get_ref().subject();
+        let recorder: EventRecorderRef = if request.get_ref().is_of_node() {
+            Arc::new(NoRecorder)
+        } else {
+            Arc::clone(&self.recorder)
+        };
         RecordedCall {
-            recorder: Arc::clone(&self.recorder),
+            recorder,
             call: T::CALL,
             caller: caller.map_or_else(|| "unknown".to_owned(), |caller| caller.to_string()),
             subject: subject.map(|subject| cut_at(&subject, MAX_TEXT).into_owned()),
@@ -60,7 +71,7 @@ impl RecordedCalls {
     }
 }
 
-/// A call in progress. Without an end, its outcome is unknown: its caller is not connected any more.
+/// A call in progress. Without an end, its outcome is unknown: the caller has disconnected, or its time is over.
 #[must_use]
 pub(super) struct RecordedCall {
     recorder: EventRecorderRef,
@@ -109,7 +120,7 @@ impl RecordedCall {
 
 impl Drop for RecordedCall {
     fn drop(&mut self) {
-        self.record("unknown", Some("the caller has disconnected before the answer"));
+        self.record("unknown", Some("the call was ended before its answer"));
     }
 }
 

@@ -70,6 +70,8 @@ pub struct AlterTable {
     /// New length of compaction windows: whole seconds, at least a minute. `None`: unchanged; `Some(None)`: the length
     /// follows from the files.
     pub compaction_window: Option<Option<Duration>>,
+    /// The caller is a node that adds columns of its events, not an administrator: the call is not recorded.
+    pub by_node: bool,
 }
 
 /// Parameters of a new table.
@@ -191,6 +193,7 @@ impl Client {
             compaction_window_ms: change
                 .compaction_window
                 .map(|window| window.map(milliseconds).unwrap_or_default()),
+            by_node: change.by_node,
         };
         let what = format!("altering table {}", quoted(name));
         let response = self

@@ -314,6 +314,7 @@ fn any_table_change() -> impl Strategy<Value = Kind> {
                     columns,
                     ttl_ms,
                     compaction_window_ms: None,
+                    by_node: false,
                 })
             }
         ),

@@ -135,6 +135,7 @@ mod tests {
             columns: vec![v1::ColumnChange { change: Some(change) }],
             ttl_ms: None,
             compaction_window_ms: None,
+            by_node: false,
         }
     }
 

@@ -161,6 +161,7 @@ mod tests {
             columns: vec![v1::ColumnChange { change }],
             ttl_ms: None,
             compaction_window_ms: None,
+            by_node: false,
         };
         run(&mut state, Kind::BeginAlterTable(alter)).unwrap();
         let (kind, _, call, complete) = driven(&state, 1);

@@ -137,6 +137,7 @@ fn locked_table_accepts_no_other_operation() {
         columns: Vec::new(),
         ttl_ms: Some(5),
         compaction_window_ms: None,
+        by_node: false,
     };
     let clone =
         v1::CloneTableRequest { request_id: directory(13), name: name(), new_name: "c".into() };

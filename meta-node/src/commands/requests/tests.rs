@@ -38,6 +38,7 @@ fn alter(ttl_ms: u64) -> Kind {
         columns: Vec::new(),
         ttl_ms: Some(ttl_ms),
         compaction_window_ms: None,
+        by_node: false,
     })
 }
 

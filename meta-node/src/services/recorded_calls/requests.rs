@@ -20,9 +20,7 @@ macro_rules! recorded_requests {
 }
 
 recorded_requests! {
-    CreateTableRequest = "CreateTable", |this| Some(this.name.clone());
     DropTableRequest = "DropTable", |this| Some(this.name.clone());
-    AlterTableRequest = "AlterTable", |this| Some(this.name.clone());
     TruncateTableRequest = "TruncateTable", |this| Some(this.name.clone());
     OpenTableRequest = "OpenTable", |this| Some(this.name.clone());
     CloneTableRequest = "CloneTable", |this| Some(format!("{} as {}", this.name, this.new_name));
@@ -66,6 +64,30 @@ recorded_requests! {
     RefreshRequest = "StartRefresh", |this| Some(format!("table {}", this.table_id));
     CancelRefreshRequest = "CancelRefresh", |this| Some(this.table.clone());
     AlterRefreshRequest = "AlterRefresh", |this| Some(this.table.clone());
+}
+
+impl RecordedRequest for v1::CreateTableRequest {
+    const CALL: &'static str = "CreateTable";
+
+    fn subject(&self) -> Option<String> {
+        Some(self.name.clone())
+    }
+
+    fn is_of_node(&self) -> bool {
+        self.holds_events
+    }
+}
+
+impl RecordedRequest for v1::AlterTableRequest {
+    const CALL: &'static str = "AlterTable";
+
+    fn subject(&self) -> Option<String> {
+        Some(self.name.clone())
+    }
+
+    fn is_of_node(&self) -> bool {
+        self.by_node
+    }
 }
 
 fn cancelled(is_cancelled: bool) -> &'static str {

@@ -83,6 +83,7 @@ fn change(options: Options) -> Result<AlterTable, Failure> {
         columns: dropped.chain(added).collect(),
         ttl_ms: options.ttl.map(|ttl| ttl.0.map(|span| span.0)),
         compaction_window: options.compaction_window.map(|window| window.0.map(TimeSpan::duration)),
+        by_node: false,
     };
     if change == AlterTable::default() {
         return Err(Failure::usage(
