@@ -26,6 +26,7 @@ mod refresh_phase;
 #[cfg(test)]
 pub(crate) mod testing;
 
+pub(crate) use self::due::DUE_MS;
 pub(crate) use self::log_events::LogEvents;
 pub(crate) use self::recent::RecentEvents;
 pub(crate) use self::refresh_phase::refresh_phase;

@@ -12,4 +12,4 @@ pub mod types;
 
 pub use self::column::ColumnValue;
 pub use self::event_type::{ColumnInfo, EVENTS_DROPPED, EventType, event_types};
-pub use self::shared::{SharedEvent, SharedPosition};
+pub use self::shared::{MAX_SHARED, SharedEvent, SharedPosition};

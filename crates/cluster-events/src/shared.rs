@@ -6,23 +6,29 @@ use tidewater_common::ids::LogIndex;
 use tidewater_events::{Event, EventError, ExtraColumn, Priority, Value};
 use uuid::Uuid;
 
-/// Place of a shared event: the time of its log entry, the entry, and its number among the events of the entry.
+/// Place of a shared event: the time of its log entry, the entry, and its number among the events of its type in the
+/// entry. A release that derives events of another type, too, gives the others the same ids.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SharedPosition {
     /// Replicated time of the entry, milliseconds since the Unix epoch.
     pub time_ms: u64,
     /// The entry.
     pub index: LogIndex,
-    /// Number among the events of the entry.
-    pub ordinal: u16,
+    /// Number among the events of its type in the entry, below [`MAX_SHARED`].
+    pub number: u16,
 }
 
+/// Maximum number of shared events of a type in one log entry.
+pub const MAX_SHARED: u16 = 1 << 12;
+
 impl SharedPosition {
-    /// Returns the id of the event: a UUIDv8 (RFC 9562) with the time in the place of UUIDv7, then the log index and the
-    /// ordinal. Ids of one log increase with the position.
-    pub fn id(&self) -> Uuid {
-        const INDEX: u64 = (1 << 58) - 1;
-        let place = u128::from(self.index.get() & INDEX) << 16 | u128::from(self.ordinal);
+    /// Returns the id of the event of a type: a UUIDv8 (RFC 9562) with the time in the place of UUIDv7, then 54 bits of the
+    /// log index, 8 bits of the type and 12 bits of the number. Ids of one type increase with the position.
+    pub fn id(&self, event_type: &str) -> Uuid {
+        const INDEX: u64 = (1 << 54) - 1;
+        let of_entry =
+            u128::from(type_code(event_type)) << 12 | u128::from(self.number % MAX_SHARED);
+        let place = u128::from(self.index.get() & INDEX) << 20 | of_entry;
         let time = u128::from(self.time_ms & ((1 << 48) - 1));
         // 48 bits of time, 4 of the version, 12, 2 of the variant, 62.
         let bits = time << 80 | (place >> 62) << 64 | place & ((1 << 62) - 1);
@@ -33,6 +39,13 @@ impl SharedPosition {
     pub fn timestamp_ns(&self) -> i64 {
         i64::try_from(self.time_ms).unwrap_or(i64::MAX).saturating_mul(1_000_000)
     }
+}
+
+/// Returns the code of a type in ids: the low byte of FNV-1a of the name. It is another one for each type.
+fn type_code(event_type: &str) -> u8 {
+    let fold = |hash: u32, byte: u8| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193);
+    let [low, ..] = event_type.bytes().fold(0x811c_9dc5, fold).to_le_bytes();
+    low
 }
 
 /// An event with the id and the time of a log entry.
@@ -68,7 +81,7 @@ impl Event for SharedEvent {
     }
 
     fn shared_id(&self) -> Option<Uuid> {
-        Some(self.position.id())
+        Some(self.position.id(self.event.event_type()))
     }
 
     fn json_payload(&self) -> Result<String, EventError> {
@@ -99,8 +112,8 @@ mod tests {
     use super::*;
     use crate::types::NodeDown;
 
-    fn position(time_ms: u64, index: u64, ordinal: u16) -> SharedPosition {
-        SharedPosition { time_ms, index: LogIndex(index), ordinal }
+    fn position(time_ms: u64, index: u64, number: u16) -> SharedPosition {
+        SharedPosition { time_ms, index: LogIndex(index), number }
     }
 
     #[test]
@@ -110,13 +123,28 @@ mod tests {
             position(1, 7, 1),
             position(1, 8, 0),
             position(1, 1 << 46, 0),
-            position(1, 1 << 57, u16::MAX),
+            position(1, 1 << 53, MAX_SHARED - 1),
             position(2, 0, 0),
             position(1_800_000_000_000, 9, 3),
         ];
-        let ids: Vec<_> = positions.iter().map(SharedPosition::id).collect();
+        let ids: Vec<_> = positions.iter().map(|position| position.id("node_down")).collect();
         assert!(ids.is_sorted_by(|a, b| a < b), "{ids:?}");
         assert!(ids.iter().all(|id| is_shared(*id)));
+    }
+
+    // Releases of a rolling upgrade give an event the same id.
+    #[test]
+    fn id_of_an_event_is_frozen() {
+        let id = position(1_800_000_000_000, 9, 3).id("node_down").to_string();
+        assert_eq!(id, "01a3185c-5000-8000-8000-00000091e003");
+    }
+
+    #[test]
+    fn types_have_different_codes() {
+        let types = crate::event_types();
+        let codes: std::collections::BTreeSet<u8> =
+            types.iter().map(|known| type_code(known.name)).collect();
+        assert_eq!(codes.len(), types.len(), "choose another name for the new type");
     }
 
     #[test]
@@ -129,7 +157,7 @@ mod tests {
         };
         let shared = SharedEvent::new(Box::new(event.clone()), position(5, 1, 0));
         assert_eq!(shared.timestamp(), Some(5_000_000));
-        assert_eq!(shared.shared_id(), Some(position(5, 1, 0).id()));
+        assert_eq!(shared.shared_id(), Some(position(5, 1, 0).id("node_down")));
         assert_eq!(shared.extra_row(), event.extra_row());
         assert_eq!(shared.as_any().downcast_ref(), Some(&event));
     }

@@ -44,7 +44,7 @@ define_event_types! {
     ProcedureBegun = "procedure_begun", Normal {
         /// Id of the procedure.
         procedure_id: String,
-        /// Kind of the procedure, e.g. split_route.
+        /// Kind of the procedure, e.g. split.
         procedure_kind: String,
         /// Table that it changes.
         table_name: Option<String>,
@@ -55,7 +55,7 @@ define_event_types! {
     ProcedureEnded = "procedure_ended", Normal {
         /// Id of the procedure.
         procedure_id: String,
-        /// Kind of the procedure, e.g. split_route.
+        /// Kind of the procedure, e.g. split.
         procedure_kind: String,
         /// Table that it changes.
         table_name: Option<String>,
@@ -70,7 +70,7 @@ define_event_types! {
     ProcedureCancelled = "procedure_cancelled", Normal {
         /// Id of the procedure.
         procedure_id: String,
-        /// Kind of the procedure, e.g. split_route.
+        /// Kind of the procedure, e.g. split.
         procedure_kind: String,
         /// Table that it changes.
         table_name: Option<String>,
@@ -212,7 +212,7 @@ define_event_types! {
         caller: String,
         /// Subject of the call, e.g. the name of a table or a node.
         subject: Option<String>,
-        /// Outcome: completed or failed.
+        /// Outcome: completed, failed or unknown.
         outcome: String,
         /// Reason of a failure.
         cause: Option<String>,

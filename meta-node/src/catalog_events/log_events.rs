@@ -1,9 +1,9 @@
 //! Derivation of the events of all entries, along the log.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use tidewater_cluster_events::{SharedEvent, SharedPosition};
+use tidewater_cluster_events::{MAX_SHARED, SharedEvent, SharedPosition};
 use tidewater_common::ids::LogIndex;
 use tidewater_events::Event;
 
@@ -27,13 +27,13 @@ pub(crate) struct LogEvents {
 #[derive(Debug)]
 struct EarlyEvent {
     index: LogIndex,
-    ordinal: u16,
+    number: u16,
     event: Box<dyn Event>,
 }
 
 impl EarlyEvent {
     fn at(self, time_ms: u64) -> Arc<SharedEvent> {
-        let position = SharedPosition { time_ms, index: self.index, ordinal: self.ordinal };
+        let position = SharedPosition { time_ms, index: self.index, number: self.number };
         Arc::new(SharedEvent::new(self.event, position))
     }
 }
@@ -59,8 +59,15 @@ impl LogEvents {
         if replaced.is_empty() {
             return;
         }
-        for (ordinal, event) in (0..=u16::MAX).zip(derive(replaced, state)) {
-            let event = EarlyEvent { index, ordinal, event };
+        let mut numbers = BTreeMap::<String, u16>::new();
+        for event in derive(replaced, state) {
+            let next = numbers.entry(event.event_type().to_owned()).or_default();
+            let number = *next;
+            if number >= MAX_SHARED {
+                continue;
+            }
+            *next = number + 1;
+            let event = EarlyEvent { index, number, event };
             if time_ms == 0 {
                 self.early.push_back(event);
             } else {
@@ -105,11 +112,11 @@ mod tests {
         Kind::AdvanceTime(v1::AdvanceTime { now_ms, agreed_ms: now_ms })
     }
 
-    /// Time, index and ordinal of the recent events.
+    /// Time, index and number of the recent events.
     fn positions(log: &EventLog) -> Vec<(u64, u64, u16)> {
         let events = log.events.recent().events_from(0, usize::MAX).events;
         let positions = events.iter().map(|event| event.position());
-        positions.map(|at| (at.time_ms, at.index.get(), at.ordinal)).collect()
+        positions.map(|at| (at.time_ms, at.index.get(), at.number)).collect()
     }
 
     #[test]

@@ -22,7 +22,7 @@ pub(crate) const NOW_MS: u64 = 1_700_000_000_000;
 pub(crate) fn event_at(time_ms: u64, index: u64) -> Arc<SharedEvent> {
     let event =
         NodeUp { node_id: index, node_kind: "data".to_owned(), address: format!("a:{index}") };
-    let position = SharedPosition { time_ms, index: LogIndex(index), ordinal: 0 };
+    let position = SharedPosition { time_ms, index: LogIndex(index), number: 0 };
     Arc::new(SharedEvent::new(Box::new(event), position))
 }
 

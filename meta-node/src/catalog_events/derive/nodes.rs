@@ -17,6 +17,10 @@ pub(super) fn events(replaced: &ReplacedRecords, state: &MetaState) -> Vec<Box<d
         match (was_up, after.filter(|node| is_up(node))) {
             (None, Some(node)) => events.push(Box::new(up(node))),
             (Some(before), Some(node)) if is_restarted(before, node) => {
+                events.push(Box::new(down(
+                    before,
+                    "a new process of the node has registered".into(),
+                )));
                 events.push(Box::new(up(node)));
             }
             (Some(node), None) => {
@@ -133,7 +137,8 @@ mod tests {
         assert_eq!(nodes(&mut log), []);
         let restarted = v1::RegisterNode { boot: 2, start_id: directory(9), ..registration(2) };
         log.apply(Kind::RegisterNode(restarted.clone()));
-        assert_eq!(nodes(&mut log), [node_up(102, "data")]);
+        let ended = node_down(102, "data", "a new process of the node has registered");
+        assert_eq!(nodes(&mut log), [ended, node_up(102, "data")]);
         let moved = v1::RegisterNode { address: "127.0.0.1:9".into(), ..restarted };
         log.apply(Kind::RegisterNode(moved));
         assert_eq!(nodes(&mut log), []);
