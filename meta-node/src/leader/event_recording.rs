@@ -4,14 +4,24 @@
 //! table of events has each once.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use tidewater_cluster_events::SharedEvent;
 use tidewater_events::{EventRecorderRef, Receipt, RecordOutcome};
 
+use tokio::time::sleep;
+
 use super::leader_term::LeaderTerm;
-use crate::catalog_events::RecentEvents;
+use crate::catalog_events::{DUE_MS, RecentEvents};
 
 /// Events that are passed to the recorder before their receipts are awaited.
 const BATCH: usize = 64;
+
+/// Pause before events are recorded again that the recorder has dropped.
+const DROPPED_PAUSE: Duration = Duration::from_secs(10);
+
+/// Attempts to record an event: until it is not due any more.
+const DROPPED_ATTEMPTS: u64 = DUE_MS / 10_000;
 
 /// Recorder of this node, and the shared events of its replica.
 #[derive(Debug, Clone)]
@@ -39,8 +49,7 @@ impl LeaderTerm {
     }
 }
 
-/// Records the events from a number on, and returns the number after the last one; `None`: the recorder is closed. An
-/// event is not recorded again if the recorder has dropped it: it counts those.
+/// Records the events from a number on, and returns the number after the last one; `None`: the recorder is closed.
 async fn record_from(events: &LeaderEvents, mut next: u64) -> Option<u64> {
     loop {
         let run = events.recent.events_from(next, BATCH);
@@ -55,21 +64,45 @@ async fn record_from(events: &LeaderEvents, mut next: u64) -> Option<u64> {
         if run.events.is_empty() {
             return Some(next);
         }
-        let receipts: Vec<Receipt> =
-            run.events.iter().map(|event| events.recorder.record(&**event)).collect();
-        for receipt in receipts {
-            if receipt.await == RecordOutcome::Closed {
-                return None;
-            }
-        }
+        record_run(&events.recorder, run.events).await?;
         events.recent.mark_recorded(next);
     }
 }
 
+/// Records events, and again those that the recorder drops, e.g. since its disk is full, until they are not due any more.
+/// `None`: the recorder is closed.
+async fn record_run(recorder: &EventRecorderRef, events: Vec<Arc<SharedEvent>>) -> Option<()> {
+    let mut pending = events;
+    for _ in 0..DROPPED_ATTEMPTS {
+        let receipts: Vec<Receipt> =
+            pending.iter().map(|event| recorder.record(&**event)).collect();
+        let mut dropped = Vec::new();
+        for (event, receipt) in pending.into_iter().zip(receipts) {
+            match receipt.await {
+                RecordOutcome::Closed => return None,
+                RecordOutcome::Dropped => dropped.push(event),
+                RecordOutcome::Spooled | RecordOutcome::Filtered => {}
+            }
+        }
+        if dropped.is_empty() {
+            return Some(());
+        }
+        pending = dropped;
+        sleep(DROPPED_PAUSE).await;
+    }
+    tracing::warn!(
+        events = pending.len(),
+        "events of the catalog are not recorded: the recorder drops them"
+    );
+    Some(())
+}
+
 #[cfg(test)]
 mod tests {
-    use tidewater_events::RecordedEvent;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use tidewater_events::testing::CollectingRecorder;
+    use tidewater_events::{Event, EventRecorder, RecordedEvent};
     use tidewater_proto::v1::{self, NodeState, meta_command::Kind};
 
     use super::*;
@@ -133,5 +166,41 @@ mod tests {
         let (events, recorder) = leader(recent);
         assert_eq!(record_from(&events, 0).await, Some(count));
         assert_eq!(recorder.events().len() as u64, count);
+    }
+
+    /// Recorder whose disk is full for some calls.
+    #[derive(Debug)]
+    struct FullRecorder {
+        recorder: CollectingRecorder,
+        /// Calls that are dropped.
+        left: AtomicUsize,
+    }
+
+    #[tonic::async_trait]
+    impl EventRecorder for FullRecorder {
+        fn record(&self, event: &dyn Event) -> Receipt {
+            let decrement = |left: usize| left.checked_sub(1);
+            match self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, decrement) {
+                Ok(_) => Receipt::known(RecordOutcome::Dropped),
+                Err(_) => self.recorder.record(event),
+            }
+        }
+
+        async fn close(&self) {}
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn dropped_events_are_recorded_again() {
+        let full = |left| {
+            let left = AtomicUsize::new(left);
+            Arc::new(FullRecorder { recorder: CollectingRecorder::default(), left })
+        };
+        let run = || (0..2).map(|index| event_at(NOW_MS, index)).collect::<Vec<_>>();
+        for (left, expected) in [(0, 2), (1, 2), (5, 2), (1_000, 0)] {
+            let recorder = full(left);
+            let shared: EventRecorderRef = Arc::clone(&recorder) as EventRecorderRef;
+            assert_eq!(record_run(&shared, run()).await, Some(()));
+            assert_eq!(recorder.recorder.events().len(), expected, "{left}");
+        }
     }
 }

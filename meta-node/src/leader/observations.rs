@@ -116,8 +116,8 @@ pub(crate) struct Observations {
     pub(crate) changes: Notify,
     /// True once replicated time has followed the cluster's clocks in this term.
     agreed: watch::Sender<bool>,
-    /// Processes whose registration has begun.
-    registering: Mutex<BTreeSet<Uuid>>,
+    /// Registrations of processes that have begun: a process may repeat its call.
+    registering: Mutex<BTreeMap<Uuid, usize>>,
 }
 
 /// A registration from before its command until [`Observations::record_registration`]. Between them, the catalog has the
@@ -130,8 +130,13 @@ pub(crate) struct RegistrationInProgress {
 
 impl Drop for RegistrationInProgress {
     fn drop(&mut self) {
-        if let Some(start_id) = self.start_id {
-            self.observations.registering.lock().remove(&start_id);
+        let Some(start_id) = self.start_id else { return };
+        let mut registering = self.observations.registering.lock();
+        if let Some(calls) = registering.get_mut(&start_id) {
+            *calls -= 1;
+            if *calls == 0 {
+                registering.remove(&start_id);
+            }
         }
     }
 }
@@ -156,7 +161,7 @@ impl Observations {
         start_id: Option<Uuid>,
     ) -> RegistrationInProgress {
         if let Some(start_id) = start_id {
-            self.registering.lock().insert(start_id);
+            *self.registering.lock().entry(start_id).or_default() += 1;
         }
         RegistrationInProgress { observations: Arc::clone(self), start_id }
     }
@@ -269,7 +274,7 @@ impl Observations {
     pub(crate) fn snapshot(&self, creating: &[GroupId], now: Instant) -> ObservedCluster {
         let age = |at: &Instant| now.duration_since(*at);
         // Before the times of registrations: one that has ended is among them.
-        let registering = self.registering.lock().clone();
+        let registering = self.registering.lock().keys().copied().collect();
         let mut inner = self.inner.lock();
         let creating: BTreeSet<GroupId> = creating.iter().copied().collect();
         inner.creating.retain(|group, _| creating.contains(group));

@@ -150,7 +150,10 @@ fn registration_is_in_progress_until_it_is_recorded() {
     // A new term begins with the command of the registration in progress.
     observations.restart(now);
     assert_eq!(observations.snapshot(&[], now).registering, [start_id].into());
+    let repeated = observations.begin_registration(Some(start_id));
     drop(begun);
+    assert_eq!(observations.snapshot(&[], now).registering, [start_id].into());
+    drop(repeated);
     assert!(observations.snapshot(&[], now).registering.is_empty());
 }
 
