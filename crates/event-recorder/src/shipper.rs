@@ -93,7 +93,8 @@ impl Shipper {
             aside.push(event);
             set_aside.push(SetAside::Event { event: event.clone(), reason });
         }
-        let written = claimed.events.len() - aside.len();
+        let is_aside = |event: &&RecordedEvent| aside.iter().any(|known| known.id == event.id);
+        let written = claimed.events.iter().filter(|event| !is_aside(event)).count();
         for (record, reason) in &claimed.unreadable {
             self.problems.log(table, "an event of the spool cannot be read", reason);
             set_aside.push(SetAside::Record {

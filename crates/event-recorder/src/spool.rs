@@ -155,7 +155,9 @@ impl Spool {
     fn lock(&self) -> Result<MutexGuard<'_, Memory>, SpoolError> {
         let mut memory = self.state.lock();
         if self.database.reopen_if_closed()? {
-            let spool = self.database.read(open::state)?;
+            let mut spool = self.database.read(open::state)?;
+            // A claimed batch may be removed already: later events must not get its sequences.
+            spool.next = spool.next.max(memory.spool.next);
             self.publish(&mut memory, spool);
         }
         Ok(memory)

@@ -106,9 +106,14 @@ impl Spool {
         })?;
         memory.claims.remove(table);
         let total = claimed.total();
-        memory.spool.bytes = memory.spool.bytes.saturating_sub(total.bytes);
+        // Otherwise the batch was removed by a write that seemed to have failed.
+        let is_counted =
+            memory.spool.tables.get(table).is_some_and(|state| state.in_batch.events > 0);
+        if is_counted {
+            memory.spool.bytes = memory.spool.bytes.saturating_sub(total.bytes);
+        }
         self.change_table(&mut memory, table, |state| {
-            state.first = claimed.last.next();
+            state.first = state.first.max(claimed.last.next());
             state.in_batch = EventTotal::default();
             state.has_notes = false;
         });

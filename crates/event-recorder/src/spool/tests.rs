@@ -149,6 +149,32 @@ fn database_is_reopened_after_an_error() {
     assert_eq!(numbers(&claim(&spool, 100).unwrap()), [2, 3]);
 }
 
+// The disk reports an error for a removal that it has carried out.
+#[test]
+fn repeated_removal_leaves_later_events() {
+    let directory = tempfile::tempdir().unwrap();
+    let spool = Spool::open(directory.path(), LIMIT).unwrap();
+    append(&spool, &events(0..2));
+    let claimed = claim(&spool, 2).unwrap();
+    spool
+        .database
+        .write(Durability::Synced, |database, batch| {
+            for place in &claimed.places {
+                let key = keys::event(TableNumber(1), place.sequence);
+                batch.delete_cf(database.family(keys::EVENTS)?, key);
+            }
+            batch.delete_cf(database.family(keys::BATCHES)?, keys::table(TableNumber(1)));
+            Ok(())
+        })
+        .unwrap();
+    spool.database.close();
+    append(&spool, &events(2..5));
+    let before = size(&spool);
+    spool.complete("events", &claimed).unwrap();
+    assert_eq!((size(&spool), events_of(&spool, "events")), (before, (3, 0)));
+    assert_eq!(numbers(&claim(&spool, 100).unwrap()), [2, 3, 4]);
+}
+
 #[test]
 fn tables_without_events_are_forgotten() {
     let directory = tempfile::tempdir().unwrap();

@@ -2,6 +2,7 @@
 
 use super::*;
 
+// V4.
 #[tokio::test]
 async fn flood_stays_within_the_limits() {
     let directory = tempfile::tempdir().unwrap();
@@ -67,6 +68,7 @@ async fn flood_stays_within_the_limits() {
     assert_eq!(recorder.spooled_events(), 0);
 }
 
+// V3.
 #[tokio::test]
 async fn hanging_table_leaves_room_for_other_tables() {
     let directory = tempfile::tempdir().unwrap();
