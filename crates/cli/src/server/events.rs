@@ -132,6 +132,7 @@ impl EventArgs {
         };
         let options = self.options();
         options.check().map_err(|error| Failure::usage(error.to_string()))?;
+        self.table_options().check().map_err(|error| Failure::usage(error.to_string()))?;
         let handler: Arc<dyn EventHandler> = match self.events {
             EventTarget::Jsonl => Arc::new(JsonLinesHandler::new(&directory)),
             EventTarget::Table | EventTarget::Off => {

@@ -150,9 +150,10 @@ impl Process {
         let limit = STOP_TIMEOUT.saturating_add(extra);
         let events = Arc::clone(&self.events);
         let stop = async move {
-            // First, since the nodes of this process may serve the table of the events.
-            events.close().await;
             shut_down(nodes).await;
+            // Last, so that it has the events of the stop. What the cluster does not take in time stays in the spool, e.g.
+            // since this process has served the table.
+            events.close().await;
         };
         tokio::select! {
             stopped = tokio::time::timeout(limit, stop) => {

@@ -28,7 +28,7 @@ pub(crate) struct Options {
     #[arg(long, value_name = "TIME", default_value = "1h")]
     since: Moment,
 
-    /// List events before this time [default: now]
+    /// List events before this time [default: all]
     #[arg(long, value_name = "TIME")]
     until: Option<Moment>,
 

@@ -14,7 +14,7 @@ use crate::output::fact;
                   \"https://example.org/in\", \"secret_file\": \"/etc/tidewater/mirror\"}' \
                   --table flights\n  tidewater hook add export --kind jsonl --config \
                   '{\"path\": \"/var/lib/tidewater-hooks/export.jsonl\"}' --durable --from start\n\n\
-                  Kinds:\n  jsonl    {\"path\": FILE}\n  webhook  {\"url\": URL, \"secret_file\": FILE, \"queue\": N, \"timeout_ms\": N}\n\n\
+                  Kinds:\n  events   {}\n  jsonl    {\"path\": FILE}\n  webhook  {\"url\": URL, \"secret_file\": FILE, \"queue\": N, \"timeout_ms\": N}\n\n\
                   A hook is called on the data node that owns a region, and on the compactor that \
                   compacts its files. FILE is a path on that node: of jsonl below its --hook-dir, of a \
                   secret below its --hook-secret-dir. A URL names a public address unless the nodes \
@@ -23,7 +23,7 @@ pub(crate) struct Options {
     /// Name of the hook: letters, digits, '-', '_' and '.'
     name: String,
 
-    /// Kind of the hook: jsonl or webhook
+    /// Kind of the hook: events, jsonl or webhook
     #[arg(long)]
     kind: String,
 
