@@ -25,6 +25,7 @@ fn set_aside(node: &Node) -> Result<Vec<Value>> {
     lines.map_err(|error| HarnessError::violated(format!("{}: {error}", path.display())))
 }
 
+// V3.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn events_of_a_clashing_type_are_set_aside() -> Result<()> {
     let cluster = ClusterPlan::default().nodes(1, 1, 0).events().start().await?;

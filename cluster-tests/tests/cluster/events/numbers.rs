@@ -1,7 +1,7 @@
 //! Numbered events, recorded by one process after another with the same spool.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
-use super::recorder::{Outcomes, Recorder};
+use super::recorder::{Outcomes, Recorder, log_path};
 use super::table::{EventTable, WRITTEN_WITHIN, id_of};
 
 /// Type of the events.
@@ -111,6 +111,15 @@ impl NumberedEvents {
         })
         .await?;
         last.end().await?;
+        // A batch whose outcome is unknown may be repeated as long as the spool has it.
+        wait::until("the spool is empty", WRITTEN_WITHIN, || async {
+            match drained(cluster, &self.spool).await {
+                Ok(true) => Ok(()),
+                Ok(false) => Err("events are left in the spool".to_owned()),
+                Err(error) => Err(error.to_string()),
+            }
+        })
+        .await?;
         let rows = table.rows().await.map_err(HarnessError::violated)?;
         let counts = counts(&rows);
         let twice: Vec<_> = counts.iter().filter(|(_, count)| **count != 1).collect();
@@ -127,6 +136,16 @@ impl NumberedEvents {
         }
         expect_unique_ids(&rows)
     }
+}
+
+/// Runs a process with the spool and no input; returns whether it has left no event in the spool.
+async fn drained(cluster: &Cluster, spool: &Path) -> Result<bool> {
+    let log = log_path(cluster);
+    let text =
+        || std::fs::read_to_string(&log).map_err(HarnessError::io("read the recorder's log"));
+    let before = text()?.len();
+    Recorder::start(cluster, spool)?.end().await?;
+    Ok(!text()?.get(before..).unwrap_or_default().contains("left in the spool"))
 }
 
 /// Verifies that no event is in the table twice.

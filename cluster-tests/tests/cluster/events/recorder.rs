@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,6 +23,11 @@ const ENDED_WITHIN: Duration = Duration::from_secs(60);
 /// Outcomes by number of the line, from 1.
 pub(super) type Outcomes = BTreeMap<u64, String>;
 
+/// Path of the log of all processes.
+pub(super) fn log_path(cluster: &Cluster) -> PathBuf {
+    cluster.directory().join("logs").join("recorder.log")
+}
+
 /// A running process.
 pub(super) struct Recorder {
     child: Child,
@@ -35,8 +40,7 @@ pub(super) struct Recorder {
 impl Recorder {
     /// Starts a process with the spool of this directory.
     pub(super) fn start(cluster: &Cluster, spool: &Path) -> Result<Self> {
-        let log = cluster.directory().join("logs").join("recorder.log");
-        let log = OpenOptions::new().create(true).append(true).open(log);
+        let log = OpenOptions::new().create(true).append(true).open(log_path(cluster));
         let mut child = Command::new(binary::tidewater()?)
             .args(["event", "record", "--spool"])
             .arg(spool)
