@@ -68,7 +68,11 @@ node_start() {
     local role=${name%-*} number=${name##*-} n peers= args
     ! pid_of "$name" >/dev/null || return 0
     args=("$role" --listen "$(addr_of "$name")")
-    [ "$role" = compactor ] || args+=(--data-dir "$STATE/nodes/$name")
+    if [ "$role" = compactor ]; then
+        args+=(--event-dir "$STATE/nodes/$name/events")
+    else
+        args+=(--data-dir "$STATE/nodes/$name")
+    fi
     if [ "$role" = meta ]; then
         for n in $(seq "$METAS"); do peers=$peers,$n=$(addr_of "meta-$n"); done
         args+=(--node-id "$number" --peers "${peers#,}")
