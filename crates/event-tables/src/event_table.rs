@@ -19,7 +19,7 @@ use crate::table::ID;
 use crate::write::{EventTarget, Sent};
 use crate::{fit, lookup, rows, table};
 
-/// Attempts to make or alter a table that other nodes make or alter at the same time.
+/// Attempts to create or alter a table that other nodes create or alter at the same time.
 const ATTEMPTS: u32 = 20;
 
 /// Pause between them, in which the catalog receives the changes of the others.
@@ -37,7 +37,7 @@ pub(crate) struct EventTable<'a> {
     client: &'a Client,
     once: &'a OnceWriter,
     name: &'a str,
-    /// Options of the table when it is made.
+    /// Options of the table when it is created.
     hints: TableHints,
 }
 
@@ -56,8 +56,8 @@ impl<'a> EventTable<'a> {
         self.client.table(self.name).await.map_err(failed)
     }
 
-    /// Returns the table, with the columns of these events, and the events that it can never take for their columns. Makes
-    /// and alters the table if it is necessary; other nodes may do so at the same time.
+    /// Returns the table, with the columns of these events, and the events that it can never take for their columns. Creates
+    /// and alters the table if necessary; other nodes may do so at the same time.
     async fn prepared(
         &self,
         events: &[&RecordedEvent],

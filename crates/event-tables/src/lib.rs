@@ -1,6 +1,6 @@
 //! Handler of events that writes them to tables of a cluster, each event once.
 //!
-//! - *Events table* (`table`): a table with the key (type, timestamp, id). The handler makes it when it is missing, with the
+//! - *Events table* (`table`): a table with the key (type, timestamp, id). The handler creates it when it is missing, with the
 //!   options of its hints (`hints`).
 //! - *Own event*: an event of one recorder. Those of a batch are one write (`write`). Its identity is in the notes of the
 //!   batch (`note`) before its rows are sent, so that a retry, also after a restart, repeats it and adds nothing.

@@ -73,7 +73,7 @@ pub(crate) fn definition(name: &str, hints: TableHints) -> NewTable {
 /// nodes record no events about it.
 ///
 /// # Errors
-/// [`NotForEvents`]: an operator has to mend it.
+/// [`NotForEvents`]: an operator has to change the table.
 pub(crate) fn check(
     name: &str,
     schema: &TableSchema,

@@ -86,7 +86,7 @@ impl RecordedCall {
     /// Records the end of the call, and returns its result.
     ///
     /// # Errors
-    /// That of the call.
+    /// The error of the call.
     pub(super) fn end<T>(mut self, result: Result<T, Refusal>) -> Result<T, Refusal> {
         match outcome(result.as_ref().err()) {
             Some(outcome) => {
