@@ -327,6 +327,7 @@ impl Groups {
             compaction_policy: options.compactions,
             hold_limits: options.hold_limits,
             compactors: self.context.compactors.clone(),
+            host: self.context.host.clone(),
             cluster_level: self.context.cluster_level.subscribe(),
             events: self.context.events.clone(),
             tasks: tasks.clone(),

@@ -42,7 +42,7 @@ use openraft::metrics::RaftServerMetrics;
 use openraft::type_config::alias::WatchReceiverOf;
 use tidewater_common::feature_level::FeatureLevel;
 use tidewater_common::ids::Term;
-use tidewater_raft_store::{Raft, TypeConfig};
+use tidewater_raft_store::{LeaderHistory, LeaderView, Raft, RaftHost, TypeConfig};
 use tokio::sync::{mpsc, watch};
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info};
@@ -53,10 +53,9 @@ use self::held_regions::HoldLimits;
 use self::owner::Owner;
 use crate::compactors::Compactors;
 use crate::group::refusals;
-use crate::group::replica::Leadership;
 use crate::group::shared::ReplicaState;
 use crate::group::state_machine::GroupStateMachine;
-use crate::node_events::{LeaderHistory, NodeEvents};
+use crate::node_events::NodeEvents;
 use crate::owner_request::{CompactionRequest, OwnerRequest};
 
 /// Pause between attempts to confirm a new leadership.
@@ -77,6 +76,8 @@ pub struct OwnerContext {
     pub hold_limits: HoldLimits,
     /// Compactors, and the registry of jobs.
     pub compactors: Arc<Compactors>,
+    /// Receiver of calls from other replicas.
+    pub host: Arc<RaftHost>,
     /// Feature level of the cluster.
     pub cluster_level: watch::Receiver<FeatureLevel>,
     /// Events of the node.
@@ -95,12 +96,13 @@ pub async fn run(
     let mut metrics = context.raft.server_metrics();
     let stopping = context.shared.stopping.clone();
     let mut leaders = LeaderHistory::default();
+    let group = context.shared.group;
     loop {
-        let now = Leadership::of(&metrics.borrow_watched());
-        if let Some(change) = leaders.observe(now, context.shared.node) {
-            context.events.record_leader_change(context.shared.group, change);
+        let now = LeaderView::new(&context.host, group, &metrics.borrow_watched());
+        if let Some(change) = leaders.observe(now) {
+            context.events.record_leader_change(group, change);
         }
-        let led_term = now.is_leader.then_some(Term(now.term));
+        let led_term = now.leads.then_some(now.term);
         context.shared.set_leads(led_term.is_some());
         match led_term {
             None => tokio::select! {

@@ -13,6 +13,7 @@
 //! - [`log_store`]: votes and entries of all groups in one RocksDB, and the behaviour on a full
 //!   disk.
 //! - [`snapshot_file`]: synced snapshot files with length and checksum.
+//! - [`leader_history`]: leaders that a replica has seen, and the reasons of changes (pure).
 //! - [`membership`]: changes of a group's voters, and recovery of interrupted changes.
 //! - `meters`: metrics of the log store.
 //! - [`network`]: the client side: connections, pipelined appends, snapshots in chunks.
@@ -31,6 +32,7 @@
 
 pub mod config;
 pub mod identity;
+pub mod leader_history;
 pub mod linearize;
 pub mod log_store;
 pub mod membership;
@@ -44,6 +46,7 @@ pub mod types;
 
 pub use config::{GroupKind, raft_config};
 pub use identity::{DataDirectory, Identity, IdentityError, Role};
+pub use leader_history::{LeaderCause, LeaderChange, LeaderHistory, LeaderView};
 pub use linearize::{ReadError, linearize};
 pub use log_store::{
     DiskHealth, GroupLog, LogStore, LogStoreOptions, LogUsage, StoreError, retry_while_disk_full,

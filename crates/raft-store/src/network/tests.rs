@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use openraft::type_config::async_runtime::WatchReceiver;
 use openraft::{ChangeMembers, ReadPolicy};
 use tempfile::TempDir;
+use tidewater_common::ids::Term;
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::raft_client::RaftClient;
 use tidewater_proto::v1::{self, Reason};
@@ -19,6 +20,7 @@ use super::*;
 mod calls;
 mod idle;
 
+use crate::leader_history::{LeaderCause, LeaderChange, LeaderHistory, LeaderView};
 use crate::testing::cluster::{CLUSTER, GROUP, Node, start, wait_commands, wait_leader};
 use crate::testing::eventually;
 
@@ -195,9 +197,25 @@ async fn leadership_is_transferred_on_request() {
     let next = others(&nodes, leader)[0];
     wait_commands(&nodes[&next], 1).await;
     let term = nodes[&leader].term();
+    let mut history = LeaderHistory::default();
+    let mut observe = || {
+        let node = &nodes[&next];
+        let metrics = node.raft.server_metrics();
+        let now = LeaderView::new(&node.host, GROUP, &metrics.borrow_watched());
+        history.observe(now)
+    };
+    assert_eq!(observe(), None);
     nodes[&leader].raft.trigger().transfer_leader(next).await.unwrap();
-    eventually("the other leads", || nodes.values().all(|node| node.leader() == Some(next))).await;
+    let mut change = None;
+    eventually("the other leads", || {
+        change = change.or_else(&mut observe);
+        change.is_some() && nodes.values().all(|node| node.leader() == Some(next))
+    })
+    .await;
     assert_eq!(nodes[&next].term(), term + 1, "immediately, without an election timeout");
+    let cause = LeaderCause::Transferred;
+    let expected = LeaderChange { term: Term(term + 1), former: Some(NodeId(leader)), cause };
+    assert_eq!(change, Some(expected));
     nodes[&next].write("after").await;
     nodes[&next].raft.ensure_linearizable(ReadPolicy::ReadIndex).await.unwrap();
 }

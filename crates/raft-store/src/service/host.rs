@@ -1,11 +1,12 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use parking_lot::RwLock;
-use tidewater_common::ids::{BootNumber, ClusterId, GroupId, NodeId};
+use tidewater_common::ids::{BootNumber, ClusterId, GroupId, NodeId, Term};
 use tidewater_common::log_rate::LogRate;
 use tidewater_rpc::AddressBook;
 use tokio::sync::{Mutex, watch};
@@ -13,7 +14,7 @@ use tokio::sync::{Mutex, watch};
 use super::confirmed_members::ConfirmedMembers;
 use super::handler::GroupHandler;
 use crate::log_store::{GroupLog, LogStore};
-use crate::types::LogId;
+use crate::types::{LogId, Vote};
 
 /// Time between two lines of the log about refused messages.
 const LOG_INTERVAL: Duration = Duration::from_secs(1);
@@ -44,6 +45,16 @@ pub(super) struct HostedGroup {
     /// Held while a snapshot arrives and is installed: one at a time.
     pub(super) install_lock: Arc<Mutex<()>>,
     pub(super) confirmed: ConfirmedMembers,
+    /// Newest term whose leader has announced a transfer; 0: none.
+    transferred: AtomicU64,
+}
+
+impl HostedGroup {
+    /// Records that a leader has announced the transfer of its leadership. Call it before the group receives the message: it
+    /// may lead before the call returns.
+    pub(super) fn record_transfer(&self, from: &Vote) {
+        self.transferred.fetch_max(from.leader_id.term, Ordering::AcqRel);
+    }
 }
 
 impl RaftHost {
@@ -111,6 +122,7 @@ impl RaftHost {
             snapshots: snapshots.to_owned(),
             install_lock: Arc::new(Mutex::new(())),
             confirmed: ConfirmedMembers::default(),
+            transferred: AtomicU64::new(0),
         };
         self.groups.write().insert(group, Arc::new(hosted));
     }
@@ -123,6 +135,12 @@ impl RaftHost {
     /// Returns the groups that accept calls.
     pub fn groups(&self) -> Vec<GroupId> {
         self.groups.read().keys().copied().collect()
+    }
+
+    /// Returns the newest term whose leader has announced to this node's replica that it transfers its leadership.
+    pub fn transferred_term(&self, group: GroupId) -> Option<Term> {
+        let term = self.group(group)?.transferred.load(Ordering::Acquire);
+        (term > 0).then_some(Term(term))
     }
 
     pub(super) fn group(&self, group: GroupId) -> Option<Arc<HostedGroup>> {

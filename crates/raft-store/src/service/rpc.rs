@@ -109,6 +109,7 @@ impl raft_server::Raft for RaftService {
         let sender = Sender::new(message.header.as_ref(), address);
         let request = to.well_formed(sender, wire::transfer_from_wire(&message))?;
         to.admit(sender, MessageKind::LeaderTransfer, *request.from_leader())?;
+        to.hosted.record_transfer(request.from_leader());
         let outcome = to.answer(to.hosted.handler.transfer_leader(request)).await?;
         Ok(Response::new(wire::transfer_outcome_to_wire(&outcome)))
     }

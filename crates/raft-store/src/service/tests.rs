@@ -258,6 +258,7 @@ async fn every_call_refuses_strangers() {
         last_log_id: None,
     };
     assert_eq!(reason(client.transfer_leader(transfer).await), Reason::MemberNotFound);
+    assert_eq!(follower.host.transferred_term(GroupId(1)), None);
 
     let header = Some(header(1));
     let members = client.members(v1::MembersRequest { header }).await.unwrap().into_inner();
