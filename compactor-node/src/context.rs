@@ -37,7 +37,7 @@ pub(crate) struct CompactorContext {
     /// The clock of `env`.
     pub(crate) clock: Arc<ClusterClock>,
     pub(crate) sets: HookSets,
-    pub(crate) events: CompactorEvents,
+    pub(crate) events: Arc<CompactorEvents>,
     pub(crate) disk: StoreDisk,
     pub(crate) jobs: Arc<JobTable>,
     pub(crate) handles: Mutex<HandleTable<CompactionRegion>>,

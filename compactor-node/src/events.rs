@@ -1,15 +1,24 @@
-//! Events that a compactor records: compactions that take long. Those of its hooks are recorded by the hook kind.
+//! Events that a compactor records: compactions that take long, and hooks that are suspended. Calls of hooks are recorded
+//! by the hook kind `events`.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use tidewater_cluster_events::types::SlowOperation;
+use tidewater_cluster_events::RecordedCalls;
+use tidewater_cluster_events::types::{HookSuspended, SlowOperation};
+use tidewater_common::clock::SystemClock;
 use tidewater_common::ids::NodeId;
+use tidewater_common::quote::cut_at;
 use tidewater_common::schema::TableOptions;
 use tidewater_events::EventRecorderRef;
 use tidewater_hook_kinds::EventTables;
+use tidewater_region_engine::hooks::SuspensionCallback;
 use tidewater_region_engine::layout::RegionDir;
 
 use crate::options::CompactorOptions;
+
+/// Longest text of a reason, in characters.
+const MAX_CAUSE: usize = 400;
 
 /// Recorder of the events of a node.
 #[derive(Debug)]
@@ -31,6 +40,11 @@ impl CompactorEvents {
         }
     }
 
+    /// Returns the recorder of administrative calls that this node answers.
+    pub(crate) fn admin_calls(&self) -> RecordedCalls {
+        RecordedCalls::new(self.recorder.clone(), Arc::new(SystemClock))
+    }
+
     /// Leaves a table out of all events if it holds events. Called before a region of it is opened.
     pub(crate) fn opening(&self, dir: RegionDir, options: &TableOptions) {
         if options.holds_events {
@@ -46,6 +60,21 @@ impl CompactorEvents {
         if let Some(slow) = slow_compaction(self.node, dir, took, self.slow_operation) {
             drop(self.recorder.record(&slow));
         }
+    }
+}
+
+impl SuspensionCallback for CompactorEvents {
+    fn suspended(&self, hook: &str, dir: RegionDir, cause: &str) {
+        if self.tables.contains(dir.table_id) {
+            return;
+        }
+        drop(self.recorder.record(&HookSuspended {
+            node_id: self.node.get(),
+            table_id: dir.table_id.get().into(),
+            region_id: dir.region_id.get(),
+            hook: hook.to_owned(),
+            cause: cut_at(cause, MAX_CAUSE).into_owned(),
+        }));
     }
 }
 
@@ -74,8 +103,6 @@ fn millis(duration: Duration) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use tidewater_common::ids::{Incarnation, RegionId, TableId};
     use tidewater_events::testing::CollectingRecorder;
 
@@ -115,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn compactions_of_events_are_not_recorded() {
+    fn tables_of_events_are_left_out() {
         let recorder = Arc::new(CollectingRecorder::default());
         let options = CompactorOptions {
             events: recorder.clone(),
@@ -126,10 +153,12 @@ mod tests {
         events.opening(dir(3), &plain);
         events.opening(dir(4), &TableOptions { holds_events: true, ..plain });
         events.job_ended(dir(4), 2 * MINUTE);
+        events.suspended("audit", dir(4), "no route");
         assert_eq!(recorder.types(), Vec::<String>::new());
         events.job_ended(dir(3), MINUTE / 2);
         events.job_ended(dir(3), 2 * MINUTE);
-        assert_eq!(recorder.types(), ["slow_operation"]);
+        events.suspended("audit", dir(3), "no route");
+        assert_eq!(recorder.types(), ["slow_operation", "hook_suspended"]);
         assert!(options.event_tables.contains(TableId(4)));
     }
 }

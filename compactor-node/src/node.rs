@@ -257,14 +257,16 @@ fn node_context(
     let ids = Arc::new(SystemIds);
     // A compactor holds no unflushed rows.
     let memory = MemoryBudget::new(0);
+    let events = Arc::new(CompactorEvents::new(options, node));
+    let sets = HookSets::new(options.hook_kinds.clone(), home, options.hook_limits);
     CompactorContext {
         cluster,
         node,
         object_store_id,
         env: RegionEnv::new(storage, clock.clone(), ids, memory, options.engine()),
         clock,
-        sets: HookSets::new(options.hook_kinds.clone(), home, options.hook_limits),
-        events: CompactorEvents::new(options, node),
+        sets: sets.with_callback(events.clone()),
+        events,
         disk: StoreDisk::new(&options.object_store, options.disk_reserve),
         jobs: JobTable::new(options.capacity()),
         handles: Mutex::new(HandleTable::new(options.handle_life)),

@@ -7,7 +7,8 @@ mod open;
 
 use std::sync::Arc;
 
-use tidewater_common::header::check_header;
+use tidewater_cluster_events::RecordedCalls;
+use tidewater_common::header::{check_header, is_from_node};
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::compaction::v1::compaction_server::{Compaction, CompactionServer};
 use tidewater_proto::compaction::v1::*;
@@ -30,12 +31,14 @@ const EVENT_BYTES: usize = 64 << 20;
 #[derive(Debug, Clone)]
 pub(crate) struct CompactionService {
     context: Arc<CompactorContext>,
+    calls: RecordedCalls,
 }
 
 impl CompactionService {
     /// Creates the service for a node.
     pub(crate) fn new(context: Arc<CompactorContext>) -> Self {
-        Self { context }
+        let calls = context.events.admin_calls();
+        Self { context, calls }
     }
 
     /// Wraps the service for tonic, with its message limits.
@@ -89,9 +92,14 @@ impl Compaction for CompactionService {
         &self,
         request: Request<CancelCompactionRequest>,
     ) -> Result<Response<CancelCompactionResponse>, Status> {
+        let mut call = self.calls.begin(&request);
         let request = request.into_inner();
+        // Owners cancel their jobs by the same call.
+        if is_from_node(request.header.as_ref()) {
+            call.forget();
+        }
         let checked = self.check(request.header.as_ref());
-        respond(checked.and_then(|()| close::cancel(&self.context, &request)))
+        respond(call.end(checked.and_then(|()| close::cancel(&self.context, &request))))
     }
 
     async fn list_compactions(

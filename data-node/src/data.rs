@@ -98,7 +98,7 @@ impl DataService {
         result: &Result<T, Refusal>,
     ) {
         self.events().record_if_slow(operation, begun, || target.dir(&self.groups));
-        self.count_refusal(Room::of_call, target, result);
+        self.count_refusal(Room::from_call, target, result);
     }
 
     /// Counts a call that was refused for lack of room. `room_of` returns the resource.
@@ -170,7 +170,7 @@ impl Data for DataService {
         let request = request.into_inner();
         let target = CallTarget::new(request.group_id, request.region_id);
         let written = files::write(&self.groups, &self.files, request).await;
-        self.count_refusal(Room::of_file_call, target, &written);
+        self.count_refusal(Room::from_file_call, target, &written);
         Ok(Response::new(self.add_hint(target, written)?))
     }
 
@@ -182,7 +182,7 @@ impl Data for DataService {
         let request = request.into_inner();
         let target = CallTarget::new(request.group_id, request.region_id);
         let adopted = files::adopt(&self.groups, &self.files, request).await;
-        self.count_refusal(Room::of_file_call, target, &adopted);
+        self.count_refusal(Room::from_file_call, target, &adopted);
         Ok(Response::new(self.add_hint(target, adopted)?))
     }
 }

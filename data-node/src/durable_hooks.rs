@@ -21,7 +21,7 @@
 //!
 //! - `cursor`: a cursor as this node uses it. `delivery`: one delivery. `cursor_state`: one cursor, and
 //!   when its next delivery is due (pure). `cursor_states`: all cursors (pure). `lagging`: cursors that lag
-//!   (pure). `cursor_store`: the meta service. `dispatcher`: the loop.
+//!   (pure). `lag_events`: their events. `cursor_store`: the meta service. `dispatcher`: the loop.
 
 mod cursor;
 mod cursor_state;
@@ -29,6 +29,7 @@ mod cursor_states;
 mod cursor_store;
 mod delivery;
 mod dispatcher;
+mod lag_events;
 mod lagging;
 
 pub use self::cursor_store::{CursorStore, MetaCursorStore};

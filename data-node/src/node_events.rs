@@ -4,10 +4,9 @@
 //! Nothing is recorded about a table that holds events, since each event would lead to the next. Leader changes are
 //! recorded for all groups.
 //!
-//! - `leaders`: leaders of a group, as a replica sees them (pure). `rate`: limit of the rate of events (pure). `room`:
+//! - `rate`: limit of the rate of events (pure). `room`:
 //!   refusals for lack of room, summed (pure). `operation`: names of operations.
 
-mod leaders;
 mod operation;
 mod rate;
 mod room;
@@ -20,6 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use tidewater_cluster_events::RecordedCalls;
 use tidewater_cluster_events::types::{
     CompactionQuarantined, HookLagging, HookSuspended, LeaderChanged, RoomRefused, SlowOperation,
 };
@@ -27,12 +27,12 @@ use tidewater_common::clock::{MonotonicClock, SystemClock};
 use tidewater_common::ids::{GroupId, JobId, NodeId, TableId};
 use tidewater_common::quote::cut_at;
 use tidewater_events::{EventRecorderRef, NoRecorder};
-use tidewater_hook_kinds::EventTables;
+use tidewater_hook_kinds::{EventTables, HookVersion};
 use tidewater_proto::v1::{self, watch_event};
+use tidewater_raft_store::LeaderChange;
 use tidewater_region_engine::hooks::SuspensionCallback;
 use tidewater_region_engine::layout::RegionDir;
 
-pub(crate) use self::leaders::{LeaderChange, LeaderHistory};
 pub(crate) use self::operation::Operation;
 use self::rate::EventRate;
 pub(crate) use self::room::Room;
@@ -102,6 +102,11 @@ impl NodeEvents {
         }
     }
 
+    /// Returns the recorder of administrative calls that this node answers.
+    pub(crate) fn admin_calls(&self) -> RecordedCalls {
+        RecordedCalls::new(Arc::clone(&self.recorder), Arc::clone(&self.clock))
+    }
+
     /// Returns the time by which durations are measured.
     pub(crate) fn now(&self) -> Duration {
         self.clock.elapsed()
@@ -114,6 +119,7 @@ impl NodeEvents {
             node_id: self.node.get(),
             former_node_id: change.former.map(NodeId::get),
             term: change.term.get(),
+            cause: Some(change.cause.as_str().to_owned()),
         });
     }
 
@@ -139,25 +145,31 @@ impl NodeEvents {
     }
 
     /// Records that a durable hook lags. `pending`: undelivered versions of the region's manifest; `cause`: the error of
-    /// the last delivery.
+    /// the last delivery; `begin`: the version with which the lag began, if it is known: the table has the event of the
+    /// lag once then, with the cause of the first leader that records it.
     pub(crate) fn record_lagging_hook(
         &self,
         region: RegionDir,
         hook: &str,
         pending: u64,
         cause: Option<&str>,
+        begin: Option<HookVersion<'_>>,
     ) {
         if self.holds_events(region) {
             return;
         }
-        self.recorder.record(&HookLagging {
-            node_id: self.node.get(),
+        let lagging = HookLagging {
+            node_id: begin.is_none().then_some(self.node.get()),
             table_id: u64::from(region.table_id.get()),
             region_id: region.region_id.get(),
             hook: hook.to_owned(),
             pending,
             cause: cause.map(|cause| cut_at(cause, MAX_CAUSE).into_owned()),
-        });
+        };
+        match begin {
+            Some(begin) => self.recorder.record(&begin.shared(Box::new(lagging))),
+            None => self.recorder.record(&lagging),
+        };
     }
 
     /// Records an operation that began at a time of [`now`](Self::now), if it was slow.

@@ -135,7 +135,7 @@ impl RefreshService {
 /// Counts a load that failed for lack of room. Refreshable tables hold no events.
 fn count_refusal(events: &NodeEvents, problem: &Status) {
     let refusal = Refusal::from_status(problem);
-    if let Some(room) = Room::of_file_call(refusal.reason) {
+    if let Some(room) = Room::from_file_call(refusal.reason) {
         events.count_refusal(room, None, &refusal.message);
     }
 }

@@ -1,7 +1,11 @@
 //! Service `RegionAdmin`: calls of the command line about regions, and of the meta leader about a
 //! store.
+//!
+//! Calls of the command line that change something are recorded as events.
 
 mod sweep;
+#[cfg(test)]
+mod tests;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -9,6 +13,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::Stream;
+use tidewater_cluster_events::{RecordedCall, RecordedCalls};
 use tidewater_common::header::check_header;
 use tidewater_common::ids::{GroupId, NodeId, RegionId};
 use tidewater_common::refusal::Refusal;
@@ -47,6 +52,7 @@ const FLUSH_TIMEOUT: Duration = Duration::from_secs(300);
 /// Interval of progress events of a compaction.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
 
+type CompactionOutcome = Result<Option<CompactionResult>, Refusal>;
 type CompactionStream =
     Pin<Box<dyn Stream<Item = Result<CompactRegionEvent, Status>> + Send + 'static>>;
 
@@ -54,6 +60,7 @@ type CompactionStream =
 #[derive(Debug, Clone)]
 pub struct RegionAdminService {
     groups: Arc<Groups>,
+    calls: RecordedCalls,
     sweeper: Sweeper,
 }
 
@@ -100,7 +107,8 @@ fn flushed_together(one: &FlushRegionResponse, other: &FlushRegionResponse) -> F
 impl RegionAdminService {
     /// Creates the service for a node's groups.
     pub fn new(groups: Arc<Groups>) -> Self {
-        Self { groups, sweeper: Sweeper::new() }
+        let calls = groups.context().events.admin_calls();
+        Self { groups, calls, sweeper: Sweeper::new() }
     }
 
     /// Wraps the service for tonic.
@@ -146,34 +154,68 @@ impl RegionAdminService {
         Ok(flushed.unwrap_or_default())
     }
 
-    async fn compact(&self, request: CompactRegionRequest) -> Result<CompactionStream, Refusal> {
+    async fn compact(
+        &self,
+        request: CompactRegionRequest,
+        call: RecordedCall,
+    ) -> Result<CompactionStream, Refusal> {
+        let group = GroupId(request.group_id);
+        let attempt = Attempt::default();
+        match self.start_compaction(request, attempt.clone()).await {
+            Ok(outcome) => {
+                let (events, receiver) = mpsc::channel(1);
+                tokio::spawn(watch(group, attempt, outcome, events, call));
+                Ok(Box::pin(ReceiverStream::new(receiver)))
+            }
+            Err(refusal) => call.end(Err(refusal)),
+        }
+    }
+
+    /// Requests a compaction; returns the receiver of its outcome.
+    async fn start_compaction(
+        &self,
+        request: CompactRegionRequest,
+        attempt: Attempt,
+    ) -> Result<oneshot::Receiver<CompactionOutcome>, Refusal> {
         let group = GroupId(request.group_id);
         let region = RegionId(request.region_id);
         let replica = self.groups.get(group)?;
         replica.require_leader()?;
         replica.region(region)?;
         let (reply, outcome) = oneshot::channel();
-        let attempt = Attempt::default();
         let scope = if request.due_only { Scope::Due } else { Scope::Whole };
         let place = request.place();
-        let request = CompactionRequest { region, scope, place, attempt: attempt.clone(), reply };
+        let request = CompactionRequest { region, scope, place, attempt, reply };
         replica
             .compact_requests
             .send(request)
             .await
             .map_err(|_| refusals::replica_stopping(group))?;
-        let (events, receiver) = mpsc::channel(1);
-        tokio::spawn(watch(group, attempt, outcome, events));
-        Ok(Box::pin(ReceiverStream::new(receiver)))
+        Ok(outcome)
+    }
+
+    fn cancel(
+        &self,
+        request: &v1::CancelCompactionRequest,
+    ) -> Result<v1::CancelCompactionResponse, Refusal> {
+        let job = job_id(&request.job_id)
+            .map_err(|error| Refusal::new(Reason::InvalidArgument, error.to_string()))?;
+        let node = self.groups.context();
+        if !node.compactors.registry.cancel(job) {
+            let message = format!("node {} has no compaction {job}", node.node);
+            return Err(Refusal::new(Reason::JobNotFound, message));
+        }
+        Ok(v1::CancelCompactionResponse {})
     }
 }
 
-/// Sends progress events until the compaction ends; a caller that disconnects cancels it.
+/// Sends progress events until the compaction ends; a caller that disconnects cancels it. `call` ends with the compaction.
 async fn watch(
     group: GroupId,
     attempt: Attempt,
-    outcome: oneshot::Receiver<Result<Option<CompactionResult>, Refusal>>,
+    outcome: oneshot::Receiver<CompactionOutcome>,
     events: mpsc::Sender<Result<CompactRegionEvent, Status>>,
+    call: RecordedCall,
 ) {
     let _cancel = attempt.cancel.clone().drop_guard();
     // Dropped before the guard, so that the cancelled compaction has no receiver: a caller that cancels
@@ -198,7 +240,7 @@ async fn watch(
             format!("this node stopped leading group {group} before the compaction was done"),
         ))
     });
-    let last_event = outcome.map_err(Status::from).map(|report| CompactRegionEvent {
+    let last_event = call.end(outcome).map_err(Status::from).map(|report| CompactRegionEvent {
         progress: Some(total_progress(&attempt)),
         done: true,
         report: report.map(report_to_wire),
@@ -337,7 +379,12 @@ impl RegionAdmin for RegionAdminService {
         &self,
         request: Request<FlushRegionRequest>,
     ) -> Result<Response<FlushRegionResponse>, Status> {
-        Ok(Response::new(self.flush(request.into_inner()).await?))
+        let mut call = self.calls.begin(&request);
+        // A flush changes no rows, so that a false claim hides nothing else.
+        if request.get_ref().by_node {
+            call.forget();
+        }
+        Ok(Response::new(call.end(self.flush(request.into_inner()).await)?))
     }
 
     type SweepStoreStream = GarbageStream;
@@ -363,7 +410,8 @@ impl RegionAdmin for RegionAdminService {
         &self,
         request: Request<CompactRegionRequest>,
     ) -> Result<Response<CompactionStream>, Status> {
-        Ok(Response::new(self.compact(request.into_inner()).await?))
+        let call = self.calls.begin(&request);
+        Ok(Response::new(self.compact(request.into_inner(), call).await?))
     }
 
     async fn list_compactions(
@@ -379,14 +427,8 @@ impl RegionAdmin for RegionAdminService {
         &self,
         request: Request<v1::CancelCompactionRequest>,
     ) -> Result<Response<v1::CancelCompactionResponse>, Status> {
-        let job = job_id(&request.get_ref().job_id)
-            .map_err(|error| Refusal::new(Reason::InvalidArgument, error.to_string()))?;
-        let node = self.groups.context();
-        if !node.compactors.registry.cancel(job) {
-            let message = format!("node {} has no compaction {job}", node.node);
-            return Err(Refusal::new(Reason::JobNotFound, message).into());
-        }
-        Ok(Response::new(v1::CancelCompactionResponse {}))
+        let call = self.calls.begin(&request);
+        Ok(Response::new(call.end(self.cancel(request.get_ref()))?))
     }
 
     async fn list_files(

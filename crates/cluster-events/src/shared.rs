@@ -1,4 +1,4 @@
-//! Events that several nodes derive from the same log entry.
+//! Events that several nodes record, all with the same id and time.
 
 use std::any::Any;
 
@@ -37,8 +37,13 @@ impl SharedPosition {
 
     /// Returns the time of the event, nanoseconds since the Unix epoch.
     pub fn timestamp_ns(&self) -> i64 {
-        i64::try_from(self.time_ms).unwrap_or(i64::MAX).saturating_mul(1_000_000)
+        timestamp_ns(self.time_ms)
     }
+}
+
+/// Converts milliseconds since the Unix epoch to nanoseconds. Later times than that of the type are its last one.
+pub fn timestamp_ns(time_ms: u64) -> i64 {
+    i64::try_from(time_ms).unwrap_or(i64::MAX).saturating_mul(1_000_000)
 }
 
 /// Returns the code of a type in ids: the low byte of FNV-1a of the name. It is another one for each type.
@@ -48,22 +53,29 @@ fn type_code(event_type: &str) -> u8 {
     low
 }
 
-/// An event with the id and the time of a log entry.
+/// An event with an id and a time that are the same on every node that records it.
 #[derive(Debug)]
 pub struct SharedEvent {
     event: Box<dyn Event>,
-    position: SharedPosition,
+    id: Uuid,
+    timestamp_ns: i64,
 }
 
 impl SharedEvent {
-    /// Gives an event its place.
-    pub fn new(event: Box<dyn Event>, position: SharedPosition) -> Self {
-        Self { event, position }
+    /// Gives an event its id, a UUIDv8, and its time, nanoseconds since the Unix epoch.
+    pub fn new(event: Box<dyn Event>, id: Uuid, timestamp_ns: i64) -> Self {
+        Self { event, id, timestamp_ns }
     }
 
-    /// Place of the event.
-    pub fn position(&self) -> SharedPosition {
-        self.position
+    /// Gives an event the id and the time of its position in the log.
+    pub fn at(event: Box<dyn Event>, position: SharedPosition) -> Self {
+        let id = position.id(event.event_type());
+        Self::new(event, id, position.timestamp_ns())
+    }
+
+    /// Time of the event, nanoseconds since the Unix epoch.
+    pub fn timestamp_ns(&self) -> i64 {
+        self.timestamp_ns
     }
 }
 
@@ -77,11 +89,11 @@ impl Event for SharedEvent {
     }
 
     fn timestamp(&self) -> Option<i64> {
-        Some(self.position.timestamp_ns())
+        Some(self.timestamp_ns)
     }
 
     fn shared_id(&self) -> Option<Uuid> {
-        Some(self.position.id(self.event.event_type()))
+        Some(self.id)
     }
 
     fn json_payload(&self) -> Result<String, EventError> {
@@ -140,6 +152,12 @@ mod tests {
     }
 
     #[test]
+    fn times_in_nanoseconds_are_limited() {
+        assert_eq!(timestamp_ns(1_800_000_000_000), 1_800_000_000_000_000_000);
+        assert_eq!(timestamp_ns(u64::MAX), i64::MAX);
+    }
+
+    #[test]
     fn types_have_different_codes() {
         let types = crate::event_types();
         let codes: std::collections::BTreeSet<u8> =
@@ -155,8 +173,8 @@ mod tests {
             address: "a:1".to_owned(),
             cause: "it is silent".to_owned(),
         };
-        let shared = SharedEvent::new(Box::new(event.clone()), position(5, 1, 0));
-        assert_eq!(shared.timestamp(), Some(5_000_000));
+        let shared = SharedEvent::at(Box::new(event.clone()), position(5, 1, 0));
+        assert_eq!((shared.timestamp_ns(), shared.timestamp()), (5_000_000, Some(5_000_000)));
         assert_eq!(shared.shared_id(), Some(position(5, 1, 0).id("node_down")));
         assert_eq!(shared.extra_row(), event.extra_row());
         assert_eq!(shared.as_any().downcast_ref(), Some(&event));

@@ -39,6 +39,8 @@ define_event_types! {
         former_node_id: Option<u64>,
         /// Term of the leader.
         term: u64,
+        /// Reason, as far as the new leader knows.
+        cause: Option<String>,
     }
     /// A procedure was begun.
     ProcedureBegun = "procedure_begun", Normal {
@@ -146,7 +148,7 @@ define_event_types! {
     }
     /// A hook failed too often and is not called until an operator resumes it.
     HookSuspended = "hook_suspended", High {
-        /// Id of the data node.
+        /// Id of the data node or compactor that called the hook.
         node_id: u64,
         /// Id of the table.
         table_id: u64,
@@ -159,15 +161,15 @@ define_event_types! {
     }
     /// A durable hook is behind its region by more than its limit.
     HookLagging = "hook_lagging", Normal {
-        /// Id of the data node.
-        node_id: u64,
+        /// Id of the data node; null if several leaders of the region may record the event.
+        node_id: Option<u64>,
         /// Id of the table.
         table_id: u64,
         /// Id of the region.
         region_id: u64,
         /// Name of the hook.
         hook: String,
-        /// Records that wait for the hook.
+        /// Versions of the manifest that wait for the hook when it begins to lag.
         pending: u64,
         /// Reason of the last failure, if a delivery fails.
         cause: Option<String>,
@@ -197,14 +199,14 @@ define_event_types! {
         listed: u64,
         /// Objects that were deleted.
         deleted: u64,
-        /// Outcome: completed or failed.
+        /// Outcome: completed, failed, or unknown if the term of the leader or the call ended before the pass.
         outcome: String,
-        /// Reason of a failure.
+        /// Reason of a failure, or of an unknown outcome.
         cause: Option<String>,
         /// Milliseconds that it took.
         duration_ms: Option<u64>,
     }
-    /// An administrative call changed the cluster, or tried to.
+    /// An administrative call changed the cluster or a node, or tried to.
     AdminCall = "admin_call", Normal {
         /// Name of the call, e.g. SplitRoute.
         call: String,
@@ -218,6 +220,8 @@ define_event_types! {
         cause: Option<String>,
         /// Milliseconds that it took.
         duration_ms: Option<u64>,
+        /// Id of the request: the same in all events of a call that the client has repeated.
+        request_id: Option<String>,
     }
     /// An operation took longer than the limit of slow operations.
     SlowOperation = "slow_operation", Low {

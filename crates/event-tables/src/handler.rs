@@ -30,7 +30,8 @@ impl EventHandler for TableEventHandler {
     async fn handle(&self, batch: &EventBatch) -> Result<Handled, HandlerError> {
         let Some(first) = batch.events().first() else { return Ok(Handled::default()) };
         let hints = self.options(&first.event_type).to_hints();
-        let hints = TableHints::of_map(&hints).map_err(|error| HandlerError(error.to_string()))?;
+        let hints =
+            TableHints::from_map(&hints).map_err(|error| HandlerError(error.to_string()))?;
         let table = EventTable::new(&self.client, &self.once, batch.table(), hints);
         write_batch(&table, batch).await
     }

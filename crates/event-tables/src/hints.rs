@@ -65,7 +65,7 @@ impl TableHints {
     ///
     /// # Errors
     /// As [`Self::parse`].
-    pub fn of_map(hints: &BTreeMap<&'static str, String>) -> Result<Self, HintError> {
+    pub fn from_map(hints: &BTreeMap<&'static str, String>) -> Result<Self, HintError> {
         Self::parse(hints.iter().map(|(name, value)| (*name, value.as_str())))
     }
 }
@@ -110,7 +110,7 @@ mod tests {
     fn hints_of_a_handler_are_options_of_a_table() {
         let defaults = EventHandlerOptions::default();
         assert_eq!(
-            TableHints::of_map(&defaults.to_hints()),
+            TableHints::from_map(&defaults.to_hints()),
             Ok(TableHints {
                 ttl: Some(90 * DAY),
                 write_mode: WriteMode::AppendOnly,
@@ -124,7 +124,7 @@ mod tests {
         };
         let upsert =
             TableHints { ttl: None, write_mode: WriteMode::Upsert, compaction_window: None };
-        assert_eq!(TableHints::of_map(&options.to_hints()), Ok(upsert));
+        assert_eq!(TableHints::from_map(&options.to_hints()), Ok(upsert));
     }
 
     #[test]

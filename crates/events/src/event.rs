@@ -26,7 +26,8 @@ pub trait Event: Debug + Send + Sync + 'static {
     }
 
     /// Id of an event that several nodes record, all with this id ([`is_shared`]), the same time and the same values: its
-    /// table has it once. `None`: the recorder gives the event an id of its own.
+    /// table has it once. If the text of an error differs, the table has the first one that was written. `None`: the recorder
+    /// gives the event an id of its own.
     fn shared_id(&self) -> Option<Uuid> {
         None
     }

@@ -154,7 +154,9 @@ mod tests {
             let extra = vec![(ExtraColumn::new(name, ValueType::Bool), Value::Bool(true))];
             recorded(&TestEvent { extra, ..TestEvent::new("a") })
         };
-        let (first, odd, last) = (with("x"), with("y"), with("x"));
+        let first = with("x");
+        let odd = with("y");
+        let last = with("x");
         let key = EventGroupKey { table: "events".to_owned(), event_type: "a".to_owned() };
         let error = build_row_inserts_request(key.clone(), &[&first, &odd, &last]).unwrap_err();
         assert_eq!(error.expected, first.extra_schema());

@@ -26,8 +26,8 @@ pub mod hints {
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Shortest window that has an SST of its own.
-const SHORTEST_WINDOW: Duration = Duration::from_secs(60);
+/// Shortest window that a table can be given.
+const SHORTEST_WINDOW: Duration = Duration::from_secs(60 * 60);
 
 /// An option of a table of events with a value that it cannot have.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -59,7 +59,7 @@ impl EventHandlerOptions {
         }
         let window = self.compaction_window;
         if !window.is_zero() && (window < SHORTEST_WINDOW || !is_whole_seconds(window)) {
-            let rule = "whole seconds, at least 1min, or zero for no windows";
+            let rule = "whole seconds, at least 1h, or zero for no windows";
             return Err(HandlerOptionError {
                 field: hints::COMPACTION_WINDOW,
                 value: window,
@@ -96,15 +96,15 @@ mod tests {
     fn options_out_of_range_are_named() {
         let ms = Duration::from_millis;
         for (ttl_ms, window_ms, field) in [
-            (Some(1_000), 60_000, None),
+            (Some(1_000), 3_600_000, None),
             (None, 0, None),
             (Some(90_000), 86_400_000, None),
             (Some(0), 0, Some("ttl")),
             (Some(999), 0, Some("ttl")),
             (Some(1_500), 0, Some("ttl")),
             (None, 1, Some("compaction_window")),
-            (None, 59_000, Some("compaction_window")),
-            (None, 60_001, Some("compaction_window")),
+            (None, 3_599_000, Some("compaction_window")),
+            (None, 3_600_001, Some("compaction_window")),
         ] {
             let options = EventHandlerOptions {
                 ttl: ttl_ms.map(ms),
@@ -125,7 +125,7 @@ mod tests {
         };
         assert_eq!(
             options.check().unwrap_err().to_string(),
-            "option compaction_window of an event table cannot be 30s: use whole seconds, at least 1min, or zero for no \
+            "option compaction_window of an event table cannot be 30s: use whole seconds, at least 1h, or zero for no \
              windows"
         );
     }

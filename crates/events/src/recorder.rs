@@ -14,6 +14,11 @@ pub trait EventRecorder: fmt::Debug + Send + Sync + 'static {
     /// Records an event. Returns without waiting; the receipt may be ignored.
     fn record(&self, event: &dyn Event) -> Receipt;
 
+    /// Returns whether the process records events. If it does not, all of them are filtered.
+    fn is_recording(&self) -> bool {
+        true
+    }
+
     /// Refuses later events and waits, for a limited time, until the earlier ones are persisted. Those that are left are
     /// persisted after the next start.
     async fn close(&self);
@@ -30,6 +35,10 @@ pub struct NoRecorder;
 impl EventRecorder for NoRecorder {
     fn record(&self, _event: &dyn Event) -> Receipt {
         Receipt::known(RecordOutcome::Filtered)
+    }
+
+    fn is_recording(&self) -> bool {
+        false
     }
 
     async fn close(&self) {}

@@ -23,7 +23,7 @@ pub struct HookAccess {
     /// Webhooks may call private, loopback, link-local and other special addresses.
     private_webhooks: bool,
     /// Recorder of the node.
-    pub(crate) events: EventRecorderRef,
+    events: EventRecorderRef,
     /// Tables about which no events are recorded.
     pub(crate) event_tables: EventTables,
 }
@@ -93,6 +93,16 @@ impl HookAccess {
              keep the secret_file below DIR"
                 .to_owned()
         })
+    }
+
+    /// Returns the recorder of the node, or the remedy if the node records no events.
+    pub(crate) fn recorder(&self) -> Result<&EventRecorderRef, String> {
+        if self.events.is_recording() {
+            return Ok(&self.events);
+        }
+        Err("this node records no events, and a hook of kind events would lose its calls: start it without \
+             --events off, and a compactor with --event-dir DIR"
+            .to_owned())
     }
 
     /// Returns whether webhooks may call addresses that are not public.

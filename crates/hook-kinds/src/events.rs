@@ -1,10 +1,10 @@
 //! The `events` hook kind: records each call as an event of type `hook_event`, with the recorder of the node that makes
 //! the call.
 //!
-//! Configuration: `{}`. A call succeeds at once; the recorder counts the events that it drops.
-//! A call of a durable hook succeeds when the event is in the recorder's spool, or when the node records no events of
-//! this type. Otherwise its caller retries. The event of a version of a manifest has the same id and time
-//! each time that the version is delivered, so that the table has it once. A bootstrap that is repeated is another
+//! Configuration: `{}`. A node that records no events creates no hook. A call succeeds at once; the recorder counts the
+//! events that it drops. A call of a durable hook succeeds when the event is in the recorder's spool, or when the node's
+//! filter leaves this type out. Otherwise its caller retries. The event of a version of a manifest has the same id and
+//! time each time that the version is delivered, so that the table has it once. A bootstrap that is repeated is another
 //! event.
 //!
 //! Nothing is recorded about tables that hold events ([`EventTables`](crate::EventTables)).
@@ -20,7 +20,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use serde::Deserialize;
 use serde_json::Value;
-use tidewater_events::RecordOutcome;
+use tidewater_events::{EventRecorderRef, RecordOutcome};
 use tidewater_region_engine::RegionHookRef;
 use tidewater_region_engine::hooks::{
     HookError, HookHome, HookKind, HookSpec, RegionEvent, RegionHook,
@@ -28,6 +28,7 @@ use tidewater_region_engine::hooks::{
 
 use self::hook_event::{HookIdentity, event_of};
 use crate::access::HookAccess;
+use crate::event_tables::EventTables;
 use crate::parse;
 
 /// Name of the kind.
@@ -56,12 +57,14 @@ impl HookKind for Events {
 
     fn make(&self, spec: &HookSpec, home: HookHome) -> Result<RegionHookRef, String> {
         self.check(&spec.config)?;
+        let recorder = Arc::clone(self.access.recorder()?);
+        let event_tables = self.access.event_tables.clone();
         let identity = HookIdentity {
             name: spec.name.clone(),
             generation: spec.generation,
             durable: spec.durable,
         };
-        Ok(Arc::new(EventsHook { identity, home, access: self.access.clone() }))
+        Ok(Arc::new(EventsHook { identity, home, recorder, event_tables }))
     }
 }
 
@@ -70,7 +73,8 @@ impl HookKind for Events {
 struct EventsHook {
     identity: HookIdentity,
     home: HookHome,
-    access: HookAccess,
+    recorder: EventRecorderRef,
+    event_tables: EventTables,
 }
 
 #[async_trait]
@@ -80,11 +84,11 @@ impl RegionHook for EventsHook {
     }
 
     async fn on_event(&self, event: &RegionEvent) -> Result<(), HookError> {
-        if self.access.event_tables.contains(event.source.dir.table_id) {
+        if self.event_tables.contains(event.source.dir.table_id) {
             return Ok(());
         }
-        let receipt =
-            self.access.events.record(event_of(&self.identity, self.home, event).as_ref());
+        let recorded = event_of(&self.identity, self.home, event);
+        let receipt = self.recorder.record(recorded.as_ref());
         if !self.identity.durable {
             return Ok(());
         }
@@ -95,7 +99,7 @@ impl RegionHook for EventsHook {
 /// Result of a call of a durable hook.
 fn delivered(outcome: RecordOutcome) -> Result<(), HookError> {
     match outcome {
-        // The operator has chosen to record no such events: a call that failed would be repeated for all time.
+        // The operator has left this type out: a call that failed would be repeated for all time.
         RecordOutcome::Spooled | RecordOutcome::Filtered => Ok(()),
         RecordOutcome::Dropped => Err(HookError::new(
             "the node has no room for the event; its delivery is retried. Give --event-spool more space",

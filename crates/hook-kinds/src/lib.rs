@@ -13,6 +13,7 @@
 //! - [`webhook`]: posts each record to a URL, signed, from a bounded queue, until it is accepted.
 //! - [`events`]: records each call as an event of the node's recorder. `event_tables`: tables about which it records
 //!   nothing.
+//! - `hook_version`: shared events about versions that a durable hook receives (pure).
 //! - [`access`]: directories and addresses that the operator of a node grants to hooks, and its recorder. `files`:
 //!   files below these directories.
 //! - `meters`: metrics of these kinds.
@@ -21,6 +22,7 @@ pub mod access;
 mod event_tables;
 pub mod events;
 mod files;
+mod hook_version;
 pub mod jsonl;
 mod meters;
 mod record;
@@ -36,6 +38,7 @@ use tidewater_region_engine::hooks::HookKinds;
 pub use self::access::HookAccess;
 pub use self::event_tables::EventTables;
 pub use self::events::EVENTS_KIND;
+pub use self::hook_version::HookVersion;
 pub use self::meters::METRICS;
 
 /// Returns the registry with `events`, `jsonl` and `webhook`, whose hooks use what `access` allows. Checks

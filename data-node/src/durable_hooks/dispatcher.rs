@@ -16,7 +16,8 @@ use super::cursor::{Cursor, CursorMove};
 use super::cursor_states::{LoadedVersions, LocalCursorStates};
 use super::cursor_store::CursorStore;
 use super::delivery::{DeliveryOutcome, deliver};
-use super::lagging::{LagBegin, LaggingCursors};
+use super::lag_events::record_lags;
+use super::lagging::LaggingCursors;
 use crate::groups::Groups;
 use crate::hooks::NodeHooks;
 
@@ -50,6 +51,8 @@ struct DurableHookDispatcher<S> {
     cursors: LocalCursorStates,
     lagging: LaggingCursors,
     deliveries: JoinSet<(Cursor, DeliveryOutcome)>,
+    /// Events of cursors that begin to lag: they read manifests.
+    lag_events: JoinSet<()>,
     listed: Option<LastList>,
     store_reachable: bool,
 }
@@ -68,6 +71,7 @@ pub async fn run<S: CursorStore>(
         cursors: LocalCursorStates::default(),
         lagging: LaggingCursors::default(),
         deliveries: JoinSet::new(),
+        lag_events: JoinSet::new(),
         listed: None,
         store_reachable: true,
     };
@@ -125,10 +129,11 @@ impl<S: CursorStore> DurableHookDispatcher<S> {
             self.start_due(&versions);
         }
         self.hooks.set_lags(self.cursors.lags(&versions));
-        for lag in self.lagging.update(self.cursors.all(), &versions) {
-            let LagBegin { dir, hook, pending, cause } = lag;
-            let events = &self.groups.context().events;
-            events.record_lagging_hook(dir, hook, pending, cause);
+        while self.lag_events.try_join_next().is_some() {}
+        let begun = self.lagging.update(self.cursors.all(), &versions);
+        if !begun.is_empty() {
+            let context = self.groups.context();
+            self.lag_events.spawn(record_lags(context.env.clone(), context.events.clone(), begun));
         }
     }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use tidewater_common::agreed_limits::CURSOR_VERSIONS_PER_MOVE;
+use tidewater_common::ids::ManifestVersion;
 use tidewater_proto::v1::CursorState;
 use tidewater_region_engine::layout::RegionDir;
 
@@ -22,14 +23,35 @@ pub(super) struct LaggingCursors {
 }
 
 /// A cursor that begins to lag.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct LagBegin<'a> {
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct LagBegin {
     pub(super) dir: RegionDir,
-    pub(super) hook: &'a str,
-    /// Undelivered versions.
+    pub(super) hook: String,
+    pub(super) generation: u64,
+    /// Version with which the lag began, the same on every leader that sees the cursor at its position. `None`: versions
+    /// were deleted before they were delivered.
+    pub(super) version: Option<ManifestVersion>,
+    /// Undelivered versions at the begin.
     pub(super) pending: u64,
     /// Error of the last delivery.
-    pub(super) cause: Option<&'a str>,
+    pub(super) cause: Option<String>,
+}
+
+impl LagBegin {
+    /// `pending`: undelivered versions.
+    fn new(state: &LocalCursorState, pending: u64) -> Self {
+        let cursor = &state.cursor;
+        let first = cursor.version.get().saturating_add(LIMIT + 1);
+        let version = (cursor.state == CursorState::Tail).then_some(ManifestVersion(first));
+        Self {
+            dir: cursor.dir,
+            hook: cursor.key.1.clone(),
+            generation: cursor.generation,
+            version,
+            pending: version.map_or(pending, |_| LIMIT + 1),
+            cause: state.problem.clone(),
+        }
+    }
 }
 
 impl LaggingCursors {
@@ -38,7 +60,7 @@ impl LaggingCursors {
         &mut self,
         states: impl Iterator<Item = &'a LocalCursorState>,
         versions: &LoadedVersions,
-    ) -> Vec<LagBegin<'a>> {
+    ) -> Vec<LagBegin> {
         let mut lagging = BTreeSet::new();
         let mut begun = Vec::new();
         for state in states {
@@ -51,8 +73,7 @@ impl LaggingCursors {
             }
             lagging.insert(cursor.key.clone());
             if !lagged {
-                let cause = state.problem.as_deref();
-                begun.push(LagBegin { dir: cursor.dir, hook: &cursor.key.1, pending, cause });
+                begun.push(LagBegin::new(state, pending));
             }
         }
         self.known = lagging;
@@ -78,7 +99,7 @@ fn is_lagging(state: CursorState, pending: u64, lagged: bool) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use tidewater_common::ids::{ManifestVersion, RegionId};
+    use tidewater_common::ids::RegionId;
 
     use super::*;
     use crate::durable_hooks::tests::cursor;
@@ -118,15 +139,35 @@ mod tests {
             ];
             states[0].problem = problem.map(str::to_owned);
             let begun = lagging.update(states.iter(), &versions);
-            let text = |lag: &LagBegin<'_>| lag.cause.map(str::to_owned);
-            begun.iter().map(|lag| (lag.dir.region_id.get(), lag.pending, text(lag))).collect()
+            assert!(begun.iter().all(|lag| lag.pending == LIMIT + 1));
+            let begun = begun.into_iter().map(|lag| {
+                let version = lag.version.unwrap();
+                (lag.dir.region_id.get(), version.get(), lag.cause)
+            });
+            begun.collect()
         };
         assert_eq!(begun(LIMIT, None), []);
         let problem = Some("no route".to_owned());
-        assert_eq!(begun(LIMIT + 1, problem.as_deref()), [(1, LIMIT + 1, problem)]);
+        assert_eq!(begun(LIMIT + 1, problem.as_deref()), [(1, newest, problem)]);
         assert_eq!(begun(LIMIT + 50, None), []);
         assert_eq!(begun(RECOVERED + 1, None), [], "it lags still");
         assert_eq!(begun(RECOVERED, None), []);
-        assert_eq!(begun(LIMIT + 2, None), [(1, LIMIT + 2, None)]);
+        // The hook began to lag with the version before.
+        assert_eq!(begun(LIMIT + 2, None), [(1, newest - 1, None)]);
+    }
+
+    #[test]
+    fn leaders_see_one_begin_of_a_lag() {
+        let begin = |newest: u64, of: CursorState| {
+            let versions: LoadedVersions = [(RegionId(1), ManifestVersion(newest))].into();
+            let states = [state(1, 5, of)];
+            let begun = LaggingCursors::default().update(states.iter(), &versions);
+            let [begin] = &begun[..] else { panic!("{begun:?}") };
+            (begin.version.map(ManifestVersion::get), begin.pending)
+        };
+        let first = (Some(5 + LIMIT + 1), LIMIT + 1);
+        assert_eq!(begin(5 + LIMIT + 1, CursorState::Tail), first);
+        assert_eq!(begin(9_000, CursorState::Tail), first);
+        assert_eq!(begin(9_005, CursorState::Lagged), (None, 9_000));
     }
 }

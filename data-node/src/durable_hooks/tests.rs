@@ -10,9 +10,14 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use serde_json::Value;
-use tidewater_common::ids::{GroupId, Incarnation, ManifestVersion, RegionId, Sequence, TableId};
+use tidewater_common::clock::SystemClock;
+use tidewater_common::ids::{
+    GroupId, Incarnation, ManifestVersion, NodeId, RegionId, Sequence, TableId,
+};
 use tidewater_common::refusal::Refusal;
-use tidewater_hook_kinds::HookAccess;
+use tidewater_events::testing::CollectingRecorder;
+use tidewater_events::{RecordedEvent, is_shared};
+use tidewater_hook_kinds::{EventTables, HookAccess};
 use tidewater_proto::v1::watch_event::Event;
 use tidewater_proto::v1::{self, CursorAdvance, CursorState, HookCursor, ListedCursor, Reason};
 use tidewater_region_engine::Plugins;
@@ -24,6 +29,8 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use super::cursor::Cursor;
+use super::lag_events::record_lags;
+use super::lagging::LagBegin;
 use super::*;
 use crate::group::entry;
 use crate::group::replica::GroupReplica;
@@ -31,6 +38,7 @@ use crate::group::testing::{region, write};
 use crate::groups::Groups;
 use crate::groups::tests::{GROUP, NODE, members, node_over, stop, until};
 use crate::hooks::NodeHooks;
+use crate::node_events::NodeEvents;
 use crate::owner_request::OwnerRequest;
 
 const REGION: RegionId = RegionId(7);
@@ -349,6 +357,41 @@ async fn hook_starts_at_its_configured_position() {
     assert!(!lines[0]["files"].as_array().unwrap().is_empty());
     assert_complete(&fixture.versions("start"), begun, tail + 1);
     assert!(fixture.lines("gone").is_empty());
+    fixture.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lag_is_one_event_of_all_leaders() {
+    let mut fixture = Fixture::new(&[]).await;
+    fixture.flush().await;
+    let dir = RegionDir { table_id: TableId(3), region_id: REGION, incarnation: Incarnation(1) };
+    let lag = |version: Option<u64>| LagBegin {
+        dir,
+        hook: "h".to_owned(),
+        generation: 1,
+        version: version.map(ManifestVersion),
+        pending: 9,
+        cause: None,
+    };
+    let recorder = Arc::new(CollectingRecorder::default());
+    for node in [101, 102] {
+        let tables = EventTables::default();
+        let clock = Arc::new(SystemClock);
+        let node = NodeId(node);
+        let events = NodeEvents::new(node, recorder.clone(), tables, Duration::ZERO, clock);
+        // The last one does not exist.
+        let lags = [Some(2), Some(3), None, Some(999)].map(lag).to_vec();
+        record_lags(fixture.groups.context().env.clone(), events, lags).await;
+    }
+    let events = recorder.events();
+    let (first, second) = events.split_at(4);
+    assert_eq!(first[..2], second[..2]);
+    assert_ne!(first[0].id, first[1].id);
+    let shared = |events: &[RecordedEvent]| {
+        events.iter().map(|event| is_shared(event.id)).collect::<Vec<_>>()
+    };
+    assert_eq!(shared(first), [true, true, false, false]);
+    assert_eq!(shared(second), shared(first));
     fixture.stop().await;
 }
 

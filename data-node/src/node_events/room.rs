@@ -46,7 +46,7 @@ impl Room {
     pub(crate) const ALL: [Self; 3] = [Self::Memory, Self::Disk, Self::Staging];
 
     /// Returns the resource that a write or a point read lacked; `None`: it was refused for another reason.
-    pub(crate) fn of_call(reason: Reason) -> Option<Self> {
+    pub(crate) fn from_call(reason: Reason) -> Option<Self> {
         match reason {
             Reason::Overloaded => Some(Self::Memory),
             Reason::DiskFull => Some(Self::Disk),
@@ -55,7 +55,7 @@ impl Room {
     }
 
     /// Returns the resource that a call with files lacked. It may be refused as overloaded by its number of calls.
-    pub(crate) fn of_file_call(reason: Reason) -> Option<Self> {
+    pub(crate) fn from_file_call(reason: Reason) -> Option<Self> {
         (reason == Reason::DiskFull).then_some(Self::Staging)
     }
 
@@ -116,13 +116,13 @@ mod tests {
 
     #[test]
     fn reasons_name_the_resource_of_a_call() {
-        for (reason, of_call, of_file_call) in [
+        for (reason, call, file_call) in [
             (Reason::Overloaded, Some(Room::Memory), None),
             (Reason::DiskFull, Some(Room::Disk), Some(Room::Staging)),
             (Reason::NotLeader, None, None),
         ] {
-            assert_eq!(Room::of_call(reason), of_call, "{reason:?}");
-            assert_eq!(Room::of_file_call(reason), of_file_call, "{reason:?}");
+            assert_eq!(Room::from_call(reason), call, "{reason:?}");
+            assert_eq!(Room::from_file_call(reason), file_call, "{reason:?}");
         }
     }
 }

@@ -91,10 +91,12 @@ fn quarantine_is_recorded_with_attempts_and_cause() {
 fn lagging_hook_is_recorded_with_its_region() {
     let fixture = Fixture::new();
     for region in [REGION, OF_EVENTS] {
-        fixture.events.record_lagging_hook(region, "export", 300, Some(&"x".repeat(9_000)));
+        let cause = "x".repeat(9_000);
+        fixture.events.record_lagging_hook(region, "export", 300, Some(&cause), None);
     }
     let [event] = &fixture.recorded()[..] else { panic!("one event") };
     assert_eq!(event.event_type, "hook_lagging");
+    assert_eq!(value(event, "node_id"), Value::UInt64(101));
     assert_eq!(value(event, "hook"), text("export"));
     assert_eq!(value(event, "pending"), Value::UInt64(300));
     let Value::Text(cause) = value(event, "cause") else { panic!("a text") };
@@ -241,6 +243,7 @@ async fn work_is_recorded_except_on_event_tables() {
         assert_eq!(value(leader, "group_id"), Value::UInt64(GROUP.get()));
         assert_eq!(value(leader, "node_id"), Value::UInt64(NODE.get()));
         assert_eq!(value(leader, "former_node_id"), Value::Null);
+        assert_eq!(value(leader, "cause"), text("the group has its first leader"));
         let operations: Vec<Value> = others.iter().map(|event| value(event, "operation")).collect();
         let expected: Vec<Value> = expected.iter().map(|name| text(name)).collect();
         assert_eq!(operations, expected, "{others:?}");

@@ -427,7 +427,7 @@ impl Node {
     }
 
     pub(crate) async fn flush(&self) -> Result<FlushRegionResponse, Refusal> {
-        let request = FlushRegionRequest { group_id: GROUP, region_id: REGION };
+        let request = FlushRegionRequest { group_id: GROUP, region_id: REGION, by_node: false };
         let reply = self.admin.flush_region(Request::new(request)).await;
         reply.map(tonic::Response::into_inner).map_err(Refusal::from)
     }

@@ -350,7 +350,7 @@ async fn abandoned_merge_leaves_the_regions_as_they_were() {
         assert_eq!(reason(late), Some(Reason::ProcedureSuperseded));
     }
     node.write(to(LEFT, write(1, 3, &[3]))).await.unwrap();
-    let flushed = v1::FlushRegionRequest { group_id: GROUP, region_id: LEFT };
+    let flushed = v1::FlushRegionRequest { group_id: GROUP, region_id: LEFT, by_node: false };
     let flushed =
         v1::region_admin_server::RegionAdmin::flush_region(&node.admin, Request::new(flushed));
     assert_eq!(flushed.await.unwrap().into_inner().rows, 1);

@@ -219,7 +219,7 @@ fn data_files(folder: &tempfile::TempDir) -> usize {
 }
 
 async fn flush(node: &Node, group_id: u64) -> u64 {
-    let request = v1::FlushRegionRequest { group_id, region_id: REGION };
+    let request = v1::FlushRegionRequest { group_id, region_id: REGION, by_node: false };
     node.admin.flush_region(Request::new(request)).await.unwrap().into_inner().rows
 }
 

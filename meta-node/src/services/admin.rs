@@ -11,6 +11,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tidewater_cluster_events::RecordedCalls;
 use tidewater_common::feature_level::FeatureLevel;
 use tidewater_common::ids::{ClusterId, GroupId, NodeId, Term};
 use tidewater_common::problem::LastingProblem;
@@ -22,7 +23,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
-use super::{MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES, RecordedCalls, ReplicaSlot, catalog_changes};
+use super::{MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES, ReplicaSlot, catalog_changes, node_calls};
 use crate::catalog::{Group, MetaState};
 use crate::commands::{CommandError, NodeCommandError};
 use crate::leader::Retention;
@@ -50,6 +51,13 @@ impl AdminService {
         AdminServer::new(self)
             .max_decoding_message_size(MAX_REQUEST_BYTES)
             .max_encoding_message_size(MAX_RESPONSE_BYTES)
+    }
+
+    /// Returns whether this replica knows a table with this name that holds events.
+    fn holds_events(&self, table: &str) -> bool {
+        let Ok(running) = self.slot.get() else { return false };
+        let state = running.group.view.read();
+        state.table_named(table).is_some_and(|table| table.options.holds_events)
     }
 
     async fn status(&self) -> Result<v1::ClusterStatusResponse, Refusal> {
@@ -230,7 +238,10 @@ impl Admin for AdminService {
         &self,
         request: Request<v1::CreateTableRequest>,
     ) -> Result<Response<v1::CreateTableResponse>, Status> {
-        let call = self.calls.begin(&request);
+        let mut call = self.calls.begin(&request);
+        if node_calls::creates_event_table(request.get_ref()) {
+            call.forget();
+        }
         Ok(Response::new(call.end(self.create(request.into_inner()).await)?))
     }
 
@@ -246,7 +257,11 @@ impl Admin for AdminService {
         &self,
         request: Request<v1::AlterTableRequest>,
     ) -> Result<Response<v1::AlterTableResponse>, Status> {
-        let call = self.calls.begin(&request);
+        let mut call = self.calls.begin(&request);
+        let holds_events = self.holds_events(&request.get_ref().name);
+        if node_calls::adds_event_columns(request.get_ref(), holds_events) {
+            call.forget();
+        }
         Ok(Response::new(call.end(self.alter(request.into_inner()).await)?))
     }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use tidewater_cluster_events::RecordedCalls;
 use tidewater_common::ids::NodeId;
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::hook_admin_server::{HookAdmin, HookAdminServer};
@@ -14,7 +15,7 @@ use tokio::time::{Instant, sleep};
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
-use super::{MAX_REQUEST_BYTES, RecordedCalls, ReplicaSlot, RunningReplica};
+use super::{MAX_REQUEST_BYTES, ReplicaSlot, RunningReplica};
 use crate::catalog::{Hook, MetaState};
 use crate::leader::HookReports;
 

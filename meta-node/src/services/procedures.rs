@@ -1,5 +1,6 @@
 //! Implementation of the proto service `Procedures`: procedures, for operators.
 
+use tidewater_cluster_events::RecordedCalls;
 use tidewater_common::ids::TableId;
 use tidewater_common::quote::quoted;
 use tidewater_common::refusal::Refusal;
@@ -8,7 +9,7 @@ use tidewater_proto::v1::{self, AbandonCause, ProcedureState, Reason, meta_comma
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
-use super::{MAX_REQUEST_BYTES, RecordedCalls, ReplicaSlot};
+use super::{MAX_REQUEST_BYTES, ReplicaSlot};
 use crate::catalog::{MetaState, Procedure};
 use crate::commands::procedures::kind_of;
 

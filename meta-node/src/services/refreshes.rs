@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use futures::stream::{self, StreamExt};
 use prost::Message;
+use tidewater_cluster_events::RecordedCalls;
 use tidewater_common::ids::{Generation, NodeId};
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::refresh_admin_server::{RefreshAdmin, RefreshAdminServer};
@@ -12,7 +13,7 @@ use tidewater_proto::v1::{
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
-use super::{MAX_REQUEST_BYTES, RecordedCalls, ReplicaSlot, RunningReplica};
+use super::{MAX_REQUEST_BYTES, ReplicaSlot, RunningReplica};
 use crate::catalog::{MetaState, Procedure, Refreshes};
 use crate::catalog_events::refresh_phase;
 use crate::commands::CommandError;

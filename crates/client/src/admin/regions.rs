@@ -125,7 +125,11 @@ impl Client {
         // A repeated flush has no effect.
         self.on_region(region, &what, Repeat::Read, FLUSH_TIMEOUT, |group, channel, timeout| {
             let mut client = router.region_admin(channel);
-            let request = v1::FlushRegionRequest { group_id: group.get(), region_id: region.get() };
+            let request = v1::FlushRegionRequest {
+                group_id: group.get(),
+                region_id: region.get(),
+                by_node: false,
+            };
             async move { client.flush_region(timed(request, timeout)).await }
         })
         .await

@@ -9,7 +9,6 @@ use tidewater_region_engine::hooks::{
 use tidewater_region_engine::manifest::history::{History, history, snapshot};
 
 use super::*;
-use crate::event_tables::EventTables;
 use crate::testing::{DIR, env, flush, home, region, source};
 
 /// Recorder of which every receipt has this outcome.
@@ -151,6 +150,25 @@ async fn durable_call_succeeds_when_its_event_is_spooled() {
         match expected {
             None => assert_eq!(result, Ok(()), "{outcome:?}"),
             Some(text) => assert!(result.unwrap_err().contains(text), "{outcome:?}"),
+        }
+    }
+}
+
+#[test]
+fn node_without_events_creates_no_hook() {
+    for durable in [true, false] {
+        let spec = HookSpec {
+            name: "audit".to_owned(),
+            kind: EVENTS_KIND.to_owned(),
+            config: json!({}),
+            durable,
+            generation: 4,
+        };
+        let kind = Events { access: HookAccess::default() };
+        assert_eq!(kind.check(&spec.config), Ok(()));
+        let refused = kind.make(&spec, home()).err().unwrap();
+        for part in ["records no events", "--events off", "--event-dir"] {
+            assert!(refused.contains(part), "{refused}");
         }
     }
 }

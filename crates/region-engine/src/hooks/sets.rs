@@ -12,7 +12,7 @@ use super::kinds::{HookHome, HookKinds, HookSpec};
 use super::plugins::Plugins;
 use super::registration::HookRegistration;
 use super::shield::{HookStatus, ShieldedHook};
-use super::suspension::HookLimits;
+use super::suspension::{HookLimits, SuspensionCallback};
 
 /// Maximum number of cached hooks; above it, the least recently used are dropped.
 const MAX_CACHED: usize = 1_024;
@@ -30,6 +30,7 @@ pub struct HookSets {
     kinds: HookKinds,
     home: HookHome,
     limits: HookLimits,
+    on_suspension: Option<Arc<dyn SuspensionCallback>>,
     /// The most recently used at the end.
     cached: Mutex<Vec<CachedHook>>,
 }
@@ -44,7 +45,13 @@ struct CachedHook {
 impl HookSets {
     /// Creates an empty cache of hooks of these kinds for this node.
     pub fn new(kinds: HookKinds, home: HookHome, limits: HookLimits) -> Self {
-        Self { kinds, home, limits, cached: Mutex::default() }
+        Self { kinds, home, limits, on_suspension: None, cached: Mutex::default() }
+    }
+
+    /// Reports the suspensions of hooks that are created from now on to a callback.
+    #[must_use]
+    pub fn with_callback(self, callback: Arc<dyn SuspensionCallback>) -> Self {
+        Self { on_suspension: Some(callback), ..self }
     }
 
     /// Returns a registry with exactly the hooks of a list.
@@ -106,7 +113,8 @@ impl HookSets {
             durable: false,
             hook: self.kinds.make(spec, self.home)?,
         };
-        Ok(ShieldedHook::new(registration, self.limits))
+        let hook = ShieldedHook::new(registration, self.limits);
+        Ok(hook.with_callback(self.on_suspension.clone()))
     }
 }
 

@@ -1,16 +1,19 @@
 //! Checks of requests that define names and types, before a command is proposed. They are no part of
 //! the commands: replaying a log of an earlier release, which accepted more, gives the same catalog.
 
+use std::time::Duration;
+
 use tidewater_common::refusal::Refusal;
-use tidewater_common::schema::{ColumnType, SchemaError, check_table_name};
+use tidewater_common::schema::{ColumnType, SchemaError, TableOptions, check_table_name};
 use tidewater_proto::v1::{self, Reason, column_change};
 
 /// Greatest length of the kind and the configuration of a source, in bytes.
 const MAX_SOURCE_BYTES: usize = 64 << 10;
 
-/// Checks the name and the types of a new table.
+/// Checks the name, the types and the compaction window of a new table.
 pub(super) fn check_create(request: &v1::CreateTableRequest) -> Result<(), Refusal> {
     check_name(&request.name)?;
+    request.compaction_window_ms.map_or(Ok(()), check_window)?;
     request.columns.iter().try_for_each(|column| check_type(&column.r#type))
 }
 
@@ -31,13 +34,21 @@ pub(super) fn check_clone(request: &v1::CloneTableRequest) -> Result<(), Refusal
     check_name(&request.new_name)
 }
 
-/// Checks the types of added columns.
+/// Checks the types of added columns and a new compaction window.
 pub(super) fn check_alter(request: &v1::AlterTableRequest) -> Result<(), Refusal> {
+    // 0 removes the window.
+    let window_ms = request.compaction_window_ms.filter(|window_ms| *window_ms != 0);
+    window_ms.map_or(Ok(()), check_window)?;
     let mut added = request.columns.iter().filter_map(|change| match &change.change {
         Some(column_change::Change::Add(column)) => Some(column),
         _ => None,
     });
     added.try_for_each(|column| check_type(&column.r#type))
+}
+
+fn check_window(window_ms: u64) -> Result<(), Refusal> {
+    TableOptions::check_new_window(Duration::from_millis(window_ms))
+        .map_err(|error| refusal(&error))
 }
 
 fn check_name(name: &str) -> Result<(), Refusal> {
@@ -74,5 +85,27 @@ mod tests {
         assert!(refused.message.contains("unknown time zone"), "{refused}");
         zoned.columns[0].r#type = "timestamp(us, Europe/Berlin)".into();
         assert_eq!(check_create(&zoned), Ok(()));
+    }
+
+    #[test]
+    fn short_compaction_windows_are_refused() {
+        for (compaction_window_ms, in_create, in_alter) in [
+            (None, true, true),
+            (Some(0), false, true),
+            (Some(60_000), false, false),
+            (Some(3_600_000), true, true),
+            (Some(3_600_001), false, false),
+        ] {
+            let create = v1::CreateTableRequest { compaction_window_ms, ..table(1, "t") };
+            let created = check_create(&create);
+            assert_eq!(created.is_ok(), in_create, "{compaction_window_ms:?}");
+            let alter = v1::AlterTableRequest { compaction_window_ms, ..Default::default() };
+            let altered = check_alter(&alter);
+            assert_eq!(altered.is_ok(), in_alter, "{compaction_window_ms:?}");
+            for refused in [created, altered].into_iter().filter_map(Result::err) {
+                assert_eq!(refused.reason, Reason::InvalidArgument);
+                assert!(refused.message.ends_with("at least 1h"), "{refused}");
+            }
+        }
     }
 }

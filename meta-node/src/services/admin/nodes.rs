@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use tidewater_cluster_events::RecordedCall;
 use tidewater_common::ids::NodeId;
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::{self, NodeState, meta_command::Kind};
@@ -9,7 +10,6 @@ use tidewater_proto::v1::{self, NodeState, meta_command::Kind};
 use super::AdminService;
 use crate::catalog::Node;
 use crate::commands::drains::groups_on;
-use crate::services::recorded_calls::RecordedCall;
 
 impl AdminService {
     pub(super) async fn drain(
