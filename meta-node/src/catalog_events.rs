@@ -7,8 +7,11 @@
 //! - *Due event* ([`is_due`](due::is_due)): one that a new leader records again, because the leader before it may have stopped before
 //!   its spool had the event.
 //!
-//! A replica that installs a snapshot has no events of the entries that the snapshot covers: recording them was the duty of
-//! the former leader. The same holds for entries that a replica had applied before its restart: only those that it applies
+//! Times are replicated. In a term in which the clocks have not agreed yet, events wait for the agreement (`log_events`): after
+//! an outage of the cluster, replicated time is that of before it.
+//!
+//! A replica that installs a snapshot has no events of the entries that it skips: recording them was the duty of the former
+//! leader. It keeps the events of earlier entries, except those that wait for the agreement. The same holds for entries that a replica had applied before its restart: only those that it applies
 //! again are derived again. An event is missing in the table only if no meta node that still has it becomes the leader
 //! within [`DUE_MS`](due::DUE_MS) of replicated time: for example if a cluster with one meta node is killed between the application of
 //! an entry and the sync of its spool.

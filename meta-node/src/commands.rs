@@ -187,7 +187,7 @@ fn decide(
         Kind::LoadOpened(command) => loads::mark_opened(state, &command).map(done),
         Kind::EndLoad(command) => loads::end(state, &command),
         Kind::ExpireLoad(command) => loads::expire(state, &command).map(done),
-        Kind::AdvanceTime(command) => Ok(done(time::advance(state, &command))),
+        Kind::AdvanceTime(command) => Ok(done(time::advance(state, term, &command))),
         Kind::BeginProcedure(command) => procedures::begin(state, &command),
         Kind::AdvanceProcedure(command) => procedures::advance(state, &command).map(done),
         Kind::AbandonProcedure(command) => procedures::abandon(state, &command).map(done),

@@ -9,7 +9,7 @@
 //!
 //! # Layout
 //!
-//! - `observations`: recorded heartbeats; `detector`: nodes that are up or down (pure).
+//! - `observations`: recorded heartbeats; `detector`: nodes that are up or down (pure); `member_states`: meta nodes that are (pure).
 //! - `recording`: commands that record observations in the catalog.
 //! - `rounds`: rounds of the planner.
 //! - `plan`: the next `placement_step` of each group (pure); `placement_tasks`: steps in progress; `steps`:
@@ -25,8 +25,7 @@
 //! - `barriers`: barrier scheduler. `refreshes`: refresh manager.
 //! - `problems`: problems of the cluster, for its status (pure), and their begin.
 //! - `member_replacement`: steps of the replacement of a meta node.
-//! - `event_recording`: records the shared events of the log; `leader_changes`: the leaders that this node has seen (pure);
-//!   `member_events`: events of the members of the meta group.
+//! - `event_recording`: records the shared events of the log.
 //! - `leader_term`: starts, runs and stops the tasks of a term.
 
 mod attempts;
@@ -41,12 +40,11 @@ mod group_count;
 mod group_permits;
 mod hook_procedures;
 pub(crate) mod hotspots;
-mod leader_changes;
 mod leader_term;
 mod level_raises;
 pub(crate) mod levels;
-mod member_events;
 mod member_replacement;
+mod member_states;
 mod node_load;
 mod observations;
 mod placement_step;

@@ -145,7 +145,7 @@ impl MetaMachine {
                 long_commands::run(takes_long, || self.apply_command(id, command, rows))?
             }
             openraft::EntryPayload::Membership(membership) => {
-                self.apply_membership(LogIndex(id.index), &membership, rows);
+                self.apply_membership(id, &membership, rows);
                 self.applied.membership = StoredMembership::new(Some(id), membership);
                 Reply::default()
             }
@@ -171,7 +171,8 @@ impl MetaMachine {
         let outcome = match outcome {
             Ok((reply, effects)) => {
                 rows.extend(effects.rows);
-                self.events.follow(LogIndex(id.index), &effects.replaced, &self.state);
+                let entry = (term, LogIndex(id.index));
+                self.events.follow(entry, &effects.replaced, &self.state);
                 reply.into()
             }
             Err(error @ CommandError::LevelAboveRelease(_)) => {
@@ -192,7 +193,7 @@ impl MetaMachine {
 
     fn apply_membership(
         &mut self,
-        index: LogIndex,
+        id: LogId,
         membership: &Membership,
         rows: &mut Vec<StateRowWrite>,
     ) {
@@ -202,7 +203,8 @@ impl MetaMachine {
         // Fails only when the revision is at its maximum: the state cannot reject a committed membership.
         if let Ok(effects) = commands::apply_change(&mut self.state, change) {
             rows.extend(effects.rows);
-            self.events.follow(index, &effects.replaced, &self.state);
+            let entry = (Term(id.leader_id.term), LogIndex(id.index));
+            self.events.follow(entry, &effects.replaced, &self.state);
         }
     }
 }
@@ -278,7 +280,7 @@ impl RaftStateMachine<TypeConfig> for MetaMachine {
         self.pressure.record_snapshot(length);
         self.pressure.restart(0);
         self.state = state;
-        self.events.clear();
+        self.events.skip_to_snapshot();
         self.view.publish(self.state.clone());
         tracing::info!(
             revision = self.state.header().revision.get(),

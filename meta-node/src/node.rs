@@ -19,7 +19,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidewater_common::clock::Clock;
+use tidewater_cluster_events::RecordedCalls;
+use tidewater_common::clock::{Clock, SystemClock};
 use tidewater_common::ids::{ClusterId, GroupId, NodeId};
 use tidewater_common::refusal::Refusal;
 use tidewater_raft_store::{
@@ -36,7 +37,7 @@ use crate::join::{JoinRequest, Joiner};
 use crate::machine::{STATE_FAMILY, StateError};
 use crate::services::{
     AdminService, CursorService, HookService, MemberService, MetaService, ProcedureService,
-    RecordedCalls, RefreshService, ReplicaSlot,
+    RefreshService, ReplicaSlot,
 };
 
 /// Maximum time that a stopping leader waits for its successor.
@@ -131,7 +132,7 @@ impl Meta {
         let joiner = Arc::new(joiner);
         let slot = ReplicaSlot::default();
         let meta = MetaService::new(slot.clone(), Arc::clone(&joiner), options.max_data_nodes);
-        let calls = RecordedCalls::new(&options.events);
+        let calls = RecordedCalls::new(Arc::clone(&options.events), Arc::new(SystemClock));
         let admin = AdminService::new(slot.clone(), options.retention(), calls.clone());
         let kinds = options.hook_kinds.clone();
         let hooks = HookService::new(slot.clone(), kinds, calls.clone());

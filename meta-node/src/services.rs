@@ -7,7 +7,7 @@
 //!   `heartbeat_facts`: the cluster in answers to heartbeats; `registration`, `registration_rate`: limits of
 //!   registrations; `refused_calls`: calls that contradict the catalog; `watch`: the stream of catalog changes;
 //!   `admin`: tables, members, leaders; `members`: members of group 0; `member_info`: the description of this
-//!   node for the leader; `recorded_calls`: events of administrative calls; `hooks`: configured hooks; `cursors`: positions of durable hooks.
+//!   node for the leader; `node_calls`: calls that nodes make by themselves; `hooks`: configured hooks; `cursors`: positions of durable hooks.
 
 mod admin;
 mod catalog_changes;
@@ -18,8 +18,8 @@ mod hooks;
 mod member_info;
 mod members;
 mod meta;
+mod node_calls;
 mod procedures;
-mod recorded_calls;
 mod refreshes;
 mod refused_calls;
 mod registration;
@@ -34,7 +34,6 @@ pub(crate) use self::hooks::HookService;
 pub(crate) use self::member_info::MemberService;
 pub(crate) use self::meta::MetaService;
 pub(crate) use self::procedures::ProcedureService;
-pub(crate) use self::recorded_calls::RecordedCalls;
 pub(crate) use self::refreshes::RefreshService;
 pub(crate) use self::slot::{ReplicaSlot, RunningReplica};
 

@@ -32,9 +32,14 @@ impl FeatureLevel {
     /// - 5: barriers begin epochs in data groups; rows have the epoch of their group.
     /// - 6: refreshable tables, their sources and refreshes.
     /// - 7: the table options `compaction_window` and `holds_events`.
-    pub const HIGHEST: Self = Self(7);
+    /// - 8: observed states of nodes, also of meta nodes, name the process that was observed; the state has the term of the
+    ///   last agreement of the clocks.
+    pub const HIGHEST: Self = Self(8);
     /// Level of the table options `compaction_window` and `holds_events`.
     pub const EVENT_TABLES: Self = Self(7);
+    /// Level from which on events of the catalog have the time of the clocks after an outage, and events of nodes are recorded
+    /// once, also those of meta nodes.
+    pub const EXACT_EVENTS: Self = Self(8);
 
     /// Creates a level; 0 is the first one: sent or stored by a release without levels.
     #[must_use]

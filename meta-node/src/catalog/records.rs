@@ -25,6 +25,9 @@ pub struct Header {
     pub feature_level: FeatureLevel,
     /// Replicated time, milliseconds since the Unix epoch; never decreases.
     pub time_ms: u64,
+    /// Term of the last entry that advanced replicated time to a time on which the clocks agreed; 0 below
+    /// [`FeatureLevel::EXACT_EVENTS`]. In a later term, the cluster may have been off for days since.
+    pub agreed_term: Term,
     /// Grows by one with every change that watchers see.
     pub revision: Revision,
     /// Id of the next table.
@@ -165,6 +168,7 @@ impl From<&Header> for v1::MetaHeader {
             incarnation: header.incarnation.get(),
             feature_level: header.feature_level.get(),
             time_ms: header.time_ms,
+            agreed_term: header.agreed_term.get(),
             revision: header.revision.get(),
             next_table_id: header.next_table_id.get(),
             next_group_id: header.next_group_id.get(),
@@ -189,6 +193,7 @@ impl TryFrom<v1::MetaHeader> for Header {
             incarnation: Incarnation(stored.incarnation),
             feature_level: FeatureLevel::new(stored.feature_level),
             time_ms: stored.time_ms,
+            agreed_term: Term(stored.agreed_term),
             revision: Revision(stored.revision),
             next_table_id: TableId(stored.next_table_id),
             next_group_id: GroupId(stored.next_group_id),

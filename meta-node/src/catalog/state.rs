@@ -6,7 +6,7 @@ use rpds::{RedBlackTreeMapSync as PersistentMap, RedBlackTreeSetSync as Persiste
 
 use tidewater_common::feature_level::FeatureLevel;
 use tidewater_common::ids::{
-    CatalogVersion, GroupId, Incarnation, NodeId, RegionId, Revision, SourceId, TableId,
+    CatalogVersion, GroupId, Incarnation, NodeId, RegionId, Revision, SourceId, TableId, Term,
 };
 use tidewater_proto::v1;
 use uuid::Uuid;
@@ -71,6 +71,7 @@ impl Default for MetaState {
                 incarnation: Incarnation(0),
                 feature_level: FeatureLevel::FIRST,
                 time_ms: 0,
+                agreed_term: Term(0),
                 revision: Revision(0),
                 next_table_id: TableId(1),
                 next_group_id: GroupId(1),

@@ -63,13 +63,6 @@ impl RecentEvents {
         self.next.send_replace(next);
     }
 
-    /// Forgets all events: the state has been replaced by a snapshot.
-    pub(crate) fn clear(&self) {
-        let mut ring = self.ring.lock();
-        ring.first = ring.end();
-        ring.events.clear();
-    }
-
     /// Returns a channel that notifies of new events.
     pub(crate) fn subscribe(&self) -> watch::Receiver<u64> {
         self.next.subscribe()
@@ -79,7 +72,7 @@ impl RecentEvents {
     /// that is due, and that this node has not recorded in an earlier term.
     pub(crate) fn first_due(&self, now_ms: u64) -> u64 {
         let ring = self.ring.lock();
-        let is_old = |event: &Arc<SharedEvent>| !is_due(event.position().time_ms, now_ms);
+        let is_old = |event: &Arc<SharedEvent>| !is_due(time_ms(event), now_ms);
         // Replicated time never decreases.
         let old = ring.events.partition_point(is_old);
         (ring.first + old as u64).max(ring.unrecorded)
@@ -102,6 +95,11 @@ impl RecentEvents {
     }
 }
 
+/// Replicated time of the entry of an event, milliseconds since the Unix epoch.
+fn time_ms(event: &SharedEvent) -> u64 {
+    u64::try_from(event.timestamp_ns() / 1_000_000).unwrap_or(0)
+}
+
 impl Ring {
     fn end(&self) -> u64 {
         self.first + self.events.len() as u64
@@ -116,12 +114,17 @@ impl Ring {
 
 #[cfg(test)]
 mod tests {
+    use tidewater_cluster_events::types::NodeUp;
+    use tidewater_events::Event;
+
     use super::super::due::DUE_MS;
     use super::super::testing::event_at;
     use super::*;
 
+    /// Log indexes of events of [`event_at`].
     fn numbers(run: &EventRun) -> Vec<u64> {
-        run.events.iter().map(|event| event.position().index.get()).collect()
+        let nodes = run.events.iter().map(|event| event.as_any().downcast_ref::<NodeUp>());
+        nodes.map(|node| node.unwrap().node_id).collect()
     }
 
     #[test]
@@ -154,16 +157,5 @@ mod tests {
         recent.mark_recorded(1);
         assert_eq!(recent.first_due(0), 2);
         assert_eq!(recent.first_due(DUE_MS + 3), 3);
-    }
-
-    #[test]
-    fn cleared_events_keep_their_numbers() {
-        let recent = RecentEvents::default();
-        recent.add(vec![event_at(1, 1), event_at(1, 2)]);
-        recent.clear();
-        assert_eq!(recent.first_due(1), 2);
-        recent.add(vec![event_at(1, 3)]);
-        let run = recent.events_from(0, 9);
-        assert_eq!((run.first, numbers(&run)), (2, vec![3]));
     }
 }

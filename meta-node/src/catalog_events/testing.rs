@@ -23,7 +23,7 @@ pub(crate) fn event_at(time_ms: u64, index: u64) -> Arc<SharedEvent> {
     let event =
         NodeUp { node_id: index, node_kind: "data".to_owned(), address: format!("a:{index}") };
     let position = SharedPosition { time_ms, index: LogIndex(index), number: 0 };
-    Arc::new(SharedEvent::new(Box::new(event), position))
+    Arc::new(SharedEvent::at(Box::new(event), position))
 }
 
 /// The values of events.
@@ -55,13 +55,15 @@ pub(crate) fn text(event: &RecordedEvent, column: &str) -> String {
 pub(crate) struct EventLog {
     pub(crate) state: MetaState,
     pub(crate) events: LogEvents,
+    /// Term of the next entries.
+    pub(crate) term: u64,
     index: u64,
     seen: u64,
 }
 
 impl EventLog {
     pub(crate) fn new(state: MetaState) -> Self {
-        Self { state, events: LogEvents::default(), index: 0, seen: 0 }
+        Self { state, events: LogEvents::default(), term: 1, index: 0, seen: 0 }
     }
 
     /// A log of which the clocks have agreed.
@@ -74,9 +76,16 @@ impl EventLog {
     /// Applies a command as a batch of its own.
     pub(crate) fn apply(&mut self, kind: Kind) {
         self.index += 1;
-        let (_, effects) = apply(&mut self.state, Term(1), command(kind)).unwrap();
-        self.events.follow(LogIndex(self.index), &effects.replaced, &self.state);
+        let term = Term(self.term);
+        let (_, effects) = apply(&mut self.state, term, command(kind)).unwrap();
+        self.events.follow((term, LogIndex(self.index)), &effects.replaced, &self.state);
         self.events.publish();
+    }
+
+    /// Returns the log of a replica that has restarted: it has no events.
+    pub(crate) fn restarted(&self) -> Self {
+        let state = self.state.clone();
+        Self { state, events: LogEvents::default(), seen: 0, ..*self }
     }
 
     /// Completes the step of the procedure that this request has begun.

@@ -224,6 +224,7 @@ fn leveled() -> Vec<v1::MetaCommand> {
     let observed = v1::RecordObservations {
         nodes: vec![v1::SetNodeState { node_id: 102, state: NodeState::Up.into() }],
         groups: vec![v1::ReportGroup { replaces_term: Some(9), ..report(1, 5, 102) }],
+        observed_nodes: Vec::new(),
     };
     let deadline =
         v1::BeginLoadRequest { request_id: directory(42), name: "copy".into(), timeout_ms: 60_000 };

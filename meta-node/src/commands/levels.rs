@@ -85,7 +85,13 @@ fn fields_level(kind: &Kind) -> FeatureLevel {
         }
         _ => false,
     };
-    if has_options { FeatureLevel::EVENT_TABLES } else { FeatureLevel::FIRST }
+    match kind {
+        Kind::RecordObservations(observed) if !observed.observed_nodes.is_empty() => {
+            FeatureLevel::EXACT_EVENTS
+        }
+        _ if has_options => FeatureLevel::EVENT_TABLES,
+        _ => FeatureLevel::FIRST,
+    }
 }
 
 /// Returns whether a definition has the table options `compaction_window` or `holds_events`.

@@ -158,6 +158,7 @@ mod tests {
         assert_eq!(hex(&stored.encode_to_vec()), "08022880b899293001");
     }
 
+    // The call refuses windows below an hour; a log may have them.
     #[test]
     fn invalid_compaction_windows_are_refused() {
         let windowed = |compaction_window_ms| v1::CreateTableRequest {

@@ -230,20 +230,21 @@ fn find_registered(state: &MetaState, id: NodeId) -> Result<&Arc<Node>, CommandE
     }
 }
 
-/// Returns the change of meta nodes after a membership entry: members are up, all others are removed.
+/// Returns the change of meta nodes after a membership entry: new members are up, known ones keep their state, and all others
+/// are removed.
 pub fn members_change(state: &MetaState, members: &BTreeMap<NodeId, String>) -> CatalogChange {
     let now = state.header().time_ms;
     let known = |id: &NodeId| state.node(*id).filter(|node| node.role == NodeRole::Meta);
     let mut nodes = Vec::new();
     for (id, address) in members {
-        let same =
-            known(id).is_some_and(|node| node.address == *address && node.state == NodeState::Up);
+        let member = known(id).filter(|node| node.state != NodeState::Removed);
+        let same = member.is_some_and(|node| node.address == *address);
         if !same {
             nodes.push(Node {
                 id: *id,
                 role: NodeRole::Meta,
                 address: address.clone(),
-                state: NodeState::Up,
+                state: member.map_or(NodeState::Up, |node| node.state),
                 draining: false,
                 replacement: None,
                 directory_id: None,

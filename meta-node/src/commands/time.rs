@@ -1,5 +1,7 @@
 //! Replicated time.
 
+use tidewater_common::feature_level::FeatureLevel;
+use tidewater_common::ids::Term;
 use tidewater_proto::v1;
 
 use super::nodes;
@@ -10,8 +12,8 @@ const MAX_EXPIRED_PER_TICK: usize = 1_000;
 
 /// Advances replicated time. Time never decreases, and advances by at most two tick intervals a tick,
 /// so that one fast clock cannot expire everything; further only to a time on which several clocks agree,
-/// after an outage.
-pub(super) fn advance(state: &MetaState, command: &v1::AdvanceTime) -> CatalogChange {
+/// after an outage. `term`: of the entry.
+pub(super) fn advance(state: &MetaState, term: Term, command: &v1::AdvanceTime) -> CatalogChange {
     let now = state.header().time_ms;
     let latest = now.saturating_add(2 * TICK_INTERVAL_MS);
     let time_ms = command.now_ms.clamp(now, latest).max(command.agreed_ms);
@@ -20,7 +22,10 @@ pub(super) fn advance(state: &MetaState, command: &v1::AdvanceTime) -> CatalogCh
     let forgotten_before = time_ms.saturating_sub(OUTCOME_KEPT_MS);
     let procedure_deletes = state.procedures().ended_before(forgotten_before, MAX_EXPIRED_PER_TICK);
     let node_deletes = nodes::expired_compactors(state, time_ms, MAX_EXPIRED_PER_TICK);
-    let header = Header { time_ms, ..state.header().clone() };
+    let header = state.header();
+    let is_agreed = command.agreed_ms != 0 && header.feature_level >= FeatureLevel::EXACT_EVENTS;
+    let agreed_term = if is_agreed { term } else { header.agreed_term };
+    let header = Header { time_ms, agreed_term, ..header.clone() };
     CatalogChange {
         header: Some(header),
         node_deletes,

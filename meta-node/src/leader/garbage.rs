@@ -1,24 +1,24 @@
 //! Schedule of garbage collection: interval, retention and the data node that runs a pass.
 
+mod recorded_pass;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{Stream, StreamExt, stream};
-use tidewater_cluster_events::types::GarbagePass;
 use tidewater_common::ids::{NodeId, RegionId};
-use tidewater_common::quote::cut_at;
 use tidewater_common::refusal::Refusal;
-use tidewater_events::EventRecorderRef;
 use tidewater_proto::v1::{self, CursorState, GarbageEvent, NodeRole, NodeState, Reason};
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tonic::{Status, Streaming};
 
+use self::recorded_pass::RecordedPass;
+pub(crate) use self::recorded_pass::with_event;
 use super::leader_term::LeaderTerm;
 use super::{Control, Observations};
 use crate::catalog::{HookCursor, MetaState};
-use crate::commands::procedures::MAX_MESSAGE;
 
 /// Maximum time between two events of a pass; the data node sends a keep-alive every few seconds.
 const SILENCE: Duration = Duration::from_secs(60);
@@ -101,46 +101,6 @@ pub(crate) fn recorded(
     Box::pin(events.inspect(record))
 }
 
-/// Records the event of a pass that an operator has requested, when it ends. A pass whose caller is not connected any more
-/// ends without one.
-pub(crate) fn with_event(events: GarbageEvents, recorder: EventRecorderRef) -> GarbageEvents {
-    let begun = Instant::now();
-    let record = move |event: &Result<GarbageEvent, Status>| {
-        let ended = match event {
-            Ok(GarbageEvent { report: Some(report), .. }) => pass_ended(Ok(report), begun),
-            Ok(_) => return,
-            Err(status) => pass_ended(Err(&Refusal::from_status(status)), begun),
-        };
-        drop(recorder.record(&ended));
-    };
-    Box::pin(events.inspect(record))
-}
-
-/// Returns the event of a pass that has ended.
-fn pass_ended(outcome: Result<&v1::GarbageReport, &Refusal>, begun: Instant) -> GarbagePass {
-    let duration_ms = u64::try_from(begun.elapsed().as_millis()).ok();
-    match outcome {
-        Ok(report) => {
-            let kept = report.kept.iter().map(|kept| kept.objects);
-            GarbagePass {
-                listed: kept
-                    .fold(report.deleted.saturating_add(report.failed), u64::saturating_add),
-                deleted: report.deleted,
-                outcome: "completed".to_owned(),
-                cause: None,
-                duration_ms,
-            }
-        }
-        Err(error) => GarbagePass {
-            listed: 0,
-            deleted: 0,
-            outcome: "failed".to_owned(),
-            cause: Some(cut_at(&error.message, MAX_MESSAGE).into_owned()),
-            duration_ms,
-        },
-    }
-}
-
 /// Lists the regions of all replicas that can be reached.
 async fn list_replicas(control: &Control, state: &MetaState) -> Vec<v1::RegionInfo> {
     let nodes = state.nodes().filter(|node| node.role == NodeRole::Data).map(|node| node.id);
@@ -204,9 +164,10 @@ impl LeaderTerm {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            let begun = Instant::now();
+            let recorder = Arc::clone(&self.events.recorder);
+            let pass = RecordedPass::in_term(recorder);
             let outcome = self.run_garbage_pass(options.retention).await;
-            drop(self.events.recorder.record(&pass_ended(outcome.as_ref(), begun)));
+            pass.end(outcome.as_ref());
             self.observations.record_garbage(outcome.as_ref(), Instant::now());
             match outcome {
                 Ok(report) => tracing::info!(
@@ -247,47 +208,10 @@ impl LeaderTerm {
 
 #[cfg(test)]
 mod tests {
-    use tidewater_events::Value;
-    use tidewater_events::testing::CollectingRecorder;
     use tidewater_proto::v1::meta_command::Kind;
 
     use super::*;
-    use crate::catalog_events::testing::{text, value};
     use crate::commands::testing::{directory, run, table, with_groups};
-
-    #[tokio::test]
-    async fn pass_is_recorded_when_it_ends() {
-        let report = v1::GarbageReport {
-            deleted: 3,
-            failed: 1,
-            kept: [5, 7].map(|objects| v1::KeptObjects { why: String::new(), objects }).to_vec(),
-            ..v1::GarbageReport::default()
-        };
-        let ended = GarbageEvent { report: Some(report), ..GarbageEvent::default() };
-        let failed = Status::from(Refusal::new(Reason::Unavailable, "the node has stopped"));
-        for (last, expected) in [
-            (Ok(ended), vec![("completed", 16, 3, "")]),
-            (Err(failed), vec![("failed", 0, 0, "the node has stopped")]),
-            (Ok(GarbageEvent::default()), vec![]),
-        ] {
-            let recorder = Arc::new(CollectingRecorder::default());
-            let events = stream::iter([Ok(GarbageEvent::default()), last]);
-            let passed = with_event(Box::pin(events), Arc::clone(&recorder) as EventRecorderRef);
-            assert_eq!(passed.count().await, 2);
-            let recorded = recorder.events();
-            let shown = recorded.iter().map(|event| {
-                let number = |column| match value(event, column) {
-                    Value::UInt64(number) => number,
-                    other => panic!("{other:?}"),
-                };
-                (text(event, "outcome"), number("listed"), number("deleted"), text(event, "cause"))
-            });
-            let expected = expected.into_iter().map(|(outcome, listed, deleted, cause)| {
-                (outcome.to_owned(), listed, deleted, cause.to_owned())
-            });
-            assert_eq!(shown.collect::<Vec<_>>(), expected.collect::<Vec<_>>());
-        }
-    }
 
     #[test]
     fn request_names_logged_versions_and_unanswered_regions() {

@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use openraft::async_runtime::WatchReceiver;
 use parking_lot::Mutex;
+use tidewater_cluster_events::types::LeaderChanged;
 use tidewater_common::backoff::Jitter;
 use tidewater_common::ids::{GroupId, NodeId, Term};
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::meta_command::Kind;
 use tidewater_raft_store::membership::JointMembershipFinisher;
+use tidewater_raft_store::{LeaderChange, LeaderHistory, LeaderView, RaftHost};
 use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval};
@@ -20,7 +22,7 @@ use super::barriers::{BarrierOptions, KnownEpochs};
 use super::event_recording::LeaderEvents;
 use super::garbage::GarbageOptions;
 use super::group_permits::GroupPermits;
-use super::leader_changes::LeaderChanges;
+use super::member_states::KnownMembers;
 use super::placement_tasks::TasksInProgress;
 use super::plan::PlacementOptions;
 use super::procedures::{OperationKey, ProcedurePhase, unfinished};
@@ -77,6 +79,7 @@ pub(crate) struct LeaderTerm {
     pub(super) timing: LeaderTiming,
     pub(super) events: LeaderEvents,
     pub(super) busy: Mutex<TasksInProgress>,
+    pub(super) members: Mutex<KnownMembers>,
     /// Notified of changes that may need a round of the planner.
     pub(super) replan: Notify,
     pub(super) failures: Mutex<StepFailures>,
@@ -102,10 +105,11 @@ pub(crate) async fn watch_leadership(
     observations: Arc<Observations>,
     timing: LeaderTiming,
     events: LeaderEvents,
+    host: Arc<RaftHost>,
     stop: CancellationToken,
 ) {
     let mut current: Option<(Term, CancellationToken)> = None;
-    let mut changes = LeaderChanges::new(group.node_id);
+    let mut leaders = LeaderHistory::default();
     let mut round = interval(Duration::from_millis(50));
     round.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -114,7 +118,10 @@ pub(crate) async fn watch_leadership(
             _ = round.tick() => {}
         }
         let leading = group.leading();
-        changes.follow(group.raft.metrics().borrow_watched().current_leader.map(NodeId));
+        let seen = seen_leader(&group, &host, leading);
+        if let Some(change) = leaders.observe(seen) {
+            drop(events.recorder.record(&leader_changed(group.node_id, change)));
+        }
         if current.as_ref().map(|(term, _)| *term) == leading {
             continue;
         }
@@ -124,9 +131,6 @@ pub(crate) async fn watch_leadership(
         }
         if let Some(term) = leading {
             tracing::info!(%term, node = %group.node_id, "this node leads the meta group");
-            if let Some(event) = changes.begin(term) {
-                drop(events.recorder.record(&event));
-            }
             observations.restart(Instant::now());
             let cancel = stop.child_token();
             let leader_term = LeaderTerm::new(
@@ -143,6 +147,25 @@ pub(crate) async fn watch_leadership(
     }
     if let Some((_, cancel)) = current {
         cancel.cancel();
+    }
+}
+
+/// Returns the leadership of group 0. `leading`: term in which this node leads and a quorum answers; the term goes on when a
+/// quorum answers after a silence.
+fn seen_leader(group: &MetaGroup, host: &RaftHost, leading: Option<Term>) -> LeaderView {
+    let metrics = group.raft.server_metrics();
+    let seen = LeaderView::new(host, GroupId::META, &metrics.borrow_watched());
+    LeaderView { leads: leading == Some(seen.term), ..seen }
+}
+
+/// Returns the event of a term in which a node leads.
+fn leader_changed(node: NodeId, change: LeaderChange) -> LeaderChanged {
+    LeaderChanged {
+        group_id: GroupId::META.get(),
+        node_id: node.get(),
+        former_node_id: change.former.map(NodeId::get),
+        term: change.term.get(),
+        cause: Some(change.cause.as_str().to_owned()),
     }
 }
 
@@ -163,6 +186,7 @@ impl LeaderTerm {
             timing,
             events,
             busy: Mutex::default(),
+            members: Mutex::default(),
             replan: Notify::new(),
             failures: Mutex::default(),
             next_moves: Mutex::default(),
@@ -188,7 +212,6 @@ impl LeaderTerm {
         tasks.spawn(Arc::clone(&self).inject_barriers());
         tasks.spawn(Arc::clone(&self).manage_refreshes());
         tasks.spawn(Arc::clone(&self).record_shared_events());
-        tasks.spawn(Arc::clone(&self).record_member_events());
         let this = Arc::clone(&self);
         tasks.spawn(async move { this.collect_garbage(this.timing.garbage).await });
         tasks.spawn(Arc::clone(&self).plan_rounds());

@@ -5,7 +5,7 @@ use std::fmt;
 
 use tidewater_common::feature_level::{FeatureLevel, Release};
 use tidewater_common::ids::NodeId;
-use tidewater_proto::v1::{self, NodeState};
+use tidewater_proto::v1::{self, NodeRole, NodeState};
 
 use super::releases::ReportedRelease;
 use crate::catalog::{MetaState, Node};
@@ -117,7 +117,8 @@ fn hold_reason(
     reported: Option<&ReportedRelease>,
     next: FeatureLevel,
 ) -> Option<HoldReason> {
-    if must_support && node.state == NodeState::Down {
+    // A meta node has no replicas: while it is down, it does not report.
+    if must_support && node.state == NodeState::Down && node.role != NodeRole::Meta {
         return Some(HoldReason::Down);
     }
     // Another start may have been of another release, and apply would refuse the raise.

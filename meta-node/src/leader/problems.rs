@@ -22,8 +22,10 @@ mod watch;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use tidewater_common::feature_level::FeatureLevel;
 use tidewater_common::ids::NodeId;
 use tidewater_common::problem::Problem;
+use tidewater_proto::v1::ProblemKind;
 
 pub(crate) use self::members::MemberHealth;
 pub(crate) use self::probe::run as probe_nodes;
@@ -66,6 +68,10 @@ pub(crate) fn find_problems(known: &ClusterKnowledge<'_>) -> Vec<Problem> {
         Problem { detail, ..problem.clone() }.of_node(known.leader)
     };
     problems.extend(known.of_process.iter().map(of_leader));
+    if known.state.header().feature_level < FeatureLevel::EVENT_TABLES {
+        // There is no table for events before the last node is upgraded, and a rolling upgrade waits for health.
+        problems.retain(|problem| problem.kind != ProblemKind::EventsNotRecorded);
+    }
     problems
 }
 

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use futures::stream::{self, StreamExt};
 use tidewater_common::feature_level::FeatureLevel;
-use tidewater_common::ids::NodeId;
 use tidewater_proto::v1::{self, NodeState, meta_command::Kind};
 use tokio::task::JoinSet;
 
@@ -20,7 +19,7 @@ impl LeaderTerm {
     /// Starts a task that records observations in the catalog, unless one is already running.
     pub(super) fn start_recording(
         self: &Arc<Self>,
-        node_states: Vec<(NodeId, NodeState)>,
+        nodes: Vec<v1::ObservedNode>,
         reports: Vec<v1::ReportGroup>,
         tasks: &mut JoinSet<()>,
     ) {
@@ -29,19 +28,13 @@ impl LeaderTerm {
         }
         let this = Arc::clone(self);
         tasks.spawn(async move {
-            for (node, to) in &node_states {
-                match to {
-                    NodeState::Down => {
-                        tracing::warn!(%node, "node is down: its heartbeats have stopped");
-                    }
-                    _ => tracing::info!(%node, "node is up again"),
+            for observed in &nodes {
+                let node = observed.node_id;
+                match observed.state() {
+                    NodeState::Down => tracing::warn!(node, "node is down: it is silent"),
+                    _ => tracing::info!(node, "node is up again"),
                 }
             }
-            let set = |(node, to): (NodeId, NodeState)| v1::SetNodeState {
-                node_id: node.get(),
-                state: to.into(),
-            };
-            let nodes = node_states.into_iter().map(set).collect();
             let level = this.group.view.read().header().feature_level;
             // Each is of other nodes and groups. Raft writes and replicates concurrent commands together.
             stream::iter(commands(level, nodes, reports))
@@ -59,22 +52,34 @@ impl LeaderTerm {
     }
 }
 
-/// Returns commands that record observations: few large ones once the cluster's level allows them.
+/// Returns commands that record observations: few large ones, and those of nodes with their starts, once the cluster's level
+/// allows them.
 fn commands(
     level: FeatureLevel,
-    nodes: Vec<v1::SetNodeState>,
+    nodes: Vec<v1::ObservedNode>,
     groups: Vec<v1::ReportGroup>,
 ) -> Vec<Kind> {
+    let without_start = |observed: &v1::ObservedNode| v1::SetNodeState {
+        node_id: observed.node_id,
+        state: observed.state,
+    };
     if command_level(&Kind::RecordObservations(v1::RecordObservations::default())) > level {
-        let nodes = nodes.into_iter().map(Kind::SetNodeState);
+        let nodes = nodes.iter().map(without_start).map(Kind::SetNodeState);
         return nodes.chain(groups.into_iter().map(Kind::ReportGroup)).collect();
     }
-    let of_nodes = nodes
-        .chunks(MAX_OBSERVATIONS)
-        .map(|nodes| v1::RecordObservations { nodes: nodes.to_vec(), groups: Vec::new() });
-    let of_groups = groups
-        .chunks(MAX_OBSERVATIONS)
-        .map(|groups| v1::RecordObservations { nodes: Vec::new(), groups: groups.to_vec() });
+    let has_starts = level >= FeatureLevel::EXACT_EVENTS;
+    let of_nodes = nodes.chunks(MAX_OBSERVATIONS).map(|nodes| {
+        if has_starts {
+            let observed_nodes = nodes.to_vec();
+            return v1::RecordObservations { observed_nodes, ..v1::RecordObservations::default() };
+        }
+        let nodes = nodes.iter().map(without_start).collect();
+        v1::RecordObservations { nodes, ..v1::RecordObservations::default() }
+    });
+    let of_groups = groups.chunks(MAX_OBSERVATIONS).map(|groups| v1::RecordObservations {
+        groups: groups.to_vec(),
+        ..v1::RecordObservations::default()
+    });
     of_nodes.chain(of_groups).map(Kind::RecordObservations).collect()
 }
 
@@ -134,7 +139,7 @@ mod tests {
     use super::*;
     use crate::commands::testing::{run, with_groups};
     use crate::leader::ObservedReplica;
-    use tidewater_common::ids::{GroupId, LogIndex, Term};
+    use tidewater_common::ids::{GroupId, LogIndex, NodeId, Term};
 
     fn observed(leader: u64, term: u64, index: u64) -> ObservedGroup {
         let at = (Term(1), LogIndex(index));
@@ -151,7 +156,7 @@ mod tests {
 
     #[test]
     fn observations_are_recorded_together_from_level_2_on() {
-        let nodes = vec![v1::SetNodeState::default(); 3];
+        let nodes = vec![v1::ObservedNode::default(); 3];
         let groups = vec![v1::ReportGroup::default(); MAX_OBSERVATIONS + 1];
         let of = |level, nodes: &[_], groups: &[_]| -> Vec<(usize, usize)> {
             let count = |kind| match kind {
@@ -166,6 +171,30 @@ mod tests {
         assert_eq!(of(1, &nodes, &groups[..2]), [(1, 0), (1, 0), (1, 0), (0, 1), (0, 1)]);
         assert_eq!(of(2, &nodes, &groups), [(3, 0), (0, MAX_OBSERVATIONS), (0, 1)]);
         assert_eq!(of(2, &[], &[]), []);
+    }
+
+    #[test]
+    fn observations_name_starts_from_their_level_on() {
+        let down = v1::ObservedNode {
+            node_id: 101,
+            state: NodeState::Down.into(),
+            boot: 4,
+            start_id: "a".to_owned(),
+        };
+        let without_start = v1::SetNodeState { node_id: 101, state: NodeState::Down.into() };
+        let level = FeatureLevel::EXACT_EVENTS;
+        let recorded = |level| {
+            let mut commands = commands(level, vec![down.clone()], Vec::new());
+            match commands.pop() {
+                Some(Kind::RecordObservations(recorded)) => recorded,
+                other => panic!("{other:?}"),
+            }
+        };
+        let expected = v1::RecordObservations { nodes: vec![without_start], ..Default::default() };
+        assert_eq!(recorded(level.previous()), expected);
+        let observed_nodes = vec![down.clone()];
+        let expected = v1::RecordObservations { observed_nodes, ..Default::default() };
+        assert_eq!(recorded(level), expected);
     }
 
     #[test]

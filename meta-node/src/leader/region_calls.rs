@@ -97,8 +97,11 @@ impl LeaderTerm {
     async fn clone_region(&self, group: GroupId, clone: RegionClone) -> Result<(), Refusal> {
         let RegionClone { source, open, copy } = clone;
         let to = &self.control;
-        let flush =
-            v1::FlushRegionRequest { group_id: source.group.get(), region_id: source.region.get() };
+        let flush = v1::FlushRegionRequest {
+            group_id: source.group.get(),
+            region_id: source.region.get(),
+            by_node: true,
+        };
         let flushed = self.at_leader(source.group, |node| to.flush_region(node, flush)).await?;
         let base = flushed.flushed_sequence.saturating_add(SEQUENCE_GAP);
         let open = v1::OpenRegionRequest { base, ..open };

@@ -6,8 +6,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidewater_common::ids::{GroupId, NodeId};
-use tidewater_proto::v1::{GroupState, HotspotMode, NodeState, ReportGroup};
+use tidewater_common::ids::GroupId;
+use tidewater_proto::v1::{GroupState, HotspotMode, ObservedNode, ReportGroup};
 use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{Instant, sleep};
 
@@ -15,6 +15,7 @@ use super::ObservedCluster;
 use super::detector;
 use super::hotspots::{cold_routes, find_hotspots, is_settled, next_step};
 use super::leader_term::LeaderTerm;
+use super::member_states;
 use super::placement_step::PlacementStep;
 use super::plan::plan;
 use super::recording::due_reports;
@@ -36,7 +37,7 @@ const SETTLED_PAUSE: Duration = Duration::from_secs(10);
 /// Work that a round has found.
 #[derive(Debug, Default)]
 struct RoundDecisions {
-    node_states: Vec<(NodeId, NodeState)>,
+    node_states: Vec<ObservedNode>,
     reports: Vec<ReportGroup>,
     steps: Vec<PlacementStep>,
 }
@@ -93,11 +94,11 @@ impl LeaderTerm {
         let mut steps = plan(&state, &observed, &self.timing.placement);
         steps.extend(self.plan_due_moves(&state, &observed, now));
         steps.retain(|step| !in_progress.contains(&step.subject()));
-        RoundDecisions {
-            node_states: detector::detect(&state, &observed, self.timing.failure_timeout),
-            reports: due_reports(&state, &observed),
-            steps,
-        }
+        let timeout = self.timing.failure_timeout;
+        let mut node_states = detector::detect(&state, &observed, timeout);
+        let members = self.members.lock().follow(&self.group.member_health(), now);
+        node_states.extend(member_states::detect(&state, self.group.node_id, &members, timeout));
+        RoundDecisions { node_states, reports: due_reports(&state, &observed), steps }
     }
 
     /// Plans moves of routes at intervals, since it takes time for every route.

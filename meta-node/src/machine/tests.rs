@@ -318,6 +318,14 @@ async fn replicas_derive_equal_events_in_any_batches() {
         apply(machine, vec![later.clone()]).await;
     }
     assert_eq!(recent_events(&three), recent_events(&one)[5..]);
+
+    // Events of earlier entries are kept: the leader may not have recorded them.
+    let snapshot = one.get_snapshot_builder().await.build_snapshot().await.unwrap();
+    let arrived = dirs[1].path().join("snapshots/incoming-1");
+    std::fs::copy(snapshot.snapshot.path(), &arrived).unwrap();
+    let file = SnapshotFile::open(&arrived).unwrap();
+    two.install_snapshot(&snapshot.meta, file).await.unwrap();
+    assert_eq!(recent_events(&two), events);
 }
 
 // Other replicas apply the raise: a replica that went on without it would differ from them.

@@ -77,7 +77,7 @@ impl MetaReplica {
         .map_err(|fatal| MetaError::Raft(fatal.to_string()))?;
         host.set_addresses(Arc::clone(&addresses));
         host.add(GroupId::META, Arc::new(raft.clone()), &snapshots);
-        raft_service.add_host(host);
+        raft_service.add_host(Arc::clone(&host));
         let group = Arc::new(MetaGroup {
             cluster_id: identity.cluster_id,
             node_id: identity.node_id,
@@ -112,6 +112,7 @@ impl MetaReplica {
             Arc::clone(&observations),
             timing,
             events,
+            host,
             stop.clone(),
         ));
         let problems = Arc::new(ProblemWatch {

@@ -58,6 +58,7 @@ fn cause(node: &Node, after: Option<&Node>, displacing: Option<NodeId>) -> Strin
     match (after.map(|after| after.state), node.role) {
         (Some(NodeState::Removed), NodeRole::Meta) => "it was removed from the meta group".into(),
         (None | Some(NodeState::Removed), _) => "it was removed from the cluster".into(),
+        (Some(_), NodeRole::Meta) => "it does not answer the meta leader".into(),
         (Some(_), _) => "its heartbeats have stopped".into(),
     }
 }
@@ -157,7 +158,7 @@ mod tests {
         let mut log = EventLog::agreed(state);
         let observed =
             [set(101, NodeState::Up), set(102, NodeState::Down), set(999, NodeState::Up)];
-        let observed = v1::RecordObservations { nodes: observed.to_vec(), groups: Vec::new() };
+        let observed = v1::RecordObservations { nodes: observed.to_vec(), ..Default::default() };
         log.apply(Kind::RecordObservations(observed));
         let expected = [node_up(101, "data"), node_down(102, "data", silent)];
         assert_eq!(nodes(&mut log), expected);
@@ -182,6 +183,43 @@ mod tests {
         // A node that was down is not down again.
         log.apply(Kind::SetNodeState(set(102, NodeState::Removed)));
         assert_eq!(nodes(&mut log), []);
+    }
+
+    fn observe(log: &mut EventLog, node_id: u64, to: NodeState, boot: u64, start_id: &str) {
+        let start_id = start_id.to_owned();
+        let observed = v1::ObservedNode { node_id, state: to.into(), boot, start_id };
+        let observed_nodes = vec![observed];
+        let observed = v1::RecordObservations { observed_nodes, ..Default::default() };
+        log.apply(Kind::RecordObservations(observed));
+    }
+
+    #[test]
+    fn late_observation_of_an_earlier_process_has_no_event() {
+        let mut state = with_nodes(1);
+        raise_to_highest(&mut state);
+        let mut log = EventLog::agreed(state);
+        let restarted = v1::RegisterNode { boot: 2, start_id: directory(9), ..registration(1) };
+        log.apply(Kind::RegisterNode(restarted));
+        let ended = node_down(101, "data", "a new process of the node has registered");
+        assert_eq!(nodes(&mut log), [ended, node_up(101, "data")]);
+        observe(&mut log, 101, NodeState::Down, 0, "");
+        assert_eq!(nodes(&mut log), []);
+        observe(&mut log, 101, NodeState::Down, 2, &directory(9));
+        assert_eq!(nodes(&mut log), [node_down(101, "data", "its heartbeats have stopped")]);
+    }
+
+    #[test]
+    fn silent_meta_node_is_down_until_it_answers() {
+        let mut state = with_nodes(0);
+        set_members(&mut state, &[1, 2]);
+        raise_to_highest(&mut state);
+        let mut log = EventLog::agreed(state);
+        for _ in 0..2 {
+            observe(&mut log, 2, NodeState::Down, 0, "");
+        }
+        assert_eq!(nodes(&mut log), [node_down(2, "meta", "it does not answer the meta leader")]);
+        observe(&mut log, 2, NodeState::Up, 0, "");
+        assert_eq!(nodes(&mut log), [node_up(2, "meta")]);
     }
 
     #[test]

@@ -174,6 +174,48 @@ fn options_of_event_tables_need_their_level() {
 }
 
 #[test]
+fn observations_of_processes_need_their_level() {
+    let observed = v1::ObservedNode {
+        node_id: 101,
+        state: NodeState::Down.into(),
+        ..v1::ObservedNode::default()
+    };
+    let observed_nodes = vec![observed];
+    let observed = v1::RecordObservations { observed_nodes, ..v1::RecordObservations::default() };
+    let needed = FeatureLevel::EXACT_EVENTS;
+    let mut state = cluster();
+    crate::commands::testing::raise_to(&mut state, needed.previous());
+    let before = state.clone();
+    let expected = CommandError::FeatureLevel { needed, level: needed.previous() };
+    assert_eq!(run(&mut state, Kind::RecordObservations(observed.clone())), Err(expected));
+    assert_eq!(state, before);
+    let none = v1::RecordObservations::default();
+    assert_eq!(command_level(&Kind::RecordObservations(none)), level(2));
+    crate::commands::testing::raise_to(&mut state, needed);
+    run(&mut state, Kind::RecordObservations(observed)).unwrap();
+    assert_eq!(state.node(NodeId(101)).unwrap().state, NodeState::Down);
+}
+
+#[test]
+fn agreed_term_is_stored_from_its_level_on() {
+    let mut state = cluster();
+    let tick = |state: &mut MetaState, term, agreed_ms| {
+        let tick = v1::AdvanceTime { now_ms: 0, agreed_ms };
+        apply(state, Term(term), command(Kind::AdvanceTime(tick))).unwrap();
+        state.header().agreed_term.get()
+    };
+    crate::commands::testing::raise_to(&mut state, FeatureLevel::EXACT_EVENTS.previous());
+    assert_eq!(tick(&mut state, 2, 1_700_000_000_000), 0);
+    crate::commands::testing::raise_to(&mut state, FeatureLevel::EXACT_EVENTS);
+    assert_eq!(tick(&mut state, 2, 0), 0);
+    // Also by an agreement that does not advance the time.
+    assert_eq!(tick(&mut state, 2, 1), 2);
+    assert_eq!(tick(&mut state, 3, 0), 2);
+    assert_eq!(MetaState::from_rows(state.rows().unwrap()).as_ref(), Ok(&state));
+    assert_eq!(tick(&mut state, 3, 1_700_000_001_000), 3);
+}
+
+#[test]
 fn raise_above_the_release_is_an_error() {
     let mut state = raised();
     let highest = FeatureLevel::HIGHEST;

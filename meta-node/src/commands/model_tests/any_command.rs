@@ -257,10 +257,11 @@ fn any_single_command() -> impl Strategy<Value = Kind> {
         ),
         (
             proptest::collection::vec(any_state(), 0..4),
-            proptest::collection::vec(any_report(), 0..4)
+            proptest::collection::vec(any_report(), 0..4),
+            proptest::collection::vec(any_observed_node(), 0..4)
         )
-            .prop_map(|(nodes, groups)| {
-                Kind::RecordObservations(v1::RecordObservations { nodes, groups })
+            .prop_map(|(nodes, groups, observed_nodes)| {
+                Kind::RecordObservations(v1::RecordObservations { nodes, groups, observed_nodes })
             }),
         (10u64..30, name.clone(), 0u32..9, any::<bool>()).prop_map(|(id, name, regions, hash)| {
             let hash_columns = if hash { vec!["b".into()] } else { vec![] };
@@ -356,6 +357,15 @@ fn any_columns() -> impl Strategy<Value = Vec<v1::ColumnChange>> {
 
 fn any_state() -> impl Strategy<Value = v1::SetNodeState> {
     (100u64..106, 0i32..4).prop_map(|(node_id, state)| v1::SetNodeState { node_id, state })
+}
+
+/// Observed states of the members of the meta group, and of data nodes with few starts.
+fn any_observed_node() -> impl Strategy<Value = v1::ObservedNode> {
+    let node = prop_oneof![1u64..4, 101u64..106];
+    (node, 0i32..4, 0u64..3, 1u64..4).prop_map(|(node_id, state, boot, process)| {
+        let start_id = if boot == 0 { String::new() } else { directory(process) };
+        v1::ObservedNode { node_id, state, boot, start_id }
+    })
 }
 
 fn any_report() -> impl Strategy<Value = v1::ReportGroup> {

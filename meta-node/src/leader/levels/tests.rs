@@ -110,6 +110,28 @@ fn returning_node_of_an_earlier_release_holds_the_level() {
 }
 
 #[test]
+fn silent_meta_node_holds_the_level_back() {
+    let mut state = cluster();
+    raise_to_highest(&mut state);
+    let down = v1::ObservedNode {
+        node_id: 2,
+        state: NodeState::Down.into(),
+        ..v1::ObservedNode::default()
+    };
+    let observed_nodes = vec![down];
+    let observed = v1::RecordObservations { observed_nodes, ..v1::RecordObservations::default() };
+    run(&mut state, Kind::RecordObservations(observed)).unwrap();
+    assert_eq!(state.node(NodeId(2)).unwrap().state, NodeState::Down);
+    let next = FeatureLevel::HIGHEST.next();
+    let mut recent: BTreeMap<_, _> =
+        all().into_keys().map(|node| (node, reported(next.get()))).collect();
+    assert_eq!(holders(&LevelStatus::new(&state, &recent, next)), []);
+    recent.remove(&NodeId(2));
+    let held = LevelStatus::new(&state, &recent, next);
+    assert_eq!(holders(&held), [(2, HoldReason::Unreported)]);
+}
+
+#[test]
 fn no_level_follows_the_highest_of_the_leader() {
     let later = all().into_keys().map(|node| (node, reported(9))).collect();
     let at = |highest| LevelStatus::new(&cluster(), &later, FeatureLevel::new(highest));

@@ -10,7 +10,7 @@ use super::*;
 use crate::commands::procedures::refresh::testing::{finish, loaded, start, with_refreshable};
 use crate::commands::procedures::testing::{complete, report as step_report};
 use crate::commands::testing::{
-    compactor, pass, raise_to_highest, run, set_members, table, with_groups, with_nodes,
+    compactor, pass, raise_to, raise_to_highest, run, set_members, table, with_groups, with_nodes,
 };
 use crate::leader::{MemberDifference, ObservedReplica};
 
@@ -259,6 +259,18 @@ fn problems_of_the_leaders_process_are_listed() {
     let expected = "node 1: it refuses connections";
     let expected = Problem::new(ProblemKind::ConnectionsRefused, expected).of_node(LEADER);
     assert_eq!(known.only(), expected);
+}
+
+#[test]
+fn events_are_no_problem_before_their_feature_level() {
+    let mut known = Known::healthy(1);
+    let not_recorded = Problem::new(ProblemKind::EventsNotRecorded, "no event is written");
+    known.of_process = vec![not_recorded.clone()];
+    known.observed.conditions.insert(NodeId(101), vec![not_recorded.of_node(NodeId(101))]);
+    raise_to(&mut known.state, FeatureLevel::EVENT_TABLES.previous());
+    assert_eq!(known.problems(), []);
+    raise_to(&mut known.state, FeatureLevel::EVENT_TABLES);
+    assert_eq!(known.kinds(), [ProblemKind::EventsNotRecorded; 2]);
 }
 
 #[test]

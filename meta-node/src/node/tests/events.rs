@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use tidewater_common::ids::NodeId;
 use tidewater_common::refusal::Refusal;
 use tidewater_events::{RecordedEvent, Value};
 use tidewater_proto::v1::procedures_client::ProceduresClient;
@@ -71,6 +72,23 @@ async fn leader_records_calls_that_change_the_cluster() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn transfer_is_the_cause_of_a_leader_change() {
+    let mut cluster = MetaCluster::bootstrapped(3).await;
+    let leader = cluster.leader().await;
+    let next = (1..=3).find(|id| *id != leader).unwrap();
+    cluster.wait_equal().await;
+    let group = cluster.nodes[&leader].meta.slot().get().unwrap().group;
+    group.transfer_to(NodeId(next)).await.unwrap();
+    let changed = wait_for(&cluster, next, "leader_changed", next).await;
+    assert_eq!(text(&changed, "cause"), "the former leader transferred its leadership");
+    assert_eq!(value(&changed, "former_node_id"), Value::UInt64(leader));
+    drop(group);
+    for (_, node) in std::mem::take(&mut cluster.nodes) {
+        node.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn new_leader_records_recent_events_again() {
     let mut cluster = MetaCluster::bootstrapped(3).await;
     let hosted = Arc::new(Mutex::new(FakeDataNodes::default()));
@@ -89,7 +107,10 @@ async fn new_leader_records_recent_events_again() {
     drop(group);
     cluster.nodes.remove(&leader).unwrap().kill().await;
     let next = cluster.leader().await;
-    wait_for(&cluster, next, "leader_changed", next).await;
+    let changed = wait_for(&cluster, next, "leader_changed", next).await;
+    let cause = text(&changed, "cause");
+    // Another election may have failed before.
+    assert!(cause.contains("was silent") || cause.contains("unknown"), "{cause}");
     assert_eq!(wait_for(&cluster, next, "node_up", data.node_id).await, first);
     let mut terms = BTreeSet::new();
     for event in (1..=3).flat_map(|node| recorded(&cluster, node, "leader_changed")) {
