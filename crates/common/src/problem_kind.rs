@@ -125,9 +125,12 @@ pub const fn facts(kind: ProblemKind) -> ProblemFacts {
             "read the log of the node: the release of space fails",
         ),
         ProblemKind::EventsNotRecorded => row(
-            "A process cannot open its event spool, and drops its events",
-            "resolve the error: give each process a --event-dir of its own, or move a damaged spool away; the \
-             process opens the spool again every 30 s",
+            "A process does not record its events: it cannot open its event spool, a table has taken none for \
+             2 minutes, or events were dropped in the last 10 minutes",
+            "resolve the error. A spool that cannot be opened: give each process a --event-dir of its own, or move a \
+             damaged spool away; it is opened again every 30 s. A table of your own in the place of the events \
+             table: clone it and drop it. Dropped events: free space on the disk of the spool, or raise \
+             --event-spool",
         ),
         // Groups and replicas.
         ProblemKind::NoActiveGroup => row(

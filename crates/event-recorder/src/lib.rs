@@ -12,7 +12,10 @@
 
 mod counters;
 mod env;
+mod failing;
 pub mod intake;
+#[cfg(test)]
+mod manual_clock;
 mod meters;
 pub mod options;
 mod problem_log;
@@ -28,6 +31,7 @@ mod tests;
 
 pub use self::counters::EventCounts;
 pub use self::env::RecorderEnv;
+pub use self::failing::FailingTable;
 pub use self::meters::METRICS;
 pub use self::options::{EventRecorderOptions, OptionError};
 pub use self::recorder::{EventRecorderImpl, OpenError};

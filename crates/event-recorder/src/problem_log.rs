@@ -60,25 +60,15 @@ impl ProblemLog {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicU64, Ordering};
-
     use super::*;
-
-    #[derive(Debug, Default)]
-    struct ManualClock(AtomicU64);
-
-    impl MonotonicClock for ManualClock {
-        fn elapsed(&self) -> Duration {
-            Duration::from_secs(self.0.load(Ordering::Relaxed))
-        }
-    }
+    use crate::manual_clock::ManualClock;
 
     #[test]
     fn one_line_a_minute_is_due_for_each_subject() {
         let clock = Arc::new(ManualClock::default());
         let log = ProblemLog::new(clock.clone());
         assert_eq!((log.due("a"), log.due("a"), log.due("b")), (Some(1), None, Some(1)));
-        clock.0.store(60, Ordering::Relaxed);
+        clock.set(60);
         assert_eq!((log.due("a"), log.due("a")), (Some(2), None));
     }
 

@@ -16,6 +16,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::counters::{Counters, EventCounts};
 use crate::env::RecorderEnv;
+use crate::failing::{FailingTable, FailingTables};
 use crate::intake::Intake;
 use crate::options::{EventRecorderOptions, OptionError};
 use crate::problem_log::ProblemLog;
@@ -51,6 +52,7 @@ pub struct EventRecorderImpl {
     sizes: watch::Receiver<SpoolSizes>,
     counters: Arc<Counters>,
     problems: Arc<ProblemLog>,
+    failing: Arc<FailingTables>,
     closing: watch::Sender<bool>,
     intake_ended: watch::Receiver<bool>,
     /// `None` when the recorder is closed.
@@ -77,6 +79,7 @@ impl EventRecorderImpl {
         let queue = Arc::new(Queue::new(options.queue_events, options.queue_bytes));
         let counters = Arc::new(Counters::default());
         let problems = Arc::new(ProblemLog::new(Arc::clone(&env.monotonic)));
+        let failing = Arc::new(FailingTables::new(Arc::clone(&env.monotonic)));
         let (ended, intake_ended) = watch::channel(false);
         let (closing, closing_receiver) = watch::channel(false);
         let intake = Intake {
@@ -98,6 +101,7 @@ impl EventRecorderImpl {
             counters: Arc::clone(&counters),
             set_aside,
             problems: Arc::clone(&problems),
+            failing: Arc::clone(&failing),
             closing: closing_receiver,
         };
         let shipper = Mutex::new(Some(tokio::spawn(shipper::run(Arc::new(shipper)))));
@@ -109,6 +113,7 @@ impl EventRecorderImpl {
             sizes,
             counters,
             problems,
+            failing,
             closing,
             intake_ended,
             shipper,
@@ -128,6 +133,11 @@ impl EventRecorderImpl {
     /// Bytes of the events in the spool.
     pub fn spooled_bytes(&self) -> u64 {
         self.sizes.borrow().total.bytes
+    }
+
+    /// Table that has taken no events for the longest time while attempts failed.
+    pub fn failing_table(&self) -> Option<FailingTable> {
+        self.failing.longest()
     }
 
     /// Takes the values of an event; `None`: it is not recorded.

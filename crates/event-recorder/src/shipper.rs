@@ -14,6 +14,7 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use crate::counters::Counters;
+use crate::failing::FailingTables;
 use crate::options::EventRecorderOptions;
 use crate::problem_log::ProblemLog;
 use crate::set_aside::{SetAside, SetAsideFile};
@@ -31,6 +32,7 @@ pub(crate) struct Shipper {
     pub(crate) counters: Arc<Counters>,
     pub(crate) set_aside: Arc<SetAsideFile>,
     pub(crate) problems: Arc<ProblemLog>,
+    pub(crate) failing: Arc<FailingTables>,
     /// True once no event follows: what is left is passed at once.
     pub(crate) closing: watch::Receiver<bool>,
 }
@@ -114,10 +116,12 @@ impl Shipper {
                 Err(error) => error.to_string(),
             };
             self.problems.log(table, "events cannot be set aside; they stay in the spool", &error);
+            self.failing.record(table, &error);
             sleep(self.options.pause).await;
         }
         let (name, removed) = (table.to_owned(), claimed.clone());
         self.until_done(move |spool| spool.complete(&name, &removed)).await;
+        self.failing.clear(table);
         self.counters.count_written(written as u64);
         self.counters.count_set_aside(count);
     }

@@ -1,9 +1,11 @@
 //! Events of a process: options of its recorder, which all nodes of the process share.
 //!
-//! - [`late`]: recorder whose spool is opened later when it cannot be opened at the start.
+//! - [`late`]: recorder whose spool is opened later when it cannot be opened at the start; `health`: problem of an open
+//!   recorder.
 //! - [`cluster_table`]: handler that connects to the cluster when it has the first events.
 
 pub(crate) mod cluster_table;
+mod health;
 pub(crate) mod late;
 
 use std::path::{Path, PathBuf};
@@ -18,7 +20,7 @@ use tidewater_events::{
 };
 
 use self::cluster_table::ClusterTableHandler;
-use self::late::{LateRecorder, Opener};
+use self::late::{LateRecorder, Opener, UpkeepIntervals};
 use crate::exit::Failure;
 use crate::text::size::{Size, SizeError};
 use crate::text::time_span::{TimeSpan, TimeSpanError};
@@ -35,18 +37,20 @@ pub(crate) const BATCH_INTERVAL: Duration = Duration::from_secs(1);
 /// Time that a process that stops waits until its events are written. The spool keeps the others.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Interval of attempts to open a spool.
-const REOPEN_INTERVAL: Duration = Duration::from_secs(30);
+/// Intervals in which a spool is opened again, and a recorder is checked.
+const UPKEEP: UpkeepIntervals =
+    UpkeepIntervals { reopen: Duration::from_secs(30), check: Duration::from_secs(5) };
 
 /// Options of the event recorder.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct EventArgs {
-    /// Destination of the events of this process
-    #[arg(long, env = "TIDEWATER_EVENTS", value_enum, default_value = "table")]
-    pub(crate) events: EventTarget,
+    /// Destination of the events of this process; a compactor needs --event-dir as well [default: table]
+    #[arg(long, env = "TIDEWATER_EVENTS", value_enum)]
+    pub(crate) events: Option<EventTarget>,
 
-    /// Directory of the event spool, for this process alone; a compactor has no default, and records no
-    /// events without it [default: events in the data directory]
+    /// Directory of the event spool, for this process alone. A compactor has no data directory: without this
+    /// option, its slow compactions and the suspensions of its hooks are recorded nowhere [default: events in
+    /// the data directory]
     #[arg(long, env = "TIDEWATER_EVENT_DIR", value_name = "DIR")]
     pub(crate) event_dir: Option<PathBuf>,
 
@@ -68,14 +72,40 @@ pub(crate) struct EventArgs {
 }
 
 /// Destination of events.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum EventTarget {
     /// The table `events` of the cluster.
+    #[default]
     Table,
     /// The file `events.jsonl` in the event directory.
     Jsonl,
     /// Record no events.
     Off,
+}
+
+impl EventTarget {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Table => "table",
+            Self::Jsonl => "jsonl",
+            Self::Off => "off",
+        }
+    }
+}
+
+/// A destination of events for which the process has no directory.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "--events {} needs --event-dir: this node has no data directory. Give it a directory for this process alone that \
+     survives restarts, or leave --events out to record no events",
+    .0.as_str()
+)]
+pub(crate) struct NoEventDirectory(EventTarget);
+
+impl From<NoEventDirectory> for Failure {
+    fn from(error: NoEventDirectory) -> Self {
+        Self::usage(error.to_string())
+    }
 }
 
 /// An invalid time to live of events.
@@ -117,15 +147,15 @@ fn event_spool(text: &str) -> Result<Size, EventSpoolError> {
 
 impl EventArgs {
     /// Starts the recorder of the process. `data_dir`: that of its node; `meta`: addresses of meta nodes;
-    /// `problems`: has a problem while the spool cannot be opened.
+    /// `problems`: has a problem while events are not recorded.
     pub(crate) async fn start(
         &self,
         data_dir: Option<&Path>,
         meta: &[String],
         problems: ProcessProblems,
     ) -> Result<EventRecorderRef, Failure> {
-        let Some(directory) = self.directory(data_dir) else {
-            if self.events != EventTarget::Off {
+        let Some(directory) = self.directory(data_dir)? else {
+            if self.target() != EventTarget::Off {
                 tracing::info!("events of this process are not recorded without --event-dir");
             }
             return Ok(Arc::new(NoRecorder));
@@ -133,7 +163,7 @@ impl EventArgs {
         let options = self.options();
         options.check().map_err(|error| Failure::usage(error.to_string()))?;
         self.table_options().check().map_err(|error| Failure::usage(error.to_string()))?;
-        let handler: Arc<dyn EventHandler> = match self.events {
+        let handler: Arc<dyn EventHandler> = match self.target() {
             EventTarget::Jsonl => Arc::new(JsonLinesHandler::new(&directory)),
             EventTarget::Table | EventTarget::Off => {
                 Arc::new(ClusterTableHandler::new(meta.to_vec(), self.table_options()))
@@ -146,15 +176,30 @@ impl EventArgs {
             let handler = Arc::clone(&handler);
             EventRecorderImpl::open(&spool, handler, filter.clone(), options.clone(), env.clone())
         });
-        Ok(Arc::new(LateRecorder::start(opener, problems, REOPEN_INTERVAL).await))
+        Ok(Arc::new(LateRecorder::start(opener, problems, UPKEEP).await))
     }
 
     /// Returns the directory of the process's events; `None`: it records none.
-    pub(crate) fn directory(&self, data_dir: Option<&Path>) -> Option<PathBuf> {
-        if self.events == EventTarget::Off {
-            return None;
+    ///
+    /// # Errors
+    /// [`NoEventDirectory`]: events were asked for, but there is no directory of them.
+    pub(crate) fn directory(
+        &self,
+        data_dir: Option<&Path>,
+    ) -> Result<Option<PathBuf>, NoEventDirectory> {
+        if self.target() == EventTarget::Off {
+            return Ok(None);
         }
-        self.event_dir.clone().or_else(|| data_dir.map(|data_dir| data_dir.join(EVENTS)))
+        let of_data = || data_dir.map(|data_dir| data_dir.join(EVENTS));
+        match (self.event_dir.clone().or_else(of_data), self.events) {
+            (Some(directory), _) => Ok(Some(directory)),
+            (None, Some(target)) => Err(NoEventDirectory(target)),
+            (None, None) => Ok(None),
+        }
+    }
+
+    fn target(&self) -> EventTarget {
+        self.events.unwrap_or_default()
     }
 
     fn options(&self) -> EventRecorderOptions {
@@ -175,83 +220,4 @@ impl EventArgs {
 }
 
 #[cfg(test)]
-mod tests {
-    use clap::Parser;
-    use tidewater_events::RecordOutcome;
-    use tidewater_events::testing::TestEvent;
-
-    use super::*;
-
-    #[derive(Debug, Parser)]
-    struct Node {
-        #[command(flatten)]
-        events: EventArgs,
-    }
-
-    fn parse(arguments: &[&str]) -> Result<EventArgs, clap::Error> {
-        Node::try_parse_from([&["node"][..], arguments].concat()).map(|node| node.events)
-    }
-
-    #[test]
-    fn wrong_event_options_are_refused() {
-        for (arguments, words) in [
-            (["--events", "kafka"], "table, jsonl, off"),
-            (["--event-types", "node-up"], "is not a filter of event types"),
-            (["--event-ttl", "0s"], "0ms is too short for events (minimum 1s)"),
-            (["--event-ttl", "soon"], "is not a duration"),
-            (["--event-spool", "0"], "0 is too small for the event spool (minimum 2MiB)"),
-            (["--event-spool", "much"], "is not a size"),
-        ] {
-            let error = parse(&arguments).unwrap_err().to_string();
-            assert!(error.contains(words), "{arguments:?}: {error}");
-        }
-    }
-
-    #[test]
-    fn default_options_are_those_of_the_recorder() {
-        let args = parse(&[]).unwrap();
-        let defaults = EventRecorderOptions::default();
-        assert_eq!(args.options().check(), Ok(()));
-        assert_eq!(args.options().spool_bytes, defaults.spool_bytes);
-        assert_eq!(args.table_options(), EventHandlerOptions::default());
-        assert!(args.event_types.is_none());
-    }
-
-    #[test]
-    fn smallest_spool_passes_the_check_of_the_recorder() {
-        let args = parse(&["--event-spool", "2MiB", "--event-ttl", "1s"]).unwrap();
-        assert_eq!(args.options().check(), Ok(()));
-    }
-
-    #[test]
-    fn event_directory_follows_from_the_options() {
-        let data = Some(Path::new("d"));
-        let cases: [(&[&str], Option<&Path>, Option<&str>); 5] = [
-            (&[], data, Some("d/events")),
-            (&[], None, None),
-            (&["--event-dir", "e"], data, Some("e")),
-            (&["--event-dir", "e"], None, Some("e")),
-            (&["--event-dir", "e", "--events", "off"], data, None),
-        ];
-        for (arguments, data_dir, expected) in cases {
-            let found = parse(arguments).unwrap().directory(data_dir);
-            assert_eq!(found.as_deref(), expected.map(Path::new), "{arguments:?}");
-        }
-    }
-
-    #[tokio::test]
-    async fn json_lines_have_recorded_events() {
-        let data_dir = tempfile::tempdir().unwrap();
-        let args = parse(&["--events", "jsonl", "--event-types", "!noise"]).unwrap();
-        let problems = ProcessProblems::default();
-        let recorder = args.start(Some(data_dir.path()), &[], problems.clone()).await.unwrap();
-        let outcome = recorder.record(&TestEvent::new("kept")).await;
-        assert_eq!(outcome, RecordOutcome::Spooled);
-        assert_eq!(recorder.record(&TestEvent::new("noise")).await, RecordOutcome::Filtered);
-        recorder.close().await;
-        let lines = std::fs::read_to_string(data_dir.path().join("events/events.jsonl")).unwrap();
-        assert_eq!(lines.lines().count(), 1);
-        assert!(lines.contains(r#""type":"kept""#), "{lines}");
-        assert_eq!(problems.list(), []);
-    }
-}
+mod tests;

@@ -1,9 +1,13 @@
 //! Listener and the services of every process: health, reflection, metrics, node admin.
 
 use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use tidewater_cluster_events::RecordedCalls;
+use tidewater_common::clock::SystemClock;
 use tidewater_common::problems::ProcessProblems;
+use tidewater_events::EventRecorderRef;
 use tidewater_proto::v1::node_admin_server::NodeAdminServer;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -47,6 +51,7 @@ pub(crate) struct Host {
     switchboard: Switchboard,
     health: HealthReporter,
     problems: ProcessProblems,
+    calls: Arc<OnceLock<RecordedCalls>>,
     stop: CancellationToken,
     task: JoinHandle<Result<(), tonic::transport::Error>>,
     upkeep: JoinHandle<()>,
@@ -64,7 +69,13 @@ impl Host {
             .map_err(|error| Failure::other(format!("cannot listen: {error}")))?;
         let advertised = advertised(bound, listen.exposure.advertise.as_deref())?;
         let remote = logs.remote_log_filter;
-        let node_admin = NodeAdminService { logs: LogFilter::start(logs)?, remote };
+        let calls = Arc::<OnceLock<RecordedCalls>>::default();
+        let node_admin = NodeAdminService {
+            logs: LogFilter::start(logs)?,
+            remote,
+            address: advertised.clone(),
+            calls: calls.clone(),
+        };
         let metrics = MetricsPage::install()?;
         let switchboard = Switchboard::default();
         let (health, routes) = common_routes(&switchboard, node_admin, metrics.clone())?;
@@ -88,7 +99,7 @@ impl Host {
         let task = tokio::spawn(serving);
         let problems = ProcessProblems::default();
         let upkeep = tokio::spawn(run_upkeep(metrics, table, descriptors, problems.clone()));
-        Ok(Self { bound, advertised, switchboard, health, problems, stop, task, upkeep })
+        Ok(Self { bound, advertised, switchboard, health, problems, calls, stop, task, upkeep })
     }
 
     /// Returns the bound address.
@@ -104,6 +115,11 @@ impl Host {
     /// Returns the problems of the process, which its nodes report.
     pub(crate) fn problems(&self) -> ProcessProblems {
         self.problems.clone()
+    }
+
+    /// Records the administrative calls of the process from now on.
+    pub(crate) fn record_calls(&self, recorder: &EventRecorderRef) {
+        self.calls.get_or_init(|| RecordedCalls::new(Arc::clone(recorder), Arc::new(SystemClock)));
     }
 
     /// Installs the services of the roles started so far; [`install`](Self::install) follows.

@@ -1,7 +1,9 @@
 //! The `NodeAdmin` service of every node.
 
 use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
 
+use tidewater_cluster_events::RecordedCalls;
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::node_admin_server::NodeAdmin;
 use tidewater_proto::v1::{Reason, SetLogFilterRequest, SetLogFilterResponse};
@@ -15,6 +17,23 @@ pub(crate) struct NodeAdminService {
     pub(crate) logs: LogFilter,
     /// Accept calls from other machines, not only from this one.
     pub(crate) remote: bool,
+    /// Advertised address of the process, HOST:PORT.
+    pub(crate) address: String,
+    /// Recorder of the calls, once the process has one.
+    pub(crate) calls: Arc<OnceLock<RecordedCalls>>,
+}
+
+impl NodeAdminService {
+    /// Sets a log filter for a caller at this address; returns the previous one.
+    fn set_filter(&self, peer: Option<SocketAddr>, filter: &str) -> Result<String, Refusal> {
+        check_caller(peer, self.remote)?;
+        let previous = self
+            .logs
+            .set(filter)
+            .map_err(|problem| Refusal::new(Reason::InvalidArgument, problem))?;
+        tracing::info!(%filter, %previous, "log filter changed");
+        Ok(previous)
+    }
 }
 
 /// Checks that a caller may change the log filter: without authorization, only callers on the machine
@@ -36,13 +55,12 @@ impl NodeAdmin for NodeAdminService {
         &self,
         request: Request<SetLogFilterRequest>,
     ) -> Result<Response<SetLogFilterResponse>, Status> {
-        check_caller(request.remote_addr(), self.remote)?;
-        let filter = request.into_inner().filter;
-        let previous = self
-            .logs
-            .set(&filter)
-            .map_err(|problem| Refusal::new(Reason::InvalidArgument, problem))?;
-        tracing::info!(%filter, %previous, "log filter changed");
+        let call = self.calls.get().map(|calls| calls.begin(&request).at_node(&self.address));
+        let set = self.set_filter(request.remote_addr(), &request.get_ref().filter);
+        let previous = match call {
+            Some(call) => call.end(set)?,
+            None => set?,
+        };
         Ok(Response::new(SetLogFilterResponse { previous }))
     }
 }

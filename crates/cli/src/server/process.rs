@@ -51,6 +51,7 @@ impl Process {
         meta: &[String],
     ) -> Result<EventRecorderRef, Failure> {
         self.events = options.start(data_dir, meta, self.problems()).await?;
+        self.host.record_calls(&self.events);
         Ok(Arc::clone(&self.events))
     }
 

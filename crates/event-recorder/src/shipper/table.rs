@@ -101,6 +101,7 @@ impl Shipper {
             };
             self.counters.count_retried();
             self.problems.log(table, "events were not written; they stay in the spool", &text);
+            self.failing.record(table, &text);
             attempts.record(failure);
             let has_notes = batch.notes().all().await.map_or(true, |notes| !notes.is_empty());
             match attempts.next(&self.options, events, has_notes) {

@@ -53,6 +53,7 @@ async fn hanging_table_holds_up_no_other_table() {
     record_all(&recorder, 0..300).await;
     until(|| handler.persisted().len() == 300).await;
     until(|| recorder.counts().retried > 0).await;
+    until(|| recorder.failing_table().is_some_and(|failing| failing.table == "audit")).await;
     recorder.close().await;
     assert_eq!(recorder.spooled_events(), 1);
     let counts = recorder.counts();
@@ -70,6 +71,7 @@ async fn batch_is_written_after_three_failures() {
     let recorder = open(directory.path(), &handler);
     record_all(&recorder, 0..5).await;
     until(|| recorder.counts().written == 5).await;
+    assert_eq!(recorder.failing_table(), None);
     recorder.close().await;
     assert_eq!(handler.persisted(), texts(0..5));
     let expected =

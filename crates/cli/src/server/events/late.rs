@@ -1,4 +1,4 @@
-//! Recorder of a process that starts also when the event spool cannot be opened.
+//! Recorder of a process that starts also when the event spool cannot be opened, and reports what it does not record.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -10,9 +10,10 @@ use tidewater_common::problems::ProcessProblems;
 use tidewater_event_recorder::{EventRecorderImpl, OpenError};
 use tidewater_events::{Event, EventRecorder, Receipt, RecordOutcome};
 use tidewater_proto::v1::ProblemKind;
-use tokio::time::Instant;
+use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::task::AbortOnDropHandle;
 
+use super::health::RecorderHealth;
 use crate::server::meters;
 
 /// Part of the process that reports the problem.
@@ -21,12 +22,20 @@ const PART: &str = "events";
 /// Opens the recorder. Blocking.
 pub(crate) type Opener = Arc<dyn Fn() -> Result<EventRecorderImpl, OpenError> + Send + Sync>;
 
+/// Intervals of a recorder's upkeep.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct UpkeepIntervals {
+    /// Interval of attempts to open the spool.
+    pub(crate) reopen: Duration,
+    /// Interval of checks of the open recorder.
+    pub(crate) check: Duration,
+}
+
 /// Recorder that drops events while its spool cannot be opened, and tries to open it again.
 #[derive(Debug)]
 pub(crate) struct LateRecorder {
     state: Arc<State>,
-    /// `None`: the spool was opened at the start.
-    reopening: Option<AbortOnDropHandle<()>>,
+    upkeep: AbortOnDropHandle<()>,
 }
 
 #[derive(Debug, Default)]
@@ -39,14 +48,15 @@ struct State {
 }
 
 impl LateRecorder {
-    /// Opens the recorder. If that fails, the problem is reported, and a task tries again in this interval.
+    /// Opens the recorder. If that fails, the problem is reported, and a task tries again. The task also reports the
+    /// problems of the open recorder.
     pub(crate) async fn start(
         opener: Opener,
         problems: ProcessProblems,
-        interval: Duration,
+        intervals: UpkeepIntervals,
     ) -> Self {
         let state = Arc::<State>::default();
-        let reopening = match open(&opener).await {
+        let failing = match open(&opener).await {
             Ok(recorder) => {
                 // The state is new.
                 let _ = state.recorder.set(recorder);
@@ -56,12 +66,17 @@ impl LateRecorder {
                 let failing = Failing { begun: Instant::now(), reason };
                 failing.log();
                 problems.set(PART, Some(failing.problem(0)));
-                let state = Arc::clone(&state);
-                let task = reopen(state, opener, problems, interval, failing);
-                Some(AbortOnDropHandle::new(tokio::spawn(task)))
+                Some(failing)
             }
         };
-        Self { state, reopening }
+        let shared = Arc::clone(&state);
+        let upkeep = async move {
+            if let Some(failing) = failing {
+                reopen(&shared, opener, &problems, intervals.reopen, failing).await;
+            }
+            check(&shared, &problems, intervals.check).await;
+        };
+        Self { state, upkeep: AbortOnDropHandle::new(tokio::spawn(upkeep)) }
     }
 }
 
@@ -81,9 +96,7 @@ impl EventRecorder for LateRecorder {
 
     async fn close(&self) {
         self.state.is_closed.store(true, Ordering::Relaxed);
-        if let Some(reopening) = &self.reopening {
-            reopening.abort();
-        }
+        self.upkeep.abort();
         if let Some(recorder) = self.state.recorder.get() {
             recorder.close().await;
         }
@@ -119,9 +132,9 @@ async fn open(opener: &Opener) -> Result<EventRecorderImpl, String> {
 
 /// Opens the recorder as soon as that succeeds.
 async fn reopen(
-    state: Arc<State>,
+    state: &State,
     opener: Opener,
-    problems: ProcessProblems,
+    problems: &ProcessProblems,
     interval: Duration,
     mut failing: Failing,
 ) {
@@ -148,75 +161,19 @@ async fn reopen(
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use std::path::Path;
-
-    use tidewater_event_recorder::{EventRecorderOptions, RecorderEnv};
-    use tidewater_events::testing::TestEvent;
-    use tidewater_events::{JsonLinesHandler, TypeFilter};
-
-    use super::*;
-
-    /// Opener of a spool.
-    fn opener(directory: &Path) -> Opener {
-        let handler = Arc::new(JsonLinesHandler::new(directory));
-        let spool = directory.join("spool");
-        Arc::new(move || {
-            let options = EventRecorderOptions {
-                batch_interval: Duration::from_millis(1),
-                ..EventRecorderOptions::default()
-            };
-            let filter = TypeFilter::default();
-            let env = RecorderEnv::default();
-            EventRecorderImpl::open(&spool, handler.clone(), filter, options, env)
-        })
-    }
-
-    async fn recorded_outcome(recorder: &LateRecorder) -> RecordOutcome {
-        recorder.record(&TestEvent::new("door_opened")).await
-    }
-
-    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn spool_in_use_is_opened_later() {
-        let directory = tempfile::tempdir().unwrap();
-        let opener = opener(directory.path());
-        let other = opener().unwrap();
-        let problems = ProcessProblems::default();
-        let interval = Duration::from_millis(5);
-        let recorder = LateRecorder::start(opener, problems.clone(), interval).await;
-        assert_eq!(recorded_outcome(&recorder).await, RecordOutcome::Dropped);
-        let problem = problems.list().pop().unwrap();
-        assert_eq!(problem.kind, ProblemKind::EventsNotRecorded);
-        assert!(problem.detail.contains("is in use by another process"), "{}", problem.detail);
-        other.close().await;
-        drop(other);
-        let begun = Instant::now();
-        while recorded_outcome(&recorder).await != RecordOutcome::Spooled {
-            assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", problems.list());
-            tokio::time::sleep(interval).await;
-        }
-        while !problems.list().is_empty() {
-            assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", problems.list());
-            tokio::time::sleep(interval).await;
-        }
-        recorder.close().await;
-        assert_eq!(recorded_outcome(&recorder).await, RecordOutcome::Closed);
-    }
-
-    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn damaged_spool_does_not_stop_its_process() {
-        let directory = tempfile::tempdir().unwrap();
-        let spool = directory.path().join("spool");
-        std::fs::create_dir(&spool).unwrap();
-        std::fs::write(spool.join("CURRENT"), "MANIFEST-000009\n").unwrap();
-        let problems = ProcessProblems::default();
-        let interval = Duration::from_secs(60);
-        let recorder =
-            LateRecorder::start(opener(directory.path()), problems.clone(), interval).await;
-        assert_eq!(recorded_outcome(&recorder).await, RecordOutcome::Dropped);
-        assert_eq!(problems.list().len(), 1);
-        recorder.close().await;
-        assert_eq!(recorded_outcome(&recorder).await, RecordOutcome::Closed);
+/// Reports the problems of the open recorder.
+async fn check(state: &State, problems: &ProcessProblems, interval: Duration) {
+    let Some(recorder) = state.recorder.get() else { return };
+    let mut health = RecorderHealth::default();
+    let mut ticks = tokio::time::interval(interval);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let failing = recorder.failing_table();
+        let dropped = recorder.counts().dropped;
+        problems.set(PART, health.problem(dropped, failing.as_ref(), Instant::now()));
     }
 }
+
+#[cfg(test)]
+mod tests;
