@@ -34,6 +34,12 @@ impl CallSender {
     }
 }
 
+/// Returns whether a node has sent a call, and not a client.
+#[must_use]
+pub fn is_from_node(header: Option<&CallHeader>) -> bool {
+    header.is_some_and(|header| header.source_node != 0)
+}
+
 /// Rejects a call that is meant for another cluster or another node: a new node on an old address
 /// must not answer for the old one.
 ///
@@ -73,6 +79,15 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
+
+    #[test]
+    fn senders_are_nodes_or_clients() {
+        let cluster = ClusterId(Uuid::from_u128(1));
+        let node = CallSender { cluster, node: NodeId(1) };
+        assert!(is_from_node(Some(&node.header(NodeId(4)))));
+        assert!(!is_from_node(Some(&CallSender::client(cluster).header(NodeId(4)))));
+        assert!(!is_from_node(None));
+    }
 
     #[test]
     fn calls_for_other_nodes_are_refused() {

@@ -20,7 +20,8 @@ pub use self::alter::SchemaChange;
 pub use self::column_type::{ColumnType, TypeError};
 pub use self::constant::ConstantError;
 pub use self::options::{
-    DEFAULT_VNODES, HashDistribution, MAX_VNODES, MIN_COMPACTION_WINDOW, TableOptions, WriteMode,
+    DEFAULT_VNODES, HashDistribution, MAX_VNODES, MIN_COMPACTION_WINDOW, MIN_NEW_COMPACTION_WINDOW,
+    TableOptions, WriteMode,
 };
 use crate::ids::{ColumnId, SchemaVersion};
 use crate::quote::quoted;
@@ -103,7 +104,7 @@ pub enum SchemaError {
     )]
     BadRefreshable,
     /// A compaction window that is too short, or not whole seconds.
-    #[error("compaction window {0:?} is invalid: use whole seconds, at least 60s")]
+    #[error("compaction window {0:?} is invalid: use whole seconds, at least 1h")]
     BadCompactionWindow(Duration),
     /// A compaction window of a table in which a key can have versions of several times.
     #[error(

@@ -20,7 +20,8 @@ use crate::text::time_span::TimeSpan;
 #[derive(Debug, Args)]
 #[command(
     after_help = "Example:\n  tidewater compactor --listen 127.0.0.1:7421 --meta 127.0.0.1:7401 \
-                        --object-store file:///var/lib/tidewater/objects"
+                        --object-store file:///var/lib/tidewater/objects \
+                        --event-dir /var/lib/tidewater/compactor-events"
 )]
 pub(crate) struct Options {
     #[command(flatten)]
@@ -63,7 +64,7 @@ pub(crate) struct Options {
 
 /// Runs a compactor node until a signal stops it.
 pub(crate) async fn run(options: Options) -> Result<(), Failure> {
-    let event_dir = options.events.directory(None);
+    let event_dir = options.events.directory(None)?;
     let mut grants = directory_grants(None, event_dir, &options.join.object_store);
     let hooks = options.hooks.access(&mut grants)?;
     let mut process = Process::start(&options.listen, &options.logs).await?;

@@ -86,7 +86,7 @@ pub(crate) struct Options {
 /// Runs a data node until a signal stops it.
 pub(crate) async fn run(options: Options) -> Result<(), Failure> {
     let data_dir = Some(&*options.data_dir);
-    let event_dir = options.events.directory(data_dir);
+    let event_dir = options.events.directory(data_dir)?;
     let mut grants = directory_grants(data_dir, event_dir, &options.join.object_store);
     let hooks = options.hooks.access(&mut grants)?;
     let source_kinds =

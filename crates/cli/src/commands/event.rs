@@ -1,8 +1,9 @@
 //! `event`
 //!
 //! - `line`: an event as it is printed. `query`: choice of events, and their scan. `newest`: the newest events of a
-//!   scan. `window`: events that a follower has printed.
+//!   scan. `window`: events that a follower has printed. `cluster_time`: time from which commands count back.
 
+mod cluster_time;
 mod line;
 mod list;
 mod newest;

@@ -80,7 +80,7 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
         .memory_limit(memory_limit)
         .object_cache(options.memory.object_cache.map(|size| size.0))
         .scan_memory(options.memory.scan_memory.map(|size| size.0));
-    let event_dir = options.events.directory(Some(&options.data_dir));
+    let event_dir = options.events.directory(Some(&options.data_dir))?;
     let mut grants = directory_grants(Some(&options.data_dir), event_dir, &paths.objects);
     let hooks = options.hooks.access(&mut grants)?;
     let source_kinds = options.sources.kinds(&options.data_dir, data.disk_reserve, &mut grants)?;

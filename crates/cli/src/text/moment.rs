@@ -1,5 +1,6 @@
 //! Times, and durations before now: `90m`, `2026-01-31T10:00:00Z`.
 
+use std::cmp::Ordering;
 use std::str::FromStr;
 
 use arrow::compute::kernels::cast_utils::string_to_timestamp_nanos;
@@ -33,6 +34,15 @@ impl Moment {
             Self::At(ns) => ns,
         }
     }
+
+    /// Compares two times; `None`: their order depends on the time now.
+    pub(crate) fn known_order(self, other: Self) -> Option<Ordering> {
+        match (self, other) {
+            (Self::Ago(first), Self::Ago(second)) => Some(second.duration().cmp(&first.duration())),
+            (Self::At(first), Self::At(second)) => Some(first.cmp(&second)),
+            (Self::Ago(_), Self::At(_)) | (Self::At(_), Self::Ago(_)) => None,
+        }
+    }
 }
 
 impl FromStr for Moment {
@@ -61,6 +71,20 @@ mod tests {
         assert_eq!(ns("0s"), NOW);
         assert_eq!(ns("1h"), NOW - 3_600_000_000_000);
         assert_eq!(ns("18446744073709551615ms"), NOW - i64::MAX);
+    }
+
+    #[test]
+    fn times_of_one_kind_have_a_known_order() {
+        for (first, second, expected) in [
+            ("2m", "1m", Some(Ordering::Less)),
+            ("1m", "60s", Some(Ordering::Equal)),
+            ("2013-01-02", "2013-01-01", Some(Ordering::Greater)),
+            ("1m", "2013-01-01", None),
+            ("2013-01-01", "1m", None),
+        ] {
+            let moment = |text: &str| text.parse::<Moment>().unwrap();
+            assert_eq!(moment(first).known_order(moment(second)), expected, "{first} {second}");
+        }
     }
 
     #[test]

@@ -11,7 +11,10 @@ pub const DEFAULT_VNODES: u32 = 256;
 /// The greatest vnode count; a vnode takes two bytes in every row key.
 pub const MAX_VNODES: u32 = 32_768;
 
-/// The shortest compaction window.
+/// The shortest window that a table can be given: each window has files of its own, and 90 days have 2,160 of an hour.
+pub const MIN_NEW_COMPACTION_WINDOW: Duration = Duration::from_secs(60 * 60);
+
+/// The shortest window of a table of the catalog, which may be older than [`MIN_NEW_COMPACTION_WINDOW`].
 pub const MIN_COMPACTION_WINDOW: Duration = Duration::from_secs(60);
 
 /// Treatment of several versions of a key.
@@ -87,6 +90,17 @@ impl TableOptions {
         schema.time_column().is_some_and(|column| {
             self.write_mode == WriteMode::AppendOnly || schema.primary_key().contains(&column)
         })
+    }
+
+    /// Checks a compaction window that a table is to be given. A table of the catalog may have a shorter one.
+    ///
+    /// # Errors
+    /// [`SchemaError::BadCompactionWindow`].
+    pub fn check_new_window(window: Duration) -> Result<(), SchemaError> {
+        if window < MIN_NEW_COMPACTION_WINDOW || window.subsec_nanos() != 0 {
+            return Err(SchemaError::BadCompactionWindow(window));
+        }
+        Ok(())
     }
 
     /// Checks the options against the columns they name.

@@ -116,6 +116,25 @@ fn table_options_are_validated_against_columns() {
 }
 
 #[test]
+fn new_compaction_windows_last_at_least_an_hour() {
+    let seconds = Duration::from_secs;
+    for (window, is_valid) in [
+        (MIN_NEW_COMPACTION_WINDOW, true),
+        (seconds(86_400), true),
+        (Duration::ZERO, false),
+        (MIN_COMPACTION_WINDOW, false),
+        (seconds(3_599), false),
+        (Duration::from_millis(3_600_001), false),
+    ] {
+        let expected =
+            if is_valid { Ok(()) } else { Err(SchemaError::BadCompactionWindow(window)) };
+        assert_eq!(TableOptions::check_new_window(window), expected);
+    }
+    let error = SchemaError::BadCompactionWindow(seconds(60)).to_string();
+    assert_eq!(error, "compaction window 60s is invalid: use whole seconds, at least 1h");
+}
+
+#[test]
 fn compaction_windows_out_of_range_are_refused() {
     let windowed = |window, write_mode| TableOptions {
         write_mode,

@@ -1,8 +1,11 @@
 //! `event list`
 
-use clap::Args;
-use tidewater_common::clock::{Clock, SystemClock};
+use std::cmp::Ordering;
 
+use clap::Args;
+use tidewater_common::clock::SystemClock;
+
+use super::cluster_time::ClusterTime;
 use super::newest::NewestEvents;
 use super::query::EventChoice;
 use crate::commands::client::ClientArgs;
@@ -24,7 +27,7 @@ pub(crate) struct Options {
     #[command(flatten)]
     choice: EventChoice,
 
-    /// List events from this time on: a duration before now, or a time
+    /// List events from this time on: a duration before now, by the time of the cluster, or a time
     #[arg(long, value_name = "TIME", default_value = "1h")]
     since: Moment,
 
@@ -43,13 +46,17 @@ pub(crate) struct Options {
 
 /// Lists the newest events of a period.
 pub(crate) async fn run(options: Options) -> Result<(), Failure> {
-    let now_ns = now_ns(&SystemClock);
+    let order = options.until.and_then(|until| options.since.known_order(until));
+    if order.is_some_and(Ordering::is_ge) {
+        return Err(reversed_period());
+    }
+    let client = options.client.connect().await?;
+    let now_ns = ClusterTime::read(&client, &SystemClock, &SystemClock).await.now_ns();
     let since_ns = options.since.ns(now_ns);
     let until_ns = options.until.map(|until| until.ns(now_ns));
     if until_ns.is_some_and(|until_ns| until_ns <= since_ns) {
-        return Err(Failure::usage("--until is not after --since: exchange them"));
+        return Err(reversed_period());
     }
-    let client = options.client.connect().await?;
     let table = options.choice.table_info(&client).await?;
     let scan = options.choice.scan(&table, since_ns, until_ns)?;
     let limit = usize::try_from(options.limit).unwrap_or(usize::MAX);
@@ -64,7 +71,6 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Returns the time in nanoseconds since the Unix epoch.
-pub(super) fn now_ns(clock: &dyn Clock) -> i64 {
-    i64::try_from(clock.now_ms()).unwrap_or(i64::MAX).saturating_mul(1_000_000)
+fn reversed_period() -> Failure {
+    Failure::usage("--until is not after --since: exchange them")
 }

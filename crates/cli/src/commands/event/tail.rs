@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use clap::Args;
 use tidewater_client::Client;
-use tidewater_common::clock::{Clock, SystemClock};
+use tidewater_common::clock::{Clock, MonotonicClock, SystemClock};
+use tokio::task::yield_now;
 use tokio::time::MissedTickBehavior;
 
+use super::cluster_time::ClusterTime;
 use super::line::EventLine;
-use super::list::now_ns;
 use super::query::{EventChoice, check_bytes};
 use super::window::{OVERLAP_NS, TailWindow};
 use crate::commands::client::ClientArgs;
@@ -34,7 +35,8 @@ pub(crate) struct Options {
     #[command(flatten)]
     choice: EventChoice,
 
-    /// Print events from this time on first: a duration before now, or a time [default: new events only]
+    /// Print events from this time on first: a duration before now, by the time of the cluster, or a time
+    /// [default: new events only]
     #[arg(long, value_name = "TIME")]
     since: Option<Moment>,
 
@@ -46,14 +48,19 @@ pub(crate) struct Options {
 pub(crate) async fn run(options: Options) -> Result<(), Failure> {
     let mut signals = StopSignals::listen()?;
     tokio::select! {
-        result = follow(&options, &SystemClock) => result,
+        result = follow(&options, &SystemClock, &SystemClock) => result,
         _ = signals.next() => Ok(()),
     }
 }
 
-async fn follow(options: &Options, clock: &dyn Clock) -> Result<(), Failure> {
+async fn follow(
+    options: &Options,
+    clock: &dyn Clock,
+    monotonic: &dyn MonotonicClock,
+) -> Result<(), Failure> {
     let client = options.client.connect().await?;
-    let now = now_ns(clock);
+    let time = ClusterTime::read(&client, clock, monotonic).await;
+    let now = time.now_ns();
     let start_ns =
         options.since.map_or_else(|| now.saturating_sub(OVERLAP_NS), |since| since.ns(now));
     let mut window = TailWindow::new(start_ns);
@@ -63,8 +70,8 @@ async fn follow(options: &Options, clock: &dyn Clock) -> Result<(), Failure> {
     loop {
         ticks.tick().await;
         let read = unseen(&client, &options.choice, &mut window).await;
-        print(options, &tail.printed(read)?)?;
-        window.advance(now_ns(clock));
+        print(options, &tail.printed(read)?).await?;
+        window.advance(time.now_ns());
     }
 }
 
@@ -114,8 +121,13 @@ impl Tail {
     }
 }
 
-fn print(options: &Options, lines: &[EventLine]) -> Result<(), Failure> {
-    lines.iter().try_for_each(|line| fact(options.client.output, line, EventLine::text))
+/// Prints events. A signal ends the command between two of them.
+async fn print(options: &Options, lines: &[EventLine]) -> Result<(), Failure> {
+    for line in lines {
+        fact(options.client.output, line, EventLine::text)?;
+        yield_now().await;
+    }
+    Ok(())
 }
 
 /// Returns the events of the window that were not seen yet, the newest last.

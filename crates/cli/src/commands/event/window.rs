@@ -48,7 +48,7 @@ impl TailWindow {
         true
     }
 
-    /// Moves the window to the newest event, and forgets the events before it. `now_ns`: time of this machine, so that a
+    /// Moves the window to the newest event, and forgets the events before it. `now_ns`: time of the cluster, so that a
     /// node whose clock is ahead does not hide the events of others.
     pub(super) fn advance(&mut self, now_ns: i64) {
         if let Some(newest_ns) = self.newest_ns {

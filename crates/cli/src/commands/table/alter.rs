@@ -34,7 +34,8 @@ pub(crate) struct Options {
     /// Age after which rows expire, by the time column: 90d, or none
     #[arg(long, value_name = "TIME|none")]
     ttl: Option<TimeSpanOrNone>,
-    /// Length of the windows of time whose rows are compacted together: 1d, or none: chosen by the cluster
+    /// Length of the windows of time whose rows are compacted together, at least 1h: 1d, or none: chosen by the
+    /// cluster
     #[arg(long, value_name = "TIME|none")]
     compaction_window: Option<TimeSpanOrNone>,
     #[command(flatten)]

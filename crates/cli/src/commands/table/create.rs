@@ -54,7 +54,8 @@ pub(crate) struct Options {
     #[arg(long, value_name = "TIME", requires = "time_column")]
     ttl: Option<TimeSpan>,
 
-    /// Length of the windows of time whose rows are compacted together: 1d [default: chosen by the cluster]
+    /// Length of the windows of time whose rows are compacted together, at least 1h: 1d [default: chosen by the
+    /// cluster]
     #[arg(long, value_name = "TIME", requires = "time_column")]
     compaction_window: Option<TimeSpan>,
 
