@@ -112,6 +112,20 @@ cluster_start() {
     done
 }
 
+# standalone_start [ARGUMENT...]: starts one process with all roles, and waits until it is healthy. Other functions know it
+# as meta-1.
+standalone_start() {
+    mkdir -p "$STATE"
+    METAS=1 DATAS=0 COMPACTORS=0
+    echo "127.0.0.1:$(free_port)" >"$STATE/meta-1.addr"
+    "$TIDEWATER" standalone --data-dir "$STATE/data" --listen "$(addr_of meta-1)" "$@" \
+        >"$STATE/meta-1.out" 2>"$STATE/meta-1.log" &
+    echo $! >"$STATE/meta-1.pid"
+    disown
+    node_ready meta-1
+    cluster_healthy
+}
+
 # cluster_healthy: waits up to one minute until `cluster status` reports a healthy cluster.
 cluster_healthy() {
     local _ status=

@@ -42,15 +42,7 @@ disk_ingest() {
 
 disk_standalone() {
     STATE=$WORK/disk-standalone
-    mkdir -p "$STATE"
-    METAS=1 DATAS=0 COMPACTORS=0
-    echo "127.0.0.1:$(free_port)" >"$STATE/meta-1.addr"
-    "$TIDEWATER" standalone --data-dir "$STATE/data" --listen "$(addr_of meta-1)" \
-        >"$STATE/meta-1.out" 2>"$STATE/meta-1.log" &
-    echo $! >"$STATE/meta-1.pid"
-    disown
-    node_ready meta-1
-    cluster_healthy
+    standalone_start
     say "standalone, ${DISK_STANDALONE_ROWS:-12000000} rows:"
     disk_ingest "${DISK_STANDALONE_ROWS:-12000000}" "$STATE/data/data"
     say "    objects: $(mib_below "$STATE/data/objects") MiB"
