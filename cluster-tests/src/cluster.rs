@@ -162,7 +162,12 @@ impl Cluster {
                 store_url: &self.store_url,
                 memory_limit: self.plan.memory_limit.as_deref(),
             });
-            let env = self.env(&name);
+            let mut env = self.env(&name);
+            if role == Role::Compactor && self.plan.events {
+                // Other nodes have a data directory.
+                let events = self.directory().join("nodes").join(&name).join("events");
+                env.push(("TIDEWATER_EVENT_DIR".to_owned(), events.display().to_string()));
+            }
             let mut spec = NodeSpec {
                 name,
                 role,

@@ -163,8 +163,11 @@ impl NodeClient {
     /// The RPC error of the node or of the transport.
     pub async fn flush(&self, region: RegionRef) -> Result<FlushRegionResponse, Status> {
         let mut client = RegionAdminClient::new(self.channel.clone());
-        let request = self
-            .request(FlushRegionRequest { group_id: region.group_id, region_id: region.region_id });
+        let request = self.request(FlushRegionRequest {
+            group_id: region.group_id,
+            region_id: region.region_id,
+            by_node: false,
+        });
         self.limited(async { client.flush_region(request).await.map(|r| r.into_inner()) }).await
     }
 

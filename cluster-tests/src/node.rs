@@ -21,7 +21,7 @@ use tokio::time::Instant;
 
 pub use log::LogFile;
 pub use memory::Memory;
-pub use signal::Signal;
+pub use signal::{Signal, send as send_signal};
 
 use crate::{HarnessError, Result};
 

@@ -9,6 +9,8 @@ use crate::{HarnessError, Result};
 pub enum Signal {
     /// Requests a graceful stop.
     Term,
+    /// The same from a terminal: Ctrl-C.
+    Interrupt,
     /// Freezes the process, which keeps its connections.
     Stop,
     /// Continues a frozen process.
@@ -21,6 +23,7 @@ impl Signal {
     fn name(self) -> &'static str {
         match self {
             Self::Term => "TERM",
+            Self::Interrupt => "INT",
             Self::Stop => "STOP",
             Self::Continue => "CONT",
             Self::Kill => "KILL",
@@ -29,7 +32,10 @@ impl Signal {
 }
 
 /// Sends a signal with the `kill` of the shell, which every POSIX system has.
-pub(super) async fn send(pid: u32, signal: Signal) -> Result<()> {
+///
+/// # Errors
+/// If there is no such process.
+pub async fn send(pid: u32, signal: Signal) -> Result<()> {
     let what = format!("send SIG{} to process {pid}", signal.name());
     let status = Command::new("sh")
         .args(["-c", "kill -s \"$0\" \"$1\"", signal.name(), &pid.to_string()])

@@ -4,6 +4,7 @@ mod administrator;
 mod clients;
 mod faults;
 mod fleet;
+mod late_repeats;
 
 use std::time::Duration;
 

@@ -17,11 +17,16 @@ pub(crate) struct Standalone {
 
 impl Standalone {
     pub(crate) async fn start() -> Result<Self> {
+        Self::start_with(&[]).await
+    }
+
+    /// Starts a process with more arguments.
+    pub(crate) async fn start_with(more: &[&str]) -> Result<Self> {
         let cluster = ClusterPlan::default().nodes(1, 0, 0).prepare().await?;
         let address = cluster.spare_address()?.to_string();
         let dir = path(&cluster, "standalone");
         let args = ["standalone", "--data-dir", &dir, "--listen", &address];
-        let args = args.map(str::to_owned).to_vec();
+        let args = args.iter().chain(more).map(ToString::to_string).collect();
         let mut node = cluster.extra("standalone", &cluster.meta[0].spec, args);
         node.start().await?;
         Ok(Self { cluster, node, address })

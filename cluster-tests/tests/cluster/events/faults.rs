@@ -116,6 +116,7 @@ async fn events_report_each_fault_once_in_order() -> Result<()> {
     let led = [("group_id", Value::from(group))];
     let led = wait_for(&table, "leader_changed", &led, since).await?;
     assert_ne!(led["node_id"], node, "{led}");
+    expect_cause(&led)?;
     let down = [("node_id", Value::from(node)), ("node_kind", "data".into())];
     let down = wait_for(&table, "node_down", &down, 0).await?;
     expect_cause(&down)?;

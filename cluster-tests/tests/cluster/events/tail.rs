@@ -6,6 +6,7 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arrow::compute::kernels::cast_utils::string_to_timestamp_nanos;
 use parking_lot::Mutex;
 use serde_json::Value;
 use tidewater_cluster_tests::cluster::Cluster;
@@ -15,7 +16,7 @@ use tokio::process::{Child, ChildStdout, Command};
 use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::{Instant, sleep};
 
-use super::table::{EventTable, id_of};
+use super::table::{EventTable, id_of, now_ns};
 use crate::splits::distribution;
 use crate::support::{SETTLED_WITHIN, keep_routes};
 
@@ -24,7 +25,7 @@ const SCAN_EVERY: Duration = Duration::from_millis(100);
 /// Pause between two calls that become events.
 const CALL_EVERY: Duration = Duration::from_secs(1);
 /// Longest delay: 2 s, and a margin for a busy machine.
-const PRINTED_WITHIN: Duration = Duration::from_secs(8);
+pub(super) const PRINTED_WITHIN: Duration = Duration::from_secs(8);
 
 /// Times by the id of an event.
 type Times = BTreeMap<String, Instant>;
@@ -43,7 +44,9 @@ pub(super) struct Tail {
 #[derive(Debug, Default)]
 struct Printed {
     times: Times,
-    /// Lines without an id, and those of an event that was printed before.
+    /// Type of each event, and the nanoseconds from its time to its line.
+    delays: Vec<(String, i64)>,
+    /// Lines without an id or a time, and those of an event that was printed before.
     wrong: Vec<String>,
 }
 
@@ -88,6 +91,14 @@ impl Tail {
             if printed.times.contains_key(&id) { Ok(()) } else { Err(format!("{printed:?}")) }
         })
         .await
+    }
+
+    /// Returns the times from the events of a type to their lines.
+    pub(super) fn delays(&self, event_type: &str) -> Vec<Duration> {
+        let printed = self.printed.lock();
+        let of_type = printed.delays.iter().filter(|(known, _)| known == event_type);
+        // A time has whole milliseconds, rounded down.
+        of_type.map(|(_, ns)| Duration::from_nanos(u64::try_from(*ns).unwrap_or(0))).collect()
     }
 
     /// Stops the process. Verifies that it has printed each event once that appeared in the table from `first` on and
@@ -136,11 +147,18 @@ impl Tail {
 
 async fn read(mut lines: Lines<BufReader<ChildStdout>>, printed: Arc<Mutex<Printed>>) {
     while let Ok(Some(line)) = lines.next_line().await {
+        let printed_ns = now_ns();
         let event: Value = serde_json::from_str(&line).unwrap_or_default();
         let id = id_of(&event);
+        let event_type = event["type"].as_str().unwrap_or_default().to_owned();
+        let time = string_to_timestamp_nanos(event["timestamp"].as_str().unwrap_or_default());
         let mut printed = printed.lock();
-        if id.len() != 32 || printed.times.insert(id, Instant::now()).is_some() {
-            printed.wrong.push(line);
+        let is_new = id.len() == 32 && printed.times.insert(id, Instant::now()).is_none();
+        match time {
+            Ok(time_ns) if is_new => {
+                printed.delays.push((event_type, printed_ns.saturating_sub(time_ns)));
+            }
+            _ => printed.wrong.push(line),
         }
     }
 }

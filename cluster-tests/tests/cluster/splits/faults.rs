@@ -12,6 +12,7 @@ use tokio::time::{Instant, sleep};
 
 use super::administrator::TABLES;
 use super::clients::Clients;
+use crate::events::restarts::expect_restarts;
 use crate::support::{keep_routes, setting, wait_for_level};
 
 /// Time for the fewest changes, after the time of the faults.
@@ -28,12 +29,13 @@ async fn restart(node: &mut Node, after: Duration) -> Result<()> {
     node.start().await
 }
 
-/// Injects one fault, and repairs it. `spared`: position of a data node that has none.
+/// Injects one fault, and repairs it. Returns the position of the data node that was killed, if one was. `spared`: position of a
+/// data node without faults.
 pub(super) async fn inject(
     cluster: &mut Cluster,
     random: &mut StdRng,
     spared: Option<usize>,
-) -> Result<()> {
+) -> Result<Option<usize>> {
     let time = Duration::from_millis(random.random_range(0..2_500));
     let (leader, _) = cluster.meta_leader().await?;
     let running = (0..cluster.data.len()).filter(|at| cluster.data[*at].is_running());
@@ -66,27 +68,33 @@ pub(super) async fn inject(
             }
         }
     }
-    cluster.wait_until_healthy_within(REPAIRED_WITHIN).await
+    cluster.wait_until_healthy_within(REPAIRED_WITHIN).await?;
+    Ok(matches!(fault, 0 | 1).then_some(data))
 }
 
-// C3, C5, H4.
+// C3, C5, H4, V1.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn faults_during_changes_of_routes_lose_no_write() -> Result<()> {
     let time = Duration::from_secs(setting("TIDEWATER_SPLIT_SECONDS", 15));
     let seed: u64 = setting("TIDEWATER_SPLIT_SEED", rand::random::<u32>().into());
     println!("TIDEWATER_SPLIT_SEED={seed}");
     let mut random = StdRng::seed_from_u64(seed);
-    let mut cluster = ClusterPlan::default().store(Store::S3).nodes(3, 3, 1).start().await?;
+    let plan = ClusterPlan::default().store(Store::S3).nodes(3, 3, 1);
+    let mut cluster = plan.events().start().await?;
     wait_for_level(&cluster).await?;
     keep_routes(&cluster).await?;
     let clients = Clients::start(&cluster, seed).await?;
+    let mut kills = vec![0; cluster.data.len()];
     let end = Instant::now() + time;
     while Instant::now() < end || clients.completed.lacking().contains(&true) {
         if Instant::now() > end + CHANGE_WITHIN {
             return Err(HarnessError::violated("too few changes were completed"));
         }
         clients.load.progress(40).await?;
-        inject(&mut cluster, &mut random, None).await?;
+        if let Some(killed) = inject(&mut cluster, &mut random, None).await? {
+            kills[killed] += 1;
+        }
     }
+    expect_restarts(&cluster, &kills).await?;
     clients.conclude(cluster).await
 }
