@@ -30,15 +30,16 @@ pub(crate) struct Intake {
     pub(crate) counters: Arc<Counters>,
     pub(crate) env: RecorderEnv,
     pub(crate) problems: Arc<ProblemLog>,
-    /// True when the thread has ended.
-    pub(crate) ended: watch::Sender<bool>,
+    /// Closed when the thread has ended. Declared last, so that it is dropped after the spool: a process that exits while
+    /// another thread closes the database may crash.
+    #[expect(dead_code, reason = "its end is its message")]
+    pub(crate) ended: watch::Sender<()>,
 }
 
 impl Drop for Intake {
     fn drop(&mut self) {
         // Also after a panic: events that nothing moves are refused.
         self.queue.close();
-        self.ended.send_replace(true);
     }
 }
 
@@ -127,5 +128,78 @@ impl Intake {
 
     fn report(&self, error: &SpoolError) {
         self.problems.log("spool", "events cannot be spooled and are dropped", error);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+    use std::time::Instant;
+
+    use tidewater_events::testing::TestEvent;
+    use uuid::Uuid;
+
+    use super::*;
+
+    /// Bytes of each event.
+    const SIZE: usize = 1_000;
+
+    fn event() -> RecordedEvent {
+        let small = RecordedEvent::new(&TestEvent::new("a"), Uuid::nil(), 0, SIZE).unwrap();
+        let payload = "x".repeat(SIZE - small.size() + small.payload.len());
+        RecordedEvent { payload, ..small }
+    }
+
+    fn intake(queue: &Arc<Queue>, spool: &Arc<Spool>, counters: &Arc<Counters>) -> Intake {
+        let env = RecorderEnv::default();
+        let problems = Arc::new(ProblemLog::new(Arc::clone(&env.monotonic)));
+        let (ended, _) = watch::channel(());
+        Intake {
+            queue: Arc::clone(queue),
+            spool: Arc::clone(spool),
+            counters: Arc::clone(counters),
+            env,
+            problems,
+            ended,
+        }
+    }
+
+    // V4.
+    #[tokio::test]
+    async fn bytes_in_memory_are_bounded_while_the_disk_hangs() {
+        let directory = tempfile::tempdir().unwrap();
+        let spool = Arc::new(Spool::open(directory.path(), 1 << 20).unwrap());
+        let queue = Arc::new(Queue::new(1_000, 10 * SIZE));
+        let counters = Arc::new(Counters::default());
+        let intake = intake(&queue, &spool, &counters);
+        let push = || queue.push(event()).unwrap();
+        let mut receipts = Vec::new();
+        let thread = spool.while_hanging(|| {
+            receipts.extend((0..10).map(|_| push()));
+            let thread = thread::spawn(move || intake.run());
+            let begun = Instant::now();
+            while queue.len() > 0 {
+                assert!(begun.elapsed() < Duration::from_secs(20), "the events were not taken");
+                thread::sleep(Duration::from_millis(1));
+            }
+            // The first ten are being written, and ten more wait.
+            receipts.extend((0..100).map(|_| push()));
+            assert_eq!(queue.len(), 10);
+            thread
+        });
+        queue.close();
+        thread.join().unwrap();
+        let mut spooled = 0_u64;
+        let mut dropped = 0_u64;
+        for receipt in receipts {
+            match receipt.await {
+                RecordOutcome::Spooled => spooled += 1,
+                RecordOutcome::Dropped => dropped += 1,
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!((spooled, dropped), (20, 90));
+        let counts = counters.counts();
+        assert_eq!((counts.spooled, counts.dropped), (spooled, dropped));
     }
 }

@@ -7,7 +7,8 @@ use std::time::Duration;
 pub struct EventRecorderOptions {
     /// Events that wait for the spool, at most.
     pub queue_events: usize,
-    /// Bytes of the events that wait for the spool, at most.
+    /// Bytes of the events that wait for the spool, at most. As many are being written at the same time: twice this number is in
+    /// memory while the disk hangs.
     pub queue_bytes: usize,
     /// Bytes of one event, at most.
     pub max_event_bytes: usize,

@@ -138,6 +138,12 @@ impl Queue {
         Taken { events, dropped, is_last: state.is_closed }
     }
 
+    /// Number of events that wait.
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.state.lock().len()
+    }
+
     /// Refuses all later events.
     pub(crate) fn close(&self) {
         self.state.lock().is_closed = true;

@@ -54,7 +54,7 @@ pub struct EventRecorderImpl {
     problems: Arc<ProblemLog>,
     failing: Arc<FailingTables>,
     closing: watch::Sender<bool>,
-    intake_ended: watch::Receiver<bool>,
+    intake_ended: watch::Receiver<()>,
     /// `None` when the recorder is closed.
     shipper: Mutex<Option<JoinHandle<()>>>,
 }
@@ -80,7 +80,7 @@ impl EventRecorderImpl {
         let counters = Arc::new(Counters::default());
         let problems = Arc::new(ProblemLog::new(Arc::clone(&env.monotonic)));
         let failing = Arc::new(FailingTables::new(Arc::clone(&env.monotonic)));
-        let (ended, intake_ended) = watch::channel(false);
+        let (ended, intake_ended) = watch::channel(());
         let (closing, closing_receiver) = watch::channel(false);
         let intake = Intake {
             queue: Arc::clone(&queue),
@@ -187,7 +187,8 @@ impl EventRecorder for EventRecorderImpl {
         let mut guard = self.shipper.lock().await;
         let Some(shipper) = guard.as_mut() else { return };
         let mut intake_ended = self.intake_ended.clone();
-        if timeout_at(until, intake_ended.wait_for(|ended| *ended)).await.is_err() {
+        let ended = async { while intake_ended.changed().await.is_ok() {} };
+        if timeout_at(until, ended).await.is_err() {
             self.problems.log("spool", "the last events are not in the spool yet", &"timeout");
         }
         self.closing.send_replace(true);

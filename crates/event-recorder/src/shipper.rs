@@ -108,7 +108,8 @@ impl Shipper {
         let count = set_aside.len() as u64;
         let set_aside = Arc::new(set_aside);
         while !set_aside.is_empty() {
-            let (file, events) = (Arc::clone(&self.set_aside), Arc::clone(&set_aside));
+            let file = Arc::clone(&self.set_aside);
+            let events = Arc::clone(&set_aside);
             let appended = tokio::task::spawn_blocking(move || file.append(&events)).await;
             let error = match appended {
                 Ok(Ok(())) => break,
@@ -119,7 +120,8 @@ impl Shipper {
             self.failing.record(table, &error);
             sleep(self.options.pause).await;
         }
-        let (name, removed) = (table.to_owned(), claimed.clone());
+        let name = table.to_owned();
+        let removed = claimed.clone();
         self.until_done(move |spool| spool.complete(&name, &removed)).await;
         self.failing.clear(table);
         self.counters.count_written(written as u64);

@@ -163,6 +163,13 @@ impl Spool {
         Ok(memory)
     }
 
+    /// Runs a test while the disk hangs: all calls wait.
+    #[cfg(test)]
+    pub(crate) fn while_hanging<T>(&self, test: impl FnOnce() -> T) -> T {
+        let _held = self.state.lock();
+        test()
+    }
+
     fn change_table(&self, memory: &mut Memory, table: &str, change: impl FnOnce(&mut TableState)) {
         if let Some(state) = memory.spool.tables.get_mut(table) {
             change(state);

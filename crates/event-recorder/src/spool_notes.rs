@@ -8,7 +8,8 @@ use tidewater_events::{HandlerError, NoteStore};
 
 use crate::spool::{ClaimedBatch, Spool, SpoolError};
 
-/// Notes of a claimed batch. They end with the claim: a call that was aborted cannot note anything about a later batch.
+/// Notes of a claimed batch. Each call of the handler has a claim of its own. A note that a call has left to a thread, and that
+/// is stored after the next claim of the table, is refused.
 #[derive(Debug)]
 pub(crate) struct SpoolNotes {
     spool: Arc<Spool>,
@@ -25,7 +26,9 @@ impl SpoolNotes {
         &self,
         work: impl FnOnce(&Spool, &str, u64) -> Result<T, SpoolError> + Send + 'static,
     ) -> Result<T, HandlerError> {
-        let (spool, table, claim) = (Arc::clone(&self.spool), self.table.clone(), self.claim);
+        let spool = Arc::clone(&self.spool);
+        let table = self.table.clone();
+        let claim = self.claim;
         match tokio::task::spawn_blocking(move || work(&spool, &table, claim)).await {
             Ok(result) => result.map_err(|error| HandlerError(error.to_string())),
             Err(error) => Err(HandlerError(error.to_string())),
@@ -40,7 +43,8 @@ impl NoteStore for SpoolNotes {
     }
 
     async fn put(&self, key: &[u8], note: &[u8]) -> Result<(), HandlerError> {
-        let (key, note) = (key.to_vec(), note.to_vec());
+        let key = key.to_vec();
+        let note = note.to_vec();
         self.blocking(move |spool, table, claim| spool.put_note(table, claim, &key, &note)).await
     }
 }

@@ -2,6 +2,7 @@
 
 mod failures;
 mod flood;
+mod late_notes;
 mod recording;
 
 use std::collections::BTreeSet;
@@ -110,7 +111,8 @@ async fn reopen(
     let begun = Instant::now();
     loop {
         let shared: Arc<dyn EventHandler> = handler.clone();
-        let (filter, env) = (TypeFilter::default(), RecorderEnv::default());
+        let filter = TypeFilter::default();
+        let env = RecorderEnv::default();
         match EventRecorderImpl::open(directory, shared, filter, options.clone(), env) {
             Ok(recorder) => return recorder,
             Err(OpenError::Spool(SpoolError::InUse { .. }))

@@ -1,154 +1,44 @@
-//! One events table: calls of the client for it.
+//! One events table: its events as rows, and the calls for them.
+
+mod prepare;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
-use tidewater_client::admin::{AlterTable, ColumnChange};
+use tidewater_client::ClientError;
 use tidewater_client::catalog::TableInfo;
-use tidewater_client::{Client, ClientError, OnceOutcome, OnceWrite, OnceWriter, ResumeError};
-use tidewater_common::feature_level::FeatureLevel;
 use tidewater_common::ids::ProducerId;
-use tidewater_events::{ExtraColumn, HandlerError, RecordedEvent};
-use tidewater_proto::v1::Reason;
+use tidewater_events::{HandlerError, RecordedEvent};
 use uuid::Uuid;
 
 use crate::hints::TableHints;
+use crate::note::unreadable;
 use crate::table::ID;
-use crate::write::{EventTarget, Sent};
-use crate::{fit, lookup, rows, table};
-
-/// Attempts to create or alter a table that other nodes create or alter at the same time.
-const ATTEMPTS: u32 = 20;
-
-/// Pause between them, in which the catalog receives the changes of the others.
-const PAUSE: Duration = Duration::from_millis(500);
-
-/// Readings of the cluster's feature level in one call.
-const LEVEL_ATTEMPTS: u32 = 10;
-
-/// Pause between them.
-const LEVEL_PAUSE: Duration = Duration::from_secs(2);
+use crate::table_calls::{NotResumed, TableCalls};
+use crate::write::{EventTarget, Resumed, Sent};
+use crate::{lookup, rows};
 
 /// An events table of a cluster, which may be missing.
 #[derive(Debug)]
-pub(crate) struct EventTable<'a> {
-    client: &'a Client,
-    once: &'a OnceWriter,
+pub(crate) struct EventTable<'a, C> {
+    calls: &'a C,
     name: &'a str,
     /// Options of the table when it is created.
     hints: TableHints,
 }
 
-impl<'a> EventTable<'a> {
-    pub(crate) fn new(
-        client: &'a Client,
-        once: &'a OnceWriter,
-        name: &'a str,
-        hints: TableHints,
-    ) -> Self {
-        Self { client, once, name, hints }
+impl<'a, C: TableCalls> EventTable<'a, C> {
+    pub(crate) fn new(calls: &'a C, name: &'a str, hints: TableHints) -> Self {
+        Self { calls, name, hints }
     }
 
     /// Returns the table as it is now.
     async fn current(&self) -> Result<Arc<TableInfo>, HandlerError> {
-        self.client.table(self.name).await.map_err(failed)
+        self.calls.table(self.name).await.map_err(failed)
     }
-
-    /// Returns the table, with the columns of these events, and the events that it can never take for their columns. Creates
-    /// and alters the table if necessary; other nodes may do so at the same time.
-    async fn prepared(
-        &self,
-        events: &[&RecordedEvent],
-    ) -> Result<(Arc<TableInfo>, Vec<(Uuid, String)>), HandlerError> {
-        let mut last = None;
-        for _ in 0..ATTEMPTS {
-            match self.client.table(self.name).await {
-                Ok(found) => {
-                    table::check(self.name, &found.schema, &found.options)
-                        .map_err(|error| HandlerError(error.to_string()))?;
-                    let fit = fit::fit(&found.schema, events);
-                    if fit.missing.is_empty() {
-                        return Ok((found, fit.misfits));
-                    }
-                    last = self.add_columns(&fit.missing).await?;
-                }
-                Err(ClientError::TableNotFound(_)) => last = self.create().await?,
-                Err(error) => return Err(failed(error)),
-            }
-        }
-        let last = last.map(|error| format!(": {error}")).unwrap_or_default();
-        Err(HandlerError(format!("table {} was not prepared in time{last}", self.name)))
-    }
-
-    /// Creates the table, once the cluster has the feature level of its options: below it, a meta leader of an earlier
-    /// release would drop them, and create a table that cannot hold events.
-    async fn create(&self) -> Result<Option<ClientError>, HandlerError> {
-        self.wait_for_level().await?;
-        match self.client.create_table(table::definition(self.name, self.hints)).await {
-            Ok(_) => {
-                tracing::info!(table = self.name, "events table created");
-                Ok(None)
-            }
-            Err(error) => self.repeated(error).await,
-        }
-    }
-
-    /// Waits until the cluster can have events tables. A new cluster raises its level in some seconds.
-    async fn wait_for_level(&self) -> Result<(), HandlerError> {
-        let needed = FeatureLevel::EVENT_TABLES;
-        let mut level = FeatureLevel::FIRST;
-        for _ in 0..LEVEL_ATTEMPTS {
-            let status = self.client.cluster_status().await.map_err(failed)?;
-            level = FeatureLevel::new(status.feature_level);
-            if level >= needed {
-                return Ok(());
-            }
-            tokio::time::sleep(LEVEL_PAUSE).await;
-        }
-        Err(HandlerError(format!(
-            "table {} needs feature level {needed}, and the cluster is at level {level}: `tidewater cluster \
-             status` shows the nodes that hold back the next level",
-            self.name
-        )))
-    }
-
-    /// Waits after a change that may succeed, or be needless, in a moment; returns its error.
-    ///
-    /// # Errors
-    /// Another failure.
-    async fn repeated(&self, error: ClientError) -> Result<Option<ClientError>, HandlerError> {
-        if !is_transient(&error) {
-            return Err(failed(error));
-        }
-        tokio::time::sleep(PAUSE).await;
-        Ok(Some(error))
-    }
-
-    async fn add_columns(
-        &self,
-        columns: &[ExtraColumn],
-    ) -> Result<Option<ClientError>, HandlerError> {
-        let changes = columns.iter().map(|column| ColumnChange::Add(table::new_column(column)));
-        let change =
-            AlterTable { columns: changes.collect(), by_node: true, ..AlterTable::default() };
-        match self.client.alter_table(self.name, change).await {
-            Ok(_) => {
-                let columns = columns.len();
-                tracing::info!(table = self.name, columns, "columns of events added");
-                Ok(None)
-            }
-            Err(error) => self.repeated(error).await,
-        }
-    }
-}
-
-/// Returns whether a change of a table may succeed, or be needless, in a moment.
-fn is_transient(error: &ClientError) -> bool {
-    // Another node has made the change, or makes one now. An alteration that adds a column again is an invalid argument.
-    let reason = error.refusal().map(|refusal| refusal.reason);
-    matches!(reason, Some(Reason::TableExists | Reason::TableBusy | Reason::InvalidArgument))
 }
 
 fn failed(error: ClientError) -> HandlerError {
@@ -156,8 +46,8 @@ fn failed(error: ClientError) -> HandlerError {
 }
 
 #[async_trait]
-impl EventTarget for EventTable<'_> {
-    type Write = OnceWrite;
+impl<C: TableCalls> EventTarget for EventTable<'_, C> {
+    type Write = C::Write;
 
     async fn misfits(
         &self,
@@ -174,19 +64,17 @@ impl EventTarget for EventTable<'_> {
         Ok(misfits)
     }
 
-    async fn open(&self, events: &[&RecordedEvent]) -> Result<(OnceWrite, Vec<u8>), HandlerError> {
+    async fn open(&self, events: &[&RecordedEvent]) -> Result<(C::Write, Vec<u8>), HandlerError> {
         let table = self.current().await?;
         let batch = rows::record_batch(&table.schema, &rows::requests(events)?)?;
-        let write = self.once.open(table, batch).await.map_err(failed)?;
-        let note = write.note();
-        Ok((write, note))
+        self.calls.open(table, batch).await.map_err(failed)
     }
 
     async fn resume(
         &self,
         note: &[u8],
         events: &[&RecordedEvent],
-    ) -> Result<Option<OnceWrite>, HandlerError> {
+    ) -> Result<Resumed<C::Write>, HandlerError> {
         let (table, misfits) = self.prepared(events).await?;
         if !misfits.is_empty() {
             // Their write may have taken effect: they cannot be set aside any more.
@@ -194,62 +82,37 @@ impl EventTarget for EventTable<'_> {
             tracing::warn!(table = self.name, events, "events lack values of altered columns");
         }
         let batch = rows::record_batch(&table.schema, &rows::requests(events)?)?;
-        match self.once.resume(table, note, &batch) {
-            Ok(write) => Ok(Some(write)),
-            Err(ResumeError::OtherTable { .. }) => Ok(None),
-            Err(error) => Err(HandlerError(error.to_string())),
+        match self.calls.resume(table, note, &batch) {
+            Ok(write) => Ok(Resumed::Write(write)),
+            Err(NotResumed::OtherTable) => Ok(Resumed::TableDropped),
+            Err(NotResumed::OtherRows { problem, write }) => {
+                tracing::warn!(table = self.name, problem, "a write of events cannot be repeated");
+                self.calls.fence(write).await.map_err(failed)?;
+                Ok(Resumed::Fenced)
+            }
+            Err(NotResumed::Damaged(problem)) => Err(unreadable(&problem)),
         }
     }
 
-    async fn send(&self, write: OnceWrite) -> Result<Sent, HandlerError> {
-        match self.once.send(write).await.map_err(failed)? {
-            OnceOutcome::Written(_) => Ok(Sent::Written),
-            OnceOutcome::Forgotten(forgotten) => {
-                // A late attempt must not take effect after the look-up.
-                self.once.fence(&forgotten).await.map_err(failed)?;
-                Ok(Sent::Forgotten)
-            }
-        }
+    async fn send(&self, write: C::Write) -> Result<Sent, HandlerError> {
+        self.calls.send(write).await.map_err(failed)
     }
 
     async fn present(&self, events: &[&RecordedEvent]) -> Result<BTreeSet<Uuid>, HandlerError> {
+        if events.is_empty() {
+            return Ok(BTreeSet::new());
+        }
         let table = self.current().await?;
         let keys = lookup::keys(table.schema.key_arrow(), events)
             .map_err(|error| HandlerError(error.to_string()))?;
         let columns = [ID.to_owned()];
-        let found = self.client.get(self.name, &keys, Some(&columns)).await.map_err(failed)?;
+        let found = self.calls.get(self.name, &keys, &columns).await.map_err(failed)?;
         Ok(lookup::ids(&found))
     }
 
     async fn put_shared(&self, event: &RecordedEvent) -> Result<(), HandlerError> {
         let table = self.current().await?;
         let row = rows::record_batch(&table.schema, &rows::requests(&[event])?)?;
-        self.client.put_as(table, row, ProducerId(event.id)).await.map_err(failed)?;
-        Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use tidewater_common::refusal::Refusal;
-
-    use super::*;
-
-    #[test]
-    fn changes_that_may_succeed_soon_are_repeated() {
-        let refused = |reason| ClientError::Refused {
-            what: "altering table \"events\"".to_owned(),
-            refusal: Box::new(Refusal::new(reason, "injected")),
-        };
-        for (reason, expected) in [
-            (Reason::TableExists, true),
-            (Reason::TableBusy, true),
-            (Reason::InvalidArgument, true),
-            (Reason::NoDataNodes, false),
-            (Reason::Unsupported, false),
-        ] {
-            assert_eq!(is_transient(&refused(reason)), expected, "{reason:?}");
-        }
-        assert!(!is_transient(&ClientError::TableNotFound("events".to_owned())));
+        self.calls.put_as(table, row, ProducerId(event.id)).await.map_err(failed)
     }
 }

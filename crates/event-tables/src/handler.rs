@@ -1,18 +1,18 @@
 //! The handler.
 
 use async_trait::async_trait;
-use tidewater_client::{Client, OnceWriter};
+use tidewater_client::Client;
 use tidewater_events::{EventBatch, EventHandler, EventHandlerOptions, Handled, HandlerError};
 
 use crate::event_table::EventTable;
 use crate::hints::TableHints;
+use crate::table_calls::ClientCalls;
 use crate::write::write_batch;
 
 /// Writes events to tables of a cluster, each once.
 #[derive(Debug)]
 pub struct TableEventHandler {
-    client: Client,
-    once: OnceWriter,
+    calls: ClientCalls,
     options: EventHandlerOptions,
 }
 
@@ -20,8 +20,7 @@ impl TableEventHandler {
     /// Creates a handler. `client`: its deadline must be shorter than the time that the recorder gives a call; `options`:
     /// those of the tables that the handler makes.
     pub fn new(client: Client, options: EventHandlerOptions) -> Self {
-        let once = client.once_writer();
-        Self { client, once, options }
+        Self { calls: ClientCalls::new(client), options }
     }
 }
 
@@ -32,7 +31,7 @@ impl EventHandler for TableEventHandler {
         let hints = self.options(&first.event_type).to_hints();
         let hints =
             TableHints::from_map(&hints).map_err(|error| HandlerError(error.to_string()))?;
-        let table = EventTable::new(&self.client, &self.once, batch.table(), hints);
+        let table = EventTable::new(&self.calls, batch.table(), hints);
         write_batch(&table, batch).await
     }
 

@@ -1,6 +1,7 @@
 //! Note about a batch: events that its table has, and the write that was begun after them.
 
 use std::collections::BTreeSet;
+use std::fmt::Display;
 
 use bytes::Bytes;
 use prost::Message;
@@ -32,9 +33,11 @@ pub(crate) struct BegunWrite {
 impl WriteNote {
     /// Reads the note of earlier calls; without one, no event is begun.
     pub(crate) async fn read(notes: &Notes) -> Result<Self, HandlerError> {
-        match notes.all().await?.get(KEY) {
+        let notes = notes.all().await?;
+        match notes.get(KEY) {
             Some(note) => Self::decode(note),
-            None => Ok(Self::default()),
+            None if notes.is_empty() => Ok(Self::default()),
+            None => Err(unreadable(&"it has another key")),
         }
     }
 
@@ -55,18 +58,28 @@ impl WriteNote {
     }
 
     fn decode(note: &[u8]) -> Result<Self, HandlerError> {
-        let damaged = |error: &dyn std::fmt::Display| {
-            HandlerError(format!("the note about a batch of events cannot be read: {error}"))
-        };
-        let note = v1::EventWriteNote::decode(note).map_err(|error| damaged(&error))?;
-        let id = |bytes: &Bytes| Uuid::from_slice(bytes).map_err(|error| damaged(&error));
+        let note = v1::EventWriteNote::decode(note).map_err(|error| unreadable(&error))?;
+        let id = |bytes: &Bytes| Uuid::from_slice(bytes).map_err(|error| unreadable(&error));
+        let settled = note.settled.iter().map(id).collect::<Result<BTreeSet<_>, _>>()?;
         let events = note.begun.iter().map(id).collect::<Result<Vec<_>, _>>()?;
         let write = note.write.to_vec();
-        Ok(Self {
-            settled: note.settled.iter().map(id).collect::<Result<_, _>>()?,
-            begun: (!events.is_empty()).then_some(BegunWrite { events, write }),
-        })
+        let is_empty = settled.is_empty() && events.is_empty();
+        if is_empty || events.is_empty() != write.is_empty() {
+            // Fields that this release does not know are skipped.
+            return Err(unreadable(&"a part of it is missing"));
+        }
+        let begun = (!events.is_empty()).then_some(BegunWrite { events, write });
+        Ok(Self { settled, begun })
     }
+}
+
+/// Error about a note that cannot be read. The write that it names may have taken effect: its events cannot be written under
+/// another one, and only an operator can decide to lose them.
+pub(crate) fn unreadable(problem: &dyn Display) -> HandlerError {
+    HandlerError(format!(
+        "the note about a batch of events cannot be read: {problem}; start the release that wrote the event spool until the \
+         spool is empty, or move the spool away (its events are lost)"
+    ))
 }
 
 #[cfg(test)]
@@ -91,13 +104,34 @@ mod tests {
         assert_eq!(notes.all().await.unwrap().len(), 1);
     }
 
+    /// Stores bytes under a key, and reads them as a note.
+    async fn read(key: &[u8], note: &[u8]) -> String {
+        let notes = Notes::in_memory();
+        notes.put(key, note).await.unwrap();
+        WriteNote::read(&notes).await.unwrap_err().to_string()
+    }
+
     #[tokio::test]
-    async fn damaged_notes_are_refused() {
+    async fn damaged_notes_are_refused_with_the_remedy() {
         for bytes in [&b"\x0a\x02ab"[..], b"\xff"] {
-            let notes = Notes::in_memory();
-            notes.put(KEY, bytes).await.unwrap();
-            let error = WriteNote::read(&notes).await.unwrap_err();
-            assert!(error.to_string().contains("cannot be read"), "{error}");
+            let text = read(KEY, bytes).await;
+            assert!(text.contains("cannot be read"), "{text}");
+            assert!(text.contains("start the release that wrote the event spool"), "{text}");
         }
+    }
+
+    #[tokio::test]
+    async fn notes_of_other_releases_are_refused() {
+        let id = Bytes::copy_from_slice(Uuid::from_u128(1).as_bytes());
+        let events = v1::EventWriteNote { begun: vec![id], ..v1::EventWriteNote::default() };
+        let write = Bytes::from_static(b"1");
+        let write = v1::EventWriteNote { write, ..v1::EventWriteNote::default() };
+        // Field 9 is unknown.
+        for note in [events.encode_to_vec(), write.encode_to_vec(), b"\x48\x01".to_vec()] {
+            let text = read(KEY, &note).await;
+            assert!(text.contains("a part of it is missing"), "{text}");
+        }
+        let text = read(b"writes", b"1").await;
+        assert!(text.contains("another key"), "{text}");
     }
 }

@@ -3,7 +3,7 @@
 //! Three things protect own events, and none of them replaces another:
 //! - the note of a write is stored before its rows are sent, and an earlier note is resumed first ([`write_own`]);
 //! - the recorder removes events only after this call has returned without an error;
-//! - a forgotten write is followed by a look-up ([`settle`]).
+//! - a write that is forgotten, or cannot be repeated, is fenced, and a look-up follows ([`settle`], [`resume`]).
 
 use std::collections::BTreeSet;
 
@@ -21,8 +21,20 @@ const MAX_WRITES: usize = 3;
 pub(crate) enum Sent {
     /// The table has each event once.
     Written,
-    /// The table has any of the events, and no attempt of the write takes effect any more.
+    /// The table may have some of the events, and no attempt of the write takes effect any more.
     Forgotten,
+}
+
+/// Write of an earlier call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Resumed<W> {
+    /// It is to be sent again.
+    Write(W),
+    /// It cannot be sent again, and no attempt of it takes effect any more. The table may have some of
+    /// the events.
+    Fenced,
+    /// Its table was dropped, and no attempt of it takes effect any more. Another table has its name.
+    TableDropped,
 }
 
 /// Table that takes events.
@@ -39,13 +51,13 @@ pub(crate) trait EventTarget: Sync {
     async fn open(&self, events: &[&RecordedEvent])
     -> Result<(Self::Write, Vec<u8>), HandlerError>;
 
-    /// Restores a write from its note and the same events. `None`: its table was dropped, and no attempt of the write takes
-    /// effect any more.
+    /// Restores a write from its note and its events, or ends it. `events`: those of the note that the batch has; a release
+    /// may be unable to read some of them.
     async fn resume(
         &self,
         note: &[u8],
         events: &[&RecordedEvent],
-    ) -> Result<Option<Self::Write>, HandlerError>;
+    ) -> Result<Resumed<Self::Write>, HandlerError>;
 
     /// Sends the rows. After an error, the outcome may be unknown.
     async fn send(&self, write: Self::Write) -> Result<Sent, HandlerError>;
@@ -111,9 +123,10 @@ async fn resume<T: EventTarget>(
 ) -> Result<(), HandlerError> {
     let of_write = without(events, |id| !begun.events.contains(id));
     match target.resume(&begun.write, &of_write).await? {
-        Some(write) => settle(target, write, &of_write, settled).await?,
+        Resumed::Write(write) => settle(target, write, &of_write, settled).await?,
+        Resumed::Fenced => settled.extend(target.present(&of_write).await?),
         // The new table may be a clone of the earlier one, with its events.
-        None => *settled = target.present(events).await?,
+        Resumed::TableDropped => *settled = target.present(events).await?,
     }
     Ok(())
 }

@@ -21,6 +21,8 @@ const LENGTH: &[u8] = b"length";
 #[derive(Debug)]
 pub struct JsonLinesHandler {
     directory: PathBuf,
+    /// Makes the entries of a directory durable.
+    sync_directory: fn(&Path) -> io::Result<()>,
     /// Locks of the files. A call that was aborted may still write.
     files: parking_lot::Mutex<BTreeMap<String, Arc<parking_lot::Mutex<()>>>>,
 }
@@ -28,7 +30,8 @@ pub struct JsonLinesHandler {
 impl JsonLinesHandler {
     /// Creates a handler of the files of a directory, `TABLE.jsonl`. They must be of this handler alone.
     pub fn new(directory: &Path) -> Self {
-        Self { directory: directory.to_owned(), files: parking_lot::Mutex::default() }
+        let directory = directory.to_owned();
+        Self { directory, sync_directory, files: parking_lot::Mutex::default() }
     }
 
     /// Runs work on the file of a table, after earlier work on it.
@@ -69,7 +72,16 @@ impl EventHandler for JsonLinesHandler {
             lines.extend_from_slice(Json::Object(json_of(event)).to_string().as_bytes());
             lines.push(b'\n');
         }
-        self.at_file(batch.table(), move |path| write_at(&open(path)?, length, &lines)).await?;
+        let sync_directory = self.sync_directory;
+        let write = move |path: &Path| {
+            let file = open(path)?;
+            if file.metadata()?.len() == 0 {
+                // The file may be new, and its events leave the spool: a crash of the machine must not remove it.
+                sync_directory(parent(path))?;
+            }
+            write_at(&file, length, &lines)
+        };
+        self.at_file(batch.table(), write).await?;
         Ok(Handled::default())
     }
 }
@@ -107,6 +119,18 @@ fn json_value(value: &Value) -> Json {
 
 fn open(path: &Path) -> io::Result<File> {
     OpenOptions::new().create(true).append(true).open(path)
+}
+
+/// Returns the directory of a file.
+fn parent(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+fn sync_directory(directory: &Path) -> io::Result<()> {
+    File::open(directory)?.sync_all()
 }
 
 /// Writes lines to a file that had this length before them, durably. Lines of an earlier call are replaced; a file with
@@ -169,5 +193,36 @@ mod tests {
         assert!(handler.handle(&first).await.is_err());
         assert_eq!(payloads(directory.path(), "events"), [json!(1), json!(2), json!(3)]);
         assert_eq!(payloads(directory.path(), "audit"), [json!(7)]);
+    }
+
+    // A crash of the machine could remove the file after its events have left the spool.
+    #[tokio::test]
+    async fn new_file_has_lines_once_its_directory_is_synced() {
+        let directory = tempfile::tempdir().unwrap();
+        let handler = JsonLinesHandler::new(directory.path());
+        let unsynced = JsonLinesHandler {
+            sync_directory: |_| Err(io::Error::other("no sync")),
+            ..JsonLinesHandler::new(directory.path())
+        };
+        let first = batch("events", &[1]);
+        for _ in 0..2 {
+            let failed = unsynced.handle(&first).await.unwrap_err();
+            assert!(failed.to_string().contains("no sync"), "{failed}");
+            assert_eq!(payloads(directory.path(), "events"), Vec::<Json>::new());
+        }
+        handler.handle(&first).await.unwrap();
+        // The directory has the file.
+        unsynced.handle(&batch("events", &[2])).await.unwrap();
+        assert_eq!(payloads(directory.path(), "events"), [json!(1), json!(2)]);
+    }
+
+    #[test]
+    fn directory_of_a_plain_name_is_the_current_one() {
+        for (path, expected) in [("events.jsonl", "."), ("/d/events.jsonl", "/d")] {
+            assert_eq!(parent(Path::new(path)), Path::new(expected));
+        }
+        let directory = tempfile::tempdir().unwrap();
+        sync_directory(directory.path()).unwrap();
+        assert!(sync_directory(&directory.path().join("missing")).is_err());
     }
 }

@@ -18,13 +18,13 @@ pub trait NoteStore: fmt::Debug + Send + Sync {
     /// Returns all notes.
     ///
     /// # Errors
-    /// The store cannot be read, or the batch is complete.
+    /// The store cannot be read, or the batch is complete, or was passed again to another call.
     async fn all(&self) -> Result<NoteMap, HandlerError>;
 
     /// Stores a note, durably, replacing an earlier one with the same key.
     ///
     /// # Errors
-    /// The store cannot be written, or the batch is complete.
+    /// The store cannot be written, or the batch is complete, or was passed again to another call.
     async fn put(&self, key: &[u8], note: &[u8]) -> Result<(), HandlerError>;
 }
 

@@ -11,9 +11,12 @@
 //!   writes the others anew.
 //! - *Fence* ([`OnceWriter::fence`], `fence`): another opening of the producer in the region. From then on, no late attempt of the
 //!   earlier opening takes effect.
+//! - *Noted write* ([`NotedWrite`]): a write whose rows are not known any more, e.g. since the caller cannot read them. It
+//!   cannot be resumed. The caller fences it, too ([`OnceWriter::fence_noted`]): a write without rows takes its serial.
 //!
 //! Rows that several processes have are written by [`Client::put_as`] (`put_as`).
 
+mod empty;
 mod fence;
 mod note;
 mod open;
@@ -31,7 +34,8 @@ use tidewater_common::ids::{ProducerId, RegionId, Sequence};
 use tidewater_common::refusal::{Effect, Refusal};
 use tidewater_proto::v1::{Reason, RowOp};
 
-pub use self::fence::ForgottenRows;
+pub use self::fence::{ForgottenRows, NotedWrite};
+use self::note::Note;
 pub use self::note::ResumeError;
 use self::open::{Opened, open};
 pub use self::put_as::PutAs;
@@ -132,16 +136,27 @@ impl OnceWriter {
     /// Restores a write from its note and the same rows, in the schema of `table` as it is now. Nothing is sent.
     ///
     /// # Errors
-    /// [`ResumeError`]: the note is not of this table and these rows.
+    /// [`ResumeError`]: the note is not of this table and these rows. [`ResumeError::OtherRows`] has the write, to be fenced.
     pub fn resume(
         &self,
         table: Arc<TableInfo>,
         note: &[u8],
         rows: &RecordBatch,
     ) -> Result<OnceWrite, ResumeError> {
-        check(&table, RowOp::Put, rows)?;
-        let pieces = note::restore(&table, note, rows)?;
-        Ok(OnceWrite { table, pieces, is_resumed: true })
+        let Note { table: noted, pieces } = note::decode(note)?;
+        if noted != table.id {
+            let name = table.name.clone();
+            return Err(ResumeError::OtherTable { name, noted, found: table.id });
+        }
+        let restored =
+            check(&table, RowOp::Put, rows).and_then(|()| note::restore(&table, &pieces, rows));
+        let problem = match restored {
+            Ok(Some(pieces)) => return Ok(OnceWrite { table, pieces, is_resumed: true }),
+            Ok(None) => "their number or their keys differ".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        let name = table.name.clone();
+        Err(ResumeError::OtherRows { name, problem, write: NotedWrite::new(table, pieces) })
     }
 
     /// Sends the rows until each region has acknowledged them, or does not know the write.

@@ -27,19 +27,20 @@ pub(super) enum Attempted {
 /// for one table do not overlap.
 pub(super) async fn attempt(
     handler: &Arc<dyn EventHandler>,
-    batch: &EventBatch,
+    batch: EventBatch,
     limit: Duration,
     problems: &ProblemLog,
 ) -> Attempted {
-    let (handler, passed) = (Arc::clone(handler), batch.clone());
-    let call = tokio::spawn(async move { handler.handle(&passed).await });
+    let handler = Arc::clone(handler);
+    let table = batch.table().to_owned();
+    let call = tokio::spawn(async move { handler.handle(&batch).await });
     let mut call = AbortOnDropHandle::new(call);
     let ended = match timeout(limit, &mut call).await {
         Ok(ended) => ended,
         Err(_) => {
             call.abort();
             while timeout(STUCK, &mut call).await.is_err() {
-                problems.log(batch.table(), "the handler does not end", &"it blocks its thread");
+                problems.log(&table, "the handler does not end", &"it blocks its thread");
             }
             let text = format!("the handler did not return within {limit:?}");
             return Attempted::Failed(AttemptFailure::Failed, text);

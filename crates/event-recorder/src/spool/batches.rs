@@ -15,7 +15,7 @@ use super::{Spool, current};
 impl Spool {
     /// Returns the batch of a table: the one that is not complete, or a new one of the first events of the queue.
     /// A batch has at least one event and at most `max_events`; its records have at most `max_bytes`, or it has one
-    /// event. An earlier claim of the table ends.
+    /// event. An earlier claim of the table ends, also one of the same batch: its notes are refused from then on.
     pub(crate) fn claim(
         &self,
         table: &str,
@@ -70,12 +70,12 @@ impl Spool {
             return Ok(false);
         }
         self.database.write(Durability::Written, |database, batch| {
-            let families = (database.family(keys::BATCHES)?, database.family(keys::EVICTABLE)?);
-            batch.delete_cf(families.0, keys::table(number));
+            let evictable = database.family(keys::EVICTABLE)?;
+            batch.delete_cf(database.family(keys::BATCHES)?, keys::table(number));
             for place in &claimed.places {
                 let priority = place.priority.unwrap_or(Priority::Normal);
                 let key = keys::evictable(priority, number, place.sequence);
-                batch.put_cf(families.1, key, place.length.to_be_bytes());
+                batch.put_cf(evictable, key, place.length.to_be_bytes());
             }
             Ok(())
         })?;

@@ -44,7 +44,7 @@ pub enum SpoolError {
         message: String,
     },
     /// The batch of a note is complete, or was passed again.
-    #[error("the batch has ended, and its notes were removed")]
+    #[error("the batch is complete, or was passed again to another call")]
     BatchEnded,
     /// A batch has too many notes, or too large ones.
     #[error("a batch has at most {0} notes of {1} bytes")]

@@ -9,8 +9,11 @@ use super::error::SpoolError;
 use super::keys::{self, TableNumber};
 use super::{Spool, current};
 
-/// Notes of a batch, at most, and bytes of one of them.
-const MAX_NOTES: (usize, usize) = (1_024, 1 << 20);
+/// Notes of a batch, at most.
+const MAX_NOTES: usize = 1_024;
+
+/// Bytes of a note and its key, at most.
+const MAX_NOTE_BYTES: usize = 1 << 20;
 
 impl Spool {
     /// Stores a note about the batch of a claim, synced.
@@ -23,9 +26,9 @@ impl Spool {
     ) -> Result<(), SpoolError> {
         let mut memory = self.lock()?;
         let number = current(&memory, table, claim).ok_or(SpoolError::BatchEnded)?;
-        let (most, most_bytes) = MAX_NOTES;
-        if key.len() + note.len() > most_bytes || self.read_notes(number)?.len() >= most {
-            return Err(SpoolError::TooManyNotes(most, most_bytes));
+        let is_large = key.len() + note.len() > MAX_NOTE_BYTES;
+        if is_large || self.read_notes(number)?.len() >= MAX_NOTES {
+            return Err(SpoolError::TooManyNotes(MAX_NOTES, MAX_NOTE_BYTES));
         }
         self.database.write(Durability::Synced, |database, batch| {
             batch.put_cf(database.family(keys::NOTES)?, keys::note(number, key), note);

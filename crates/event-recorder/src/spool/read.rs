@@ -99,7 +99,8 @@ pub(super) fn read_queue(
         true
     })?;
     let (Some(first), Some(last)) = (places.first(), places.last()) else { return Ok(None) };
-    let (first, last) = (first.sequence, last.sequence);
+    let first = first.sequence;
+    let last = last.sequence;
     Ok(Some(ClaimedBatch { first, last, events, unreadable, places, claim: 0 }))
 }
 

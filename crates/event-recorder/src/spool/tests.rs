@@ -135,6 +135,27 @@ fn notes_end_with_their_claim() {
 }
 
 #[test]
+fn note_of_an_earlier_claim_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let spool = Spool::open(directory.path(), LIMIT).unwrap();
+    append(&spool, &events(0..2));
+    let aborted = claim(&spool, 2).unwrap();
+    spool.put_note("events", aborted.claim, b"a", b"1").unwrap();
+    let again = claim(&spool, 2).unwrap();
+    assert_eq!(again.events, aborted.events);
+    let late = spool.put_note("events", aborted.claim, b"a", b"2");
+    assert_eq!(late, Err(SpoolError::BatchEnded));
+    assert_eq!(spool.notes("events", aborted.claim), Err(SpoolError::BatchEnded));
+    let notes = spool.notes("events", again.claim).unwrap();
+    assert_eq!(notes, BTreeMap::from([(b"a".to_vec(), b"1".to_vec())]));
+    // Nor does the earlier claim end the batch.
+    spool.complete("events", &aborted).unwrap();
+    assert_eq!(events_of(&spool, "events"), (0, 2));
+    spool.complete("events", &again).unwrap();
+    assert_eq!(size(&spool), EventTotal::default());
+}
+
+#[test]
 fn database_is_reopened_after_an_error() {
     let directory = tempfile::tempdir().unwrap();
     let spool = Spool::open(directory.path(), LIMIT).unwrap();

@@ -84,7 +84,8 @@ async fn calls_for_a_table_do_not_overlap() {
     let directory = tempfile::tempdir().unwrap();
     let active = Arc::new(AtomicUsize::new(0));
     let most = Arc::new(AtomicUsize::new(0));
-    let (now, greatest) = (Arc::clone(&active), Arc::clone(&most));
+    let now = Arc::clone(&active);
+    let greatest = Arc::clone(&most);
     let calls = AtomicUsize::new(0);
     let handler = TestHandler::new(move |_| {
         greatest.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);

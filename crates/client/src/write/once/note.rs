@@ -1,5 +1,7 @@
 //! Note of a once write: the identities of its pieces, encoded.
 
+use std::fmt::Display;
+
 use arrow::array::{ArrayRef, RecordBatch};
 use bytes::Bytes;
 use prost::Message;
@@ -8,7 +10,8 @@ use tidewater_common::quote::quoted;
 use tidewater_common::rows::encode_batch;
 use tidewater_proto::v1;
 
-use super::{OncePiece, WriteIdentity};
+use super::fence::NotedWrite;
+use super::{FIRST, OncePiece, WriteIdentity};
 use crate::catalog::TableInfo;
 use crate::error::ClientError;
 use crate::write::prepare::Piece;
@@ -29,12 +32,33 @@ pub enum ResumeError {
         /// Id of the table.
         found: TableId,
     },
-    /// The rows are not those of the note.
-    #[error("the rows for table {name} are not those of the note: pass the same rows", name = quoted(.0))]
-    OtherRows(String),
-    /// The rows do not fit the table.
-    #[error(transparent)]
-    Rows(#[from] ClientError),
+    /// The rows are not those of the note, or do not fit the table.
+    #[error("the rows for table {shown} are not those of the note: {problem}", shown = quoted(.name))]
+    OtherRows {
+        /// Name of the table.
+        name: String,
+        /// Difference between the rows and the note.
+        problem: String,
+        /// The write, which an earlier call may have sent.
+        write: NotedWrite,
+    },
+}
+
+/// Note of a once write, decoded.
+#[derive(Debug)]
+pub(super) struct Note {
+    pub(super) table: TableId,
+    /// In key order; at least one.
+    pub(super) pieces: Vec<NotedPiece>,
+}
+
+/// Rows of a note that are one write.
+#[derive(Debug)]
+pub(super) struct NotedPiece {
+    pub(super) identity: WriteIdentity,
+    pub(super) rows: u32,
+    pub(super) first_key: Bytes,
+    pub(super) last_key: Bytes,
 }
 
 pub(super) fn encode(table: TableId, pieces: &[OncePiece]) -> Vec<u8> {
@@ -50,51 +74,67 @@ pub(super) fn encode(table: TableId, pieces: &[OncePiece]) -> Vec<u8> {
     v1::OnceNote { table_id: table.get(), pieces: pieces.collect() }.encode_to_vec()
 }
 
-/// Returns the pieces of a note. `rows`: all of its rows, in any order.
-pub(super) fn restore(
-    table: &TableInfo,
-    note: &[u8],
-    rows: &RecordBatch,
-) -> Result<Vec<OncePiece>, ResumeError> {
-    let note =
-        v1::OnceNote::decode(note).map_err(|error| ResumeError::Damaged(error.to_string()))?;
-    let noted = TableId(note.table_id);
-    if noted != table.id {
-        let name = table.name.clone();
-        return Err(ResumeError::OtherTable { name, noted, found: table.id });
+/// Decodes a note.
+///
+/// # Errors
+/// [`ResumeError::Damaged`].
+pub(super) fn decode(note: &[u8]) -> Result<Note, ResumeError> {
+    let note = v1::OnceNote::decode(note).map_err(|error| damaged(&error))?;
+    if note.pieces.is_empty() {
+        return Err(damaged(&"it has no pieces"));
     }
-    let sorted = table.codec.sorted(rows).map_err(ClientError::from)?;
-    let keys = table.codec.key_columns(&sorted);
-    let mut pieces = Vec::with_capacity(note.pieces.len());
-    let mut at = 0_usize;
-    for noted in &note.pieces {
-        let identity = identity(noted)?;
-        let end = at.saturating_add(noted.row_count as usize);
-        let is_short = noted.row_count == 0 || end > sorted.num_rows();
-        let piece =
-            (!is_short).then(|| piece(table, (&sorted, keys.as_slice()), at..end, identity.origin));
-        let piece = piece
-            .transpose()?
-            .filter(|piece| noted.first_key == piece.first_key && noted.last_key == piece.last_key);
-        let Some(piece) = piece else { return Err(ResumeError::OtherRows(table.name.clone())) };
-        pieces.push(OncePiece { piece, identity });
-        at = end;
-    }
-    if at != sorted.num_rows() {
-        return Err(ResumeError::OtherRows(table.name.clone()));
-    }
-    Ok(pieces)
+    let pieces = note.pieces.into_iter().map(noted_piece).collect::<Result<Vec<_>, _>>()?;
+    Ok(Note { table: TableId(note.table_id), pieces })
 }
 
-fn identity(noted: &v1::OncePiece) -> Result<WriteIdentity, ResumeError> {
-    let producer = ProducerId::from_slice(&noted.producer_id)
-        .ok_or_else(|| ResumeError::Damaged("a producer id has 16 bytes".to_owned()))?;
-    Ok(WriteIdentity {
+fn damaged(problem: &dyn Display) -> ResumeError {
+    ResumeError::Damaged(problem.to_string())
+}
+
+fn noted_piece(stored: v1::OncePiece) -> Result<NotedPiece, ResumeError> {
+    let producer = ProducerId::from_slice(&stored.producer_id)
+        .ok_or_else(|| damaged(&"a producer id has 16 bytes"))?;
+    if stored.serial < FIRST {
+        return Err(damaged(&format!("serial {} is not of a write with rows", stored.serial)));
+    }
+    let identity = WriteIdentity {
         producer,
-        serial: noted.serial,
-        origin: RegionId(noted.origin_region_id),
-        opening: Sequence(noted.opening),
+        serial: stored.serial,
+        origin: RegionId(stored.origin_region_id),
+        opening: Sequence(stored.opening),
+    };
+    Ok(NotedPiece {
+        identity,
+        rows: stored.row_count,
+        first_key: stored.first_key,
+        last_key: stored.last_key,
     })
+}
+
+/// Returns the pieces of a note with their rows; `None`: the rows are not those of the note. `rows`: all of them, in any
+/// order.
+pub(super) fn restore(
+    table: &TableInfo,
+    noted: &[NotedPiece],
+    rows: &RecordBatch,
+) -> Result<Option<Vec<OncePiece>>, ClientError> {
+    let sorted = table.codec.sorted(rows)?;
+    let keys = table.codec.key_columns(&sorted);
+    let mut pieces = Vec::with_capacity(noted.len());
+    let mut at = 0_usize;
+    for NotedPiece { identity, rows, first_key, last_key } in noted {
+        let end = at.saturating_add(*rows as usize);
+        if *rows == 0 || end > sorted.num_rows() {
+            return Ok(None);
+        }
+        let piece = piece(table, (&sorted, keys.as_slice()), at..end, identity.origin)?;
+        if *first_key != piece.first_key || *last_key != piece.last_key {
+            return Ok(None);
+        }
+        pieces.push(OncePiece { piece, identity: *identity });
+        at = end;
+    }
+    Ok((at == sorted.num_rows()).then_some(pieces))
 }
 
 fn piece(

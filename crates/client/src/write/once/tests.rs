@@ -1,3 +1,5 @@
+mod noted;
+
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
@@ -204,10 +206,12 @@ async fn note_of_other_rows_is_refused() {
     };
     for other in [rows(1..=2), rows(1..=4), rows([1, 2, 4]), rows([1, 1, 3]), rows([])] {
         let error = resume(&current, &note, other).unwrap_err();
-        assert!(matches!(error, ResumeError::OtherRows(_)), "{error}");
+        assert!(matches!(error, ResumeError::OtherRows { .. }), "{error}");
     }
-    let error = resume(&current, &note[..note.len() - 1], rows(1..=3)).unwrap_err();
-    assert!(matches!(error, ResumeError::Damaged(_)), "{error}");
+    for damaged in [&note[..note.len() - 1], b""] {
+        let error = resume(&current, damaged, rows(1..=3)).unwrap_err();
+        assert!(matches!(error, ResumeError::Damaged(_)), "{error}");
+    }
     let recreated = Arc::new(TableInfo { id: 8.into(), ..table_info() });
     let error = resume(&recreated, &note, rows(1..=3)).unwrap_err();
     assert!(matches!(error, ResumeError::OtherTable { .. }), "{error}");
