@@ -52,6 +52,12 @@ impl CompactorEvents {
         }
     }
 
+    /// Returns the milliseconds from which a job is slow, for owners: they record slow jobs if this node records no
+    /// events, so that each is recorded once.
+    pub(crate) fn limit_for_owners(&self) -> Option<u64> {
+        self.slow_operation.filter(|_| !self.recorder.is_recording()).map(millis)
+    }
+
     /// Records a job that has ended, if it was slow.
     pub(crate) fn job_ended(&self, dir: RegionDir, took: Duration) {
         if self.tables.contains(dir.table_id) {
@@ -104,6 +110,7 @@ fn millis(duration: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use tidewater_common::ids::{Incarnation, RegionId, TableId};
+    use tidewater_events::NoRecorder;
     use tidewater_events::testing::CollectingRecorder;
 
     use super::*;
@@ -139,6 +146,18 @@ mod tests {
                 limit_ms: 60_000,
             })
         );
+    }
+
+    #[test]
+    fn owners_record_slow_jobs_unless_the_compactor_does() {
+        let limit = |slow_operation, events: EventRecorderRef| {
+            let options = CompactorOptions::new("a:1", vec![], "memory:///");
+            let options = CompactorOptions { slow_operation, events, ..options };
+            CompactorEvents::new(&options, NodeId(7)).limit_for_owners()
+        };
+        assert_eq!(limit(Some(MINUTE), Arc::new(NoRecorder)), Some(60_000));
+        assert_eq!(limit(None, Arc::new(NoRecorder)), None);
+        assert_eq!(limit(Some(MINUTE), Arc::new(CollectingRecorder::default())), None);
     }
 
     #[test]

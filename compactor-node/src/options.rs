@@ -47,7 +47,7 @@ pub struct CompactorOptions {
     pub events: EventRecorderRef,
     /// Tables about which no events are recorded; shared with `hook_kinds`. The node adds tables.
     pub event_tables: EventTables,
-    /// Duration from which a compaction is recorded as slow; `None`: none is.
+    /// Duration from which a compaction is recorded as slow, by its owner if `events` records nothing; `None`: none is.
     pub slow_operation: Option<Duration>,
     /// Problems of the process, which the node reports with its own.
     pub problems: ProcessProblems,

@@ -1,5 +1,5 @@
-//! Events that a data node records: new leaders, quarantined compactions, hooks that are suspended or lag, slow operations,
-//! and refusals for lack of room.
+//! Events that a data node records: new leaders, quarantined compactions, hooks that are suspended or lag, slow operations
+//! (also those of its jobs on compactors that record no events), and refusals for lack of room.
 //!
 //! Nothing is recorded about a table that holds events, since each event would lead to the next. Leader changes are
 //! recorded for all groups.
@@ -207,6 +207,30 @@ impl NodeEvents {
             region_id: Some(region.region_id.get()),
             duration_ms: Some(millis(took)),
             limit_ms: millis(self.slow_operation),
+        });
+    }
+
+    /// Records a compaction that began on a compactor at a time of [`now`](Self::now), if it took at least the compactor's
+    /// limit. The compactor records no events itself.
+    pub(crate) fn record_if_slow_on(
+        &self,
+        compactor: NodeId,
+        region: RegionDir,
+        begun: Duration,
+        limit: Duration,
+    ) {
+        let took = self.now().saturating_sub(begun);
+        if took < limit || self.holds_events(region) {
+            return;
+        }
+        self.recorder.record(&SlowOperation {
+            node_id: compactor.get(),
+            node_kind: "compactor".to_owned(),
+            operation: Operation::Compaction.as_str().to_owned(),
+            table_id: Some(u64::from(region.table_id.get())),
+            region_id: Some(region.region_id.get()),
+            duration_ms: Some(millis(took)),
+            limit_ms: millis(limit),
         });
     }
 

@@ -32,6 +32,8 @@ mod remote_cancelled;
 mod remote_cluster;
 #[path = "replicas/remote_fails.rs"]
 mod remote_fails;
+#[path = "replicas/remote_slow.rs"]
+mod remote_slow;
 #[path = "replicas/remote_too_large.rs"]
 mod remote_too_large;
 #[path = "replicas/remote_waits.rs"]

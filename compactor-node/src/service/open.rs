@@ -56,6 +56,7 @@ pub(super) async fn call(
         handle: handle.to_string(),
         manifest_version: region.manifest_version().get(),
         idle_ms: u64::try_from(idle.as_millis()).unwrap_or(u64::MAX),
+        slow_operation_ms: context.events.limit_for_owners(),
     })
 }
 

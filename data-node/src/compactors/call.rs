@@ -17,6 +17,7 @@ use tonic::{Response, Status};
 use super::Compactors;
 use super::fleet::Compactor;
 use super::watch::AttemptWatch;
+use crate::node_events::NodeEvents;
 
 /// Limit for opening a region or accepting a plan: the compactor reads the manifest.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -27,13 +28,15 @@ const MAX_REPLY_BYTES: usize = 64 << 20;
 
 /// Owner of the region of a job.
 #[derive(Debug, Clone, Copy)]
-pub struct JobOwner {
+pub struct JobOwner<'a> {
     /// The group that owns the region.
     pub group: GroupId,
     /// Epoch in whose name the owner commits.
     pub epoch: OwnerEpoch,
     /// Time without progress after which an attempt is aborted.
     pub progress_timeout: Duration,
+    /// Events of this node, for slow jobs on compactors that record none.
+    pub events: &'a NodeEvents,
 }
 
 /// Outcome of an attempt.
@@ -76,7 +79,7 @@ impl Compactors {
     pub async fn attempt(
         &self,
         compactor: &Compactor,
-        owner: JobOwner,
+        owner: JobOwner<'_>,
         planned: &PlannedCompaction,
         number: u32,
         attempt: &Attempt,
@@ -88,14 +91,14 @@ impl Compactors {
         let header = self.header(compactor.node);
         let opened =
             client.open_compaction_region(self.open_request(header.clone(), owner, planned));
-        let handle = match reply(compactor, opened).await {
-            Ok(opened) => opened.handle,
+        let opened = match reply(compactor, opened).await {
+            Ok(opened) => opened,
             // No job has begun, whether the compactor received the call or not.
             Err(failed) => return not_accepted(failed.refusal),
         };
         let request = CompactRequest {
             header: header.clone(),
-            handle: handle.clone(),
+            handle: opened.handle.clone(),
             plan: Some(planned.plan().into()),
             attempt: number,
         };
@@ -104,7 +107,15 @@ impl Compactors {
         let mut watch =
             AttemptWatch { client: client.clone(), header, job_id, progress_timeout, attempt };
         let outcome = match reply(compactor, client.compact(request)).await {
-            Ok(events) => watch.run(events).await,
+            Ok(events) => {
+                let begun = owner.events.now();
+                let outcome = watch.run(events).await;
+                if let Some(limit) = opened.slow_operation_ms.map(Duration::from_millis) {
+                    let dir = planned.job().dir;
+                    owner.events.record_if_slow_on(compactor.node, dir, begun, limit);
+                }
+                outcome
+            }
             Err(failed) if failed.effect == Effect::Unknown => {
                 // The job may have begun.
                 watch.cancel().await;
@@ -113,7 +124,7 @@ impl Compactors {
             Err(failed) => not_accepted(failed.refusal),
         };
         let header = self.header(compactor.node);
-        let close = wire::CloseCompactionRegionRequest { header, handle };
+        let close = wire::CloseCompactionRegionRequest { header, handle: opened.handle };
         // A handle that is not closed expires.
         let closed = client.close_compaction_region(close);
         let _ = tidewater_rpc::attempt(&compactor.address, CLOSE_TIMEOUT, closed).await;
@@ -139,7 +150,7 @@ impl Compactors {
     fn open_request(
         &self,
         header: Option<CallHeader>,
-        owner: JobOwner,
+        owner: JobOwner<'_>,
         planned: &PlannedCompaction,
     ) -> OpenCompactionRegionRequest {
         let job = planned.job();

@@ -128,6 +128,36 @@ fn slow_operations_are_recorded_above_the_limit() {
 }
 
 #[test]
+fn slow_job_of_compactor_is_recorded_by_its_limit() {
+    // The limit of this node's own operations is another one.
+    for of_node in [Duration::ZERO, LIMIT, LIMIT * 9] {
+        let fixture = Fixture::with_limit(of_node);
+        let record = |took, region| {
+            let begun = fixture.events.now();
+            fixture.clock.advance(took);
+            fixture.events.record_if_slow_on(NodeId(201), region, begun, LIMIT * 2);
+        };
+        record(Duration::from_millis(1_999), REGION);
+        record(LIMIT * 2, OF_EVENTS);
+        assert_eq!(fixture.recorded(), []);
+        record(LIMIT * 2, REGION);
+        let [event] = &fixture.recorded()[..] else { panic!("one event") };
+        assert_eq!(event.event_type, "slow_operation");
+        for (column, expected) in [
+            ("node_id", Value::UInt64(201)),
+            ("node_kind", text("compactor")),
+            ("operation", text("compaction")),
+            ("table_id", Value::UInt64(3)),
+            ("region_id", Value::UInt64(7)),
+            ("duration_ms", Value::UInt64(2_000)),
+            ("limit_ms", Value::UInt64(2_000)),
+        ] {
+            assert_eq!(value(event, column), expected, "{column}");
+        }
+    }
+}
+
+#[test]
 fn rate_of_slow_operations_is_limited() {
     let fixture = Fixture::new();
     for _ in 0..10 {

@@ -27,7 +27,8 @@ use tidewater_data_node::hooks::NodeHooks;
 use tidewater_data_node::node_events::NodeEvents;
 use tidewater_data_node::options::GroupOptions;
 use tidewater_data_node::region_admin::RegionAdminService;
-use tidewater_hook_kinds::HookAccess;
+use tidewater_events::EventRecorderRef;
+use tidewater_hook_kinds::{EventTables, HookAccess};
 use tidewater_proto::v1::data_server::Data;
 use tidewater_proto::v1::group_control_server::GroupControl;
 use tidewater_proto::v1::region_admin_server::RegionAdmin;
@@ -89,6 +90,7 @@ pub(crate) struct NodeConfig {
     pub(crate) compaction: CompactionOptions,
     pub(crate) listen: String,
     pub(crate) hooks: Arc<NodeHooks>,
+    pub(crate) recorder: EventRecorderRef,
 }
 
 /// Record of the group that the meta group would return.
@@ -226,7 +228,13 @@ impl Node {
             catalog: watched.clone(),
             cluster_level: Arc::default(),
             records: records.clone(),
-            events: NodeEvents::none(id),
+            events: NodeEvents::new(
+                id,
+                config.recorder.clone(),
+                EventTables::default(),
+                Duration::ZERO,
+                Arc::new(SystemClock),
+            ),
             options: config.options.clone(),
         });
         let data = DataService::new(groups.clone(), CancellationToken::new());

@@ -61,6 +61,8 @@ pub(crate) struct FakeCompactor {
     pub(crate) openings: Mutex<Vec<OpenCompactionRegionRequest>>,
     pub(crate) plans: Mutex<Vec<CompactRequest>>,
     pub(crate) cancelled: Mutex<Vec<String>>,
+    /// Limit from which the owner records its jobs as slow.
+    pub(crate) slow_operation_ms: Mutex<Option<u64>>,
     /// Jobs that it reports as running.
     pub(crate) running: Mutex<Vec<RunningCompaction>>,
     /// Outcomes of work that was done after [`FakeReply::HangUntilNotified`].
@@ -87,6 +89,7 @@ impl FakeCompactor {
             openings: Mutex::default(),
             plans: Mutex::default(),
             cancelled: Mutex::default(),
+            slow_operation_ms: Mutex::default(),
             running: Mutex::default(),
             late: Mutex::default(),
         });
@@ -273,7 +276,10 @@ impl Compaction for FakeCompactionService {
         let region = self.open_region(request).await?;
         let handle = format!("{}", self.openings.lock().len());
         self.open.lock().insert(handle.clone(), Arc::new(region));
-        Ok(Response::new(OpenCompactionRegionResponse { handle, ..Default::default() }))
+        let slow_operation_ms = *self.slow_operation_ms.lock();
+        let opened =
+            OpenCompactionRegionResponse { handle, slow_operation_ms, ..Default::default() };
+        Ok(Response::new(opened))
     }
 
     type CompactStream = EventStream;

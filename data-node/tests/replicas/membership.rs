@@ -1,9 +1,12 @@
 //! Tests of replicas that join from a snapshot.
 
+use std::sync::Arc;
+
 use tidewater_common::ids::GroupId;
 use tidewater_common::refusal::Refusal;
 use tidewater_data_node::groups::set_aside::read_log;
 use tidewater_data_node::options::GroupOptions;
+use tidewater_events::NoRecorder;
 use tidewater_proto::v1::change_membership_request::Change;
 use tidewater_proto::v1::group_control_server::GroupControl;
 use tidewater_proto::v1::{
@@ -54,6 +57,7 @@ async fn replica_joins_from_a_snapshot_is_promoted_and_removed() {
         compaction: CompactionOptions::default(),
         listen: "127.0.0.1:0".to_owned(),
         hooks: no_hooks(id),
+        recorder: Arc::new(NoRecorder),
     };
     let first = Node::start(&config(1)).await;
     first.start_group(&[first.member()], true).await;

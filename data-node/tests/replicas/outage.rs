@@ -7,6 +7,7 @@ use std::time::Duration;
 use tidewater_common::ids::{GroupId, Incarnation, RegionId, TableId};
 use tidewater_data_node::leadership::flush_policy::FlushPolicy;
 use tidewater_data_node::options::GroupOptions;
+use tidewater_events::NoRecorder;
 use tidewater_proto::v1::group_control_server::GroupControl;
 use tidewater_proto::v1::{Reason, RequestFlushRequest};
 use tidewater_region_engine::compaction::CompactionOptions;
@@ -41,6 +42,7 @@ fn node_config(folder: &tempfile::TempDir, store: &FaultyStore, memory: u64) -> 
         compaction: CompactionOptions::default(),
         listen: "127.0.0.1:0".to_owned(),
         hooks: no_hooks(1),
+        recorder: Arc::new(NoRecorder),
     }
 }
 

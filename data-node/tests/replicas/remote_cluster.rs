@@ -11,6 +11,7 @@ use tidewater_common::refusal::Refusal;
 use tidewater_data_node::leadership::compactions::placement::CompactionPolicy;
 use tidewater_data_node::leadership::compactions::retry_policy::JobPolicy;
 use tidewater_data_node::options::GroupOptions;
+use tidewater_events::EventRecorderRef;
 use tidewater_proto::v1::region_admin_server::RegionAdmin;
 use tidewater_proto::v1::{
     CancelCompactionRequest, CompactionInfo, CompactionReport, ListCompactionsRequest, Reason,
@@ -85,6 +86,17 @@ impl RemoteCompactionCluster {
     pub(crate) async fn start_with(options: GroupOptions, compaction: CompactionOptions) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let config = NodeConfig { compaction, ..node_config(&folder, options).await };
+        Self::start_node(folder, config).await
+    }
+
+    /// Starts a cluster whose node records its events.
+    pub(crate) async fn start_recording(options: GroupOptions, recorder: EventRecorderRef) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let config = NodeConfig { recorder, ..node_config(&folder, options).await };
+        Self::start_node(folder, config).await
+    }
+
+    async fn start_node(folder: tempfile::TempDir, config: NodeConfig) -> Self {
         let node = start_with_region(&config).await;
         node.write(write(1, 1, &[])).await.unwrap();
         flush_rows(&node, 2..5).await;

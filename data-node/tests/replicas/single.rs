@@ -1,9 +1,12 @@
 //! Tests of a group of one replica: contents of the node's disk and of the object store over
 //! restarts.
 
+use std::sync::Arc;
+
 use tidewater_common::feature_level::FeatureLevel;
 use tidewater_data_node::group::entry::EncodedEntry;
 use tidewater_data_node::options::GroupOptions;
+use tidewater_events::NoRecorder;
 use tidewater_proto::v1::Reason;
 use tidewater_region_engine::compaction::CompactionOptions;
 use tidewater_region_engine::storage::Storage;
@@ -21,6 +24,7 @@ pub(crate) async fn node_config(folder: &tempfile::TempDir, options: GroupOption
         compaction: CompactionOptions::default(),
         listen: "127.0.0.1:0".to_owned(),
         hooks: no_hooks(1),
+        recorder: Arc::new(NoRecorder),
     }
 }
 

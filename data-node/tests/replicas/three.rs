@@ -1,8 +1,10 @@
 //! Tests of a group of three replicas over loopback.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tidewater_data_node::options::GroupOptions;
+use tidewater_events::NoRecorder;
 use tidewater_proto::v1::group_control_server::GroupControl;
 use tidewater_proto::v1::{self, Reason};
 use tidewater_region_engine::compaction::CompactionOptions;
@@ -47,6 +49,7 @@ impl ThreeNodes {
             compaction: CompactionOptions::default(),
             listen: listen.to_owned(),
             hooks: no_hooks(id),
+            recorder: Arc::new(NoRecorder),
         }
     }
 

@@ -70,7 +70,7 @@ pub struct MetaOptions {
     pub hook_kinds: HookKinds,
     /// Interval of barriers, and how long epochs can be read. The same on all meta nodes.
     pub barriers: BarrierOptions,
-    /// Problems of the process. They are shown while this node leads group 0.
+    /// Problems of the process, which the leader of group 0 reports.
     pub problems: ProcessProblems,
     /// Recorder of the cluster's events.
     pub events: EventRecorderRef,

@@ -218,7 +218,8 @@ impl MetaService {
         &self,
         request: &v1::CompareStateRequest,
     ) -> Result<v1::CompareStateResponse, Refusal> {
-        let group = self.slot.get()?.group;
+        let running = self.slot.get()?;
+        let group = &running.group;
         let ours = group.cluster_id.to_string();
         if request.cluster_id != ours {
             let theirs = &request.cluster_id;
@@ -230,10 +231,11 @@ impl MetaService {
             return Err(Refusal::new(Reason::WrongNode, text));
         }
         let found = group.state_difference();
-        Ok(found.map_or_else(v1::CompareStateResponse::default, |found| v1::CompareStateResponse {
-            first_index: found.first.get(),
-            since_ms: found.since_ms,
-        }))
+        Ok(v1::CompareStateResponse {
+            first_index: found.map_or(0, |found| found.first.get()),
+            since_ms: found.map_or(0, |found| found.since_ms),
+            conditions: running.problems.of_this_node().iter().map(Into::into).collect(),
+        })
     }
 
     /// Returns one linearizable snapshot of the catalog.

@@ -45,12 +45,39 @@ fn expect_once(rows: &[Value], event_type: &str, values: &[(&str, Value)]) -> Re
     Err(HarnessError::violated(format!("not once {event_type} with {values:?}: {found:?}")))
 }
 
+/// Verifies that a node was down once, and up once after it.
+fn expect_outage(rows: &[Value], down: &Value) -> Result<()> {
+    let node = [("node_id", down["node_id"].clone())];
+    expect_once(rows, "node_down", &node)?;
+    let ups = events(rows, "node_up", &node);
+    let later = ups.iter().filter(|row| time_of(row) > time_of(down)).count();
+    if later == 1 {
+        return Ok(());
+    }
+    Err(HarnessError::violated(format!("not up once after {down}: {ups:?}")))
+}
+
 fn expect_cause(event: &Value) -> Result<()> {
     println!("{event}");
     if event["cause"].as_str().is_some_and(|cause| !cause.is_empty()) {
         return Ok(());
     }
     Err(HarnessError::violated(format!("an event without a cause: {event}")))
+}
+
+/// Kills a meta node that does not lead, and starts it again when it is down. Returns the events of its outage.
+async fn restart_meta_follower(cluster: &mut Cluster, table: &EventTable) -> Result<[Value; 2]> {
+    let (leader, _) = cluster.meta_leader().await?;
+    let follower = (leader + 1) % cluster.meta.len();
+    let node = cluster.node_id(&cluster.meta[follower].spec).await?;
+    let node = [("node_id", Value::from(node)), ("node_kind", "meta".into())];
+    cluster.meta[follower].kill().await?;
+    let down = wait_for(table, "node_down", &node, 0).await?;
+    expect_cause(&down)?;
+    cluster.meta[follower].start().await?;
+    let up = wait_for(table, "node_up", &node, time_of(&down)).await?;
+    cluster.wait_until_healthy().await?;
+    Ok([down, up])
 }
 
 /// Splits the only route of the log table, and moves the first half to another group. Returns the events of the changes.
@@ -124,15 +151,14 @@ async fn events_report_each_fault_once_in_order() -> Result<()> {
     let up = [("node_id", Value::from(node)), ("node_kind", "data".into())];
     let up = wait_for(&table, "node_up", &up, time_of(&down)).await?;
     cluster.wait_until_healthy().await?;
+    let [meta_down, meta_up] = restart_meta_follower(&mut cluster, &table).await?;
     let [split, moved] = change_routes(&cluster, &table).await?;
 
     let rows = wait_for_end_of(&table, &moved).await?;
     expect_unique_ids(&rows)?;
-    let node = [("node_id", Value::from(node))];
-    expect_once(&rows, "node_down", &node)?;
-    let ups = events(&rows, "node_up", &node);
-    let later = ups.iter().filter(|row| time_of(row) > time_of(&down)).count();
-    assert_eq!(later, 1, "{ups:?}");
+    for down in [&down, &meta_down] {
+        expect_outage(&rows, down)?;
+    }
     for change in events(&rows, "leader_changed", &[]) {
         let term = ["group_id", "term"].map(|name| (name, change[name].clone()));
         expect_once(&rows, "leader_changed", &term)?;
@@ -142,7 +168,7 @@ async fn events_report_each_fault_once_in_order() -> Result<()> {
         let id = [("procedure_id", change["procedure_id"].clone())];
         expect_once(&rows, change["type"].as_str().unwrap_or_default(), &id)?;
     }
-    let order = [&created, &down, &up, &split, &moved].map(time_of);
+    let order = [&created, &down, &up, &meta_down, &meta_up, &split, &moved].map(time_of);
     assert!(order.is_sorted(), "{order:?}");
     expect_listed(&cluster, &rows).await?;
     tail.verify(&led, &moved).await?;

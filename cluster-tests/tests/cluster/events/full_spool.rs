@@ -1,4 +1,5 @@
-//! A full spool: the counter and the summaries say how many events were dropped, and nothing else is held up.
+//! A full spool: the counter and the summaries have the number of dropped events, `cluster status` reports them, and
+//! nothing else is held up.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -15,7 +16,7 @@ use tokio::time::Instant;
 
 use super::numbers::expect_unique_ids;
 use super::table::{EVENTS, EventTable, WRITTEN_WITHIN};
-use crate::support::{SETTLED_WITHIN, conclude, wait_for_level};
+use crate::support::{SETTLED_WITHIN, conclude, wait_for_kind, wait_for_level};
 
 /// Size of the spools: the smallest.
 const SPOOL: &str = "2MiB";
@@ -118,6 +119,10 @@ async fn full_spool_counts_drops_and_holds_up_nothing() -> Result<()> {
     let bytes = metrics.sum("tidewater_event_spool_bytes");
     let is_full = bytes.abs_diff(SPOOL_BYTES) <= SUMMARY_BYTES;
     assert!(is_full, "the spool has {bytes} bytes");
+    let is_of_drops = |problem: &Value| {
+        problem["node_id"] == 1 && problem["detail"].to_string().contains("were dropped")
+    };
+    wait_for_kind(&cluster, "events_not_recorded", is_of_drops).await?;
 
     cluster.run(&["table", "drop", EVENTS]).await?.ok()?;
     let rows = wait::until("the summaries add up to the counter", WRITTEN_WITHIN, || async {

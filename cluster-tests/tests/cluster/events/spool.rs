@@ -49,30 +49,39 @@ async fn events_wait_until_data_nodes_are_up() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn damaged_spool_stops_no_node() -> Result<()> {
-    let mut cluster = ClusterPlan::default().nodes(1, 1, 0).events().start().await?;
+    let mut cluster = ClusterPlan::default().nodes(3, 1, 0).events().start().await?;
     wait_for_level(&cluster).await?;
     let table = EventTable::connect(&cluster).await?;
     table.wait_for("a first event", |_| true).await?;
     cluster.create_log_table().await?;
-    let spec = cluster.data[0].spec.clone();
-    let node = cluster.node_id(&spec).await?;
-    cluster.data[0].terminate().await?;
-    let spool = spool_of(&cluster.data[0]);
-    std::fs::write(spool.join("CURRENT"), "MANIFEST-999999 of another spool\n")
-        .map_err(HarnessError::io("damage the spool"))?;
-    cluster.data[0].start().await?;
-    let problem =
-        wait_for_kind(&cluster, "events_not_recorded", |problem| problem["node_id"] == node)
-            .await?;
-    println!("{problem}");
-    assert!(problem["detail"].to_string().contains(&spool.display().to_string()), "{problem}");
+    let (leader, _) = cluster.meta_leader().await?;
+    let follower = (leader + 1) % cluster.meta.len();
+    let data = cluster.node_id(&cluster.data[0].spec).await?;
+    let meta = cluster.node_id(&cluster.meta[follower].spec).await?;
+    let mut spools = Vec::new();
+    for (id, node) in [(data, &mut cluster.data[0]), (meta, &mut cluster.meta[follower])] {
+        node.terminate().await?;
+        let spool = spool_of(node);
+        std::fs::write(spool.join("CURRENT"), "MANIFEST-999999 of another spool\n")
+            .map_err(HarnessError::io("damage the spool"))?;
+        node.start().await?;
+        spools.push((id, spool));
+    }
+    for (id, spool) in &spools {
+        let is_of_node = |problem: &Value| problem["node_id"] == *id;
+        let problem = wait_for_kind(&cluster, "events_not_recorded", is_of_node).await?;
+        println!("{problem}");
+        assert!(problem["detail"].to_string().contains(&spool.display().to_string()), "{problem}");
+    }
     load(&cluster, 0).await?;
     assert_eq!(cluster.count(LOG_TABLE).await?, 100);
-    let aside = cluster.directory().join("damaged-spool");
-    std::fs::rename(&spool, &aside).map_err(HarnessError::io("move the spool away"))?;
+    for (id, spool) in &spools {
+        let aside = cluster.directory().join(format!("damaged-spool-{id}"));
+        std::fs::rename(spool, &aside).map_err(HarnessError::io("move the spool away"))?;
+    }
     // Without a restart.
     cluster.wait_until_healthy().await?;
-    record_by_hook(&cluster, &table, node).await?;
+    record_by_hook(&cluster, &table, data).await?;
     cluster.finish().await
 }
 

@@ -2,6 +2,7 @@
 
 use tidewater_common::ids::{Epoch, FileId, JobId, RegionId};
 use tidewater_common::refusal::Refusal;
+use tidewater_hook_kinds::EVENTS_KIND;
 use tidewater_proto::compaction::v1::*;
 use tidewater_proto::v1::{CallHeader, Reason};
 use tidewater_region_engine::compaction::{CompactionPlan, OutputOptions};
@@ -90,6 +91,8 @@ async fn invalid_open_requests_are_refused() {
         (with(vec![plugin("mine", "jsonl", "{")]), BadPlugin, "mine"),
         // Outside of the compactor's own hook directory.
         (with(vec![plugin("mine", "jsonl", r#"{"path":"/etc/x"}"#)]), BadPlugin, "outside of"),
+        // The compactor records no events.
+        (with(vec![plugin("audit", EVENTS_KIND, "{}")]), BadPlugin, "--event-dir"),
         (with(many.collect()), BadPlugin, "p256"),
         (with(vec![plugin("large", "jsonl", &" ".repeat(9 << 20))]), MessageTooLarge, ""),
     ];

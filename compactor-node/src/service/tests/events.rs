@@ -99,6 +99,23 @@ async fn compactor_records_slow_jobs_and_hook_calls() {
     world.stopped().await;
 }
 
+/// Returns the limit of slow jobs that a compactor sends to the owner of a region.
+async fn limit_for_owner(world: &CompactorFixture) -> Option<u64> {
+    let region = world.small_region(9).await;
+    let opened = world.client.clone().open_compaction_region(world.open_request(&region, 1)).await;
+    opened.unwrap().into_inner().slow_operation_ms
+}
+
+#[tokio::test]
+async fn owner_receives_the_limit_of_slow_jobs_without_recorder() {
+    let world = CompactorFixture::new().await;
+    assert_eq!(limit_for_owner(&world).await, Some(60_000));
+    world.stopped().await;
+    let world = recording(&Arc::default()).await;
+    assert_eq!(limit_for_owner(&world).await, None);
+    world.stopped().await;
+}
+
 #[tokio::test]
 async fn suspended_hook_is_recorded_once() {
     let recorder = Arc::new(CollectingRecorder::default());

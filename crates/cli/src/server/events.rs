@@ -49,8 +49,8 @@ pub(crate) struct EventArgs {
     pub(crate) events: Option<EventTarget>,
 
     /// Directory of the event spool, for this process alone. A compactor has no data directory: without this
-    /// option, its slow compactions and the suspensions of its hooks are recorded nowhere [default: events in
-    /// the data directory]
+    /// option, data nodes record its slow compactions, and the suspensions of its hooks are recorded nowhere
+    /// [default: events in the data directory]
     #[arg(long, env = "TIDEWATER_EVENT_DIR", value_name = "DIR")]
     pub(crate) event_dir: Option<PathBuf>,
 

@@ -130,6 +130,7 @@ impl<'a> JobRunner<'a> {
             group: job.owner.group(),
             epoch: job.owner.epoch(job.region),
             progress_timeout: job.policy.progress_timeout,
+            events: &job.owner.context.events,
         };
         let attempt = job.compactors.attempt(compactor, owner, &self.planned, number, &job.attempt);
         tokio::select! {

@@ -16,6 +16,11 @@ const CLOCK_TIMEOUT: Duration = Duration::from_secs(4);
 pub(super) const LOADER_RETURN: Duration = Duration::from_secs(90);
 
 impl Observations {
+    /// Returns whether replicated time has followed the cluster's clocks in this term.
+    pub(crate) fn has_agreed(&self) -> bool {
+        *self.agreed.borrow()
+    }
+
     /// Records that replicated time has followed the agreed time of the clocks.
     pub(crate) fn record_agreement(&self) {
         self.agreed.send_replace(true);

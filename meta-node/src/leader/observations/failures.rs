@@ -9,7 +9,7 @@ use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1;
 use tokio::time::Instant;
 
-use super::{MemberDifference, Observations};
+use super::{MemberDifference, Observations, reported};
 use crate::leader::problems::TableOperation;
 
 /// Maximum number of manifests that are remembered as unreadable.
@@ -47,6 +47,17 @@ impl Observations {
         match difference {
             Some(difference) => drop(known.insert(node, difference)),
             None => drop(known.remove(&node)),
+        }
+    }
+
+    /// Records the conditions in the answer of a meta member; none if it did not answer.
+    pub(crate) fn record_member_conditions(&self, node: NodeId, conditions: &[v1::NodeCondition]) {
+        let problems = reported(node, conditions);
+        let known = &mut self.inner.lock().member_conditions;
+        if problems.is_empty() {
+            known.remove(&node);
+        } else {
+            known.insert(node, problems);
         }
     }
 

@@ -100,6 +100,8 @@ pub(crate) struct ObservedCluster {
     pub(crate) replacement_failing: Option<(Duration, String)>,
     /// Members of the meta group whose catalogs differ from the leader's.
     pub(crate) member_differences: BTreeMap<NodeId, MemberDifference>,
+    /// Conditions that members of the meta group report.
+    pub(crate) member_conditions: BTreeMap<NodeId, Vec<Problem>>,
     /// Reports of suspended and broken hooks.
     pub(crate) hooks: HookReports,
     /// Outcome of the last garbage collection passes.

@@ -210,6 +210,35 @@ fn conditions_of_older_releases_are_taken_as_text() {
 }
 
 #[test]
+fn member_conditions_are_of_its_last_answer() {
+    let observations = Observations::default();
+    let now = Instant::now();
+    let node = NodeId(2);
+    let seen = |conditions: &[v1::NodeCondition]| {
+        observations.record_member_conditions(node, conditions);
+        observations.snapshot(&[], now).member_conditions
+    };
+    let condition = v1::NodeCondition {
+        kind: v1::ProblemKind::EventsNotRecorded.into(),
+        age_ms: 2_000,
+        detail: "its events are not recorded".into(),
+        ..v1::NodeCondition::default()
+    };
+    let detail = "node 2: its events are not recorded";
+    let expected = Problem::new(v1::ProblemKind::EventsNotRecorded, detail)
+        .of_node(node)
+        .lasting(Duration::from_secs(2));
+    let one = BTreeMap::from([(node, vec![expected])]);
+    assert_eq!(seen(std::slice::from_ref(&condition)), one);
+    assert_eq!(seen(&vec![condition.clone(); 2 * MAX_CONDITIONS])[&node].len(), MAX_CONDITIONS);
+    // An answer without conditions, also of an older release, and none at all.
+    assert_eq!(seen(&[]), BTreeMap::new());
+    assert_eq!(seen(std::slice::from_ref(&condition)), one);
+    observations.restart(now);
+    assert_eq!(observations.snapshot(&[], now).member_conditions, BTreeMap::new());
+}
+
+#[test]
 fn failures_of_connections_and_passes_keep_their_begin() {
     let observations = Observations::default();
     let begin = Instant::now();

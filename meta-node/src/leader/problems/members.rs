@@ -25,7 +25,7 @@ pub(crate) struct MemberHealth {
 
 pub(super) fn problems(known: &ClusterKnowledge<'_>) -> Vec<Problem> {
     let mut problems: Vec<Problem> =
-        known.members.iter().filter_map(|member| of_member(known, member)).collect();
+        known.members.iter().flat_map(|member| of_member(known, member)).collect();
     if let Some(difference) = known.observed.own_difference {
         let age = known.state.header().time_ms.saturating_sub(difference.since_ms);
         let detail = format!("the meta leader's clock is {difference}: synchronize it (NTP)");
@@ -43,7 +43,7 @@ pub(super) fn unusable_disk(health: &DiskHealth) -> Option<Problem> {
         DiskHealth::Ok => None,
         DiskHealth::Full => Some(Problem::new(
             ProblemKind::DiskFull,
-            "its disk is full: the catalog cannot be changed until there is room",
+            "its disk is full: it accepts no changes of the catalog until there is room",
         )),
         DiskHealth::Failed(error) => {
             let detail = format!("its disk has failed: {error}");
@@ -97,22 +97,25 @@ fn differing_catalogs(known: &ClusterKnowledge<'_>) -> Vec<Problem> {
     differing.into_iter().map(problem).collect()
 }
 
-fn of_member(known: &ClusterKnowledge<'_>, member: &MemberHealth) -> Option<Problem> {
+/// Returns the problems of a member. The conditions of one that does not answer may be over.
+fn of_member(known: &ClusterKnowledge<'_>, member: &MemberHealth) -> Vec<Problem> {
     let node = member.node;
     let problem =
         |kind, detail: String| Problem::new(kind, detail).of_group(GroupId::META).of_node(node);
     let silent = member.silent_for.unwrap_or(known.observed.leading_for);
     if member.silent_for.is_none() || silent > known.failure_timeout {
         let detail = format!("meta node {node} does not answer the meta leader");
-        return Some(problem(ProblemKind::MetaMemberSilent, detail).lasting(silent));
+        return vec![problem(ProblemKind::MetaMemberSilent, detail).lasting(silent)];
     }
     if let Some((age, error)) = known.observed.unreachable.get(&node) {
         let detail = format!("meta node {node} answers no new connections: {error}");
-        return Some(problem(ProblemKind::NodeUnreachable, detail).lasting(*age));
+        return vec![problem(ProblemKind::NodeUnreachable, detail).lasting(*age)];
     }
-    (member.lag > MAX_LAG).then(|| {
+    let mut problems = known.observed.member_conditions.get(&node).cloned().unwrap_or_default();
+    if member.lag > MAX_LAG {
         let detail =
             format!("meta node {node} lacks {} entries of the meta leader's log", member.lag);
-        problem(ProblemKind::MetaMemberLags, detail)
-    })
+        problems.push(problem(ProblemKind::MetaMemberLags, detail));
+    }
+    problems
 }

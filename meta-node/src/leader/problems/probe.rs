@@ -1,6 +1,6 @@
 //! Connections to the nodes at intervals. Heartbeats do not show whether a node can be reached: the node
-//! opens their connection, and keeps it. Members of the meta group are asked for the comparison of their
-//! catalogs with the leader's.
+//! opens their connection, and keeps it. Members of the meta group, which send no heartbeats, return the comparison of
+//! their catalogs with the leader's, and their conditions.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -68,8 +68,8 @@ async fn probe_all(watch: &ProblemWatch) {
         .await;
 }
 
-/// Records whether a member's catalog differs from this leader's. Without an answer, e.g. of a member of an
-/// older release, the last one counts.
+/// Records the conditions of a member, and whether its catalog differs from this leader's. Without an answer, e.g. of a
+/// member of an older release, the last comparison counts, and the member has no conditions.
 async fn compare(watch: &ProblemWatch, node: NodeId, address: &str) {
     let cluster_id = watch.group.cluster_id.to_string();
     let request = timed(CompareStateRequest { cluster_id, target_node: node.get() }, LIMIT);
@@ -81,8 +81,10 @@ async fn compare(watch: &ProblemWatch, node: NodeId, address: &str) {
             let difference = MemberDifference { first, since_ms: answer.since_ms };
             let difference = (answer.first_index != 0).then_some(difference);
             watch.observations.record_comparison(node, difference);
+            watch.observations.record_member_conditions(node, &answer.conditions);
         }
         Err(failed) => {
+            watch.observations.record_member_conditions(node, &[]);
             tracing::debug!(%node, problem = %failed.refusal, "a meta member did not compare its catalog");
         }
     }

@@ -156,6 +156,26 @@ fn silent_and_lagging_meta_members_are_problems() {
 }
 
 #[test]
+fn conditions_of_a_silent_member_are_no_problems() {
+    let mut known = Known::healthy(1);
+    let member =
+        |silent_for, lag| MemberHealth { node: NodeId(2), silent_for: Some(silent_for), lag };
+    let full = Problem::new(ProblemKind::DiskFull, "node 2: its disk is full").of_node(NodeId(2));
+    known.observed.member_conditions.insert(NodeId(2), vec![full.clone()]);
+    // Node 3 is no member any more.
+    known.observed.member_conditions.insert(NodeId(3), vec![full.clone()]);
+    known.members = vec![member(seconds(5), 0)];
+    assert_eq!(known.only(), full);
+    known.members = vec![member(seconds(5), MAX_LAG + 1)];
+    assert_eq!(known.kinds(), [ProblemKind::DiskFull, ProblemKind::MetaMemberLags]);
+    known.members = vec![member(seconds(6), 0)];
+    assert_eq!(known.kinds(), [ProblemKind::MetaMemberSilent]);
+    known.members = vec![member(seconds(5), 0)];
+    known.observed.unreachable.insert(NodeId(2), (seconds(9), "refused".into()));
+    assert_eq!(known.kinds(), [ProblemKind::NodeUnreachable]);
+}
+
+#[test]
 fn member_with_another_catalog_is_a_problem() {
     let mut known = Known::healthy(1);
     let advance = v1::AdvanceTime { now_ms: 0, agreed_ms: 1_700_000_000_000 };
@@ -266,11 +286,17 @@ fn events_are_no_problem_before_their_feature_level() {
     let mut known = Known::healthy(1);
     let not_recorded = Problem::new(ProblemKind::EventsNotRecorded, "no event is written");
     known.of_process = vec![not_recorded.clone()];
-    known.observed.conditions.insert(NodeId(101), vec![not_recorded.of_node(NodeId(101))]);
+    known.members = vec![MemberHealth { node: NodeId(2), silent_for: Some(seconds(1)), lag: 0 }];
+    for (node, conditions) in [
+        (NodeId(101), &mut known.observed.conditions),
+        (NodeId(2), &mut known.observed.member_conditions),
+    ] {
+        conditions.insert(node, vec![not_recorded.clone().of_node(node)]);
+    }
     raise_to(&mut known.state, FeatureLevel::EVENT_TABLES.previous());
     assert_eq!(known.problems(), []);
     raise_to(&mut known.state, FeatureLevel::EVENT_TABLES);
-    assert_eq!(known.kinds(), [ProblemKind::EventsNotRecorded; 2]);
+    assert_eq!(known.kinds(), [ProblemKind::EventsNotRecorded; 3]);
 }
 
 #[test]

@@ -75,8 +75,9 @@ impl ProblemWatch {
         self.observations.record_problems(problems, now, announced_ms(state.header().time_ms))
     }
 
-    /// Returns the problems of this node's process and disk.
-    fn of_this_node(&self) -> Vec<Problem> {
+    /// Returns the problems of this node's process and disk, also while it does not lead. Their details do not name the
+    /// node.
+    pub(crate) fn of_this_node(&self) -> Vec<Problem> {
         let disk = members::unusable_disk(&self.group.health.borrow());
         self.of_process.list().into_iter().chain(disk).collect()
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use openraft::ChangeMembers;
 use openraft::async_runtime::WatchReceiver;
 use tidewater_common::ids::NodeId;
+use tidewater_common::problem::Problem;
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::{self, NodeState, ProblemKind, Reason};
 use tidewater_raft_store::Member;
@@ -166,6 +167,50 @@ async fn follower_with_another_state_is_reported_in_the_status() {
     }
     for id in 1..=3 {
         cluster.nodes.remove(&id).unwrap().stop().await;
+    }
+}
+
+/// Waits until the status lists these problems of refused connections: their nodes and details.
+async fn wait_for_refused_connections(cluster: &MetaCluster, expected: &[(u64, String)]) {
+    let deadline = Instant::now() + LIMIT;
+    loop {
+        let listed = cluster.status().await.problem_details.into_iter();
+        let refused = listed.filter(|problem| problem.kind() == ProblemKind::ConnectionsRefused);
+        let found = refused.map(|problem| {
+            let subject = problem.subject.unwrap_or_default();
+            (subject.node_id, problem.detail)
+        });
+        let found: Vec<(u64, String)> = found.collect();
+        if found == expected {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{found:?}");
+        sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn problem_of_a_followers_process_is_in_the_status() {
+    let mut cluster = MetaCluster::bootstrapped(3).await;
+    let leader = cluster.leader().await;
+    let follower = (1..=3).find(|id| *id != leader).unwrap();
+    let problems = cluster.nodes[&follower].meta.slot().get().unwrap().problems;
+    let process = problems.of_process.clone();
+    drop(problems);
+    let refused = || Problem::new(ProblemKind::ConnectionsRefused, "it refuses connections");
+    let expected = [(follower, format!("node {follower}: it refuses connections"))];
+    wait_for_refused_connections(&cluster, &[]).await;
+    process.set("connections", Some(refused()));
+    wait_for_refused_connections(&cluster, &expected).await;
+    process.set("connections", None);
+    wait_for_refused_connections(&cluster, &[]).await;
+    process.set("connections", Some(refused()));
+    wait_for_refused_connections(&cluster, &expected).await;
+    // A node that does not answer may have none.
+    cluster.nodes.remove(&follower).unwrap().kill().await;
+    wait_for_refused_connections(&cluster, &[]).await;
+    for (_, node) in std::mem::take(&mut cluster.nodes) {
+        node.stop().await;
     }
 }
 
