@@ -23,6 +23,7 @@ const FILES: &[&str] = &[
     "tidewater/v1/raft.proto",
     "tidewater/v1/refresh.proto",
     "tidewater/v1/schema.proto",
+    "tidewater/v1/storage.proto",
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {

@@ -20,8 +20,11 @@ use crate::control::count_contradiction;
 use crate::group::entry::{self, EntryOutcome};
 use crate::group::refusals;
 use crate::group::replica::GroupReplica;
+use crate::group::table_sinces::TableSinces;
 use crate::groups::Groups;
 
+/// Largest request, in bytes: a million groups, or as many held tables.
+const REQUEST_BYTES: usize = 64 << 20;
 /// Longest wait for the groups of a call. Those that have not applied the barrier are reported with their epoch.
 const APPLY_WITHIN: Duration = Duration::from_millis(500);
 /// Longest time for which a proposal keeps the slot of its group.
@@ -44,7 +47,7 @@ impl BarrierService {
 
     /// Wraps the service for tonic.
     pub fn into_server(self) -> BarriersServer<Self> {
-        BarriersServer::new(self)
+        BarriersServer::new(self).max_decoding_message_size(REQUEST_BYTES)
     }
 
     /// Begins the epoch in the groups of the request, all at the same time.
@@ -56,12 +59,16 @@ impl BarrierService {
         check_header(node.cluster, node.node, request.header.as_ref())?;
         let epoch = Epoch(request.epoch);
         check_ahead(epoch, node.env.clock.now_ms())?;
-        let since = Epoch(request.since);
+        let sinces = TableSinces::new(&request.tables, epoch);
         let applied = request.groups.iter().filter_map(|target: &BarrierTarget| {
             let replica = self.groups.get(GroupId(target.group_id)).ok()?;
-            let previous = target.previous;
-            let barrier = GroupBarrier { previous, epoch: epoch.get(), since: since.get() };
-            Some(apply(replica, barrier))
+            let barrier = GroupBarrier {
+                previous: target.previous,
+                epoch: epoch.get(),
+                since: request.since,
+                tables: Vec::new(),
+            };
+            Some(apply(replica, barrier, &sinces))
         });
         Ok(InjectBarrierResponse { groups: join_all(applied).await })
     }
@@ -94,8 +101,13 @@ fn check_ahead(epoch: Epoch, now_ms: u64) -> Result<(), Refusal> {
     Err(Refusal::new(Reason::InvalidArgument, text))
 }
 
-/// Proposes a barrier and waits until this replica has applied it, or for [`APPLY_WITHIN`].
-async fn apply(replica: Arc<GroupReplica>, barrier: GroupBarrier) -> GroupEpoch {
+/// Proposes a barrier, with the oldest readable epochs that have an effect in the group, and waits until this replica has
+/// applied it, or for [`APPLY_WITHIN`].
+async fn apply(
+    replica: Arc<GroupReplica>,
+    barrier: GroupBarrier,
+    sinces: &TableSinces,
+) -> GroupEpoch {
     let group_id = replica.group().get();
     if !replica.leadership().is_leader {
         return GroupEpoch { group_id, epoch: 0, refused: Reason::NotLeader.into() };
@@ -107,6 +119,8 @@ async fn apply(replica: Arc<GroupReplica>, barrier: GroupBarrier) -> GroupEpoch 
         let refused = if is_incomplete { Reason::EpochIncomplete } else { Reason::Unspecified };
         return GroupEpoch { group_id, epoch: reached, refused: refused.into() };
     }
+    let tables = sinces.of_group(&replica.shared.state.read());
+    let barrier = GroupBarrier { tables, ..barrier };
     let refused = match tokio::time::timeout(APPLY_WITHIN, propose(&replica, barrier)).await {
         Ok(Ok(EntryOutcome::Done { .. })) => Reason::Unspecified,
         Ok(Ok(EntryOutcome::Refused { reason, .. })) => reason,
@@ -134,7 +148,53 @@ async fn propose(
 
 #[cfg(test)]
 mod tests {
+    use tidewater_common::feature_level::FeatureLevel;
+    use tidewater_common::header::CallSender;
+    use tidewater_common::ids::{NodeId, RegionId, Sequence};
+    use tidewater_common::schema::TableOptions;
+    use tidewater_proto::v1::{RegionDescriptor, TableSince};
+
     use super::*;
+    use crate::group::testing::{options, region};
+    use crate::groups::tests::{GROUP, members, node, stop, until};
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn barrier_carries_since_of_named_tables() {
+        let directory = tempfile::tempdir().unwrap();
+        let groups = node(directory.path());
+        let replica = groups.start(GROUP).await.unwrap();
+        groups.initialize(&replica, members()).await.unwrap();
+        groups.context().cluster_level.send_replace(FeatureLevel::HIGHEST);
+        let is_raised = async || replica.shared.level() == FeatureLevel::HIGHEST;
+        until("the group is raised", is_raised).await;
+        let options = TableOptions { explicit_since: true, ..options() };
+        let wire = RegionDescriptor { options: Some((&options).into()), ..region(7, None, None) };
+        let opened = entry::opened(wire, Sequence(0));
+        replica.propose(opened, SLOT_TIMEOUT).await.unwrap().into_result().unwrap();
+
+        let service = BarrierService::new(groups.clone());
+        let context = groups.context();
+        let sender = CallSender { cluster: context.cluster, node: NodeId(1) };
+        for (previous, epoch, named, expected) in [(0, 100, 40, 40), (100, 200, 30, 40)] {
+            let request = InjectBarrierRequest {
+                header: Some(sender.header(context.node)),
+                epoch,
+                since: epoch,
+                groups: vec![BarrierTarget { group_id: GROUP.get(), previous }],
+                tables: [3, 4].map(|table_id| TableSince { table_id, since: named }).to_vec(),
+            };
+            // On a busy machine, the call ends before the barrier is applied.
+            until("the barrier is applied", async || {
+                service.inject(request.clone()).await.unwrap();
+                replica.shared.epoch() == Epoch(epoch)
+            })
+            .await;
+            let readable = replica.shared.state.read().readable_epochs(RegionId(7));
+            assert_eq!(readable, Some((Epoch(expected), Epoch(epoch))));
+        }
+        drop((service, replica));
+        stop(groups).await;
+    }
 
     #[test]
     fn epoch_far_ahead_of_the_clock_is_refused() {

@@ -7,8 +7,8 @@
 //!
 //! # Layout
 //!
-//! - Pure: [`descriptor`], [`entry`], [`producers`], [`obligation`], [`state`], [`apply`], [`batch`], [`log_bytes`],
-//!   [`admission`], [`refusals`].
+//! - Pure: [`descriptor`], [`entry`], [`producers`], [`obligation`], [`state`], [`table_sinces`], [`apply`], [`batch`],
+//!   [`log_bytes`], [`admission`], [`refusals`].
 //! - Shells: [`state_machine`], [`snapshot`], [`batcher`], [`loader`], [`memtable_merger`], [`replica`].
 //!   They share [`shared`], which also keeps the [`failing_work`] and the
 //!   [`damaged_files`] of the regions; [`staging_work`] serializes the work with staging areas.
@@ -38,5 +38,6 @@ pub mod snapshot;
 pub mod staging_work;
 pub mod state;
 pub mod state_machine;
+pub mod table_sinces;
 #[cfg(test)]
 pub(crate) mod testing;

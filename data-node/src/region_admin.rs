@@ -7,12 +7,14 @@ mod sweep;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::Stream;
+use futures::future::join_all;
 use tidewater_cluster_events::{RecordedCall, RecordedCalls};
 use tidewater_common::header::check_header;
 use tidewater_common::ids::{GroupId, NodeId, RegionId};
@@ -116,19 +118,37 @@ impl RegionAdminService {
         RegionAdminServer::new(self).max_decoding_message_size(REQUEST_BYTES)
     }
 
-    fn list(groups: &Groups, request: &ListRegionsRequest) -> Vec<RegionInfo> {
+    /// Returns the groups of the regions of a request that this node leads for certain.
+    async fn confirmed_groups(&self, request: &ListRegionsRequest) -> BTreeSet<GroupId> {
+        let led = self.groups.all().into_iter().filter(|replica| {
+            let mut hosted = replica.shared.regions.all().into_iter();
+            replica.leadership().is_leader && hosted.any(|of| is_listed(&of, request))
+        });
+        let confirmed = led.map(|replica| async move {
+            replica.confirm(CONFIRM_TIMEOUT).await.is_ok().then(|| replica.group())
+        });
+        join_all(confirmed).await.into_iter().flatten().collect()
+    }
+
+    /// Lists regions. `confirmed`: the only groups that count as led.
+    fn list(
+        groups: &Groups,
+        request: &ListRegionsRequest,
+        confirmed: Option<&BTreeSet<GroupId>>,
+    ) -> Vec<RegionInfo> {
         let mut regions = Vec::new();
         for replica in groups.all() {
-            let leads = replica.leadership().is_leader;
+            let leads = confirmed
+                .map_or(replica.leadership().is_leader, |groups| groups.contains(&replica.group()));
             if !leads && !request.include_followers {
                 continue;
             }
             for hosted in replica.shared.regions.all() {
-                let descriptor = &hosted.descriptor;
-                let matches =
-                    request.table.as_ref().is_none_or(|name| *name == descriptor.table_name)
-                        && request.region_id.is_none_or(|id| id == descriptor.region_id.get());
-                if matches {
+                // The engine of such a region does not know its oldest readable epoch yet.
+                let id = hosted.descriptor.region_id;
+                let is_loaded = hosted.region.stats().phase != Phase::Loading
+                    && !replica.shared.regions.is_arriving(id);
+                if is_listed(&hosted, request) && (is_loaded || confirmed.is_none()) {
                     regions.push(info(&replica, &hosted, leads, request));
                 }
             }
@@ -249,6 +269,13 @@ async fn watch(
     let _ = events.send(last_event).await;
 }
 
+/// Returns whether a request asks for a region.
+fn is_listed(hosted: &HostedRegion, request: &ListRegionsRequest) -> bool {
+    let descriptor = &hosted.descriptor;
+    request.table.as_ref().is_none_or(|name| *name == descriptor.table_name)
+        && request.region_id.is_none_or(|id| id == descriptor.region_id.get())
+}
+
 /// Returns the work of all passes.
 fn total_progress(attempt: &Attempt) -> v1::CompactionProgress {
     let (passes, done) = attempt.progress.total();
@@ -367,8 +394,11 @@ impl RegionAdmin for RegionAdminService {
     ) -> Result<Response<ListRegionsResponse>, Status> {
         let groups = self.groups.clone();
         let request = request.into_inner();
+        let confirmed =
+            if request.confirmed { Some(self.confirmed_groups(&request).await) } else { None };
         // Digests and times cost a pass over the memtables.
-        let listed = tokio::task::spawn_blocking(move || Self::list(&groups, &request)).await;
+        let list = move || Self::list(&groups, &request, confirmed.as_ref());
+        let listed = tokio::task::spawn_blocking(list).await;
         let regions = listed.map_err(|error| {
             Refusal::new(Reason::Internal, format!("listing regions failed: {error}"))
         })?;
@@ -436,8 +466,10 @@ impl RegionAdmin for RegionAdminService {
         request: Request<ListFilesRequest>,
     ) -> Result<Response<ListFilesResponse>, Status> {
         let request = request.into_inner();
-        let hosted =
-            self.groups.get(GroupId(request.group_id))?.region(RegionId(request.region_id))?;
+        let replica = self.groups.get(GroupId(request.group_id))?;
+        // Followers learn of new files later.
+        replica.confirm(CONFIRM_TIMEOUT).await?;
+        let hosted = replica.region(RegionId(request.region_id))?;
         let files = hosted.region.files().iter().map(sst).collect();
         Ok(Response::new(ListFilesResponse { files }))
     }

@@ -190,6 +190,11 @@ pub const fn facts(reason: Reason) -> Facts {
         Reason::SourceChanged => facts(NoEffect, Code::Aborted, Stop, Conflict),
         Reason::SourceShrunk => facts(NoEffect, Code::FailedPrecondition, Stop, Conflict),
         Reason::SourceNotFound => facts(NoEffect, Code::NotFound, Stop, NotFound),
+        // Collections.
+        Reason::Held => facts(NoEffect, Code::FailedPrecondition, Stop, Conflict),
+        Reason::HoldNotFound => facts(NoEffect, Code::NotFound, Stop, NotFound),
+        Reason::HoldExists => facts(NoEffect, Code::AlreadyExists, Stop, Conflict),
+        Reason::InvalidCapabilities => facts(NoEffect, Code::InvalidArgument, Stop, BadRequest),
         // Faults.
         Reason::Corrupt => facts(Unknown, Code::DataLoss, RepeatFew, Fault),
         Reason::Internal => facts(Unknown, Code::Internal, RepeatFew, Fault),

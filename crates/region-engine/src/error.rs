@@ -182,7 +182,9 @@ pub enum EngineError {
     },
 
     /// Compaction may have dropped the versions of the requested epoch.
-    #[error("region {region}: epoch {requested} can no longer be read: the oldest is {since}")]
+    #[error(
+        "region {region}: epoch {requested} can no longer be read: it is below since {since} (upper is {upper})"
+    )]
     BelowSince {
         /// Id of the region.
         region: RegionId,
@@ -190,6 +192,8 @@ pub enum EngineError {
         requested: Epoch,
         /// Oldest readable epoch: versions below it may have been dropped.
         since: Epoch,
+        /// First epoch that is not complete.
+        upper: Epoch,
     },
 
     /// Rows may still be written in the requested epoch.

@@ -98,12 +98,12 @@ impl AsOf {
     /// # Errors
     /// [`EngineError::BelowSince`] and [`EngineError::EpochIncomplete`].
     pub(crate) fn check(self, region: RegionId, since: Epoch) -> Result<(), EngineError> {
-        let requested = self.epoch;
+        let Self { epoch: requested, upper } = self;
         if requested < since {
-            return Err(EngineError::BelowSince { region, requested, since });
+            return Err(EngineError::BelowSince { region, requested, since, upper });
         }
-        if requested >= self.upper {
-            return Err(EngineError::EpochIncomplete { region, requested, upper: self.upper });
+        if requested >= upper {
+            return Err(EngineError::EpochIncomplete { region, requested, upper });
         }
         Ok(())
     }

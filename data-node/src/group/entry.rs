@@ -96,6 +96,13 @@ pub fn entry_level(entry: &group_entry::Entry) -> FeatureLevel {
     match entry {
         // A raise leaves the level below, so that levels are raised one at a time.
         Entry::LevelRaised(raised) => FeatureLevel::new(raised.level).previous(),
+        Entry::Opened(opened) if has_explicit_since(options_of(opened)) => {
+            FeatureLevel::COLLECTIONS
+        }
+        Entry::Altered(altered) if has_explicit_since(altered.options.as_ref()) => {
+            FeatureLevel::COLLECTIONS
+        }
+        Entry::Barrier(barrier) if !barrier.tables.is_empty() => FeatureLevel::COLLECTIONS,
         Entry::Opened(opened) if has_event_options(options_of(opened)) => {
             FeatureLevel::EVENT_TABLES
         }
@@ -138,6 +145,11 @@ fn options_of(opened: &v1::RegionOpened) -> Option<&v1::TableOptions> {
 /// Returns whether a region gets the table options `compaction_window` or `holds_events`.
 fn has_event_options(options: Option<&v1::TableOptions>) -> bool {
     options.is_some_and(|options| options.compaction_window_ms.is_some() || options.holds_events)
+}
+
+/// Returns whether the oldest readable epoch of a region's table is its own.
+fn has_explicit_since(options: Option<&v1::TableOptions>) -> bool {
+    options.is_some_and(|options| options.explicit_since)
 }
 
 /// A manifest version that the owner has committed.

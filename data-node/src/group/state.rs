@@ -71,7 +71,8 @@ pub struct RegionState {
     pub parents: Vec<Parent>,
     /// Regions that have replaced it, in key order.
     pub children: Vec<RegionId>,
-    /// Oldest epoch that can be read, if that of the group is earlier: of the opening, or of the last truncation.
+    /// Oldest epoch that can be read of a table with an own one (`TableOptions::explicit_since`). Of another table: if that
+    /// of the group is earlier. Limited by the opening and by truncations.
     pub since: Epoch,
     /// Epoch at which the region was fenced for its move: later ones are not complete in it.
     pub fence_epoch: Option<Epoch>,
@@ -332,7 +333,7 @@ pub struct GroupState {
     pub moves: Moves,
     /// Epoch of the rows that are written now; 0: no barrier was applied yet.
     pub epoch: Epoch,
-    /// Oldest epoch that can be read.
+    /// Oldest epoch that can be read of tables without an own one.
     pub since: Epoch,
 }
 
@@ -342,8 +343,13 @@ impl GroupState {
     pub fn readable_epochs(&self, region: RegionId) -> Option<(Epoch, Epoch)> {
         let region = self.regions.get(&region)?;
         let upper = region.fence_epoch.map_or(self.epoch, |fenced| fenced.min(self.epoch));
+        let options = &region.descriptor.options;
+        if options.explicit_since {
+            // Something may hold an epoch that the group no longer keeps, also after a move to it.
+            return Some((region.since, upper));
+        }
         let mut since = self.since;
-        if region.descriptor.options.refreshable {
+        if options.refreshable {
             // Readers name a published epoch, whatever the history of the cluster.
             since = since.min(region.published.oldest_readable(self.epoch));
         }

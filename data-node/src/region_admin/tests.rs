@@ -69,6 +69,9 @@ async fn calls_that_change_a_region_are_recorded() {
     let progress = admin.compact_region(Request::new(compact)).await.unwrap().into_inner();
     let progress: Vec<_> = progress.collect().await;
     assert!(progress.last().unwrap().as_ref().unwrap().done);
+    let led = ListRegionsRequest { confirmed: true, ..ListRegionsRequest::default() };
+    let listed = admin.list_regions(Request::new(led)).await.unwrap().into_inner();
+    assert_eq!(listed.regions.len(), 1);
     let unknown = CompactRegionRequest { region_id: 9, ..compact };
     assert!(admin.compact_region(Request::new(unknown)).await.is_err());
     let no_job = uuid::Builder::from_unix_timestamp_millis(5, &[7; 10]).into_uuid();
@@ -84,6 +87,24 @@ async fn calls_that_change_a_region_are_recorded() {
     ];
     assert_eq!(recorded_calls(&recorder), expected);
     drop((admin, data, replica));
+    stop(groups).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn replica_that_does_not_lead_lists_no_files() {
+    let directory = tempfile::tempdir().unwrap();
+    let events =
+        events_with(Arc::new(CollectingRecorder::default()), Arc::default(), Duration::ZERO);
+    let groups = node_with(directory.path(), Storage::memory(), events);
+    let replica = groups.start(GROUP).await.unwrap();
+    let admin = RegionAdminService::new(groups.clone());
+    let files = ListFilesRequest { group_id: GROUP.get(), region_id: REGION };
+    let status = admin.list_files(Request::new(files)).await.unwrap_err();
+    assert_eq!(Refusal::from_status(&status).reason, Reason::NotLeader);
+    let led = ListRegionsRequest { confirmed: true, ..ListRegionsRequest::default() };
+    let listed = admin.list_regions(Request::new(led)).await.unwrap().into_inner();
+    assert!(listed.regions.is_empty());
+    drop((admin, replica));
     stop(groups).await;
 }
 

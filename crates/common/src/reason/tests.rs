@@ -8,7 +8,7 @@ use crate::refusal::Refusal;
 
 /// Wire form of each reason, which clients of other releases and languages read: the number of the
 /// reason, the code of the status, `maybe_applied` and the number of `retry`.
-const WIRE: [(Reason, i32, i32, bool, i32); 83] = [
+const WIRE: [(Reason, i32, i32, bool, i32); 87] = [
     (Reason::Unspecified, 0, 13, true, 3),
     (Reason::InvalidArgument, 1, 3, false, 7),
     (Reason::SchemaMismatch, 2, 3, false, 7),
@@ -86,6 +86,10 @@ const WIRE: [(Reason, i32, i32, bool, i32); 83] = [
     (Reason::SourceChanged, 92, 10, false, 7),
     (Reason::SourceShrunk, 93, 9, false, 7),
     (Reason::SourceNotFound, 94, 5, false, 7),
+    (Reason::Held, 95, 9, false, 7),
+    (Reason::HoldNotFound, 96, 5, false, 7),
+    (Reason::HoldExists, 97, 6, false, 7),
+    (Reason::InvalidCapabilities, 98, 3, false, 7),
     (Reason::Corrupt, 60, 15, true, 3),
     (Reason::Internal, 61, 13, true, 3),
     (Reason::Unsupported, 62, 12, false, 7),

@@ -59,6 +59,8 @@ pub struct TableOptions {
     pub compaction_window: Option<Duration>,
     /// The table is made for events: nodes record no events about it. Fixed at creation.
     pub holds_events: bool,
+    /// The oldest readable epoch of the table is its own, and follows its holds and its policy. Never taken back.
+    pub explicit_since: bool,
 }
 
 impl TableOptions {
@@ -71,6 +73,7 @@ impl TableOptions {
             refreshable: false,
             compaction_window: None,
             holds_events: false,
+            explicit_since: false,
         }
     }
 
@@ -109,8 +112,11 @@ impl TableOptions {
             return Err(SchemaError::BadTimeColumn("(needed for a time to live)".to_owned()));
         }
         self.check_compaction_window(schema)?;
-        let is_mirror =
-            self.write_mode.has_deletes() && self.ttl_ms.is_none() && !self.holds_events;
+        // Reads of a refreshable table are as of its published epochs, which the log of its groups has.
+        let is_mirror = self.write_mode.has_deletes()
+            && self.ttl_ms.is_none()
+            && !self.holds_events
+            && !self.explicit_since;
         if self.refreshable && !is_mirror {
             return Err(SchemaError::BadRefreshable);
         }

@@ -1,4 +1,5 @@
 use arrow::datatypes::TimeUnit;
+use prost::Message;
 use tidewater_proto::v1;
 
 use super::*;
@@ -45,9 +46,19 @@ fn table_definition_round_trips_over_the_wire() {
         refreshable: false,
         compaction_window: Some(Duration::from_secs(60)),
         holds_events: true,
+        explicit_since: true,
     };
     options.validate(&table).unwrap();
     assert_eq!(TableOptions::try_from(&v1::TableOptions::from(&options)).unwrap(), options);
+}
+
+// Frozen: logs, manifests and rows of the catalog have these bytes.
+#[test]
+fn bytes_of_explicit_since_are_frozen() {
+    for (explicit_since, expected) in [(false, &[8, 1][..]), (true, &[8, 1, 0x38, 1][..])] {
+        let options = TableOptions { explicit_since, ..TableOptions::upsert() };
+        assert_eq!(v1::TableOptions::from(&options).encode_to_vec(), expected);
+    }
 }
 
 #[test]
@@ -160,12 +171,13 @@ fn compaction_windows_out_of_range_are_refused() {
 }
 
 #[test]
-fn refreshable_table_holds_no_events() {
+fn refreshable_table_only_mirrors_its_source() {
     let table = schema(columns(), &[1], None).unwrap();
     let mirror = TableOptions { refreshable: true, ..TableOptions::upsert() };
     assert_eq!(mirror.validate(&table), Ok(()));
     for bad in [
         TableOptions { holds_events: true, ..mirror.clone() },
+        TableOptions { explicit_since: true, ..mirror.clone() },
         TableOptions { write_mode: WriteMode::AppendOnly, ..mirror },
     ] {
         assert_eq!(bad.validate(&table), Err(SchemaError::BadRefreshable), "{bad:?}");

@@ -72,6 +72,7 @@ impl From<&TableOptions> for v1::TableOptions {
             refreshable: options.refreshable,
             compaction_window_ms: options.compaction_window_ms(),
             holds_events: options.holds_events,
+            explicit_since: options.explicit_since,
         }
     }
 }
@@ -95,6 +96,7 @@ impl TryFrom<&v1::TableOptions> for TableOptions {
             refreshable: wire.refreshable,
             compaction_window: wire.compaction_window_ms.map(Duration::from_millis),
             holds_events: wire.holds_events,
+            explicit_since: wire.explicit_since,
         })
     }
 }

@@ -150,7 +150,12 @@ mod tests {
             (EngineError::ColumnDropped { column: ColumnId(2) }, Reason::SchemaVersionStale, false),
             (EngineError::VersionExpired { region, life: STORE }, Reason::DeadlineExceeded, false),
             (
-                EngineError::BelowSince { region, requested: Epoch(1), since: Epoch(2) },
+                EngineError::BelowSince {
+                    region,
+                    requested: Epoch(1),
+                    since: Epoch(2),
+                    upper: Epoch(3),
+                },
                 Reason::EpochBelowSince,
                 false,
             ),

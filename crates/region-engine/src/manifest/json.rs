@@ -259,6 +259,7 @@ fn options_json(options: &TableOptions) -> Value {
         "refreshable": options.refreshable,
         "compaction_window_ms": options.compaction_window_ms(),
         "holds_events": options.holds_events,
+        "explicit_since": options.explicit_since,
     })
 }
 

@@ -33,7 +33,7 @@ async fn serving(directory: &TempDir) -> (Arc<Groups>, Arc<GroupReplica>) {
     let options = TableOptions { refreshable: true, ..options() };
     let wire = v1::RegionDescriptor { options: Some((&options).into()), ..region(7, None, None) };
     replica.propose(entry::opened(wire, Sequence(0)), LIMIT).await.unwrap();
-    let barrier = v1::GroupBarrier { previous: 0, epoch: 1_000, since: 0 };
+    let barrier = v1::GroupBarrier { epoch: 1_000, ..v1::GroupBarrier::default() };
     replica.propose(entry::barrier(barrier), LIMIT).await.unwrap();
     assert_eq!(replica.shared.epoch(), Epoch(1_000));
     groups.context().catalog.follow(&publication(1, 500));

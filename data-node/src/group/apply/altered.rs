@@ -24,12 +24,17 @@ pub(super) fn apply(
 ) -> Result<Applied, EntryOutcome> {
     let id = RegionId(entry.region_id);
     let serves_previous = state.level >= SERVES_PREVIOUS;
+    let (since, _) = state.readable_epochs(id).unwrap_or_default();
     let step = entry.step.as_ref();
     let region = admitted(state, id, step, Operation::Decide)?;
     let descriptor = altered(&region.descriptor, entry)?;
     let cause = region.take_step(index, step)?;
     let descriptor =
         if serves_previous { descriptor.altered_from(&region.descriptor) } else { descriptor };
+    if descriptor.options.explicit_since {
+        // The alteration itself changes no readable epoch: from now on, they no longer follow those of the group.
+        region.since = region.since.max(since);
+    }
     region.descriptor = descriptor.clone();
     let obligation = Obligation::Alter {
         schema: Box::new(descriptor.schema.clone()),
@@ -80,8 +85,8 @@ fn altered(
     Ok(after)
 }
 
-/// Checks that the primary key and the write mode are unchanged: existing rows could not be found
-/// otherwise.
+/// Checks that the primary key and the write mode are unchanged, since existing rows could not be found otherwise, and that
+/// an own oldest readable epoch is not taken back: that of the group may be beyond what is held.
 fn check_identity_kept(before: &Descriptor, after: &Descriptor) -> Result<(), String> {
     let key = |schema: &TableSchema| -> Vec<_> {
         let columns = schema.key_indices().iter().map(|index| &schema.columns()[*index]);
@@ -94,6 +99,9 @@ fn check_identity_kept(before: &Descriptor, after: &Descriptor) -> Result<(), St
         || before.options.hash != after.options.hash
     {
         return Err("write mode and distribution of a table cannot be altered".to_owned());
+    }
+    if before.options.explicit_since && !after.options.explicit_since {
+        return Err("a table keeps its own oldest readable epoch".to_owned());
     }
     Ok(())
 }

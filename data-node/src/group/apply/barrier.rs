@@ -7,6 +7,7 @@ use tidewater_proto::v1::{self, Reason};
 use super::{Applied, ApplyEffect};
 use crate::group::entry::EntryOutcome;
 use crate::group::state::GroupState;
+use crate::group::table_sinces::TableSinces;
 
 pub(super) fn apply(
     state: &mut GroupState,
@@ -26,6 +27,10 @@ pub(super) fn apply(
     state.epoch = epoch;
     // An epoch is not complete before the next one has begun.
     state.since = state.since.max(Epoch(entry.since).min(epoch));
+    let named = TableSinces::new(&entry.tables, epoch);
+    for region in state.regions.values_mut() {
+        named.advance(region);
+    }
     Ok(Applied::with_effect(ApplyEffect::AdvanceSince))
 }
 
@@ -45,7 +50,7 @@ mod tests {
     }
 
     fn barrier(previous: u64, epoch: u64, since: u64) -> Entry {
-        Entry::Barrier(v1::GroupBarrier { previous, epoch, since })
+        Entry::Barrier(v1::GroupBarrier { previous, epoch, since, tables: Vec::new() })
     }
 
     fn reason(applied: &Applied) -> Option<Reason> {

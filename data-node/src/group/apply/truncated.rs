@@ -37,6 +37,10 @@ mod tests {
     use crate::group::entry::EntryOutcome;
     use crate::group::testing::{TestGroup, write, writes};
 
+    fn barrier(previous: u64, epoch: u64, since: u64) -> Entry {
+        Entry::Barrier(v1::GroupBarrier { previous, epoch, since, tables: Vec::new() })
+    }
+
     fn truncated(number: u64) -> Entry {
         Entry::Truncated(v1::RegionTruncated {
             region_id: 7,
@@ -75,9 +79,9 @@ mod tests {
     fn epochs_before_a_truncation_cannot_be_read() {
         let mut group = TestGroup::with_region();
         group.state.level = FeatureLevel::HIGHEST;
-        group.apply(Entry::Barrier(v1::GroupBarrier { previous: 0, epoch: 9, since: 2 }));
+        group.apply(barrier(0, 9, 2));
         group.apply(truncated(1));
-        group.apply(Entry::Barrier(v1::GroupBarrier { previous: 9, epoch: 12, since: 3 }));
+        group.apply(barrier(9, 12, 3));
         let epochs = group.state.readable_epochs(RegionId(7));
         assert_eq!(epochs, Some((Epoch(9), Epoch(12))));
     }

@@ -109,8 +109,18 @@ fn golden() -> Vec<(&'static str, EncodedEntry, &'static str)> {
         ),
         (
             "barrier",
-            barrier(v1::GroupBarrier { previous: 9, epoch: 300, since: 5 }),
+            barrier(v1::GroupBarrier { previous: 9, epoch: 300, since: 5, tables: Vec::new() }),
             "7a07 0809 10ac02 1805",
+        ),
+        (
+            "barrier with tables",
+            barrier(v1::GroupBarrier {
+                previous: 9,
+                epoch: 300,
+                since: 5,
+                tables: vec![v1::TableSince { table_id: 3, since: 2 }],
+            }),
+            "7a0d 0809 10ac02 1805 2204 08031002",
         ),
         ("level raised", level_raised(FeatureLevel::new(2)), "9201020802"),
     ]
@@ -384,14 +394,23 @@ fn every_kind_of_entry_has_a_level() {
 }
 
 #[test]
-fn options_of_event_tables_need_their_level() {
+fn barrier_that_names_tables_needs_their_level() {
+    let named = |tables| barrier(v1::GroupBarrier { tables, ..v1::GroupBarrier::default() });
+    assert_eq!(named(Vec::new()).level(), FeatureLevel::new(5));
+    assert_eq!(named(vec![v1::TableSince::default()]).level(), FeatureLevel::COLLECTIONS);
+}
+
+#[test]
+fn table_options_need_their_level() {
     let window =
         v1::TableOptions { compaction_window_ms: Some(60_000), ..v1::TableOptions::default() };
     let events = v1::TableOptions { holds_events: true, ..v1::TableOptions::default() };
+    let held = v1::TableOptions { explicit_since: true, ..events.clone() };
     for (options, expected) in [
         (v1::TableOptions::default(), FeatureLevel::FIRST),
         (window, FeatureLevel::EVENT_TABLES),
         (events, FeatureLevel::EVENT_TABLES),
+        (held, FeatureLevel::COLLECTIONS),
     ] {
         let region =
             v1::RegionDescriptor { options: Some(options.clone()), ..region(7, None, None) };

@@ -66,13 +66,17 @@ fn decide(region: &Region, pending: &PendingObligation) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use tidewater_common::ids::{OwnerEpoch, Sequence, Term};
+    use tidewater_common::feature_level::FeatureLevel;
+    use tidewater_common::ids::{Epoch, OwnerEpoch, Sequence, Term};
+    use tidewater_common::schema::TableOptions;
+    use tidewater_proto::v1::{self, group_entry::Entry};
+    use tidewater_raft_store::types::StoredMembership;
     use tidewater_region_engine::EngineError;
     use tidewater_region_engine::region::{Cause, Obligation};
     use tidewater_region_engine::storage::Storage;
 
     use super::*;
-    use crate::group::testing::{host, options, schema, shared};
+    use crate::group::testing::{TestGroup, host, opened, options, region, schema, shared};
 
     // The manifest may be read, and contain its `Remove`, before all decisions are handed over. An
     // error would stop the group's Raft permanently.
@@ -91,5 +95,36 @@ mod tests {
             decide(&region, &PendingObligation { cause, obligation }).unwrap();
         }
         assert_eq!(region.obligations(), []);
+    }
+
+    #[tokio::test]
+    async fn installed_region_keeps_its_own_oldest_readable_epoch() {
+        let mut group = TestGroup::default();
+        group.state.level = FeatureLevel::HIGHEST;
+        let own = TableOptions { explicit_since: true, ..options() };
+        let own = v1::RegionDescriptor { options: Some((&own).into()), ..region(7, None, None) };
+        group.apply(opened(own));
+        group.apply(opened(region(8, None, None)));
+        let tables = vec![v1::TableSince { table_id: 3, since: 40 }];
+        let barrier = v1::GroupBarrier { previous: 0, epoch: 100, since: 80, tables };
+        group.apply(Entry::Barrier(barrier));
+        let shared = shared(Storage::memory(), 1 << 20);
+        let view = SnapshotView {
+            group: shared.group,
+            applied: None,
+            membership: StoredMembership::default(),
+            state: group.state,
+            runs: Vec::new(),
+        };
+        let mut file = Vec::new();
+        view.write(&mut file).unwrap();
+        install(&shared, SnapshotView::read(&mut file.as_slice()).unwrap()).unwrap();
+        let sinces = || {
+            [7, 8].map(|id| shared.regions.get(RegionId(id)).map(|hosted| hosted.region.since()))
+        };
+        assert_eq!(sinces(), [Some(Epoch(40)), Some(Epoch(80))]);
+        shared.state.write().since = Epoch(90);
+        shared.advance_since();
+        assert_eq!(sinces(), [Some(Epoch(40)), Some(Epoch(90))]);
     }
 }

@@ -29,7 +29,7 @@ fn area() -> Bytes {
 }
 
 fn barrier(previous: u64, epoch: u64) -> Entry {
-    Entry::Barrier(v1::GroupBarrier { previous, epoch, since: epoch })
+    Entry::Barrier(v1::GroupBarrier { previous, epoch, since: epoch, tables: Vec::new() })
 }
 
 fn open_area(number: u64) -> Entry {

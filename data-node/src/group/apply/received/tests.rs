@@ -342,7 +342,9 @@ fn moves_are_part_of_the_digest() {
 
 #[test]
 fn region_is_received_at_its_epoch_only() {
-    let barrier = |previous, epoch| Entry::Barrier(v1::GroupBarrier { previous, epoch, since: 0 });
+    let barrier = |previous, epoch| {
+        Entry::Barrier(v1::GroupBarrier { previous, epoch, ..v1::GroupBarrier::default() })
+    };
     let mut source = group();
     source.state.level = FeatureLevel::HIGHEST;
     done(&mut source, barrier(0, 20));

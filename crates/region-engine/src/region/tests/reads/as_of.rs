@@ -103,7 +103,9 @@ async fn point_read_returns_the_row_of_its_epoch() {
     ] {
         assert_eq!(rows_of(&read(epoch).await.unwrap().rows), expected);
     }
-    assert!(matches!(read(1).await, Err(EngineError::BelowSince { .. })));
+    let below = read(1).await.err().unwrap();
+    assert!(matches!(below, EngineError::BelowSince { since: Epoch(2), upper: Epoch(5), .. }));
+    assert!(below.to_string().ends_with("below since 2 (upper is 5)"), "{below}");
     assert!(matches!(read(5).await, Err(EngineError::EpochIncomplete { .. })));
 }
 
