@@ -4,7 +4,8 @@
 //! [`MetaState`] and returns a [`CatalogChange`]. Only [`MetaState::absorb`] modifies a state, and it
 //! cannot fail, so a rejected command has changed nothing.
 //!
-//! - *Record*: one table, route, group, node, hook, procedure, procedure of a hook, cursor or request outcome.
+//! - *Record*: one table, route, group, node, hook, procedure, procedure of a hook, cursor, collection, hold or request
+//!   outcome.
 //! - *State row* ([`StateRow`]): a stored record: key and framed bytes.
 //! - *Revision*: counter that grows with every change that watchers see.
 //! - *Catalog version*: counter that grows only with changes of routes.
@@ -12,6 +13,7 @@
 mod balance;
 mod change;
 mod codec;
+mod collection;
 mod cursor;
 mod error;
 mod hook;
@@ -22,6 +24,7 @@ mod member_replacement;
 mod outcome;
 mod procedure;
 mod procedures;
+mod read_hold;
 mod records;
 mod refresh;
 mod region_descriptor;
@@ -42,6 +45,7 @@ pub use tidewater_catalog::{
 
 pub use self::balance::BalanceSettings;
 pub use self::change::{CatalogChange, ChangeEffects, StateRowWrite};
+pub use self::collection::{Collection, Since, policy_from_wire, policy_to_wire};
 pub use self::cursor::{Cursors, HookCursor};
 pub use self::error::CatalogError;
 pub use self::hook::Hook;
@@ -51,6 +55,7 @@ pub use self::member_replacement::{MemberReplacement, ReplacementChange};
 pub use self::outcome::{OutcomeKind, RequestOutcome};
 pub use self::procedure::{Procedure, ProcedureFailure, TableLock};
 pub use self::procedures::Procedures;
+pub use self::read_hold::{ReadHold, ReadHolds};
 pub use self::records::{Group, Header, Node};
 pub use self::refresh::{RUNS_KEPT, Refreshes, Source};
 pub use self::region_descriptor::{region_descriptor, row_key};

@@ -8,6 +8,7 @@ mod alter_table;
 mod balance;
 mod bootstrap;
 mod clone_table;
+pub(crate) mod collections;
 mod cursors;
 pub(crate) mod drains;
 mod error;
@@ -33,8 +34,8 @@ use tidewater_proto::v1::{self, meta_command::Kind, meta_reply};
 
 pub(crate) use self::cursors::MAX_ADVANCES;
 pub use self::error::{
-    CommandError, GroupCommandError, HookCommandError, NodeCommandError, RefreshCommandError,
-    RouteCommandError,
+    CollectionCommandError, CommandError, GroupCommandError, HookCommandError, NodeCommandError,
+    RefreshCommandError, RouteCommandError,
 };
 pub(crate) use self::levels::{command_level, must_support};
 pub use self::nodes::members_change;
@@ -192,6 +193,7 @@ fn decide(
         Kind::AdvanceProcedure(command) => procedures::advance(state, &command).map(done),
         Kind::AbandonProcedure(command) => procedures::abandon(state, &command).map(done),
         Kind::AlterRefresh(command) => refreshes::alter(state, &command).map(done),
+        Kind::ChangeCollections(command) => collections::change(state, &command).map(done),
         Kind::RaiseFeatureLevel(command) => levels::raise(state, &command).map(done),
         Kind::Bootstrap(_) | Kind::Bench(_) => Ok(done(CatalogChange::default())),
     }

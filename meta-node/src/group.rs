@@ -180,6 +180,11 @@ impl MetaGroup {
             .then_some(Term(metrics.current_term))
     }
 
+    /// Returns the term of this replica, as leader or follower.
+    pub(crate) fn term(&self) -> Term {
+        Term(self.raft.metrics().borrow_watched().current_term)
+    }
+
     /// Returns the term in which this node leads, or an error.
     pub fn check_leading(&self) -> Result<Term, Refusal> {
         self.leading().ok_or_else(|| self.not_leader())

@@ -22,7 +22,8 @@
 //! - `clocks`: agreement of clocks, and the next reading of replicated time (pure); `replicated_time`: ticks.
 //! - `releases`: releases of the nodes, as they report them; `levels`: the next feature level, and the nodes that
 //!   hold it back (pure); `level_raises`: raises it.
-//! - `barriers`: barrier scheduler. `refreshes`: refresh manager.
+//! - `barriers`: barrier scheduler. `refreshes`: refresh manager. `expired_holds`: ends read holds; `learned_sinces`: asks
+//!   regions for oldest readable epochs.
 //! - `problems`: problems of the cluster, for its status (pure), and their begin.
 //! - `member_replacement`: steps of the replacement of a meta node.
 //! - `event_recording`: records the shared events of the log.
@@ -35,12 +36,14 @@ pub(crate) mod clocks;
 mod control;
 mod detector;
 mod event_recording;
+mod expired_holds;
 pub(crate) mod garbage;
 mod group_count;
 mod group_permits;
 mod hook_procedures;
 pub(crate) mod hotspots;
 mod leader_term;
+pub(crate) mod learned_sinces;
 mod level_raises;
 pub(crate) mod levels;
 mod member_replacement;

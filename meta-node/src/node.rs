@@ -37,7 +37,7 @@ use crate::join::{JoinRequest, Joiner};
 use crate::machine::{STATE_FAMILY, StateError};
 use crate::services::{
     AdminService, CursorService, HookService, MemberService, MetaService, ProcedureService,
-    RefreshService, ReplicaSlot,
+    RefreshService, ReplicaSlot, StorageService,
 };
 
 /// Maximum time that a stopping leader waits for its successor.
@@ -98,6 +98,7 @@ pub struct Meta {
     cursors: CursorService,
     procedures: ProcedureService,
     refreshes: RefreshService,
+    storage: StorageService,
     members: MemberService,
     failed: watch::Receiver<Option<Arc<MetaError>>>,
     joined: watch::Receiver<Option<Identity>>,
@@ -138,7 +139,8 @@ impl Meta {
         let hooks = HookService::new(slot.clone(), kinds, calls.clone());
         let cursors = CursorService::new(slot.clone());
         let procedures = ProcedureService::new(slot.clone(), calls.clone());
-        let refreshes = RefreshService::new(slot.clone(), calls);
+        let refreshes = RefreshService::new(slot.clone(), calls.clone());
+        let storage = StorageService::new(slot.clone(), admin.clone(), options.barriers, calls);
         let members = MemberService { node_id, max_level: options.max_level };
         let (failed_tx, failed) = watch::channel(None);
         let (joined_tx, joined) = watch::channel(None);
@@ -166,6 +168,7 @@ impl Meta {
             cursors,
             procedures,
             refreshes,
+            storage,
             members,
             failed,
             joined,
@@ -188,6 +191,7 @@ impl Meta {
         routes.add_service(self.cursors.clone().into_server());
         routes.add_service(self.procedures.clone().into_server());
         routes.add_service(self.refreshes.clone().into_server());
+        routes.add_service(self.storage.clone().into_server());
         routes.add_service(self.members.into_server());
     }
 

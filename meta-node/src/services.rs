@@ -7,7 +7,8 @@
 //!   `heartbeat_facts`: the cluster in answers to heartbeats; `registration`, `registration_rate`: limits of
 //!   registrations; `refused_calls`: calls that contradict the catalog; `watch`: the stream of catalog changes;
 //!   `admin`: tables, members, leaders; `members`: members of group 0; `member_info`: the description of this
-//!   node for the leader; `node_calls`: calls that nodes make by themselves; `hooks`: configured hooks; `cursors`: positions of durable hooks.
+//!   node for the leader; `node_calls`: calls that nodes make by themselves; `hooks`: configured hooks; `cursors`: positions of durable hooks;
+//!   `storage`: read holds, policies and frontiers.
 
 mod admin;
 mod catalog_changes;
@@ -25,6 +26,7 @@ mod refused_calls;
 mod registration;
 mod registration_rate;
 mod slot;
+mod storage;
 mod timestamps;
 mod watch;
 
@@ -36,6 +38,7 @@ pub(crate) use self::meta::MetaService;
 pub(crate) use self::procedures::ProcedureService;
 pub(crate) use self::refreshes::RefreshService;
 pub(crate) use self::slot::{ReplicaSlot, RunningReplica};
+pub(crate) use self::storage::StorageService;
 
 /// Maximum size of a request to the meta services, in bytes. A table of 1,024 columns with names of
 /// maximum length is far smaller.

@@ -8,11 +8,11 @@ use tidewater_proto::v1::{self, TableState};
 use uuid::Uuid;
 
 use super::{
-    BalanceSettings, CatalogError, DELTAS_KEPT, Group, Header, Hook, HookCursor, HookProcedure,
-    MetaState, Node, Procedure, Refreshes, ReplacedRecords, ReplacementChange, RequestOutcome,
-    RouteDescriptor, RouteError, RowKind, Source, Table, catalog_next_route_id_key,
-    catalog_route_key, catalog_version_key, codec, encode_catalog_next_route_id,
-    encode_catalog_route, encode_catalog_version, keys,
+    BalanceSettings, CatalogError, Collection, DELTAS_KEPT, Group, Header, Hook, HookCursor,
+    HookProcedure, MetaState, Node, Procedure, ReadHold, Refreshes, ReplacedRecords,
+    ReplacementChange, RequestOutcome, RouteDescriptor, RouteError, RowKind, Source, Table,
+    catalog_next_route_id_key, catalog_route_key, catalog_version_key, codec,
+    encode_catalog_next_route_id, encode_catalog_route, encode_catalog_version, keys,
 };
 
 /// Change of a command: complete records after the change. Created by validation and applied by
@@ -65,6 +65,12 @@ pub struct CatalogChange {
     /// Refreshes of tables, changed; not part of the watched catalog. They are deleted with their table, and so is its
     /// source.
     pub refreshes: Vec<Refreshes>,
+    /// Readable epochs of tables, changed; not part of the watched catalog. They are deleted with their table.
+    pub collections: Vec<Collection>,
+    /// Read holds acquired or changed; not part of the watched catalog.
+    pub holds: Vec<ReadHold>,
+    /// Names of read holds that have ended.
+    pub hold_deletes: Vec<String>,
     /// Request id to record, with its outcome.
     pub outcome: Option<(Uuid, RequestOutcome)>,
     /// Expired request ids to delete.
@@ -239,6 +245,17 @@ impl MetaState {
             rows.push((keys::refresh(of_table.table), None));
             rows.push((keys::source(of_table.source), None));
         }
+        for collection in &change.collections {
+            let message = v1::CollectionRecord::from(collection);
+            rows.push((keys::collection(collection.table), Some(codec::encode_message(&message))));
+        }
+        let of_table = change.table_deletes.iter().filter(|id| self.collections.contains_key(*id));
+        rows.extend(of_table.map(|id| (keys::collection(*id), None)));
+        rows.extend(change.hold_deletes.iter().map(|name| (keys::read_hold(name), None)));
+        for hold in &change.holds {
+            let message = v1::ReadHold::from(hold);
+            rows.push((keys::read_hold(&hold.name), Some(codec::encode_message(&message))));
+        }
         if let Some((request, outcome)) = &change.outcome {
             let message = v1::OutcomeRecord::from(outcome);
             rows.push((keys::outcome(*request), Some(codec::encode_message(&message))));
@@ -277,6 +294,11 @@ impl MetaState {
         for refreshes in change.refreshes {
             self.refreshes.insert_mut(refreshes.table, Arc::new(refreshes));
         }
+        for collection in change.collections {
+            self.collections.insert_mut(collection.table, Arc::new(collection));
+        }
+        change.hold_deletes.iter().for_each(|name| self.holds.remove(name));
+        change.holds.into_iter().for_each(|hold| self.holds.put(hold));
         for route in change.route_deletes {
             self.soft_starts.remove_mut(&route);
             self.delete_route(route);
@@ -356,6 +378,7 @@ impl MetaState {
             self.sources.remove_mut(&refreshes.source);
             self.refreshes.remove_mut(&id);
         }
+        self.collections.remove_mut(&id);
         if self.names.get(&table.name) == Some(&id) {
             self.names.remove_mut(&table.name);
         }

@@ -35,6 +35,15 @@ pub(super) fn refresh(table: TableId) -> Vec<u8> {
     joined(RowKind::Refresh, &table.get().to_be_bytes())
 }
 
+/// Key of the record of a table's readable epochs.
+pub(super) fn collection(table: TableId) -> Vec<u8> {
+    joined(RowKind::Collection, &table.get().to_be_bytes())
+}
+
+pub(super) fn read_hold(name: &str) -> Vec<u8> {
+    joined(RowKind::ReadHold, name.as_bytes())
+}
+
 pub(super) fn table(id: TableId) -> Vec<u8> {
     joined(RowKind::Table, &id.get().to_be_bytes())
 }

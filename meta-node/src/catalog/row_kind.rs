@@ -24,11 +24,13 @@ pub(crate) enum RowKind {
     MemberReplacement,
     Source,
     Refresh,
+    Collection,
+    ReadHold,
 }
 
 impl RowKind {
     /// All kinds. The most frequent ones are first.
-    const ALL: [Self; 18] = [
+    const ALL: [Self; 20] = [
         Self::Header,
         Self::Delta,
         Self::Route,
@@ -47,6 +49,8 @@ impl RowKind {
         Self::MemberReplacement,
         Self::Source,
         Self::Refresh,
+        Self::Collection,
+        Self::ReadHold,
     ];
 
     /// Returns the key of the kind's only row, or the prefix of the keys of its rows.
@@ -70,6 +74,8 @@ impl RowKind {
             Self::MemberReplacement => b"meta/member_replacement",
             Self::Source => b"meta/source/",
             Self::Refresh => b"meta/refresh/",
+            Self::Collection => b"meta/collection/",
+            Self::ReadHold => b"meta/hold/",
         }
     }
 
@@ -92,6 +98,7 @@ impl RowKind {
             Self::Procedure => FeatureLevel::new(3),
             Self::Balance | Self::SoftStart | Self::MemberReplacement => FeatureLevel::new(4),
             Self::Source | Self::Refresh => FeatureLevel::new(6),
+            Self::Collection | Self::ReadHold => FeatureLevel::COLLECTIONS,
         }
     }
 

@@ -76,6 +76,14 @@ impl MetaState {
             let message = v1::RefreshRecord::from(refreshes.as_ref());
             rows.push((keys::refresh(refreshes.table), codec::encode_message(&message)));
         }
+        for collection in self.collections.values() {
+            let message = v1::CollectionRecord::from(collection.as_ref());
+            rows.push((keys::collection(collection.table), codec::encode_message(&message)));
+        }
+        for hold in self.holds.iter() {
+            let message = v1::ReadHold::from(hold.as_ref());
+            rows.push((keys::read_hold(&hold.name), codec::encode_message(&message)));
+        }
         for (request, outcome) in &self.outcomes {
             let message = v1::OutcomeRecord::from(outcome.as_ref());
             rows.push((keys::outcome(*request), codec::encode_message(&message)));
@@ -181,6 +189,22 @@ impl MetaState {
                     return Err(CatalogError::UnknownKey(key.len()));
                 }
                 self.refreshes.insert_mut(refreshes.table, Arc::new(refreshes));
+            }
+            RowKind::Collection => {
+                let stored = codec::decode_message::<v1::CollectionRecord>("collection", bytes)?;
+                let collection = super::Collection::try_from(stored)?;
+                if key != keys::collection(collection.table) {
+                    return Err(CatalogError::UnknownKey(key.len()));
+                }
+                self.collections.insert_mut(collection.table, Arc::new(collection));
+            }
+            RowKind::ReadHold => {
+                let stored = codec::decode_message::<v1::ReadHold>("hold", bytes)?;
+                let hold = super::ReadHold::try_from(stored)?;
+                if key != keys::read_hold(&hold.name) {
+                    return Err(CatalogError::UnknownKey(key.len()));
+                }
+                self.holds.put(hold);
             }
             RowKind::Outcome => {
                 let request = key.strip_prefix(kind.prefix()).unwrap_or_default();

@@ -6,15 +6,16 @@ use rpds::{RedBlackTreeMapSync as PersistentMap, RedBlackTreeSetSync as Persiste
 
 use tidewater_common::feature_level::FeatureLevel;
 use tidewater_common::ids::{
-    CatalogVersion, GroupId, Incarnation, NodeId, RegionId, Revision, SourceId, TableId, Term,
+    CatalogVersion, Epoch, GroupId, Incarnation, NodeId, RegionId, Revision, SourceId, TableId,
+    Term,
 };
 use tidewater_proto::v1;
 use uuid::Uuid;
 
 use super::{
-    BalanceSettings, CatalogError, CursorWork, Cursors, Group, Header, Hook, HookProcedure,
-    MemberReplacement, Node, Procedures, Refreshes, RequestOutcome, RouteDescriptor, RouteIndex,
-    Source, Table, validate_routes,
+    BalanceSettings, CatalogError, Collection, CursorWork, Cursors, Group, Header, Hook,
+    HookProcedure, MemberReplacement, Node, Procedures, ReadHold, ReadHolds, Refreshes,
+    RequestOutcome, RouteDescriptor, RouteIndex, Since, Source, Table, validate_routes,
 };
 
 /// Number of deltas kept for watchers that reconnect.
@@ -54,6 +55,8 @@ pub struct MetaState {
     pub(super) replacement: Option<MemberReplacement>,
     pub(super) sources: PersistentMap<SourceId, Arc<Source>>,
     pub(super) refreshes: PersistentMap<TableId, Arc<Refreshes>>,
+    pub(super) collections: PersistentMap<TableId, Arc<Collection>>,
+    pub(super) holds: ReadHolds,
     // Indexes over the fields above; rebuilt on load.
     pub(super) starts: RouteIndex,
     pub(super) in_progress: PersistentSet<TableId>,
@@ -95,6 +98,8 @@ impl Default for MetaState {
             replacement: None,
             sources: PersistentMap::default(),
             refreshes: PersistentMap::default(),
+            collections: PersistentMap::default(),
+            holds: ReadHolds::default(),
             starts: RouteIndex::default(),
             in_progress: PersistentSet::default(),
             names: PersistentMap::default(),
@@ -230,6 +235,31 @@ impl MetaState {
     /// The refreshes of a refreshable table.
     pub fn refreshes_of(&self, table: TableId) -> Option<&Arc<Refreshes>> {
         self.refreshes.get(&table)
+    }
+
+    /// Returns the records of readable epochs, by table.
+    pub fn collections(&self) -> impl Iterator<Item = &Arc<Collection>> {
+        self.collections.values()
+    }
+
+    /// Returns the record of a table's readable epochs.
+    pub fn collection(&self, table: TableId) -> Option<&Arc<Collection>> {
+        self.collections.get(&table)
+    }
+
+    /// Returns the read holds.
+    pub fn holds(&self) -> &ReadHolds {
+        &self.holds
+    }
+
+    /// Returns the oldest readable epoch of a table as of an epoch of the leader; `None` for a table without a record, and
+    /// if the record has none.
+    pub fn since_at(&self, table: TableId, upper: Epoch) -> Option<Epoch> {
+        let least = self.holds.least_of(table).map(|hold| hold.epoch);
+        match self.collections.get(&table)?.since_at(least, upper) {
+            Since::Known(since) => Some(since),
+            Since::AtLeast(_) => None,
+        }
     }
 
     /// Settings of the balance of routes.
@@ -401,6 +431,9 @@ impl MetaState {
             }
         }
         self.procedures.verify(|table| self.tables.get(&table).map(AsRef::as_ref))?;
+        for hold in self.holds.iter() {
+            self.verify_hold(hold)?;
+        }
         let mut expected = self.header.revision.get();
         for delta in self.deltas.values().rev() {
             if delta.revision != expected {
@@ -409,5 +442,26 @@ impl MetaState {
             expected = expected.saturating_sub(1);
         }
         Ok(())
+    }
+
+    /// Checks that the tables of a hold are live, and that none of them is readable only from a later epoch on.
+    fn verify_hold(&self, hold: &ReadHold) -> Result<(), CatalogError> {
+        let is_held = |table: &TableId| {
+            let is_live = self.tables.get(table).is_some_and(|table| table.is_live());
+            let record = self.collections.get(table);
+            let is_held = record.is_some_and(|of| match of.since {
+                Since::Known(since) => since <= hold.epoch,
+                Since::AtLeast(_) => false,
+            });
+            is_live && is_held
+        };
+        if hold.tables.iter().all(is_held) {
+            return Ok(());
+        }
+        let problem = format!(
+            "a table of hold {:?} does not exist, or cannot be read at its epoch",
+            hold.name
+        );
+        Err(CatalogError::InvalidRecord { kind: "hold", problem })
     }
 }

@@ -8,7 +8,7 @@ use tidewater_common::schema::{ColumnType, SchemaChange, SchemaError, TableOptio
 use tidewater_proto::v1::{self, LockMode, TableState, column_change};
 
 use super::requests::IdentifiedRequest;
-use super::{CommandError, CommandReply, Rules, clone_table, procedures};
+use super::{CommandError, CommandReply, Rules, clone_table, collections, procedures};
 use crate::catalog::{CatalogChange, MetaState, OutcomeKind, Table, TableChange};
 
 pub(super) fn begin_alter(
@@ -38,6 +38,7 @@ pub(super) fn altered(
     if let Some(window_ms) = request.compaction_window_ms {
         options.compaction_window = (window_ms != 0).then_some(Duration::from_millis(window_ms));
     }
+    options.explicit_since |= request.explicit_since;
     if changes.is_empty() && options == table.options {
         return Err(CommandError::NothingToAlter(table.name.clone()));
     }
@@ -53,7 +54,10 @@ pub(super) fn begin_truncate(
 ) -> Result<(CommandReply, CatalogChange), CommandError> {
     let key = (request.request_id.as_str(), request.name.as_str());
     let id = IdentifiedRequest::new(rules, OutcomeKind::TruncateTable, key, request)?;
-    begin(state, &id, &request.name, |_| Ok(TableChange::Truncate))
+    begin(state, &id, &request.name, |table| {
+        collections::check_not_held(state, table, "truncated")?;
+        Ok(TableChange::Truncate)
+    })
 }
 
 /// Begins a change of a table. Idempotent by request id.
@@ -157,6 +161,7 @@ mod tests {
             ttl_ms: None,
             compaction_window_ms: None,
             by_node: false,
+            explicit_since: false,
         })
     }
 
@@ -222,6 +227,7 @@ mod tests {
             ttl_ms: Some(5),
             compaction_window_ms: None,
             by_node: false,
+            explicit_since: false,
         };
         let cases = [
             alter(10, Vec::new()),

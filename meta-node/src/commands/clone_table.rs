@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use tidewater_common::ids::TableId;
-use tidewater_common::schema::check_name;
+use tidewater_common::schema::{TableOptions, check_name};
 use tidewater_proto::v1::{self, LockMode, TableState};
 
 use super::requests::IdentifiedRequest;
@@ -54,7 +54,8 @@ pub(super) fn creation<'a>(
         id,
         name: request.new_name.clone(),
         schema: source.schema.clone(),
-        options: source.options.clone(),
+        // Holds and policies are of the source: the clone follows the history of the cluster.
+        options: TableOptions { explicit_since: false, ..source.options.clone() },
         clone_of: Some(source.id),
     };
     Ok((source.as_ref(), tables::begin(state, new, ranges)?))

@@ -1,5 +1,6 @@
 //! Errors of commands.
 
+mod collection;
 mod group;
 mod hook;
 mod node;
@@ -13,6 +14,7 @@ use tidewater_common::quote::quoted;
 use tidewater_common::schema::SchemaError;
 use tidewater_proto::v1::TableState;
 
+pub use self::collection::CollectionCommandError;
 pub use self::group::GroupCommandError;
 pub use self::hook::HookCommandError;
 pub use self::node::NodeCommandError;
@@ -200,6 +202,9 @@ pub enum CommandError {
     /// A command on a refreshable table.
     #[error(transparent)]
     Refresh(#[from] RefreshCommandError),
+    /// A command on readable epochs: holds, policies and capabilities.
+    #[error(transparent)]
+    Collection(#[from] CollectionCommandError),
     /// Errors of commands on routes: saves, splits, merges and moves.
     #[error(transparent)]
     Route(#[from] RouteCommandError),

@@ -1,6 +1,8 @@
 //! Frozen bytes and effects of commands. A newer release replays the log of an older one: neither the
 //! bytes of a command nor its effect on the state may change.
 
+mod held_tables;
+
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
@@ -13,6 +15,7 @@ use tidewater_common::agreed_limits::{
 use tidewater_proto::v1::column_change::Change;
 use tidewater_proto::v1::{NewColumn, NodeRole, NodeState, WriteMode};
 
+use self::held_tables::held_tables;
 use super::procedures::testing::{begin, truncate, wire_id};
 use super::testing::{CLUSTER, directory, hex, kind_name, report, set_members, table, unhex};
 use super::*;
@@ -122,6 +125,7 @@ fn commands() -> Vec<v1::MetaCommand> {
             ttl_ms: Some(0),
             compaction_window_ms: None,
             by_node: false,
+            explicit_since: false,
         }),
         Kind::FinishTableChange(v1::FinishTableChange { table_id: 2, number: 1 }),
         Kind::BeginTruncateTable(v1::TruncateTableRequest {
@@ -186,6 +190,7 @@ fn commands() -> Vec<v1::MetaCommand> {
         .chain(counted_groups())
         .chain(replaced_members())
         .chain(refreshed_table())
+        .chain(held_tables())
         .collect()
 }
 
@@ -328,6 +333,7 @@ fn procedures_of_a_table() -> Vec<Kind> {
         ttl_ms: None,
         compaction_window_ms: None,
         by_node: false,
+        explicit_since: false,
     };
     let load =
         |timeout_ms| v1::BeginLoadRequest { request_id: directory(62), name: name(), timeout_ms };
@@ -706,7 +712,7 @@ fn command_bytes_are_frozen() {
 #[test]
 fn every_command_kind_is_in_the_golden_file() {
     let names = kinds();
-    assert_eq!(names.len(), 42, "{names:?}");
+    assert_eq!(names.len(), 43, "{names:?}");
 }
 
 #[test]
@@ -736,6 +742,9 @@ fn older_log_replays_to_the_same_state() {
         if at == FOURTH_LEVEL {
             assert_eq!(reached(&state), REACHED_FOURTH_LEVEL, "{state:#?}");
         }
+        if at == SIXTH_LEVEL {
+            assert_eq!(reached(&state), REACHED_SIXTH_LEVEL, "{state:#?}");
+        }
         let command = v1::MetaCommand::decode(bytes.as_slice()).unwrap();
         let applied = apply(&mut state, TERM, command);
         assert!(applied.is_ok(), "{name}: {applied:?}");
@@ -757,6 +766,8 @@ const THIRD_LEVEL: usize = 68;
 const MEMBERS_REPLACED: usize = 107;
 /// First command of the fifth level.
 const FOURTH_LEVEL: usize = 110;
+/// Number of golden commands of the sixth level.
+const SIXTH_LEVEL: usize = 126;
 /// Id of the route that is split.
 const FIRST_SPLIT: u64 = 14;
 /// Nodes that must support the levels of refreshable tables.
@@ -782,4 +793,5 @@ const REACHED_FIRST_WITH_LEVELS: (u64, u32) = (33, 1_535_834_383);
 const REACHED_SECOND_LEVEL: (u64, u32) = (37, 1_508_243_390);
 const REACHED_THIRD_LEVEL: (u64, u32) = (54, 4_031_649_270);
 const REACHED_FOURTH_LEVEL: (u64, u32) = (92, 4_214_535_182);
-const REACHED: (u64, u32) = (104, 1_170_033_253);
+const REACHED_SIXTH_LEVEL: (u64, u32) = (104, 1_170_033_253);
+const REACHED: (u64, u32) = (108, 3_509_169_574);

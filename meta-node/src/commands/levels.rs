@@ -39,6 +39,7 @@ fn kind_level(kind: &Kind) -> FeatureLevel {
         | Kind::ReplaceMetaMember(_)
         | Kind::EndMemberReplacement(_) => FeatureLevel::new(4),
         Kind::AlterRefresh(_) => FeatureLevel::new(6),
+        Kind::ChangeCollections(_) => FeatureLevel::COLLECTIONS,
         Kind::Bootstrap(_)
         | Kind::RegisterNode(_)
         | Kind::UpdateNode(_)
@@ -85,12 +86,27 @@ fn fields_level(kind: &Kind) -> FeatureLevel {
         }
         _ => false,
     };
+    if sets_explicit_since(kind) {
+        return FeatureLevel::COLLECTIONS;
+    }
     match kind {
         Kind::RecordObservations(observed) if !observed.observed_nodes.is_empty() => {
             FeatureLevel::EXACT_EVENTS
         }
         _ if has_options => FeatureLevel::EVENT_TABLES,
         _ => FeatureLevel::FIRST,
+    }
+}
+
+/// Returns whether a command sets the table option `explicit_since`.
+fn sets_explicit_since(kind: &Kind) -> bool {
+    match kind {
+        Kind::BeginAlterTable(request) => request.explicit_since,
+        Kind::BeginProcedure(begin) if begin.kind == v1::ProcedureKind::Alter as u32 => {
+            v1::AlterTableRequest::decode(begin.arguments.clone())
+                .is_ok_and(|request| request.explicit_since)
+        }
+        _ => false,
     }
 }
 

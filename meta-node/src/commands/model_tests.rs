@@ -1,5 +1,6 @@
 //! Model tests: every sequence of commands keeps the catalog's invariants.
 
+mod any_collection_change;
 mod any_command;
 mod fitted;
 

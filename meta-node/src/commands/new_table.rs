@@ -59,6 +59,7 @@ pub(super) fn definition(
         refreshable: request.refresh.is_some(),
         compaction_window: request.compaction_window_ms.map(Duration::from_millis),
         holds_events: request.holds_events,
+        explicit_since: false,
     };
     options.validate(&schema)?;
     Ok((schema, options))

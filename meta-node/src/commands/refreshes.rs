@@ -126,7 +126,7 @@ pub(crate) fn named<'a>(
 }
 
 /// Refuses an operation that a refreshable table does not permit.
-pub(super) fn check_written_by_clients(
+pub(crate) fn check_written_by_clients(
     state: &MetaState,
     table: &Table,
     operation: &'static str,

@@ -9,8 +9,8 @@ use tidewater_proto::v1::{self, LoadPhase, LockMode, TableState};
 
 use super::requests::IdentifiedRequest;
 use super::{
-    CommandError, CommandReply, GroupCommandError, Rules, clone_table, cursors, hooks, new_table,
-    procedures, refreshes,
+    CommandError, CommandReply, GroupCommandError, Rules, clone_table, collections, cursors, hooks,
+    new_table, procedures, refreshes,
 };
 use crate::catalog::{
     CatalogChange, DroppedRegion, Header, MetaState, OutcomeKind, RouteDescriptor, RouteError,
@@ -181,6 +181,7 @@ pub(super) fn begin_drop(
     let table = state
         .table_named(&request.name)
         .ok_or_else(|| CommandError::TableNotFound(request.name.clone()))?;
+    collections::check_not_held(state, table, "dropped")?;
     clone_table::check_not_being_cloned(state, table)?;
     check_not_publishing(table)?;
     let procedures = procedures::ended_by_drop(state, table)?;

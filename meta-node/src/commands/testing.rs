@@ -62,6 +62,7 @@ pub(crate) fn kind_name(kind: &Kind) -> &'static str {
         Kind::ReplaceMetaMember(_) => "replace_meta_member",
         Kind::EndMemberReplacement(_) => "end_member_replacement",
         Kind::AlterRefresh(_) => "alter_refresh",
+        Kind::ChangeCollections(_) => "change_collections",
     }
 }
 

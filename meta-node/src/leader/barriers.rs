@@ -9,20 +9,27 @@
 //! one, and gets the newest barrier when it answers again. Nothing of a barrier in between has to be repeated.
 
 mod known_epochs;
+mod sent_epochs;
+mod table_sinces;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tidewater_collections::epoch_before;
 use tidewater_common::feature_level::FeatureLevel;
 use tidewater_common::ids::{Epoch, GroupId, NodeId};
 use tidewater_common::refusal::Refusal;
-use tidewater_proto::v1::{BarrierTarget, GroupState, InjectBarrierRequest, InjectBarrierResponse};
+use tidewater_proto::v1::{
+    BarrierTarget, GroupState, InjectBarrierRequest, InjectBarrierResponse, TableSince,
+};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 pub(super) use self::known_epochs::KnownEpochs;
-use self::known_epochs::{epoch_at, since_at};
+use self::known_epochs::epoch_at;
+pub(crate) use self::sent_epochs::{ChangeInProgress, SentEpochs};
+use self::table_sinces::table_sinces;
 use super::leader_term::LeaderTerm;
 use crate::meters;
 
@@ -45,6 +52,13 @@ impl BarrierOptions {
     pub const HISTORY: Duration = Duration::ZERO;
 }
 
+impl BarrierOptions {
+    /// Returns the history in milliseconds.
+    pub fn history_ms(&self) -> u64 {
+        u64::try_from(self.history.as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
 impl Default for BarrierOptions {
     fn default() -> Self {
         Self { interval: Self::INTERVAL, history: Self::HISTORY }
@@ -58,12 +72,21 @@ struct Barrier {
     since: Epoch,
 }
 
+/// Call of a data node.
+#[derive(Debug, Clone)]
+struct BarrierCall {
+    barrier: Barrier,
+    groups: Vec<BarrierTarget>,
+    /// Tables whose oldest readable epoch is their own.
+    tables: Vec<TableSince>,
+    /// False: the call is a repetition for groups that were at another epoch than expected.
+    is_first: bool,
+}
+
 /// Call of a data node that has ended.
 struct EndedCall {
     node: NodeId,
-    barrier: Barrier,
-    /// False: the call is a repetition for groups that were at another epoch than expected.
-    is_first: bool,
+    call: BarrierCall,
     begun: Instant,
     answer: Result<InjectBarrierResponse, Refusal>,
 }
@@ -106,7 +129,7 @@ impl LeaderTerm {
         }
         let timestamp = self.group.allocate_timestamps(1).await?;
         let Some(epoch) = epoch_at(timestamp) else { return Ok(None) };
-        let since = since.max(since_at(epoch, self.timing.barriers.history));
+        let since = since.max(epoch_before(epoch, self.timing.barriers.history_ms()));
         Ok(Some(Barrier { epoch, since }))
     }
 
@@ -135,38 +158,36 @@ impl LeaderTerm {
             self.observations.record_lagging_groups(known.lagging(&led));
             known.targets(&led, barrier.epoch)
         };
+        // In this order: a change that begins after the first line is decided as of this barrier.
+        let at = self.observations.sent_epochs.send(self.term, barrier.epoch, barrier.since);
+        let mut sinces = table_sinces(&self.group.view.read(), &led, at);
         meters::count_barrier();
         for (node, groups) in targets {
             if scheduler.busy.insert(node) {
-                self.send(scheduler, node, barrier, groups, true);
+                let tables = sinces.remove(&node).unwrap_or_default();
+                self.send(scheduler, node, BarrierCall { barrier, groups, tables, is_first: true });
             }
         }
     }
 
-    fn send(
-        &self,
-        scheduler: &mut Scheduler,
-        node: NodeId,
-        barrier: Barrier,
-        groups: Vec<BarrierTarget>,
-        is_first: bool,
-    ) {
+    fn send(&self, scheduler: &mut Scheduler, node: NodeId, call: BarrierCall) {
         let (control, begun) = (self.control.clone(), Instant::now());
         scheduler.calls.spawn(async move {
             let request = InjectBarrierRequest {
-                epoch: barrier.epoch.get(),
-                since: barrier.since.get(),
-                groups,
+                epoch: call.barrier.epoch.get(),
+                since: call.barrier.since.get(),
+                groups: call.groups.clone(),
+                tables: call.tables.clone(),
                 ..InjectBarrierRequest::default()
             };
             let answer = control.inject_barrier(node, request).await;
-            EndedCall { node, barrier, is_first, begun, answer }
+            EndedCall { node, call, begun, answer }
         });
     }
 
     /// Records the epochs of a node's groups. Groups at another epoch than expected get the barrier again, once.
     fn record_call(&self, scheduler: &mut Scheduler, ended: EndedCall) {
-        let EndedCall { node, barrier, is_first, begun, answer } = ended;
+        let EndedCall { node, call, begun, answer } = ended;
         scheduler.busy.remove(&node);
         meters::record_barrier_call(begun.elapsed());
         let answer = match answer {
@@ -176,11 +197,11 @@ impl LeaderTerm {
                 return;
             }
         };
-        let unexpected = self.epochs.lock().record(&answer.groups, barrier.epoch);
+        let unexpected = self.epochs.lock().record(&answer.groups, call.barrier.epoch);
         self.epochs_changed.notify_waiters();
-        if is_first && !unexpected.is_empty() {
+        if call.is_first && !unexpected.is_empty() {
             scheduler.busy.insert(node);
-            self.send(scheduler, node, barrier, unexpected, false);
+            self.send(scheduler, node, BarrierCall { groups: unexpected, is_first: false, ..call });
         }
     }
 

@@ -271,6 +271,23 @@ impl Control {
         Ok(listed.regions)
     }
 
+    /// Lists the regions of a table that a node leads, as leader that has confirmed it.
+    pub(crate) async fn led_regions(
+        &self,
+        node: NodeId,
+        table: &str,
+    ) -> Result<Vec<v1::RegionInfo>, Refusal> {
+        let mut client = RegionAdminClient::new(self.channel(node)?)
+            .max_decoding_message_size(LISTED_REGIONS_BYTES);
+        let request = v1::ListRegionsRequest {
+            table: Some(table.to_owned()),
+            confirmed: true,
+            ..v1::ListRegionsRequest::default()
+        };
+        let listed = attempt(target(node), CALL_DEADLINE, client.list_regions(request)).await?;
+        Ok(listed.regions)
+    }
+
     /// Sends one call, with the deadline.
     async fn call<Q, A>(
         &self,

@@ -210,6 +210,8 @@ impl LeaderTerm {
         tasks.spawn(Arc::clone(&self).continue_hook_procedures());
         tasks.spawn(Arc::clone(&self).continue_member_replacement());
         tasks.spawn(Arc::clone(&self).inject_barriers());
+        tasks.spawn(Arc::clone(&self).expire_holds());
+        tasks.spawn(Arc::clone(&self).learn_sinces());
         tasks.spawn(Arc::clone(&self).manage_refreshes());
         tasks.spawn(Arc::clone(&self).record_shared_events());
         let this = Arc::clone(&self);

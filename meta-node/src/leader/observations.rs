@@ -32,13 +32,14 @@ pub(crate) use self::loads::{RouteLoad, WindowLoad};
 pub(crate) use self::observed::{
     HookReports, MemberDifference, ObservedCluster, ObservedGarbage, ObservedGroup, ObservedReplica,
 };
+use super::barriers::SentEpochs;
 use super::problems::TableOperation;
 use super::releases::Releases;
 use crate::catalog::FIRST_NODE_ID;
 
 /// Maximum number of hook reports used from one heartbeat.
 const MAX_HOOKS: usize = 1_000;
-/// Maximum number of conditions used from one heartbeat.
+/// Maximum number of conditions used from one heartbeat, or one answer of a meta member.
 const MAX_CONDITIONS: usize = 64;
 
 /// Content of a node's heartbeats.
@@ -91,6 +92,7 @@ struct ObservationState {
     // First failure and last error of the connections to a node that failed in a row.
     unreachable: BTreeMap<NodeId, (Instant, String)>,
     member_differences: BTreeMap<NodeId, MemberDifference>,
+    member_conditions: BTreeMap<NodeId, Vec<Problem>>,
     // First failure and last error of the steps of a member's replacement that failed in a row.
     replacement_failing: Option<(Instant, String)>,
     garbage_failing: Option<(Instant, String)>,
@@ -112,6 +114,8 @@ pub(crate) struct Observations {
     pub(crate) releases: Releases,
     /// Sources that are being loaded, by table.
     pub(crate) loads_of_sources: Mutex<BTreeMap<TableId, v1::LoadProgress>>,
+    /// Epochs of the barriers, and changes of collections in progress.
+    pub(crate) sent_epochs: SentEpochs,
     /// Notified of changes that may need a step.
     pub(crate) changes: Notify,
     /// True once replicated time has followed the cluster's clocks in this term.
@@ -302,6 +306,7 @@ impl Observations {
                 .map(|(id, (at, error))| (*id, (age(at), error.clone())))
                 .collect(),
             member_differences: inner.member_differences.clone(),
+            member_conditions: inner.member_conditions.clone(),
             garbage: ObservedGarbage {
                 failing: inner.garbage_failing.as_ref().map(|(at, text)| (age(at), text.clone())),
                 unreadable: inner.garbage_unreadable.clone(),
@@ -327,8 +332,13 @@ fn conditions(node: NodeId, request: &v1::HeartbeatRequest) -> Vec<Problem> {
         let condition = v1::NodeCondition { detail, ..Default::default() };
         return vec![Problem { age: None, ..Problem::reported(node, &condition) }];
     }
-    let typed = request.conditions.iter().take(MAX_CONDITIONS);
-    typed.map(|condition| Problem::reported(node, condition)).collect()
+    reported(node, &request.conditions)
+}
+
+/// Returns the problems that a node reports.
+fn reported(node: NodeId, conditions: &[v1::NodeCondition]) -> Vec<Problem> {
+    let used = conditions.iter().take(MAX_CONDITIONS);
+    used.map(|condition| Problem::reported(node, condition)).collect()
 }
 
 impl ObservationState {

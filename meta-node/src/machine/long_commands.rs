@@ -21,6 +21,7 @@ pub(super) fn takes_long(kind: Option<&Kind>, length: usize) -> bool {
                 | Kind::CloneTable(_)
                 | Kind::BeginDropTable(_)
                 | Kind::FinishDropTable(_)
+                | Kind::ChangeCollections(_)
         )
     );
     changes_many_records || length >= LONG_COMMAND

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
+use tidewater_collections::CapabilityError;
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::Reason;
 
 use super::{
-    CommandError, GroupCommandError, HookCommandError, NodeCommandError, RefreshCommandError,
-    RouteCommandError,
+    CollectionCommandError, CommandError, GroupCommandError, HookCommandError, NodeCommandError,
+    RefreshCommandError, RouteCommandError,
 };
 
 impl CommandError {
@@ -50,6 +51,7 @@ impl CommandError {
             Self::Route(error) => error.reason(),
             Self::Hook(error) => error.reason(),
             Self::Refresh(error) => error.reason(),
+            Self::Collection(error) => error.reason(),
         }
     }
 }
@@ -78,6 +80,26 @@ impl NodeCommandError {
             | Self::ReplacementInProgress { .. }
             | Self::NoRoomForGroups { .. } => Reason::MembershipBusy,
             Self::ObjectStoreUnknown => Reason::NoDataNodes,
+        }
+    }
+}
+
+impl CollectionCommandError {
+    /// Reason of the RPC error. No wildcard: a new error needs a decision.
+    pub(super) fn reason(&self) -> Reason {
+        match self {
+            Self::Held { .. } | Self::Capable { .. } => Reason::Held,
+            Self::HoldNotFound(_) => Reason::HoldNotFound,
+            Self::HoldExists(_) => Reason::HoldExists,
+            Self::TooMany { .. } | Self::BadRequest(_) | Self::Policy(_) | Self::Changes(_) => {
+                Reason::InvalidArgument
+            }
+            Self::BelowSince { .. } => Reason::EpochBelowSince,
+            Self::SinceNotOwn(_) | Self::SinceUnknown(_) => Reason::TableBusy,
+            Self::Capabilities { error: CapabilityError::BelowSince { .. }, .. } => {
+                Reason::EpochBelowSince
+            }
+            Self::Capabilities { .. } => Reason::InvalidCapabilities,
         }
     }
 }

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use prost::Message;
 use tidewater_proto::v1::{self, column_change, meta_command::Kind};
 
+use super::any_collection_change::any_collection_change;
 use crate::commands::procedures::testing::{begin, test, wire_id};
 use crate::commands::testing::{compactor, directory, drop_table, registration, report, table};
 
@@ -20,6 +21,7 @@ pub(crate) fn any_command() -> impl Strategy<Value = Kind> {
         4 => any_group_count(),
         1 => any_replacement(),
         1 => any_refresh(),
+        2 => any_collection_change(),
         1 => (100u64..106, any::<bool>()).prop_map(|(node_id, draining)| {
             let replacement_id = if node_id % 2 == 0 { 0 } else { node_id - 1 };
             Kind::SetNodeDraining(v1::SetNodeDraining { node_id, draining, replacement_id })
@@ -316,6 +318,7 @@ fn any_table_change() -> impl Strategy<Value = Kind> {
                     ttl_ms,
                     compaction_window_ms: None,
                     by_node: false,
+                    explicit_since: false,
                 })
             }
         ),

@@ -34,6 +34,14 @@ fn fitted(state: &MetaState, kind: Kind) -> Kind {
             let advances = moves.advances.into_iter().enumerate().map(fit).collect();
             Kind::AdvanceCursors(v1::AdvanceCursors { advances })
         }
+        Kind::ChangeCollections(of) => {
+            let learned = |table: &Arc<Table>| v1::LearnedSince {
+                table: Some(v1::TableSince { table_id: table.id.get(), since: 5 }),
+                changes: table.changes,
+            };
+            let learned = state.tables().map(learned).collect();
+            Kind::ChangeCollections(v1::ChangeCollections { learned, ..of })
+        }
         Kind::FinishTableChange(finish) if finish.number > 1 => {
             let number = last_change(state, finish.table_id).unwrap_or(finish.number);
             Kind::FinishTableChange(v1::FinishTableChange { number, ..finish })

@@ -136,6 +136,7 @@ mod tests {
             ttl_ms: None,
             compaction_window_ms: None,
             by_node: false,
+            explicit_since: false,
         }
     }
 

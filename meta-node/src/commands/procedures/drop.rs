@@ -7,7 +7,7 @@ use tidewater_proto::v1::{self, LockMode};
 use super::kind::{AfterStep, KindFacts, ProcedureBegin, ProcedureKind, RegionCall, StepRegion};
 use super::{FIRST_KINDS, decoded, ended_by_drop};
 use crate::catalog::{MetaState, OutcomeKind, Procedure, TableLock};
-use crate::commands::{CommandError, clone_table, tables};
+use crate::commands::{CommandError, clone_table, collections, tables};
 
 /// Drop of a table. Its arguments are a [`v1::DropTableRequest`].
 pub(super) struct DropTable;
@@ -29,6 +29,7 @@ impl ProcedureKind for DropTable {
             .table_named(&request.name)
             .ok_or_else(|| CommandError::TableNotFound(request.name.clone()))?;
         tables::check_not_publishing(of)?;
+        collections::check_not_held(state, of, "dropped")?;
         let ended = ended_by_drop(state, of)?;
         clone_table::check_not_being_cloned(state, of)?;
         let locks = vec![TableLock { table: of.id, mode: LockMode::Exclusive }];

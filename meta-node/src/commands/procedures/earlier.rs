@@ -162,6 +162,7 @@ mod tests {
             ttl_ms: None,
             compaction_window_ms: None,
             by_node: false,
+            explicit_since: false,
         };
         run(&mut state, Kind::BeginAlterTable(alter)).unwrap();
         let (kind, _, call, complete) = driven(&state, 1);

@@ -138,6 +138,7 @@ fn locked_table_accepts_no_other_operation() {
         ttl_ms: Some(5),
         compaction_window_ms: None,
         by_node: false,
+        explicit_since: false,
     };
     let clone =
         v1::CloneTableRequest { request_id: directory(13), name: name(), new_name: "c".into() };

@@ -7,7 +7,7 @@ use tidewater_proto::v1::{self, LockMode};
 use super::kind::{AfterStep, KindFacts, ProcedureBegin, ProcedureKind, RegionCall, StepRegion};
 use super::{FIRST_KINDS, active_table, decoded, regions_of};
 use crate::catalog::{CatalogChange, MetaState, OutcomeKind, Procedure, TableLock};
-use crate::commands::{CommandError, refreshes};
+use crate::commands::{CommandError, collections, refreshes};
 
 /// Truncation of a table. Its arguments are a [`v1::TruncateTableRequest`].
 pub(super) struct TruncateTable;
@@ -27,8 +27,15 @@ impl ProcedureKind for TruncateTable {
         let request: v1::TruncateTableRequest = decoded(arguments)?;
         let table = active_table(state, &request.name)?;
         refreshes::check_written_by_clients(state, table, "truncated")?;
+        collections::check_not_held(state, table, "truncated")?;
         let table = table.id;
-        Ok(ProcedureBegin::new(table, vec![TableLock { table, mode: LockMode::Exclusive }]))
+        let change = CatalogChange {
+            collections: collections::with_unknown_since(state, table).into_iter().collect(),
+            ..CatalogChange::default()
+        };
+        let begin =
+            ProcedureBegin::new(table, vec![TableLock { table, mode: LockMode::Exclusive }]);
+        Ok(ProcedureBegin { change, ..begin })
     }
 
     fn published(&self, _: &Procedure) -> Option<v1::TableChange> {

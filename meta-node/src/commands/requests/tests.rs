@@ -39,6 +39,7 @@ fn alter(ttl_ms: u64) -> Kind {
         ttl_ms: Some(ttl_ms),
         compaction_window_ms: None,
         by_node: false,
+        explicit_since: false,
     })
 }
 

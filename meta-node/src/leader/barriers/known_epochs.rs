@@ -19,15 +19,6 @@ pub(super) fn epoch_at(timestamp: Timestamp) -> Option<Epoch> {
     (counter < 1 << COUNTER_BITS).then(|| Epoch(Epoch::at_ms(timestamp.ms()).get() + counter))
 }
 
-/// Returns the oldest epoch that can be read from `epoch` on. Without a history, that is `epoch`: no complete one.
-pub(super) fn since_at(epoch: Epoch, history: Duration) -> Epoch {
-    let history_ms = u64::try_from(history.as_millis()).unwrap_or(u64::MAX);
-    match (history_ms, epoch.ms()) {
-        (0, _) | (_, None) => epoch,
-        (_, Some(ms)) => Epoch::at_ms(ms.saturating_sub(history_ms)),
-    }
-}
-
 /// Epochs of a group.
 #[derive(Debug, Clone, Copy)]
 struct KnownGroup {
@@ -218,17 +209,5 @@ mod tests {
         assert_eq!(at(65_535).map(|epoch| epoch.get()), Some(Epoch::at_ms(ms + 1).get() - 1));
         // The timestamps of one millisecond are more than its epochs.
         assert_eq!(at(65_536), None);
-    }
-
-    #[test]
-    fn oldest_readable_epoch_follows_the_history() {
-        let ms = 1_800_000_000_000;
-        let epoch = Epoch(Epoch::at_ms(ms).get() + 3);
-        for (history, expected) in
-            [(0, epoch), (1_000, Epoch::at_ms(ms - 1_000)), (u64::MAX, Epoch(0))]
-        {
-            assert_eq!(since_at(epoch, Duration::from_millis(history)), expected);
-        }
-        assert_eq!(since_at(Epoch(0), Duration::from_secs(1)), Epoch(0));
     }
 }

@@ -238,6 +238,7 @@ async fn caller_of_a_cancelled_alter_gets_an_error() {
         ttl_ms: None,
         compaction_window_ms: None,
         by_node: false,
+        explicit_since: false,
     };
     let mut admin = cluster.meta.admin(1).await;
     let waiting = tokio::spawn(async move { admin.alter_table(alter).await });

@@ -124,7 +124,7 @@ impl AdminService {
         .await
     }
 
-    pub(super) async fn alter(
+    pub(in crate::services) async fn alter(
         &self,
         request: v1::AlterTableRequest,
     ) -> Result<v1::AlterTableResponse, Refusal> {

@@ -1,0 +1,251 @@
+//! Read holds: acquired, renewed, moved to a later epoch, released, expired.
+
+use std::collections::BTreeSet;
+
+use tidewater_collections::{CommonEpochError, earliest_common};
+use tidewater_common::ids::{Epoch, TableId};
+use tidewater_proto::v1;
+use uuid::Uuid;
+
+use super::CollectionsAt;
+use crate::catalog::{CatalogChange, Collection, ReadHold, ReadHolds, Table};
+use crate::commands::{CollectionCommandError, CommandError};
+
+/// Maximum number of holds of a cluster. Apply depends on this limit and those below, so they never change.
+const MAX_HOLDS: usize = 100_000;
+/// Maximum number of tables of a hold.
+const MAX_TABLES: usize = 1_000;
+/// Maximum sum of the numbers of tables of all holds.
+const MAX_HELD_TABLES: usize = 1_000_000;
+/// Maximum number of holds that one command renews or releases.
+pub(crate) const MAX_NAMES: usize = 1_000;
+/// Maximum length of a name, in characters, and of a holder, in bytes.
+const MAX_NAME_CHARS: usize = 128;
+const MAX_HOLDER_BYTES: usize = 256;
+/// Length of a lease in milliseconds: shortest, longest, default.
+const MIN_LEASE_MS: u64 = 10_000;
+const MAX_LEASE_MS: u64 = 30 * 24 * 3_600_000;
+const DEFAULT_LEASE_MS: u64 = 60_000;
+
+/// Acquires a hold. A repeated request changes nothing.
+pub(super) fn acquire(
+    at: &CollectionsAt<'_>,
+    request: &v1::AcquireReadHoldRequest,
+) -> Result<CatalogChange, CommandError> {
+    let checked = check_acquire(request)?;
+    let holds = at.state.holds();
+    if let Some(held) = holds.get(&request.name) {
+        return if held.request == checked.id {
+            Ok(CatalogChange::default())
+        } else {
+            Err(CollectionCommandError::HoldExists(request.name.clone()).into())
+        };
+    }
+    let (records, held) = if request.like.is_empty() {
+        let (records, epoch) = of_tables(at, request)?;
+        let tables = records.iter().map(|record| record.table).collect();
+        (records, (tables, epoch))
+    } else {
+        (Vec::new(), like(at, request)?)
+    };
+    let (tables, epoch) = held;
+    check_counts(holds, tables.len())?;
+    let time_ms = at.state.header().time_ms;
+    let hold = ReadHold {
+        name: request.name.clone(),
+        holder: request.holder.clone(),
+        tables,
+        epoch,
+        lease_ms: checked.lease_ms,
+        lease_end_ms: time_ms.saturating_add(checked.lease_ms),
+        acquired_ms: time_ms,
+        request: checked.id,
+    };
+    Ok(CatalogChange { holds: vec![hold], ..at.changed(records) })
+}
+
+/// Fields of an acquisition that do not depend on the state.
+pub(crate) struct CheckedAcquisition {
+    id: Uuid,
+    lease_ms: u64,
+}
+
+/// Checks the fields of an acquisition that do not depend on the state.
+///
+/// # Errors
+/// [`CollectionCommandError::BadRequest`] names the first problem.
+pub(crate) fn check_acquire(
+    request: &v1::AcquireReadHoldRequest,
+) -> Result<CheckedAcquisition, CollectionCommandError> {
+    let bad = |text: &str| Err(CollectionCommandError::BadRequest(text.to_owned()));
+    let Ok(id) = Uuid::parse_str(&request.request_id) else {
+        return bad("the request id of a hold is not a UUID");
+    };
+    check_name(&request.name)?;
+    if request.holder.len() > MAX_HOLDER_BYTES {
+        return bad("the holder of a hold has more than 256 bytes");
+    }
+    let lease_ms = match request.lease_ms {
+        0 => DEFAULT_LEASE_MS,
+        lease_ms if (MIN_LEASE_MS..=MAX_LEASE_MS).contains(&lease_ms) => lease_ms,
+        _ => return bad("the lease of a hold must be 10s to 30d"),
+    };
+    if request.tables.is_empty() == request.like.is_empty() {
+        return bad("a hold is of tables, or like another hold");
+    }
+    if request.tables.len() > MAX_TABLES {
+        return bad("a hold has more than 1,000 tables");
+    }
+    Ok(CheckedAcquisition { id, lease_ms })
+}
+
+/// Returns the records of the tables of a hold, in the order of their ids, and its epoch.
+fn of_tables(
+    at: &CollectionsAt<'_>,
+    request: &v1::AcquireReadHoldRequest,
+) -> Result<(Vec<Collection>, Epoch), CommandError> {
+    let mut seen = BTreeSet::new();
+    let mut records = Vec::with_capacity(request.tables.len());
+    let mut sinces = Vec::with_capacity(request.tables.len());
+    for name in &request.tables {
+        let table = at.table(name)?;
+        if !seen.insert(table.id) {
+            let text = format!("table {name:?} is named twice");
+            return Err(CollectionCommandError::BadRequest(text).into());
+        }
+        let (record, since) = at.advanced(table)?;
+        sinces.push((since, table));
+        records.push(record);
+    }
+    records.sort_by_key(|record| record.table);
+    let epochs: Vec<Epoch> = sinces.iter().map(|(since, _)| *since).collect();
+    let requested = (request.epoch != 0).then_some(Epoch(request.epoch));
+    let epoch = earliest_common(&epochs, requested);
+    let epoch = epoch.map_err(|error| below_since(at.upper, &sinces, error))?;
+    check_not_ahead(epoch, at.upper)?;
+    Ok((records, epoch))
+}
+
+/// Names the table that can no longer be read at the requested epoch.
+fn below_since(upper: Epoch, sinces: &[(Epoch, &Table)], error: CommonEpochError) -> CommandError {
+    let CommonEpochError::BelowSince { requested, earliest } = error else {
+        return CollectionCommandError::BadRequest("a hold has no tables".to_owned()).into();
+    };
+    let last = sinces.iter().find(|(since, _)| *since == earliest);
+    let table = last.map(|(_, table)| table.name.clone()).unwrap_or_default();
+    CollectionCommandError::BelowSince { table, requested, since: earliest, upper }.into()
+}
+
+/// Returns tables and epoch of the hold that the new one is like.
+fn like(
+    at: &CollectionsAt<'_>,
+    request: &v1::AcquireReadHoldRequest,
+) -> Result<(Vec<TableId>, Epoch), CommandError> {
+    let of = at.state.holds().get(&request.like);
+    let of = of.ok_or_else(|| CollectionCommandError::HoldNotFound(request.like.clone()))?;
+    let epoch = if request.epoch == 0 { of.epoch } else { Epoch(request.epoch) };
+    if epoch < of.epoch {
+        let text = format!("hold {:?} is at epoch {}, after epoch {epoch}", of.name, of.epoch);
+        return Err(CollectionCommandError::BadRequest(text).into());
+    }
+    check_not_ahead(epoch, at.upper)?;
+    Ok((of.tables.clone(), epoch))
+}
+
+/// Extends leases. Names that are no holds have no effect: the caller looks at the state.
+pub(super) fn renew(
+    at: &CollectionsAt<'_>,
+    request: &v1::RenewReadHoldsRequest,
+) -> Result<CatalogChange, CommandError> {
+    let time_ms = at.state.header().time_ms;
+    let renewed = named(at, &request.names)?.into_iter().filter_map(|hold| {
+        let lease_end_ms = time_ms.saturating_add(hold.lease_ms).max(hold.lease_end_ms);
+        (lease_end_ms > hold.lease_end_ms).then(|| ReadHold { lease_end_ms, ..hold.clone() })
+    });
+    Ok(CatalogChange { holds: renewed.collect(), ..CatalogChange::default() })
+}
+
+/// Moves a hold to a later epoch.
+pub(super) fn downgrade(
+    at: &CollectionsAt<'_>,
+    request: &v1::DowngradeReadHoldRequest,
+) -> Result<CatalogChange, CommandError> {
+    let hold = at.state.holds().get(&request.name);
+    let hold = hold.ok_or_else(|| CollectionCommandError::HoldNotFound(request.name.clone()))?;
+    let epoch = Epoch(request.epoch);
+    if epoch < hold.epoch {
+        let text = format!("hold {:?} is at epoch {}: it cannot move back", hold.name, hold.epoch);
+        return Err(CollectionCommandError::BadRequest(text).into());
+    }
+    check_not_ahead(epoch, at.upper)?;
+    if epoch == hold.epoch {
+        return Ok(CatalogChange::default());
+    }
+    let moved = ReadHold { epoch, ..hold.as_ref().clone() };
+    Ok(CatalogChange { holds: vec![moved], ..CatalogChange::default() })
+}
+
+/// Releases holds. Names that are no holds have no effect.
+pub(super) fn release(
+    at: &CollectionsAt<'_>,
+    request: &v1::ReleaseReadHoldsRequest,
+) -> Result<CatalogChange, CommandError> {
+    let released = named(at, &request.names)?.into_iter().map(|hold| hold.name.clone());
+    Ok(CatalogChange { hold_deletes: released.collect(), ..CatalogChange::default() })
+}
+
+/// Releases the holds whose leases have ended. A hold that was renewed meanwhile stays.
+pub(super) fn expire(
+    at: &CollectionsAt<'_>,
+    request: &v1::ReleaseReadHoldsRequest,
+) -> Result<CatalogChange, CommandError> {
+    let time_ms = at.state.header().time_ms;
+    let ended = named(at, &request.names)?.into_iter().filter(|hold| hold.lease_end_ms <= time_ms);
+    let ended = ended.map(|hold| hold.name.clone());
+    Ok(CatalogChange { hold_deletes: ended.collect(), ..CatalogChange::default() })
+}
+
+/// Returns the holds with these names, each once.
+fn named<'a>(
+    at: &'a CollectionsAt<'_>,
+    names: &[String],
+) -> Result<Vec<&'a ReadHold>, CommandError> {
+    if names.len() > MAX_NAMES {
+        let text = format!("a request names more than {MAX_NAMES} holds");
+        return Err(CollectionCommandError::BadRequest(text).into());
+    }
+    let names: BTreeSet<&String> = names.iter().collect();
+    Ok(names.into_iter().filter_map(|name| at.state.holds().get(name)).map(AsRef::as_ref).collect())
+}
+
+/// Checks the limits of the cluster for one more hold, of this number of tables.
+fn check_counts(holds: &ReadHolds, tables: usize) -> Result<(), CollectionCommandError> {
+    if holds.count() >= MAX_HOLDS {
+        return Err(CollectionCommandError::TooMany { limit: MAX_HOLDS, of: "holds" });
+    }
+    if holds.held_tables() + tables > MAX_HELD_TABLES {
+        let of = "tables of holds";
+        return Err(CollectionCommandError::TooMany { limit: MAX_HELD_TABLES, of });
+    }
+    Ok(())
+}
+
+fn check_name(name: &str) -> Result<(), CollectionCommandError> {
+    let bad = |text: &str| Err(CollectionCommandError::BadRequest(text.to_owned()));
+    if name.is_empty() || name.chars().count() > MAX_NAME_CHARS {
+        return bad("the name of a hold must have 1 to 128 characters");
+    }
+    if name.chars().any(char::is_control) {
+        return bad("the name of a hold must not have control characters");
+    }
+    Ok(())
+}
+
+/// Checks an epoch against the last one that has begun: a hold beyond it would keep nothing.
+fn check_not_ahead(epoch: Epoch, upper: Epoch) -> Result<(), CollectionCommandError> {
+    if epoch <= upper {
+        return Ok(());
+    }
+    let text = format!("epoch {epoch} has not begun: the last one is {upper}");
+    Err(CollectionCommandError::BadRequest(text))
+}

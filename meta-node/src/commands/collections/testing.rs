@@ -1,0 +1,80 @@
+//! Tables and changes of collections in tests.
+
+use tidewater_proto::v1::meta_command::Kind;
+use tidewater_proto::v1::{self, LearnedSince, TableSince, change_collections::Change};
+
+use crate::catalog::MetaState;
+use crate::commands::procedures::testing as procedures;
+use crate::commands::testing::{directory, run};
+
+/// A state with the active tables "t" and "u", whose oldest readable epochs are their own and not known yet.
+pub(crate) fn with_tables() -> MetaState {
+    let mut state = procedures::with_tables();
+    for (number, name) in [(3, "t"), (4, "u")] {
+        alter(&mut state, number, name);
+    }
+    state
+}
+
+/// Makes the oldest readable epoch of a table its own.
+pub(crate) fn alter(state: &mut MetaState, number: u64, name: &str) {
+    run(state, make_since_own(number, name)).unwrap();
+    while procedures::of(state, number).is_running() {
+        procedures::complete(state, number);
+    }
+}
+
+/// Begin of the alteration that makes the oldest readable epoch of a table its own.
+pub(crate) fn make_since_own(number: u64, name: &str) -> Kind {
+    let request = v1::AlterTableRequest {
+        request_id: directory(number),
+        name: name.to_owned(),
+        explicit_since: true,
+        ..v1::AlterTableRequest::default()
+    };
+    procedures::begin(v1::ProcedureKind::Alter, number, &request)
+}
+
+/// A change as of an epoch of the leader, which the regions of all tables have reported after their second change: the last
+/// one of [`with_tables`].
+pub(crate) fn change(upper: u64, change: Change) -> Kind {
+    let learned =
+        |table_id| LearnedSince { table: Some(TableSince { table_id, since: upper }), changes: 2 };
+    Kind::ChangeCollections(v1::ChangeCollections {
+        upper,
+        history_ms: 0,
+        learned: (1..=8).map(learned).collect(),
+        change: Some(change),
+    })
+}
+
+/// Acquisition of a hold with a lease of a minute; epoch 0: the earliest one.
+pub(crate) fn acquire(number: u64, name: &str, tables: &[&str], epoch: u64) -> Change {
+    Change::Acquire(v1::AcquireReadHoldRequest {
+        request_id: directory(number),
+        name: name.to_owned(),
+        tables: tables.iter().map(|name| (*name).to_owned()).collect(),
+        epoch,
+        ..v1::AcquireReadHoldRequest::default()
+    })
+}
+
+/// Release of a hold.
+pub(crate) fn release(name: &str) -> Change {
+    Change::Release(v1::ReleaseReadHoldsRequest { names: vec![name.to_owned()] })
+}
+
+/// Policy of a table; `None`: that of the cluster.
+pub(crate) fn policy(table: &str, policy: Option<v1::read_policy::Policy>) -> Change {
+    let policy = policy.map(|policy| v1::ReadPolicy { policy: Some(policy) });
+    Change::Policy(v1::SetReadPolicyRequest { table: table.to_owned(), policy })
+}
+
+/// Changes of the capabilities of a table.
+pub(crate) fn capabilities(table: &str, changes: &[(u64, i64)]) -> Change {
+    let changes = changes.iter().copied();
+    let changes =
+        changes.map(|(epoch, difference)| v1::CapabilityChange { epoch, difference }).collect();
+    let of_table = v1::CapabilityChanges { table: table.to_owned(), changes };
+    Change::Capabilities(v1::UpdateReadCapabilitiesRequest { changes: vec![of_table] })
+}

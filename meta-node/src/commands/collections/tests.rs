@@ -1,0 +1,287 @@
+//! Tests of holds, policies and capabilities, and of their invariant (K1) in random histories.
+
+mod histories;
+
+use tidewater_collections::{CapabilityError, PolicyError};
+use tidewater_common::ids::{Epoch, TableId};
+use tidewater_proto::v1::meta_command::Kind;
+use tidewater_proto::v1::read_policy::Policy;
+use tidewater_proto::v1::{self, Reason, change_collections::Change};
+
+use super::testing::{acquire, capabilities, change, make_since_own, policy, release, with_tables};
+use crate::catalog::{MetaState, ReadHold};
+use crate::commands::procedures::testing::{begin, complete, of, truncate};
+use crate::commands::testing::{directory, drop_table, pass, run};
+use crate::commands::{CollectionCommandError, CommandError};
+
+fn hold<'a>(state: &'a MetaState, name: &str) -> &'a ReadHold {
+    state.holds().get(name).unwrap()
+}
+
+fn since_of(state: &MetaState, table: u32, upper: u64) -> u64 {
+    state.since_at(TableId(table), Epoch(upper)).unwrap().get()
+}
+
+/// Reason for which a change is refused.
+fn refused(state: &mut MetaState, kind: Kind) -> Reason {
+    run(state, kind).unwrap_err().reason()
+}
+
+#[test]
+fn hold_keeps_the_earliest_common_epoch() {
+    let mut state = with_tables();
+    // The policy of the cluster keeps no history, so that the epoch is that of the last barrier.
+    run(&mut state, change(20, acquire(1, "one", &["t"], 0))).unwrap();
+    assert_eq!(hold(&state, "one").epoch, Epoch(20));
+    assert_eq!((since_of(&state, 1, 30), since_of(&state, 1, 90)), (20, 20));
+    // Table u has been readable from the later epoch only.
+    run(&mut state, change(30, acquire(2, "both", &["u", "t"], 0))).unwrap();
+    let both = hold(&state, "both");
+    assert_eq!((both.epoch, &both.tables[..]), (Epoch(30), &[TableId(1), TableId(2)][..]));
+    let below = run(&mut state, change(40, acquire(3, "late", &["t", "u"], 29)));
+    let below = below.unwrap_err();
+    assert_eq!(below.reason(), Reason::EpochBelowSince);
+    let text = "epoch 29 of table \"u\" can no longer be read: it is below since 30 (upper is 40)";
+    assert_eq!(below.to_string(), text);
+    run(&mut state, change(40, acquire(3, "late", &["t", "u"], 35))).unwrap();
+    for name in ["one", "both"] {
+        run(&mut state, change(50, release(name))).unwrap();
+    }
+    assert_eq!((since_of(&state, 1, 60), since_of(&state, 2, 60)), (35, 35));
+    run(&mut state, change(50, release("late"))).unwrap();
+    assert_eq!(since_of(&state, 1, 60), 60);
+}
+
+#[test]
+fn repeated_acquisition_returns_the_same_hold() {
+    let mut state = with_tables();
+    run(&mut state, change(20, acquire(1, "h", &["t"], 0))).unwrap();
+    let before = state.clone();
+    run(&mut state, change(30, acquire(1, "h", &["t"], 0))).unwrap();
+    assert_eq!(state, before);
+    assert_eq!(refused(&mut state, change(30, acquire(2, "h", &["t"], 0))), Reason::HoldExists);
+}
+
+#[test]
+fn hold_like_another_one_has_its_tables_and_epoch() {
+    let mut state = with_tables();
+    run(&mut state, change(20, acquire(1, "first", &["t", "u"], 0))).unwrap();
+    let like = |number, name: &str, epoch| {
+        Change::Acquire(v1::AcquireReadHoldRequest {
+            request_id: directory(number),
+            name: name.to_owned(),
+            like: "first".to_owned(),
+            epoch,
+            ..v1::AcquireReadHoldRequest::default()
+        })
+    };
+    run(&mut state, change(30, like(2, "second", 0))).unwrap();
+    run(&mut state, change(30, like(3, "third", 25))).unwrap();
+    assert_eq!(refused(&mut state, change(30, like(4, "fourth", 19))), Reason::InvalidArgument);
+    run(&mut state, change(30, release("first"))).unwrap();
+    assert_eq!(hold(&state, "second").tables, hold(&state, "third").tables);
+    assert_eq!((hold(&state, "second").epoch, hold(&state, "third").epoch), (Epoch(20), Epoch(25)));
+    assert_eq!(since_of(&state, 2, 40), 20);
+    assert_eq!(refused(&mut state, change(30, like(5, "fifth", 0))), Reason::HoldNotFound);
+}
+
+#[test]
+fn holds_move_to_later_epochs_only() {
+    let mut state = with_tables();
+    run(&mut state, change(20, acquire(1, "h", &["t"], 0))).unwrap();
+    let downgrade = |name: &str, epoch| {
+        let name = name.to_owned();
+        change(40, Change::Downgrade(v1::DowngradeReadHoldRequest { name, epoch }))
+    };
+    run(&mut state, downgrade("h", 30)).unwrap();
+    assert_eq!(since_of(&state, 1, 40), 30);
+    for (name, epoch, reason) in [
+        ("h", 29, Reason::InvalidArgument),
+        ("h", 41, Reason::InvalidArgument),
+        ("other", 30, Reason::HoldNotFound),
+    ] {
+        assert_eq!(refused(&mut state, downgrade(name, epoch)), reason, "{name} {epoch}");
+    }
+}
+
+#[test]
+fn leases_are_extended_by_renewals() {
+    let mut state = with_tables();
+    run(&mut state, change(20, acquire(1, "h", &["t"], 0))).unwrap();
+    let end_ms = hold(&state, "h").lease_end_ms;
+    pass(&mut state, 30);
+    let names = || vec!["h".to_owned(), "gone".to_owned(), "h".to_owned()];
+    let renew = Change::Renew(v1::RenewReadHoldsRequest { names: names() });
+    run(&mut state, change(20, renew)).unwrap();
+    assert_eq!(hold(&state, "h").lease_end_ms, end_ms + 30_000);
+    let expire = || change(20, Change::Expire(v1::ReleaseReadHoldsRequest { names: names() }));
+    pass(&mut state, 59);
+    run(&mut state, expire()).unwrap();
+    assert!(state.holds().get("h").is_some(), "its lease has not ended");
+    pass(&mut state, 1);
+    run(&mut state, expire()).unwrap();
+    assert!(state.holds().get("h").is_none());
+}
+
+#[test]
+fn invalid_holds_are_refused() {
+    let mut state = with_tables();
+    let valid = v1::AcquireReadHoldRequest {
+        request_id: directory(1),
+        name: "h".to_owned(),
+        tables: vec!["t".to_owned()],
+        ..v1::AcquireReadHoldRequest::default()
+    };
+    let tables = |names: &[&str]| v1::AcquireReadHoldRequest {
+        tables: names.iter().map(|name| (*name).to_owned()).collect(),
+        ..valid.clone()
+    };
+    let named = |name: String| v1::AcquireReadHoldRequest { name, ..valid.clone() };
+    for (request, reason) in [
+        (tables(&["nowhere"]), Reason::TableNotFound),
+        (tables(&["t", "t"]), Reason::InvalidArgument),
+        (tables(&[]), Reason::InvalidArgument),
+        (named(String::new()), Reason::InvalidArgument),
+        (named("a\nb".to_owned()), Reason::InvalidArgument),
+        (named("n".repeat(129)), Reason::InvalidArgument),
+        (
+            v1::AcquireReadHoldRequest { request_id: "x".into(), ..valid.clone() },
+            Reason::InvalidArgument,
+        ),
+        (v1::AcquireReadHoldRequest { lease_ms: 9_999, ..valid.clone() }, Reason::InvalidArgument),
+        (
+            v1::AcquireReadHoldRequest { lease_ms: u64::MAX, ..valid.clone() },
+            Reason::InvalidArgument,
+        ),
+        (
+            v1::AcquireReadHoldRequest { holder: "h".repeat(257), ..valid.clone() },
+            Reason::InvalidArgument,
+        ),
+        (
+            v1::AcquireReadHoldRequest { like: "other".into(), ..valid.clone() },
+            Reason::InvalidArgument,
+        ),
+        // An epoch that has not begun.
+        (v1::AcquireReadHoldRequest { epoch: 21, ..valid.clone() }, Reason::InvalidArgument),
+    ] {
+        assert_eq!(
+            refused(&mut state, change(20, Change::Acquire(request.clone()))),
+            reason,
+            "{request:?}"
+        );
+    }
+    let empty = Kind::ChangeCollections(v1::ChangeCollections { upper: 20, ..Default::default() });
+    assert_eq!(refused(&mut state, empty), Reason::InvalidArgument);
+    assert_eq!(refused(&mut state, change(0, Change::Acquire(valid))), Reason::InvalidArgument);
+}
+
+#[test]
+fn tables_without_their_own_since_are_refused() {
+    let mut state = crate::commands::procedures::testing::with_tables();
+    let hold = || change(20, acquire(1, "h", &["t"], 0));
+    let error = run(&mut state, hold()).unwrap_err();
+    let expected = CollectionCommandError::SinceNotOwn("t".to_owned());
+    assert_eq!(error, CommandError::Collection(expected));
+    run(&mut state, make_since_own(3, "t")).unwrap();
+    assert_eq!(refused(&mut state, hold()), Reason::TableBusy);
+    while of(&state, 3).is_running() {
+        complete(&mut state, 3);
+    }
+    // The regions were asked before another change.
+    run(&mut state, truncate(4, "t")).unwrap();
+    assert_eq!(refused(&mut state, hold()), Reason::TableBusy);
+    complete(&mut state, 4);
+    let error = run(&mut state, hold()).unwrap_err();
+    let expected = CollectionCommandError::SinceUnknown("t".to_owned());
+    assert_eq!(error, CommandError::Collection(expected));
+}
+
+#[test]
+fn held_table_is_neither_truncated_nor_dropped() {
+    let mut state = with_tables();
+    run(&mut state, change(20, acquire(1, "h", &["t"], 0))).unwrap();
+    run(&mut state, change(20, capabilities("u", &[(20, 1)]))).unwrap();
+    let drop = |number, name: &str| {
+        let request_id = directory(number);
+        let request = v1::DropTableRequest { request_id, name: name.to_owned() };
+        begin(v1::ProcedureKind::Drop, number, &request)
+    };
+    for kind in [
+        truncate(10, "t"),
+        truncate(10, "u"),
+        drop(10, "t"),
+        drop(10, "u"),
+        drop_table(10, "t"),
+        Kind::BeginTruncateTable(v1::TruncateTableRequest {
+            request_id: directory(10),
+            name: "t".to_owned(),
+        }),
+    ] {
+        assert_eq!(refused(&mut state, kind), Reason::Held);
+    }
+    run(&mut state, change(20, release("h"))).unwrap();
+    // What is readable after the truncation is not known before.
+    run(&mut state, truncate(11, "t")).unwrap();
+    assert_eq!(state.since_at(TableId(1), Epoch(30)), None);
+    complete(&mut state, 11);
+    run(&mut state, drop(12, "t")).unwrap();
+    complete(&mut state, 12);
+    assert!(state.collection(TableId(1)).is_none());
+    let stored = MetaState::from_rows(state.rows().unwrap()).unwrap();
+    assert_eq!(stored, state);
+}
+
+#[test]
+fn policies_decide_what_remains_readable() {
+    let mut state = with_tables();
+    let lag =
+        |lag_ms| Some(Policy::LagWriteFrontier(v1::LagWriteFrontier { lag_ms, granularity_ms: 0 }));
+    let at = |ms: u64| Epoch::at_ms(1_800_000_000_000 + ms).get();
+    run(&mut state, change(at(0), policy("t", lag(10_000)))).unwrap();
+    // The stronger policy before it has left nothing behind.
+    assert_eq!(since_of(&state, 1, at(5_000)), at(0));
+    assert_eq!(since_of(&state, 1, at(15_000)), at(5_000));
+    // A stronger policy, then a weaker one: what is gone is not brought back.
+    run(&mut state, change(at(20_000), policy("t", None))).unwrap();
+    assert_eq!(since_of(&state, 1, at(20_000)), at(20_000));
+    run(&mut state, change(at(30_000), policy("t", Some(Policy::NoPolicy(true))))).unwrap();
+    assert_eq!(since_of(&state, 1, at(90_000)), at(30_000));
+    let unknown = v1::ReadPolicy { policy: None };
+    let unknown = v1::SetReadPolicyRequest { table: "t".into(), policy: Some(unknown) };
+    let kind = change(at(90_000), Change::Policy(unknown));
+    assert_eq!(refused(&mut state, kind), Reason::InvalidArgument);
+    let later = Some(Policy::ValidFrom(at(90_001)));
+    let error = run(&mut state, change(at(90_000), policy("t", later))).unwrap_err();
+    let CommandError::Collection(CollectionCommandError::Policy(error)) = error else {
+        panic!("{error:?}")
+    };
+    assert!(matches!(error, PolicyError::BeyondLimit { .. }), "{error:?}");
+}
+
+#[test]
+fn capabilities_are_changed_all_or_none() {
+    let mut state = with_tables();
+    run(&mut state, change(20, capabilities("t", &[(20, 2), (25, 1), (25, -1)]))).unwrap();
+    assert_eq!(since_of(&state, 1, 50), 20);
+    let of = |table: &str, changes: &[(u64, i64)]| match capabilities(table, changes) {
+        Change::Capabilities(request) => request.changes,
+        other => panic!("{other:?}"),
+    };
+    // Two changes of one table are joined; the second table has no capabilities.
+    let changes = [of("t", &[(30, 1)]), of("t", &[(20, -2)]), of("u", &[(30, -1)])].concat();
+    let request = v1::UpdateReadCapabilitiesRequest { changes: changes.clone() };
+    let error = run(&mut state, change(40, Change::Capabilities(request))).unwrap_err();
+    assert_eq!(error.reason(), Reason::InvalidCapabilities);
+    assert_eq!(since_of(&state, 1, 50), 20);
+    let request = v1::UpdateReadCapabilitiesRequest { changes: changes[..2].to_vec() };
+    run(&mut state, change(40, Change::Capabilities(request))).unwrap();
+    assert_eq!(since_of(&state, 1, 50), 30);
+    let error = run(&mut state, change(40, capabilities("t", &[(29, 1)]))).unwrap_err();
+    let CommandError::Collection(CollectionCommandError::Capabilities { error, .. }) = error else {
+        panic!("{error:?}")
+    };
+    assert!(matches!(error, CapabilityError::BelowSince { .. }), "{error:?}");
+    // Without capabilities, the policy alone decides.
+    run(&mut state, change(40, capabilities("t", &[(30, -1)]))).unwrap();
+    assert_eq!(since_of(&state, 1, 50), 50);
+}

@@ -1,0 +1,88 @@
+//! Errors of commands on readable epochs: holds, policies and capabilities.
+
+use tidewater_collections::{CapabilityError, ChangeError, PolicyError};
+use tidewater_common::ids::Epoch;
+use tidewater_common::quote::quoted;
+
+/// Error of a rejected command; the state is unchanged.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CollectionCommandError {
+    /// A hold keeps rows that the operation would take away.
+    #[error(
+        "table {table_text} is held by {hold_text} and cannot be {operation}: `tidewater hold release` releases it",
+        table_text = quoted(.table),
+        hold_text = quoted(.hold)
+    )]
+    Held {
+        /// Name of the table.
+        table: String,
+        /// Name of its hold at the least epoch.
+        hold: String,
+        /// Past participle of the operation.
+        operation: &'static str,
+    },
+    /// Capabilities keep rows that the operation would take away.
+    #[error(
+        "table {name} has read capabilities, which a program has set, and cannot be {operation}: the program takes them away \
+         by UpdateReadCapabilities",
+        name = quoted(.table)
+    )]
+    Capable {
+        /// Name of the table.
+        table: String,
+        /// Past participle of the operation.
+        operation: &'static str,
+    },
+    /// No hold has this name.
+    #[error("hold {name} does not exist: it was released, or its lease has expired", name = quoted(.0))]
+    HoldNotFound(String),
+    /// Another hold has this name.
+    #[error("hold {name} already exists: release it, or use another name", name = quoted(.0))]
+    HoldExists(String),
+    /// A limit of the holds of a cluster is reached.
+    #[error("the cluster has at most {limit} {of}: release holds that are not needed")]
+    TooMany {
+        /// Greatest number.
+        limit: usize,
+        /// Counted objects.
+        of: &'static str,
+    },
+    /// A field of a request that is out of range.
+    #[error("{0}")]
+    BadRequest(String),
+    /// The epoch of a hold can no longer be read.
+    #[error(
+        "epoch {requested} of table {name} can no longer be read: it is below since {since} (upper is {upper})",
+        name = quoted(.table)
+    )]
+    BelowSince {
+        /// Name of the table.
+        table: String,
+        /// Epoch of the hold.
+        requested: Epoch,
+        /// Oldest readable epoch of the table.
+        since: Epoch,
+        /// Epoch of the last barrier.
+        upper: Epoch,
+    },
+    /// The table has yet to be altered, so that its oldest readable epoch is its own.
+    #[error("the oldest readable epoch of table {name} is not its own: retry", name = quoted(.0))]
+    SinceNotOwn(String),
+    /// The regions have to be asked for their oldest readable epoch.
+    #[error("the oldest readable epoch of table {name} is not known: retry", name = quoted(.0))]
+    SinceUnknown(String),
+    /// An invalid policy.
+    #[error(transparent)]
+    Policy(PolicyError),
+    /// Changes of capabilities that cannot be joined.
+    #[error(transparent)]
+    Changes(ChangeError),
+    /// A change of capabilities that is not possible.
+    #[error("capabilities of table {name}: {error}", name = quoted(.table))]
+    Capabilities {
+        /// Name of the table.
+        table: String,
+        /// Cause.
+        error: CapabilityError,
+    },
+}
