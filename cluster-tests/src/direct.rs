@@ -89,6 +89,7 @@ impl NodeClient {
             include_followers: true,
             with_digest: digest,
             with_times: false,
+            confirmed: false,
         });
         self.limited(async { Ok(client.list_regions(request).await?.into_inner().regions) }).await
     }

@@ -1,5 +1,6 @@
 //! Reads as of epochs: the same rows at any later time, whatever is written, flushed, compacted, moved or killed since.
 
+mod held;
 mod stalled;
 
 use std::time::Duration;

@@ -82,6 +82,12 @@ pub(crate) enum Command {
     /// Mirror sources outside of the cluster in tables
     #[command(subcommand)]
     Refresh(commands::refresh::Refresh),
+    /// Keep epochs of tables readable, for a time
+    #[command(subcommand)]
+    Hold(commands::hold::Hold),
+    /// Show and change which epochs of tables can be read
+    #[command(subcommand)]
+    Collection(commands::collection::Collection),
     /// Inspect, flush and compact regions
     #[command(subcommand)]
     Region(commands::region::Region),
@@ -152,6 +158,8 @@ impl App {
             Command::Route(route) => route.run().await,
             Command::Procedure(procedure) => procedure.run().await,
             Command::Refresh(refresh) => refresh.run().await,
+            Command::Hold(hold) => hold.run().await,
+            Command::Collection(collection) => collection.run().await,
             Command::Region(region) => region.run().await,
             Command::Compaction(compaction) => compaction.run().await,
             Command::Hook(hook) => hook.run().await,

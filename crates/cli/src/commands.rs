@@ -1,9 +1,11 @@
 //! Commands. A noun is a directory; a verb is a file with its options and one function.
 
+pub(crate) mod as_of;
 pub(crate) mod balance;
 pub(crate) mod bench;
 pub(crate) mod client;
 pub(crate) mod cluster;
+pub(crate) mod collection;
 pub(crate) mod compaction;
 pub(crate) mod compactor;
 pub(crate) mod completions;
@@ -14,6 +16,7 @@ pub(crate) mod event;
 pub(crate) mod gc;
 pub(crate) mod get;
 pub(crate) mod group;
+pub(crate) mod hold;
 pub(crate) mod hook;
 pub(crate) mod load;
 pub(crate) mod meta;

@@ -46,11 +46,13 @@ impl Exit {
 pub(crate) struct Failure {
     pub(crate) exit: Exit,
     pub(crate) message: String,
+    /// Reason of the RPC error that caused it.
+    reason: Option<Reason>,
 }
 
 impl Failure {
     pub(crate) fn new(exit: Exit, message: impl Into<String>) -> Self {
-        Self { exit, message: message.into() }
+        Self { exit, message: message.into(), reason: None }
     }
 
     pub(crate) fn other(message: impl Into<String>) -> Self {
@@ -72,6 +74,18 @@ impl Failure {
             return Self::new(Exit::OutputClosed, "");
         }
         Self::other(format!("cannot write {what}: {error}"))
+    }
+
+    /// Returns the reason of the RPC error that caused it; `None`: it has another cause.
+    pub(crate) fn reason(&self) -> Option<Reason> {
+        self.reason
+    }
+
+    /// Adds a line to the message.
+    pub(crate) fn with_note(mut self, note: &str) -> Self {
+        self.message.push_str("\n  ");
+        self.message.push_str(note);
+        self
     }
 
     /// Prints the message on stderr and returns the exit status.
@@ -108,6 +122,7 @@ fn remedy(reason: Reason) -> Option<&'static str> {
             Some("choose another name, or drop it first: `tidewater table drop NAME`")
         }
         Reason::HookNotFound => Some("`tidewater hook list` shows the existing hooks"),
+        Reason::HoldNotFound => Some("`tidewater hold list` shows the existing holds"),
         Reason::HookExists => {
             Some("choose another name, or remove it first: `tidewater hook remove NAME`")
         }
@@ -162,7 +177,8 @@ fn with_remedy(message: String, reason: Reason) -> String {
 impl From<Refusal> for Failure {
     fn from(refusal: Refusal) -> Self {
         let reason = refusal.reason;
-        Self::new(exit_of(reason), with_remedy(refusal.message, reason))
+        let message = with_remedy(refusal.message, reason);
+        Self { reason: Some(reason), ..Self::new(exit_of(reason), message) }
     }
 }
 
@@ -205,7 +221,8 @@ impl From<ClientError> for Failure {
             (_, Some(refusal)) => with_remedy(message, refusal.reason),
             (_, None) => message,
         };
-        Self::new(exit_of_client(&error), message)
+        let reason = error.refusal().map(|refusal| refusal.reason);
+        Self { reason, ..Self::new(exit_of_client(&error), message) }
     }
 }
 

@@ -16,7 +16,7 @@ fn exit_statuses_are_stable() {
 }
 
 /// Exit statuses that scripts rely on.
-const REASONS: [(Reason, u8); 83] = [
+const REASONS: [(Reason, u8); 87] = [
     (Reason::Unspecified, 1),
     (Reason::InvalidArgument, 2),
     (Reason::SchemaMismatch, 2),
@@ -99,6 +99,10 @@ const REASONS: [(Reason, u8); 83] = [
     (Reason::SourceChanged, 4),
     (Reason::SourceShrunk, 4),
     (Reason::SourceNotFound, 3),
+    (Reason::Held, 4),
+    (Reason::HoldNotFound, 3),
+    (Reason::HoldExists, 4),
+    (Reason::InvalidCapabilities, 2),
     (Reason::EpochIncomplete, 4),
 ];
 
@@ -117,6 +121,20 @@ fn rpc_error_message_includes_the_remedy() {
     let failure = Failure::from(Refusal::new(Reason::TableExists, "table \"t\" exists"));
     assert_eq!(failure.exit, Exit::Conflict);
     assert!(failure.message.contains("table drop"), "{failure}");
+}
+
+#[test]
+fn failure_keeps_the_reason_of_its_cause() {
+    let cause = || Refusal::new(Reason::EpochIncomplete, "epoch 9 is not complete yet");
+    assert_eq!(Failure::from(cause()).reason(), Some(Reason::EpochIncomplete));
+    let what = "scan of table \"t\"".to_owned();
+    let refused = ClientError::Refused { what, refusal: Box::new(cause()) };
+    let failure = Failure::from(refused);
+    assert_eq!(failure.reason(), Some(Reason::EpochIncomplete));
+    let noted = failure.with_note("since is 7");
+    assert!(noted.message.ends_with("not complete yet\n  since is 7"), "{noted}");
+    assert_eq!(noted.exit, Exit::Conflict);
+    assert_eq!(Failure::usage("x").reason(), None);
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod data;
 mod meta;
 mod region_admin;
 mod state;
+mod storage;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,12 +24,14 @@ pub(crate) use self::state::{
     Answer, ChangesAnswer, ScanAnswer, State, WatchMode, added_values, altered_schema, keys, rows,
     table_info,
 };
+use self::storage::{StorageNode, StorageState};
 use crate::client::Client;
 use crate::options::ClientOptions;
 
 /// A running fake cluster; dropping it stops the cluster.
 pub(crate) struct FakeCluster {
     pub(crate) state: Arc<Mutex<State>>,
+    pub(crate) storage: Arc<Mutex<StorageState>>,
     pub(crate) meta: String,
     tasks: Vec<AbortHandle>,
     changed: tokio::sync::watch::Sender<u64>,
@@ -48,7 +51,8 @@ impl FakeCluster {
     pub(crate) async fn start(bounds: &[i64], nodes: u64) -> Self {
         let (changed, _) = tokio::sync::watch::channel(0);
         let state = Arc::new(Mutex::new(State::new(bounds)));
-        let mut cluster = Self { state, meta: String::new(), tasks: Vec::new(), changed };
+        let storage = Arc::default();
+        let mut cluster = Self { state, storage, meta: String::new(), tasks: Vec::new(), changed };
         for node in 11..11 + nodes {
             let service = data::DataNode { node, state: cluster.state.clone() };
             let service =
@@ -65,8 +69,10 @@ impl FakeCluster {
         let admin = admin::AdminNode { state: cluster.state.clone() };
         let service =
             meta::MetaNode { state: cluster.state.clone(), changed: cluster.changed.subscribe() };
+        let storage = StorageNode { state: cluster.storage.clone() };
         let (listener, address) = listen().await;
         let serving = Server::builder()
+            .add_service(v1::storage_admin_server::StorageAdminServer::new(storage))
             .add_service(v1::meta_server::MetaServer::new(service))
             .add_service(v1::admin_server::AdminServer::new(admin.clone()))
             .add_service(v1::hook_admin_server::HookAdminServer::new(admin))

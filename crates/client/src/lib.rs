@@ -36,14 +36,15 @@ mod timestamps;
 pub mod values;
 pub mod write;
 
-pub use self::admin::{HookFrom, NewHook, NewTable};
+pub use self::admin::{AcquireHold, HoldLoss, HookFrom, LiveHold, NewHook, NewTable};
 pub use self::bulk::{BulkLoader, LoadedBatch};
 pub use self::client::{Client, column};
 pub use self::error::ClientError;
 pub use self::options::{ClientOptions, IdSource, WriterOptions};
 pub use self::scan::{ScanSpec, ScanStream};
 pub use self::write::{
-    ForgottenRows, OnceOutcome, OnceWrite, OnceWriter, PutAs, ResumeError, TableWriter, WriteReport,
+    ForgottenRows, NotedWrite, OnceOutcome, OnceWrite, OnceWriter, PutAs, ResumeError, TableWriter,
+    WriteReport,
 };
 pub use tidewater_catalog as catalog;
 pub use tidewater_catalog::{Catalog, CatalogReads, RouteInfo, TableInfo};

@@ -216,6 +216,15 @@ impl Router {
             .max_encoding_message_size(self.options.max_message_bytes)
     }
 
+    pub(crate) fn storage(
+        &self,
+        channel: Channel,
+    ) -> v1::storage_admin_client::StorageAdminClient<Channel> {
+        v1::storage_admin_client::StorageAdminClient::new(channel)
+            .max_decoding_message_size(self.options.max_message_bytes)
+            .max_encoding_message_size(self.options.max_message_bytes)
+    }
+
     pub(crate) fn procedures(
         &self,
         channel: Channel,

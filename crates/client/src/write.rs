@@ -37,7 +37,9 @@ mod writer;
 
 pub(crate) use self::current_schema::{altered, convert};
 pub(crate) use self::lane::run_blocking;
-pub use self::once::{ForgottenRows, OnceOutcome, OnceWrite, OnceWriter, PutAs, ResumeError};
+pub use self::once::{
+    ForgottenRows, NotedWrite, OnceOutcome, OnceWrite, OnceWriter, PutAs, ResumeError,
+};
 pub(crate) use self::prepare::{Piece, PieceLimits, check, prepare, recut};
 pub use self::report::WriteReport;
 pub use self::writer::TableWriter;

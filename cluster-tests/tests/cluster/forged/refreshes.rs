@@ -102,7 +102,9 @@ impl Forger {
         epoch: u64,
         groups: Vec<BarrierTarget>,
     ) -> Result<Vec<GroupEpoch>, Status> {
-        let request = InjectBarrierRequest { header: self.header(), epoch, since: 0, groups };
+        let header = self.header();
+        let request =
+            InjectBarrierRequest { header, epoch, groups, ..InjectBarrierRequest::default() };
         let mut client = BarriersClient::new(self.channel.clone());
         Ok(client.inject_barrier(request).await?.into_inner().groups)
     }

@@ -28,7 +28,7 @@ const SHELLS: Shells<'static> = Shells(&[&JoinedBash, &Elvish, &Fish, &Powershel
     after_help = "Example:\n  tidewater completions bash > /etc/bash_completion.d/tidewater\n  \
                         tidewater completions fish > ~/.config/fish/completions/tidewater.fish\n  source \
                         <(tidewater completions zsh)\n\nThe scripts call `tidewater` for each \
-                        completion, also for the names of tables and hooks and the ids of regions. These \
+                        completion, also for the names of tables, hooks and holds and the ids of regions. These \
                         come from the cluster of --meta, TIDEWATER_META or the settings file; without an \
                         answer within 1 s there are none. Print the script again after an upgrade."
 )]

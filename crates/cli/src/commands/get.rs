@@ -2,13 +2,14 @@
 
 use arrow::array::RecordBatch;
 use clap::Args;
-use tidewater_common::ids::Epoch;
 use tidewater_common::schema::TableSchema;
 
+use super::as_of::{read_epoch, with_bounds};
 use super::client::ClientArgs;
 use crate::exit::Failure;
 use crate::output::Output;
 use crate::output::rows::{RowFormat, RowWriter};
+use crate::text::as_of::AsOf;
 use crate::text::key::key_values;
 use tidewater_readers::value::rows::RowsBuilder;
 
@@ -31,10 +32,10 @@ pub(crate) struct Options {
     #[arg(long, value_name = "COLUMN", value_delimiter = ',')]
     columns: Option<Vec<String>>,
 
-    /// Read the rows of this epoch, which must be complete (`tidewater table describe` shows the epochs); later writes are
-    /// not visible
-    #[arg(long, value_name = "EPOCH")]
-    as_of: Option<u64>,
+    /// Read the rows of a complete epoch: its number, a duration before now (by the time of the cluster, e.g. 5m), or a time;
+    /// later writes are not visible. `tidewater table describe` shows the epochs
+    #[arg(long, value_name = "EPOCH|TIME")]
+    as_of: Option<AsOf>,
 
     #[command(flatten)]
     client: ClientArgs,
@@ -46,8 +47,14 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
     let table = client.table(&options.name).await?;
     let keys = keys(&table.schema, &options.keys)?;
     let columns = options.columns.as_deref().map(column_names);
-    let as_of = options.as_of.map(Epoch);
-    let rows = client.get_as_of(&options.name, &keys, columns.as_deref(), as_of).await?;
+    let as_of = read_epoch(&client, &table, options.as_of).await?;
+    let rows = match client.get_as_of(&options.name, &keys, columns.as_deref(), as_of).await {
+        Ok(rows) => rows,
+        Err(error) if as_of.is_some() => {
+            return Err(with_bounds(&client, &options.name, error.into()).await);
+        }
+        Err(error) => return Err(error.into()),
+    };
     if rows.num_rows() == 0 {
         return Err(Failure::not_found(match options.keys.as_slice() {
             [key] => format!("table {} has no row with key {key}", options.name),

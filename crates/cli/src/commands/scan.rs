@@ -13,6 +13,7 @@ use tidewater_common::schema::TableSchema;
 use tidewater_proto::v1::Predicate;
 
 use self::request::{RequestOptions, ScanRequest, request};
+use super::as_of::{read_epoch, with_bounds};
 use super::client::ClientArgs;
 use super::get::column_names;
 use crate::exit::{Exit, Failure};
@@ -21,6 +22,7 @@ use crate::output::{Output, fact};
 use crate::query::aggregate::{Aggregate, Aggregation};
 use crate::query::sort_key::SortKey;
 use crate::query::sorter::{RowSorter, SORT_MEMORY};
+use crate::text::as_of::AsOf;
 use crate::text::size::Size;
 
 /// Options of `scan`.
@@ -29,6 +31,7 @@ use crate::text::size::Size;
                         \"JFK\"' --limit 10\n  tidewater scan flights --order-by dep_delay:desc,carrier \
                         --limit 5\n  tidewater scan flights --count --output json\n  tidewater scan \
                         flights --count --as-of 5962137600000000\n  tidewater scan \
+                        flights --count --as-of 5m\n  tidewater scan \
                         flights --count --columns dep_time,tailnum\n  tidewater scan flights --count \
                         --sum distance --avg dep_delay --where 'origin = \"JFK\"'\n  tidewater scan \
                         flights --format parquet --out flights.parquet\n\nConditions are comparisons \
@@ -65,10 +68,10 @@ pub(crate) struct Options {
     #[arg(long, value_name = "N")]
     limit: Option<u64>,
 
-    /// Read the rows of this epoch, which must be complete (`tidewater table describe` shows the epochs); later writes are
-    /// not visible
-    #[arg(long, value_name = "EPOCH")]
-    as_of: Option<u64>,
+    /// Read the rows of a complete epoch: its number, a duration before now (by the time of the cluster, e.g. 5m), or a time;
+    /// later writes are not visible. `tidewater table describe` shows the epochs
+    #[arg(long, value_name = "EPOCH|TIME")]
+    as_of: Option<AsOf>,
 
     /// Print the number of rows only; with --columns, the number of values that are not NULL of each
     #[arg(long)]
@@ -113,16 +116,30 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
     let request = request(&options.request_options())?;
     let client = options.client.connect().await?;
     let table = client.table(&options.name).await?;
-    let spec = options.spec(&table)?;
+    let as_of = read_epoch(&client, &table, options.as_of).await?;
+    let spec = options.spec(&table, as_of)?;
+    match scan(&client, &options, &table, spec, request).await {
+        Err(failure) if as_of.is_some() => Err(with_bounds(&client, &table.name, failure).await),
+        result => result,
+    }
+}
+
+async fn scan(
+    client: &Client,
+    options: &Options,
+    table: &TableInfo,
+    spec: ScanSpec,
+    request: ScanRequest,
+) -> Result<(), Failure> {
     match request {
-        ScanRequest::Rows => rows(&client, &options, spec).await,
-        ScanRequest::Sorted(keys) => sorted_rows(&client, &options, &table, spec, &keys).await,
+        ScanRequest::Rows => rows(client, options, spec).await,
+        ScanRequest::Sorted(keys) => sorted_rows(client, options, table, spec, &keys).await,
         ScanRequest::RowCount => {
             let rows = client.count(spec).await?;
             fact(options.client.output, &Count { rows }, |count| count.rows.to_string())
         }
         ScanRequest::Aggregates(aggregates) => {
-            aggregated(&client, &options, &table, spec, &aggregates).await
+            aggregated(client, options, table, spec, &aggregates).await
         }
     }
 }
@@ -142,14 +159,14 @@ impl Options {
         }
     }
 
-    fn spec(&self, table: &TableInfo) -> Result<ScanSpec, Failure> {
+    fn spec(&self, table: &TableInfo, as_of: Option<Epoch>) -> Result<ScanSpec, Failure> {
         let mut spec = ScanSpec::all(&self.name);
         spec.columns = self.columns.as_deref().map(column_names);
         if let Some(condition) = &self.condition {
             spec.predicates = conditions(&table.schema, condition)?;
         }
         spec.limit = self.limit;
-        spec.as_of = self.as_of.map(Epoch);
+        spec.as_of = as_of;
         Ok(spec)
     }
 

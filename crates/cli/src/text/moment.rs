@@ -35,6 +35,12 @@ impl Moment {
         }
     }
 
+    /// Returns the time in milliseconds since the Unix epoch, 0 for one before it. `now_ms`: the time now.
+    pub(crate) fn ms(self, now_ms: u64) -> u64 {
+        let now_ns = i64::try_from(now_ms).unwrap_or(i64::MAX).saturating_mul(1_000_000);
+        u64::try_from(self.ns(now_ns) / 1_000_000).unwrap_or(0)
+    }
+
     /// Compares two times; `None`: their order depends on the time now.
     pub(crate) fn known_order(self, other: Self) -> Option<Ordering> {
         match (self, other) {
@@ -71,6 +77,15 @@ mod tests {
         assert_eq!(ns("0s"), NOW);
         assert_eq!(ns("1h"), NOW - 3_600_000_000_000);
         assert_eq!(ns("18446744073709551615ms"), NOW - i64::MAX);
+    }
+
+    #[test]
+    fn milliseconds_are_rounded_down() {
+        let ms = |text: &str| text.parse::<Moment>().unwrap().ms(1_700_000_000_123);
+        assert_eq!(ms("3ms"), 1_700_000_000_120);
+        assert_eq!(ms("2013-01-01T10:00:00.0019Z"), 1_357_034_400_001);
+        assert_eq!(ms("1900-01-01"), 0);
+        assert_eq!(ms("99999d"), 0);
     }
 
     #[test]

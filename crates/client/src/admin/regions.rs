@@ -85,6 +85,7 @@ impl Client {
                 include_followers: filter.include_followers,
                 with_digest: filter.with_digest,
                 with_times: filter.with_times,
+                confirmed: false,
             };
             async move {
                 let router = &self.core.router;

@@ -127,8 +127,8 @@ pub(super) fn definition(table: NewTable, request_id: String) -> v1::CreateTable
     }
 }
 
-fn milliseconds(window: Duration) -> u64 {
-    u64::try_from(window.as_millis()).unwrap_or(u64::MAX)
+pub(super) fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 impl Client {
@@ -194,6 +194,7 @@ impl Client {
                 .compaction_window
                 .map(|window| window.map(milliseconds).unwrap_or_default()),
             by_node: change.by_node,
+            explicit_since: false,
         };
         let what = format!("altering table {}", quoted(name));
         let response = self

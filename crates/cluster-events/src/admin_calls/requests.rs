@@ -83,6 +83,13 @@ recorded_requests! {
     };
     v1::CancelRefreshRequest = "CancelRefresh", |this| Some(this.table.clone());
     v1::AlterRefreshRequest = "AlterRefresh", |this| Some(this.table.clone());
+    v1::AcquireReadHoldRequest[request_id] = "AcquireReadHold", |this| Some(this.name.clone());
+    v1::ReleaseReadHoldsRequest = "ReleaseReadHolds", |this| Some(this.names.join(", "));
+    v1::SetReadPolicyRequest = "SetReadPolicy", |this| Some(this.table.clone());
+    v1::UpdateReadCapabilitiesRequest = "UpdateReadCapabilities", |this| {
+        let tables: Vec<&str> = this.changes.iter().map(|of| of.table.as_str()).collect();
+        Some(tables.join(", "))
+    };
 }
 
 // Calls of data nodes and compactors.

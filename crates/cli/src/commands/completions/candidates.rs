@@ -20,6 +20,8 @@ pub(super) enum Candidates {
     Regions,
     /// Names of hooks.
     Hooks,
+    /// Names of holds, with their holders as help.
+    Holds,
 }
 
 /// Returns the candidates; none if the cluster does not answer in time.
@@ -60,6 +62,12 @@ async fn fetch(
         Candidates::Hooks => {
             let hooks = client.hooks().await?.into_iter().filter_map(|info| info.hook);
             hooks.map(|hook| CompletionCandidate::new(hook.name)).collect()
+        }
+        Candidates::Holds => {
+            let holds = client.read_holds(None).await?.into_iter().filter_map(|held| held.hold);
+            holds
+                .map(|hold| CompletionCandidate::new(hold.name).help(Some(hold.holder.into())))
+                .collect()
         }
     })
 }

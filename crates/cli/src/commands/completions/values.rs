@@ -29,6 +29,9 @@ const ARGUMENTS: &[(&[&str], &str, Candidates)] = &[
     (&["refresh", "resume"], "table", Candidates::Tables),
     (&["refresh", "alter"], "table", Candidates::Tables),
     (&["refresh", "history"], "table", Candidates::Tables),
+    (&["hold", "acquire"], "tables", Candidates::Tables),
+    (&["hold", "list"], "table", Candidates::Tables),
+    (&["collection", "policy"], "table", Candidates::Tables),
     (&["region", "list"], "table", Candidates::Tables),
     (&["region", "flush"], "table", Candidates::Tables),
     (&["region", "compact"], "table", Candidates::Tables),
@@ -50,6 +53,10 @@ const ARGUMENTS: &[(&[&str], &str, Candidates)] = &[
     (&["hook", "pause"], "name", Candidates::Hooks),
     (&["hook", "resume"], "name", Candidates::Hooks),
     (&["hook", "remove"], "name", Candidates::Hooks),
+    (&["hold", "acquire"], "like", Candidates::Holds),
+    (&["hold", "downgrade"], "name", Candidates::Holds),
+    (&["hold", "renew"], "names", Candidates::Holds),
+    (&["hold", "release"], "names", Candidates::Holds),
 ];
 
 /// Adds candidates of the cluster to the command tree. The options in `words` select the cluster, as those

@@ -1,0 +1,142 @@
+//! `collection list`
+
+use std::time::Duration;
+
+use clap::Args;
+use serde::Serialize;
+use tidewater_common::ids::Epoch;
+use tidewater_proto::v1::CollectionFrontiers;
+
+use super::policy_text::policy_text;
+use crate::commands::client::ClientArgs;
+use crate::exit::Failure;
+use crate::output::amount::duration_text;
+use crate::output::{self, Listed};
+
+/// Options of `collection list`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  tidewater collection list --output json\n\nLAG is the time between since and upper. POLICY is \
+                  `default` (the history of the cluster), `keep-all`, `valid-from EPOCH`, or `lag TIME`, with `granularity \
+                  TIME` if it is rounded; ` + ` is between the parts of a combined policy, which keeps all that one of them \
+                  keeps. A table that has had a hold or a policy shows the default policy as a lag.\n\nUPPER is the epoch of the \
+                  last barrier; earlier ones may be incomplete in groups that lag. SINCE is an estimate unless the table \
+                  has a record with one: until its first hold or policy, and after a truncation until its regions were \
+                  asked. `tidewater table describe` asks the regions. OLDEST HOLD is the hold at the oldest epoch. \
+                  CAPABILITIES are set by programs, and keep epochs, too. Refreshable tables are left out: their epochs \
+                  follow their refreshes."
+)]
+pub(crate) struct Options {
+    #[command(flatten)]
+    client: ClientArgs,
+}
+
+/// Readable epochs of a table. The JSON field names and the texts of policies are stable.
+#[derive(Debug, Serialize)]
+pub(super) struct CollectionLine {
+    table_id: u32,
+    pub(super) table: String,
+    /// Oldest epoch that can be read; an estimate unless the table has a record with one.
+    pub(super) since: u64,
+    /// Epoch of the last barrier; earlier ones may be incomplete in groups that lag.
+    pub(super) upper: u64,
+    /// Time between them; null if one has no begin.
+    lag_ms: Option<u64>,
+    pub(super) policy: String,
+    /// Number of holds.
+    holds: u32,
+    /// Hold at the oldest epoch.
+    oldest_hold: Option<String>,
+    oldest_hold_epoch: Option<u64>,
+    /// Number of capabilities.
+    capabilities: u64,
+}
+
+impl From<CollectionFrontiers> for CollectionLine {
+    fn from(frontiers: CollectionFrontiers) -> Self {
+        let begins = Epoch(frontiers.since).ms().zip(Epoch(frontiers.upper).ms());
+        Self {
+            table_id: frontiers.table_id,
+            table: frontiers.table,
+            since: frontiers.since,
+            upper: frontiers.upper,
+            lag_ms: begins.map(|(since_ms, upper_ms)| upper_ms.saturating_sub(since_ms)),
+            policy: policy_text(frontiers.policy.as_ref()),
+            holds: frontiers.holds,
+            oldest_hold_epoch: frontiers.least.as_ref().map(|hold| hold.epoch),
+            oldest_hold: frontiers.least.map(|hold| hold.name),
+            capabilities: frontiers.capabilities,
+        }
+    }
+}
+
+impl Listed for CollectionLine {
+    const HEADINGS: &'static [&'static str] =
+        &["TABLE", "SINCE", "UPPER", "LAG", "POLICY", "HOLDS", "OLDEST HOLD", "CAPABILITIES"];
+
+    fn cells(&self) -> Vec<String> {
+        let dash = || "-".to_owned();
+        let span = |ms: u64| duration_text(Duration::from_millis(ms));
+        vec![
+            self.table.clone(),
+            self.since.to_string(),
+            self.upper.to_string(),
+            self.lag_ms.map_or_else(dash, span),
+            self.policy.clone(),
+            self.holds.to_string(),
+            self.oldest_hold.clone().unwrap_or_else(dash),
+            self.capabilities.to_string(),
+        ]
+    }
+}
+
+/// Lists the readable epochs of all tables that are not refreshable.
+pub(crate) async fn run(options: Options) -> Result<(), Failure> {
+    let found = options.client.connect().await?.collection_frontiers(&[]).await?;
+    let lines: Vec<CollectionLine> = found.into_iter().map(CollectionLine::from).collect();
+    output::list(options.client.output, &lines)
+}
+
+#[cfg(test)]
+mod tests {
+    use tidewater_proto::v1::ReadHold;
+
+    use super::*;
+
+    fn frontiers() -> CollectionFrontiers {
+        let ms = 1_800_000_000_000;
+        let least = ReadHold { name: "h".into(), epoch: 7, ..ReadHold::default() };
+        CollectionFrontiers {
+            table_id: 3,
+            table: "t".into(),
+            since: Epoch::at_ms(ms).get(),
+            upper: Epoch::at_ms(ms + 300_000).get(),
+            policy: None,
+            holds: 2,
+            least: Some(least),
+            capabilities: 5,
+        }
+    }
+
+    #[test]
+    fn collection_has_stable_json_fields() {
+        let of = frontiers();
+        let (since, upper) = (of.since, of.upper);
+        let line = CollectionLine::from(of);
+        assert_eq!(
+            serde_json::to_string(&line).unwrap(),
+            format!(
+                r#"{{"table_id":3,"table":"t","since":{since},"upper":{upper},"lag_ms":300000,"policy":"default","holds":2,"oldest_hold":"h","oldest_hold_epoch":7,"capabilities":5}}"#
+            )
+        );
+        assert_eq!(line.cells()[3..], ["5m 0s", "default", "2", "h", "5"]);
+    }
+
+    #[test]
+    fn collection_of_a_new_leader_has_no_lag() {
+        let of = CollectionFrontiers { upper: 0, least: None, ..frontiers() };
+        let line = CollectionLine::from(of);
+        assert_eq!((line.lag_ms, &line.oldest_hold), (None, &None));
+        assert_eq!(line.cells()[3..], ["-", "default", "2", "-", "5"]);
+    }
+}
