@@ -18,7 +18,7 @@ fn slow_compactors(recorder: &CollectingRecorder) -> Vec<Value> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn owner_records_slow_jobs_that_the_compactor_does_not_record() {
+async fn owner_records_slow_jobs_of_silent_compactors() {
     let recorder = Arc::new(CollectingRecorder::default());
     let cluster = RemoteCompactionCluster::start_recording(no_fallback(), recorder.clone()).await;
     let first = Value::UInt64(201);

@@ -101,7 +101,7 @@ async fn resume(calls: &TestCalls, note: Note) -> Result<Resumed<u64>, HandlerEr
 }
 
 #[tokio::test]
-async fn misfit_of_a_begun_write_is_sent_without_its_value() {
+async fn misfit_of_begun_write_is_sent_without_its_value() {
     let calls = TestCalls::with_table(&[("node_id", "utf8")]);
     assert_eq!(misfits(&calls, &[&of_node(1)]).await.0, Ok(1));
     assert_eq!(resume(&calls, Note::Valid(9)).await, Ok(Resumed::Write(9)));

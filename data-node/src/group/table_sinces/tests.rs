@@ -126,7 +126,7 @@ fn barrier_advances_only_the_tables_that_it_names() {
 }
 
 #[test]
-fn greatest_named_epoch_counts_up_to_that_of_the_barrier() {
+fn greatest_named_epoch_counts_up_to_the_barrier() {
     let mut group = with_own_since();
     done(&mut group, barrier(200, 300, 150, &[(3, 60), (3, 70), (3, 50)]));
     assert_eq!(since(&group, 7), 70);
@@ -146,7 +146,7 @@ fn barrier_with_tables_below_their_level_is_refused() {
 }
 
 #[test]
-fn entry_names_only_tables_whose_epoch_it_advances() {
+fn entry_names_tables_that_it_advances() {
     let mut group = with_own_since();
     for region in [
         v1::RegionDescriptor { table_id: 4, ..open(9, true) },
@@ -219,7 +219,7 @@ fn own_oldest_readable_epoch_is_not_taken_back() {
 }
 
 #[test]
-fn children_of_a_split_keep_the_epoch_of_their_parent() {
+fn children_of_split_keep_the_epoch_of_their_parent() {
     let mut group = with_own_since();
     done(&mut group, held(7, 1, 0, false));
     let cut = || Bytes::from(key(10));
@@ -264,7 +264,7 @@ fn merged_region_has_the_greatest_epoch_of_its_parents() {
 }
 
 #[test]
-fn moved_region_keeps_its_epoch_below_that_of_its_group() {
+fn moved_region_keeps_an_epoch_below_its_group() {
     let mut source = with_own_since();
     done(&mut source, held(7, 1, 0, false));
     done(&mut source, held(7, 3, 6, true));

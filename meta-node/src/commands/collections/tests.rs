@@ -232,7 +232,7 @@ fn held_table_is_neither_truncated_nor_dropped() {
 }
 
 #[test]
-fn policies_decide_what_remains_readable() {
+fn policies_decide_the_readable_epochs() {
     let mut state = with_tables();
     let lag =
         |lag_ms| Some(Policy::LagWriteFrontier(v1::LagWriteFrontier { lag_ms, granularity_ms: 0 }));
@@ -241,7 +241,7 @@ fn policies_decide_what_remains_readable() {
     // The stronger policy before it has left nothing behind.
     assert_eq!(since_of(&state, 1, at(5_000)), at(0));
     assert_eq!(since_of(&state, 1, at(15_000)), at(5_000));
-    // A stronger policy, then a weaker one: what is gone is not brought back.
+    // A stronger policy, then a weaker one, which brings back no epoch.
     run(&mut state, change(at(20_000), policy("t", None))).unwrap();
     assert_eq!(since_of(&state, 1, at(20_000)), at(20_000));
     run(&mut state, change(at(30_000), policy("t", Some(Policy::NoPolicy(true))))).unwrap();
