@@ -100,9 +100,12 @@ async fn measure(clients: usize, duration: Duration, leader: &Endpoint) -> Resul
     }
     let rate = times.len() as f64 / begun.elapsed().as_secs_f64();
     times.sort_unstable();
-    let median = times.get(times.len() / 2).copied().unwrap_or_default();
-    let median = median.as_secs_f64() * 1e3;
-    println!(r#"{{"clients":{clients},"rows_per_second":{rate:.0},"p50":{median:.3}}}"#);
+    let ms = |index: usize| times.get(index).copied().unwrap_or_default().as_secs_f64() * 1e3;
+    let median = ms(times.len() / 2);
+    let p99 = ms(times.len() * 99 / 100);
+    println!(
+        r#"{{"clients":{clients},"rows_per_second":{rate:.0},"p50":{median:.3},"p99":{p99:.3}}}"#
+    );
     Ok(())
 }
 

@@ -74,6 +74,11 @@ fn invalid_command_line_exits_with_2() {
         &["hold", "downgrade", "h", "--epoch", "1", "--as-of", "5m"],
         &["hold", "renew"],
         &["hold", "release"],
+        &["bench", "holds", "--tables", "1000", "--holds", "999"],
+        &["bench", "holds", "--requests", "0"],
+        &["bench", "holds", "--cleanup", "maybe"],
+        &["bench", "ingest", "--keys", "0"],
+        &["bench", "scan", "--count", "--columns", "a"],
         &["collection", "policy", "t"],
         &["collection", "policy", "t", "--keep-all", "--lag", "1h"],
         &["collection", "policy", "t", "--keep-all", "--granularity", "1m"],
@@ -105,6 +110,7 @@ fn help_output_contains_an_example() {
         &["load", "--help"],
         &["meta-member", "replace", "--help"],
         &["bench", "ingest", "--help"],
+        &["bench", "holds", "--help"],
     ] {
         let output = tidewater(arguments);
         assert_eq!(output.status.code(), Some(0), "{arguments:?}");
@@ -144,6 +150,7 @@ fn unreachable_cluster_exits_with_5() {
         &["hold", "list"],
         &["hold", "acquire", "h", "t"],
         &["collection", "list"],
+        &["bench", "holds"],
     ] {
         let mut all = arguments.to_vec();
         all.extend(["--meta", &addresses, "--timeout", "3s"]);
@@ -278,6 +285,24 @@ fn invalid_settings_file_is_reported() {
     assert!(stderr(&output).contains("listne"), "{}", stderr(&output));
     let output = tidewater(&["--config-file", "/nowhere.toml", "table", "list"]);
     assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));
+}
+
+#[test]
+fn bench_holds_help_names_tables_and_calls() {
+    let help = stdout(&tidewater(&["bench", "holds", "--help"]));
+    let words: Vec<&str> = help.split_whitespace().collect();
+    let help = words.join(" ");
+    for part in [
+        "--tables <N>",
+        "--holds <N>",
+        "--clients <N>",
+        "--requests <N>",
+        "--cleanup <BOOL>",
+        "hold_bench_0",
+        "the acquisition, the downgrade and the release",
+    ] {
+        assert!(help.contains(part), "{part}: {help}");
+    }
 }
 
 #[test]

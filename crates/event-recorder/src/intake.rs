@@ -30,8 +30,7 @@ pub(crate) struct Intake {
     pub(crate) counters: Arc<Counters>,
     pub(crate) env: RecorderEnv,
     pub(crate) problems: Arc<ProblemLog>,
-    /// Closed when the thread has ended. Declared last, so that it is dropped after the spool: a process that exits while
-    /// another thread closes the database may crash.
+    /// Closed when the thread has ended. Declared last, so that it is dropped after the spool.
     #[expect(dead_code, reason = "its end is its message")]
     pub(crate) ended: watch::Sender<()>,
 }

@@ -28,6 +28,9 @@ use crate::spool::{Spool, SpoolError, SpoolSizes};
 /// Time that an aborted task has to end: until its next await.
 const ABORT: Duration = Duration::from_secs(1);
 
+/// Longest wait until no thread uses the spool any more.
+const CLOSE_DATABASE: Duration = Duration::from_secs(5);
+
 /// Reason why a recorder cannot be opened.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum OpenError {
@@ -197,6 +200,12 @@ impl EventRecorder for EventRecorderImpl {
             let _ = timeout(ABORT, shipper).await;
         }
         *guard = None;
+        // Aborted tasks leave work to threads. A process that exits while one of them uses or closes the database may crash.
+        let mut sizes = self.sizes.clone();
+        let closed = async { while sizes.changed().await.is_ok() {} };
+        if timeout(CLOSE_DATABASE, closed).await.is_err() {
+            self.problems.log("spool", "the spool is still in use", &"timeout");
+        }
     }
 }
 

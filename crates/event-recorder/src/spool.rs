@@ -49,6 +49,7 @@ pub(crate) struct Spool {
     database: Database,
     limit: u64,
     state: Mutex<Memory>,
+    /// Closed when the spool is. Declared last, so that it is dropped after the database.
     sizes: watch::Sender<SpoolSizes>,
 }
 

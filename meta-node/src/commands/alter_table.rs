@@ -54,10 +54,14 @@ pub(super) fn begin_truncate(
 ) -> Result<(CommandReply, CatalogChange), CommandError> {
     let key = (request.request_id.as_str(), request.name.as_str());
     let id = IdentifiedRequest::new(rules, OutcomeKind::TruncateTable, key, request)?;
-    begin(state, &id, &request.name, |table| {
+    let (reply, mut change) = begin(state, &id, &request.name, |table| {
         collections::check_not_held(state, table, "truncated")?;
         Ok(TableChange::Truncate)
-    })
+    })?;
+    let begun = change.tables.first();
+    let record = begun.and_then(|table| collections::with_unknown_since(state, table.id));
+    change.collections.extend(record);
+    Ok((reply, change))
 }
 
 /// Begins a change of a table. Idempotent by request id.

@@ -66,7 +66,7 @@ impl LeaderTerm {
             match self.command(Kind::ChangeCollections(command)).await {
                 Ok(()) => {
                     let state = self.group.view.read();
-                    // Those that were renewed meanwhile stay.
+                    // Those with a later renewal stay.
                     let ended = names.iter().filter(|name| state.holds().get(name).is_none());
                     for hold in ended {
                         tracing::info!(hold, "read hold expired: it was not renewed in time");

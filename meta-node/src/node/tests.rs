@@ -6,6 +6,7 @@ mod compactors;
 mod data_nodes;
 mod events;
 mod hanging;
+mod holds;
 mod levels;
 mod life;
 mod members;

@@ -8,6 +8,8 @@ mod prepare;
 mod proposal;
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
 
 use tidewater_cluster_events::RecordedCalls;
 use tidewater_common::feature_level::FeatureLevel;
@@ -17,7 +19,7 @@ use tidewater_proto::v1::storage_admin_server::{StorageAdmin, StorageAdminServer
 use tidewater_proto::v1::{self, change_collections::Change};
 use tonic::{Request, Response, Status};
 
-use self::prepare::{begin_change, last_barrier};
+use self::prepare::{PREPARED_WITHIN, begin_change, last_barrier};
 use self::proposal::propose;
 use super::{AdminService, MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES, ReplicaSlot, RunningReplica};
 use crate::catalog::MetaState;
@@ -32,6 +34,8 @@ pub(crate) struct StorageService {
     admin: AdminService,
     barriers: BarrierOptions,
     calls: RecordedCalls,
+    /// Maximum time of the steps before a change.
+    prepared_within: Duration,
 }
 
 impl StorageService {
@@ -41,7 +45,13 @@ impl StorageService {
         barriers: BarrierOptions,
         calls: RecordedCalls,
     ) -> Self {
-        Self { slot, admin, barriers, calls }
+        Self { slot, admin, barriers, calls, prepared_within: PREPARED_WITHIN }
+    }
+
+    /// Changes the maximum time of the steps before a change.
+    #[cfg(test)]
+    pub(crate) fn with_prepared_within(self, prepared_within: Duration) -> Self {
+        Self { prepared_within, ..self }
     }
 
     pub(crate) fn into_server(self) -> StorageAdminServer<Self> {
@@ -72,7 +82,8 @@ impl StorageService {
             learned: prepared.learned,
             change: Some(change),
         };
-        propose(&running, prepared.term, in_progress, command).await?;
+        let group = Arc::clone(&running.group);
+        propose(group, prepared.term, in_progress, command).await?;
         Ok(running)
     }
 

@@ -2,6 +2,7 @@
 
 mod compact;
 mod figures;
+mod holds;
 mod ingest;
 mod meta;
 mod sample;
@@ -23,6 +24,8 @@ pub(crate) enum Bench {
     Compact(compact::Options),
     /// Measure sending no-op commands through the meta group
     Meta(meta::Options),
+    /// Measure acquiring, downgrading and releasing read holds
+    Holds(holds::Options),
 }
 
 impl Bench {
@@ -32,6 +35,7 @@ impl Bench {
             Self::Scan(options) => scan::run(options).await,
             Self::Compact(options) => compact::run(options).await,
             Self::Meta(options) => meta::run(options).await,
+            Self::Holds(options) => holds::run(options).await,
         }
     }
 }

@@ -13,9 +13,11 @@ const LINE_INTERVAL: Duration = Duration::from_secs(5);
 /// Time before which the time left is not estimated.
 const ESTIMATED_AFTER: Duration = Duration::from_secs(2);
 
-/// Number of processed rows and their rate.
+/// Number of processed rows, or of other units, and their rate.
 pub(crate) struct Progress {
     activity: String,
+    /// Plural of the unit that is counted.
+    unit: &'static str,
     started: Instant,
     last_line: Instant,
     bar: Option<ProgressBar>,
@@ -24,12 +26,17 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    /// Starts the display. `activity` is a verb in the present participle, printed as a prefix.
+    /// Starts the display of a number of rows. `activity` is a verb in the present participle, printed as a prefix.
     pub(crate) fn start(activity: impl Into<String>) -> Self {
+        Self::counting(activity, "rows")
+    }
+
+    /// Starts the display of a number of units other than rows; `unit` is their plural.
+    pub(crate) fn counting(activity: impl Into<String>, unit: &'static str) -> Self {
         let activity = activity.into();
         let bar = io::stderr().is_terminal().then(|| bar(&activity));
         let now = Instant::now();
-        Self { activity, started: now, last_line: now, bar, note: String::new() }
+        Self { activity, unit, started: now, last_line: now, bar, note: String::new() }
     }
 
     /// Sets the text that follows the activity, e.g. its current part.
@@ -43,26 +50,27 @@ impl Progress {
         self.note = note;
     }
 
-    /// Updates the number of processed `rows` and the `share` (part, whole) of completed work.
-    pub(crate) fn update(&mut self, rows: u64, share: (u64, u64)) {
+    /// Updates the `number` of processed units and the `share` (part, whole) of completed work.
+    pub(crate) fn update(&mut self, number: u64, share: (u64, u64)) {
+        let unit = self.unit;
         let elapsed = self.started.elapsed();
-        let rate = rows as f64 / elapsed.as_secs_f64().max(1e-3);
+        let rate = number as f64 / elapsed.as_secs_f64().max(1e-3);
         let left = left(elapsed, share).map(|left| format!(", {} left", duration_text(left)));
         let left = left.unwrap_or_default();
         if let Some(bar) = &self.bar {
             bar.set_length(share.1.max(1));
             bar.set_position(share.0);
             let rate = grouped(rate as u64);
-            bar.set_message(format!("{} rows, {rate} rows/s{left}", grouped(rows)));
+            bar.set_message(format!("{} {unit}, {rate} {unit}/s{left}", grouped(number)));
         } else if self.last_line.elapsed() >= LINE_INTERVAL {
             self.last_line = Instant::now();
             let percent = share.0.saturating_mul(100) / share.1.max(1);
             eprintln!(
-                "{}{}{}: {} rows, {percent}%, {} rows/s{left}",
+                "{}{}{}: {} {unit}, {percent}%, {} {unit}/s{left}",
                 self.activity,
                 if self.note.is_empty() { "" } else { ", " },
                 self.note,
-                grouped(rows),
+                grouped(number),
                 grouped(rate as u64)
             );
         }

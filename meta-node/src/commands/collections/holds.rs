@@ -8,7 +8,7 @@ use tidewater_proto::v1;
 use uuid::Uuid;
 
 use super::CollectionsAt;
-use crate::catalog::{CatalogChange, Collection, ReadHold, ReadHolds, Table};
+use crate::catalog::{CatalogChange, Collection, ReadHold, Table};
 use crate::commands::{CollectionCommandError, CommandError};
 
 /// Maximum number of holds of a cluster. Apply depends on this limit and those below, so they never change.
@@ -49,7 +49,7 @@ pub(super) fn acquire(
         (Vec::new(), like(at, request)?)
     };
     let (tables, epoch) = held;
-    check_counts(holds, tables.len())?;
+    check_counts(holds.count() + 1, holds.held_tables() + tables.len())?;
     let time_ms = at.state.header().time_ms;
     let hold = ReadHold {
         name: request.name.clone(),
@@ -122,7 +122,9 @@ fn of_tables(
     let requested = (request.epoch != 0).then_some(Epoch(request.epoch));
     let epoch = earliest_common(&epochs, requested);
     let epoch = epoch.map_err(|error| below_since(at.upper, &sinces, error))?;
-    check_not_ahead(epoch, at.upper)?;
+    // A change that began later may have been applied before, with a later barrier.
+    let earliest = epochs.iter().copied().max().unwrap_or_default();
+    check_not_ahead(epoch, at.upper.max(earliest))?;
     Ok((records, epoch))
 }
 
@@ -194,7 +196,7 @@ pub(super) fn release(
     Ok(CatalogChange { hold_deletes: released.collect(), ..CatalogChange::default() })
 }
 
-/// Releases the holds whose leases have ended. A hold that was renewed meanwhile stays.
+/// Releases the holds whose leases have ended. A hold with a later renewal stays.
 pub(super) fn expire(
     at: &CollectionsAt<'_>,
     request: &v1::ReleaseReadHoldsRequest,
@@ -218,12 +220,12 @@ fn named<'a>(
     Ok(names.into_iter().filter_map(|name| at.state.holds().get(name)).map(AsRef::as_ref).collect())
 }
 
-/// Checks the limits of the cluster for one more hold, of this number of tables.
-fn check_counts(holds: &ReadHolds, tables: usize) -> Result<(), CollectionCommandError> {
-    if holds.count() >= MAX_HOLDS {
+/// Checks the numbers of holds of a cluster, and of their tables, after an acquisition.
+fn check_counts(holds: usize, held_tables: usize) -> Result<(), CollectionCommandError> {
+    if holds > MAX_HOLDS {
         return Err(CollectionCommandError::TooMany { limit: MAX_HOLDS, of: "holds" });
     }
-    if holds.held_tables() + tables > MAX_HELD_TABLES {
+    if held_tables > MAX_HELD_TABLES {
         let of = "tables of holds";
         return Err(CollectionCommandError::TooMany { limit: MAX_HELD_TABLES, of });
     }
@@ -248,4 +250,26 @@ fn check_not_ahead(epoch: Epoch, upper: Epoch) -> Result<(), CollectionCommandEr
     }
     let text = format!("epoch {epoch} has not begun: the last one is {upper}");
     Err(CollectionCommandError::BadRequest(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use tidewater_proto::v1::Reason;
+
+    use super::*;
+
+    #[test]
+    fn holds_of_a_cluster_are_bounded() {
+        assert_eq!(check_counts(MAX_HOLDS, MAX_HELD_TABLES), Ok(()));
+        for (holds, held_tables, limit) in [
+            (MAX_HOLDS + 1, 0, "100000 holds"),
+            (1, MAX_HELD_TABLES + 1, "1000000 tables of holds"),
+        ] {
+            let error = CommandError::from(check_counts(holds, held_tables).unwrap_err());
+            assert_eq!(error.reason(), Reason::InvalidArgument);
+            let text =
+                format!("the cluster has at most {limit}: release holds that are not needed");
+            assert_eq!(error.to_string(), text);
+        }
+    }
 }

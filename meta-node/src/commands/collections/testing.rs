@@ -48,6 +48,17 @@ pub(crate) fn change(upper: u64, change: Change) -> Kind {
     })
 }
 
+/// A change as of an epoch. The regions of table "t" have reported an oldest readable epoch after a number of its changes.
+pub(crate) fn learned(upper: u64, (since, changes): (u64, u64), change: Change) -> Kind {
+    let table = Some(TableSince { table_id: 1, since });
+    Kind::ChangeCollections(v1::ChangeCollections {
+        upper,
+        history_ms: 0,
+        learned: vec![LearnedSince { table, changes }],
+        change: Some(change),
+    })
+}
+
 /// Acquisition of a hold with a lease of a minute; epoch 0: the earliest one.
 pub(crate) fn acquire(number: u64, name: &str, tables: &[&str], epoch: u64) -> Change {
     Change::Acquire(v1::AcquireReadHoldRequest {

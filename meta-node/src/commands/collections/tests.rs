@@ -1,6 +1,8 @@
 //! Tests of holds, policies and capabilities, and of their invariant (K1) in random histories.
 
 mod histories;
+mod limits;
+mod truncations;
 
 use tidewater_collections::{CapabilityError, PolicyError};
 use tidewater_common::ids::{Epoch, TableId};
@@ -24,7 +26,13 @@ fn since_of(state: &MetaState, table: u32, upper: u64) -> u64 {
 
 /// Reason for which a change is refused.
 fn refused(state: &mut MetaState, kind: Kind) -> Reason {
-    run(state, kind).unwrap_err().reason()
+    refusal(state, kind).0
+}
+
+/// Reason for which a change is refused, and its text.
+fn refusal(state: &mut MetaState, kind: Kind) -> (Reason, String) {
+    let error = run(state, kind).unwrap_err();
+    (error.reason(), error.to_string())
 }
 
 #[test]
@@ -132,47 +140,52 @@ fn invalid_holds_are_refused() {
         tables: vec!["t".to_owned()],
         ..v1::AcquireReadHoldRequest::default()
     };
-    let tables = |names: &[&str]| v1::AcquireReadHoldRequest {
-        tables: names.iter().map(|name| (*name).to_owned()).collect(),
+    let of = |tables: Vec<&str>| v1::AcquireReadHoldRequest {
+        tables: tables.into_iter().map(str::to_owned).collect(),
         ..valid.clone()
     };
-    let named = |name: String| v1::AcquireReadHoldRequest { name, ..valid.clone() };
-    for (request, reason) in [
-        (tables(&["nowhere"]), Reason::TableNotFound),
-        (tables(&["t", "t"]), Reason::InvalidArgument),
-        (tables(&[]), Reason::InvalidArgument),
-        (named(String::new()), Reason::InvalidArgument),
-        (named("a\nb".to_owned()), Reason::InvalidArgument),
-        (named("n".repeat(129)), Reason::InvalidArgument),
+    let named = |name: &str| v1::AcquireReadHoldRequest { name: name.to_owned(), ..valid.clone() };
+    let leased = |lease_ms| v1::AcquireReadHoldRequest { lease_ms, ..valid.clone() };
+    let length = "the name of a hold must have 1 to 128 characters";
+    let lease = "the lease of a hold must be 10s to 30d";
+    for (request, text) in [
+        (of(vec!["t", "t"]), "table \"t\" is named twice"),
+        (of(vec![]), "a hold is of tables, or like another hold"),
+        (of(vec!["t"; 1_001]), "a hold has more than 1,000 tables"),
+        (named(""), length),
+        (named(&"n".repeat(129)), length),
+        (named("a\nb"), "the name of a hold must not have control characters"),
+        (leased(9_999), lease),
+        (leased(30 * 24 * 3_600_000 + 1), lease),
         (
             v1::AcquireReadHoldRequest { request_id: "x".into(), ..valid.clone() },
-            Reason::InvalidArgument,
-        ),
-        (v1::AcquireReadHoldRequest { lease_ms: 9_999, ..valid.clone() }, Reason::InvalidArgument),
-        (
-            v1::AcquireReadHoldRequest { lease_ms: u64::MAX, ..valid.clone() },
-            Reason::InvalidArgument,
+            "the request id of a hold is not a UUID",
         ),
         (
             v1::AcquireReadHoldRequest { holder: "h".repeat(257), ..valid.clone() },
-            Reason::InvalidArgument,
+            "the holder of a hold has more than 256 bytes",
         ),
         (
             v1::AcquireReadHoldRequest { like: "other".into(), ..valid.clone() },
-            Reason::InvalidArgument,
+            "a hold is of tables, or like another hold",
         ),
-        // An epoch that has not begun.
-        (v1::AcquireReadHoldRequest { epoch: 21, ..valid.clone() }, Reason::InvalidArgument),
+        (
+            v1::AcquireReadHoldRequest { epoch: 21, ..valid.clone() },
+            "epoch 21 has not begun: the last one is 20",
+        ),
     ] {
-        assert_eq!(
-            refused(&mut state, change(20, Change::Acquire(request.clone()))),
-            reason,
-            "{request:?}"
-        );
+        let expected = (Reason::InvalidArgument, text.to_owned());
+        assert_eq!(refusal(&mut state, change(20, Change::Acquire(request))), expected);
     }
+    let missing = refusal(&mut state, change(20, Change::Acquire(of(vec!["nowhere"]))));
+    assert_eq!(missing, (Reason::TableNotFound, "table \"nowhere\" does not exist".to_owned()));
     let empty = Kind::ChangeCollections(v1::ChangeCollections { upper: 20, ..Default::default() });
-    assert_eq!(refused(&mut state, empty), Reason::InvalidArgument);
-    assert_eq!(refused(&mut state, change(0, Change::Acquire(valid))), Reason::InvalidArgument);
+    let without_epoch = change(0, Change::Acquire(valid));
+    for (kind, text) in [(empty, "is empty"), (without_epoch, "has no epoch")] {
+        let text = format!("the command is malformed: a change of collections {text}");
+        assert_eq!(refusal(&mut state, kind), (Reason::InvalidArgument, text));
+    }
+    assert_eq!(state, with_tables());
 }
 
 #[test]

@@ -53,7 +53,8 @@ impl SentEpochs {
             *sent = SentBarriers { term, last, ..SentBarriers::default() };
         }
         sent.last = sent.last.max(epoch);
-        sent.is_sent = true;
+        // Before the first agreement of the clocks there is no epoch.
+        sent.is_sent |= epoch > Epoch(0);
         sent.since = sent.since.max(since);
         sent.changes.values().copied().min().unwrap_or(epoch).min(epoch)
     }

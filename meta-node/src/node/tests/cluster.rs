@@ -1,5 +1,7 @@
 //! Fixture: meta nodes in this process, each with its own listener.
 
+mod raises;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
@@ -70,6 +72,15 @@ pub(super) struct MetaCluster {
 pub(super) fn free_address() -> String {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     listener.local_addr().unwrap().to_string()
+}
+
+/// Waits for a condition.
+pub(super) async fn until(what: &str, condition: impl Fn() -> bool) {
+    let deadline = Instant::now() + LIMIT;
+    while !condition() {
+        assert!(Instant::now() < deadline, "{what}");
+        sleep(Duration::from_millis(10)).await;
+    }
 }
 
 pub(super) async fn serve(options: MetaOptions, address: &str) -> Result<RunningNode, MetaError> {

@@ -1,5 +1,7 @@
 //! Fake data nodes, which register, send heartbeats, and accept all calls.
 
+mod regions;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,8 +10,10 @@ use parking_lot::Mutex;
 use tidewater_common::feature_level::Release;
 use tidewater_common::ids::NodeId;
 use tidewater_common::refusal::Refusal;
+use tidewater_proto::v1::barriers_server::BarriersServer;
 use tidewater_proto::v1::group_control_server::{GroupControl, GroupControlServer};
 use tidewater_proto::v1::meta_client::MetaClient;
+use tidewater_proto::v1::region_admin_server::RegionAdminServer;
 use tidewater_proto::v1::{self, NodeRole, Reason};
 use tokio::net::TcpListener;
 use tokio::time::{sleep, timeout};
@@ -40,6 +44,14 @@ pub(super) struct FakeDataNodes {
     pub(super) failing: BTreeMap<u64, Reason>,
     /// Regions of all calls that open, change or drop one.
     pub(super) called: Vec<u64>,
+    /// Oldest readable epochs that regions report; 0 for others.
+    pub(super) sinces: BTreeMap<u64, u64>,
+    /// Regions that no node reports.
+    pub(super) unreported: BTreeSet<u64>,
+    /// Tables of the calls that list the regions of confirmed leaders.
+    pub(super) asked: Vec<String>,
+    /// Greatest oldest readable epochs that barriers have named, by table.
+    pub(super) named: BTreeMap<u32, u64>,
 }
 
 impl FakeDataNodes {
@@ -339,10 +351,12 @@ impl FakeDataNode {
         let fake =
             FakeGroupControl { node_id: Arc::new(Mutex::new(0)), hosted: Arc::clone(hosted) };
         let mut tasks = tokio::task::JoinSet::new();
-        let server = GroupControlServer::new(fake.clone());
+        let server = Server::builder()
+            .add_service(GroupControlServer::new(fake.clone()))
+            .add_service(RegionAdminServer::new(fake.clone()))
+            .add_service(BarriersServer::new(fake.clone()));
         tasks.spawn(async move {
-            let incoming = TcpListenerStream::new(listener);
-            let _ = Server::builder().add_service(server).serve_with_incoming(incoming).await;
+            let _ = server.serve_with_incoming(TcpListenerStream::new(listener)).await;
         });
         let release = release_of(&hosted.lock());
         let register = v1::RegisterRequest { release, ..register_request(number, &address) };

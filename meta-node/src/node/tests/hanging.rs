@@ -1,16 +1,15 @@
 //! Data nodes that do not answer calls, or reject them.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use parking_lot::Mutex;
 use tidewater_common::feature_level::FeatureLevel;
 use tidewater_common::ids::TableId;
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::{self, GroupState, ProcedureKind, Reason, TableState};
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
-use super::cluster::{LIMIT, MetaCluster};
+use super::cluster::{MetaCluster, until};
 use super::data_nodes::{FakeDataNode, FakeDataNodes};
 use crate::commands::procedures::testing::begin;
 use crate::commands::testing::{directory, table};
@@ -18,14 +17,6 @@ use crate::leader::MAX_CALLS_PER_GROUP;
 
 /// More tables than the leader has permits of any kind.
 const TABLES: u64 = 80;
-
-async fn until(what: &str, condition: impl Fn() -> bool) {
-    let deadline = Instant::now() + LIMIT;
-    while !condition() {
-        assert!(Instant::now() < deadline, "{what}");
-        sleep(Duration::from_millis(10)).await;
-    }
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn tables_on_a_hanging_node_delay_nothing_else() {

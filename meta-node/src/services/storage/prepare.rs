@@ -16,7 +16,7 @@ use crate::leader::learned_sinces::{UnknownSince, learn, unknown_since};
 use crate::services::RunningReplica;
 
 /// Maximum time of the steps.
-const PREPARED_WITHIN: Duration = Duration::from_secs(30);
+pub(super) const PREPARED_WITHIN: Duration = Duration::from_secs(30);
 /// Pause before a step is repeated, and between looks for the first barrier of a term.
 const PAUSE: Duration = Duration::from_millis(100);
 /// Longest wait for the first barrier of a term.
@@ -61,7 +61,7 @@ impl StorageService {
         running: &RunningReplica,
         tables: &[String],
     ) -> Result<PreparedChange, Refusal> {
-        let deadline = Instant::now() + PREPARED_WITHIN;
+        let deadline = Instant::now() + self.prepared_within;
         let mut last = None;
         loop {
             let step = timeout_at(deadline, self.step(running, tables)).await;
@@ -69,7 +69,7 @@ impl StorageService {
                 Ok(prepared) => return Ok(prepared),
                 Err(Step::Refused(refusal)) => return Err(refusal),
                 Err(Step::Repeat(problem)) if Instant::now() >= deadline => {
-                    return Err(not_prepared(tables, problem.as_ref()));
+                    return Err(not_prepared(tables, self.prepared_within, problem.as_ref()));
                 }
                 Err(Step::Repeat(problem)) => last = problem,
             }
@@ -127,10 +127,10 @@ enum Step {
 }
 
 /// Returns the error of tables that were not prepared in time. Nothing was changed.
-fn not_prepared(tables: &[String], problem: Option<&Refusal>) -> Refusal {
+fn not_prepared(tables: &[String], limit: Duration, problem: Option<&Refusal>) -> Refusal {
     let tables = tables.join(", ");
     let problem = problem.map(|problem| format!(": {problem}")).unwrap_or_default();
-    let limit = PREPARED_WITHIN.as_secs();
+    let limit = limit.as_secs();
     let text =
         format!("tables {tables} were not prepared for the change within {limit} s{problem}");
     Refusal::new(Reason::TableBusy, text)
@@ -204,7 +204,8 @@ mod tests {
     fn late_preparation_has_no_effect_and_names_the_problem() {
         let problem =
             Refusal::new(Reason::RegionLoading, "the leader of region 7 has not answered");
-        let refusal = not_prepared(&["t".to_owned(), "u".to_owned()], Some(&problem));
+        let tables = ["t", "u"].map(str::to_owned);
+        let refusal = not_prepared(&tables, PREPARED_WITHIN, Some(&problem));
         let expected = "tables t, u were not prepared for the change within 30 s";
         assert!(refusal.message.starts_with(expected), "{refusal}");
         assert!(refusal.message.contains("region 7"), "{refusal}");

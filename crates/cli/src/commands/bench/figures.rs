@@ -9,10 +9,24 @@ use crate::output::amount::grouped;
 /// Latency of single calls, in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub(super) struct Latency {
-    p50: f64,
-    p90: f64,
-    p99: f64,
-    max: f64,
+    pub(super) p50: f64,
+    pub(super) p90: f64,
+    pub(super) p99: f64,
+    pub(super) max: f64,
+}
+
+impl Latency {
+    /// Returns the percentiles of the times of calls, which it sorts; `None`: there are none.
+    pub(super) fn of(times: &mut [Duration]) -> Option<Self> {
+        times.sort_unstable();
+        let last = times.len().checked_sub(1)?;
+        let at = |share: f64| {
+            let index = (share * last as f64).round() as usize;
+            let time = times.get(index.min(last)).copied().unwrap_or_default();
+            (time.as_secs_f64() * 1e6).round() / 1e3
+        };
+        Some(Self { p50: at(0.5), p90: at(0.9), p99: at(0.99), max: at(1.0) })
+    }
 }
 
 /// One measurement. The JSON field names are stable.
@@ -44,7 +58,7 @@ impl Figures {
             seconds,
             rows_per_second: (rows as f64 / seconds.max(1e-9)).round(),
             calls: times.len() as u64,
-            latency_ms: latency(times),
+            latency_ms: Latency::of(times),
         }
     }
 
@@ -68,17 +82,6 @@ impl Figures {
     }
 }
 
-fn latency(times: &mut [Duration]) -> Option<Latency> {
-    times.sort_unstable();
-    let last = times.len().checked_sub(1)?;
-    let at = |share: f64| {
-        let index = (share * last as f64).round() as usize;
-        let time = times.get(index.min(last)).copied().unwrap_or_default();
-        (time.as_secs_f64() * 1e6).round() / 1e3
-    };
-    Some(Latency { p50: at(0.5), p90: at(0.9), p99: at(0.99), max: at(1.0) })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -86,9 +89,9 @@ mod tests {
     #[test]
     fn percentiles_use_sorted_times() {
         let mut times: Vec<Duration> = (1..=101).rev().map(Duration::from_millis).collect();
-        let latency = latency(&mut times).unwrap();
+        let latency = Latency::of(&mut times).unwrap();
         assert_eq!(latency, Latency { p50: 51.0, p90: 91.0, p99: 100.0, max: 101.0 });
-        assert_eq!(super::latency(&mut []), None);
+        assert_eq!(Latency::of(&mut []), None);
     }
 
     #[test]

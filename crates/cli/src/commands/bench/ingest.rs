@@ -33,6 +33,11 @@ pub(crate) struct Options {
     #[arg(long, value_name = "N", default_value_t = 0)]
     first: u64,
 
+    /// Number of distinct keys: rows from this number on overwrite earlier ones with other values [default:
+    /// each row has a key of its own]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    keys: Option<u64>,
+
     /// Concurrent clients, each with one call in flight
     #[arg(long, value_name = "N", default_value_t = 4, env = "TIDEWATER_CLIENTS",
           value_parser = clap::value_parser!(u32).range(1..=1024))]
@@ -112,12 +117,13 @@ async fn work(client: &Client, options: &Options) -> Result<Work, Failure> {
     let schema = client.table(&options.table).await?.schema.arrow();
     let mut first = options.first;
     let end = options.first.saturating_add(options.rows);
+    let keys = options.keys;
     let per_batch = if options.single_row { 1 } else { u64::from(options.batch_rows) };
     let generated = tokio::task::spawn_blocking(move || {
         let mut batches = Vec::new();
         while first < end {
             let count = usize::try_from(per_batch.min(end - first)).unwrap_or(1);
-            batches.push(sample::rows(&schema, first, count)?);
+            batches.push(sample::rows(&schema, first, count, keys)?);
             first += count as u64;
         }
         Ok::<_, arrow::error::ArrowError>(batches)

@@ -56,17 +56,20 @@ pub(super) fn table(name: &str, regions: u32, append_only: bool) -> NewTable {
     }
 }
 
-/// Generates the rows `first..first + count`.
+/// Generates the rows `first..first + count`. `keys`: number of distinct keys, after which rows have the keys of earlier ones,
+/// with other measures; `None`: each row has a key of its own.
 pub(super) fn rows(
     schema: &SchemaRef,
     first: u64,
     count: usize,
+    keys: Option<u64>,
 ) -> Result<RecordBatch, ArrowError> {
     let numbers = first..first + count as u64;
-    let hosts = numbers.clone().map(|n| format!("host_{:04}", n % HOSTS));
-    let regions = numbers.clone().map(|n| format!("region-{}", n % HOSTS % REGIONS));
-    let times = numbers
-        .clone()
+    let of_keys =
+        numbers.clone().map(move |n| keys.and_then(|keys| n.checked_rem(keys)).unwrap_or(n));
+    let hosts = of_keys.clone().map(|n| format!("host_{:04}", n % HOSTS));
+    let regions = of_keys.clone().map(|n| format!("region-{}", n % HOSTS % REGIONS));
+    let times = of_keys
         .map(|n| START_MS + i64::try_from(n / HOSTS).unwrap_or(i64::MAX / STEP_MS) * STEP_MS);
     let mut columns: Vec<ArrayRef> = vec![
         Arc::new(StringArray::from_iter_values(hosts)),
@@ -110,10 +113,19 @@ mod tests {
 
     #[test]
     fn sample_row_depends_only_on_its_number() {
-        let all = rows(&schema(), 0, 2_000).unwrap();
-        let tail = rows(&schema(), 1_500, 500).unwrap();
+        let all = rows(&schema(), 0, 2_000, None).unwrap();
+        let tail = rows(&schema(), 1_500, 500, None).unwrap();
         assert_eq!(all.slice(1_500, 500), tail);
         assert_eq!(all.num_columns(), 13);
+    }
+
+    #[test]
+    fn rows_overwrite_keys_with_other_measures() {
+        let all = rows(&schema(), 0, 100, Some(50)).unwrap();
+        let keys = |first| all.slice(first, 50).project(&[0, 1, 2]).unwrap();
+        assert_eq!(keys(0), keys(50));
+        assert_ne!(all.slice(0, 50), all.slice(50, 50));
+        assert_eq!(all.slice(0, 50), rows(&schema(), 0, 50, None).unwrap());
     }
 
     #[test]

@@ -12,7 +12,9 @@ use crate::output::fact;
 
 /// Options of `bench scan`.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  tidewater bench scan --table bench --output json")]
+#[command(
+    after_help = "Example:\n  tidewater bench scan --table bench --output json\n  tidewater bench scan --count"
+)]
 pub(crate) struct Options {
     /// Table to read
     #[arg(long, value_name = "TABLE", default_value = "bench", env = "TIDEWATER_TABLE")]
@@ -22,16 +24,26 @@ pub(crate) struct Options {
     #[arg(long, value_name = "COLUMN", value_delimiter = ',')]
     columns: Option<Vec<String>>,
 
+    /// Count the rows on the data nodes instead of reading them
+    #[arg(long, conflicts_with = "columns")]
+    count: bool,
+
     #[command(flatten)]
     client: ClientArgs,
 }
 
-/// Reads a whole table and prints the rate at which its rows arrived.
+/// Reads or counts a whole table and prints the rate at which its rows arrived or were counted.
 pub(crate) async fn run(options: Options) -> Result<(), Failure> {
     let client = options.client.connect().await?;
     let mut spec = ScanSpec::all(&options.table);
     spec.columns = options.columns;
     let started = Instant::now();
+    if options.count {
+        let rows = client.count(spec).await?;
+        let elapsed = started.elapsed();
+        let figures = Figures::new("count", 1, rows, elapsed, &mut [elapsed]);
+        return fact(options.client.output, &figures, Figures::text);
+    }
     let mut stream = client.scan(spec).await?;
     let mut rows = 0;
     let mut times = Vec::new();

@@ -3,6 +3,7 @@
 mod as_of;
 mod bounded;
 mod caching;
+mod held_epoch;
 mod indexes;
 mod point_reads;
 mod pruning;

@@ -1,7 +1,9 @@
 //! K1 in random histories: since does not go back from one barrier to the next, and is never above the epoch of a barrier, a
-//! live hold or a capability. Leaders change, and with them the history that is kept; changes are in progress while barriers are sent.
+//! live hold or a capability. Leaders change, and with them the history that is kept; changes are in progress while barriers
+//! are sent and tables are truncated. A truncated table can be read from any epoch on that was sent by the end of its truncation.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use proptest::prelude::*;
 use tidewater_common::ids::{Epoch, TableId, Term};
@@ -9,17 +11,19 @@ use tidewater_proto::v1::meta_command::Kind;
 use tidewater_proto::v1::read_policy::Policy;
 use tidewater_proto::v1::{self, change_collections::Change};
 
-use crate::catalog::MetaState;
-use crate::commands::collections::testing::{
-    acquire, capabilities, change, policy, release, with_tables,
-};
+use crate::catalog::{MetaState, Table};
+use crate::commands::collections::testing::{acquire, capabilities, policy, release, with_tables};
+use crate::commands::procedures::testing::{complete, truncate};
 use crate::commands::testing::{pass, run};
 use crate::leader::barriers::{ChangeInProgress, SentEpochs};
+use crate::leader::learned_sinces::unknown_since;
 
 /// Begin of the epochs of the histories.
 const ORIGIN_MS: u64 = 1_800_000_000_000;
 const TABLES: [&str; 2] = ["t", "u"];
 const HOLDS: [&str; 3] = ["a", "b", "c"];
+/// Number of the first truncation.
+const FIRST_TRUNCATION: u64 = 100;
 
 #[derive(Debug, Clone)]
 enum Step {
@@ -31,6 +35,10 @@ enum Step {
     End { is_applied: bool },
     /// Another node leads, with another history. Changes in progress are applied before its term, or lost.
     NewLeader { history_ms: u64, is_applied: bool },
+    /// The truncation of a table begins, unless the table is held or is being truncated.
+    BeginTruncation(&'static str),
+    /// The oldest truncation in progress is completed. Its regions can be read from this time on, or from the last barrier on.
+    CompleteTruncation { ms: u64 },
 }
 
 fn any_step() -> impl Strategy<Value = Step> {
@@ -55,12 +63,13 @@ fn any_step() -> impl Strategy<Value = Step> {
             Change::Downgrade(v1::DowngradeReadHoldRequest { name, epoch })
         }),
         2 => (table.clone(), any_policy).prop_map(|(table, of)| policy(table, of)),
-        2 => (table, back(), -2i64..3).prop_map(|(table, ms, difference)| {
+        2 => (table.clone(), back(), -2i64..3).prop_map(|(table, ms, difference)| {
             capabilities(table, &[(Epoch::at_ms(ORIGIN_MS + ms).get(), difference)])
         }),
         1 => Just(Change::Expire(v1::ReleaseReadHoldsRequest {
             names: HOLDS.iter().map(|name| (*name).to_owned()).collect(),
         })),
+        1 => Just(Change::Record(v1::RecordSinces {})),
     ];
     prop_oneof![
         6 => (1u64..1_500).prop_map(|ms| Step::Barrier { ms }),
@@ -68,6 +77,8 @@ fn any_step() -> impl Strategy<Value = Step> {
         5 => any::<bool>().prop_map(|lost| Step::End { is_applied: !lost }),
         1 => (0u64..4_000, any::<bool>())
             .prop_map(|(history_ms, is_applied)| Step::NewLeader { history_ms, is_applied }),
+        2 => table.prop_map(Step::BeginTruncation),
+        2 => (0u64..20_000).prop_map(|ms| Step::CompleteTruncation { ms }),
     ]
 }
 
@@ -78,9 +89,17 @@ struct History {
     history_ms: u64,
     now_ms: u64,
     sent: SentEpochs,
-    in_progress: Vec<(ChangeInProgress, Change)>,
+    /// Epoch of the last barrier.
+    last: Epoch,
+    in_progress: Vec<(ChangeInProgress, v1::ChangeCollections)>,
+    /// Tables that are being truncated, with the numbers of their truncations.
+    truncated: Vec<(u64, TableId)>,
+    /// Number of the next truncation.
+    next_truncation: u64,
     /// Greatest oldest readable epoch that any barrier has named for a table.
     named: BTreeMap<TableId, Epoch>,
+    /// Oldest epoch that the regions of a table can be read at if no barrier has reached them.
+    reported: BTreeMap<TableId, Epoch>,
     /// Holds that were acquired.
     acquired: usize,
 }
@@ -93,8 +112,12 @@ impl History {
             history_ms: 0,
             now_ms: ORIGIN_MS,
             sent: SentEpochs::default(),
+            last: Epoch(0),
             in_progress: Vec::new(),
+            truncated: Vec::new(),
+            next_truncation: FIRST_TRUNCATION,
             named: BTreeMap::new(),
+            reported: BTreeMap::new(),
             acquired: 0,
         };
         history.barrier(1);
@@ -104,27 +127,48 @@ impl History {
     fn barrier(&mut self, ms: u64) {
         self.now_ms += ms;
         let epoch = Epoch::at_ms(self.now_ms);
+        self.last = epoch;
         let at = self.sent.send(Term(self.term), epoch, Epoch(0));
         for collection in self.state.collections() {
             let Some(since) = self.state.since_at(collection.table, at) else { continue };
             assert!(since <= epoch, "since is above upper");
+            let reported = self.reported.get(&collection.table).copied().unwrap_or_default();
             let named = self.named.entry(collection.table).or_default();
             let now = self.state.since_at(collection.table, epoch).unwrap_or_default();
             assert!(now >= *named, "since goes back from {named} to {now}");
+            assert!(now >= reported, "since {now} is below that of the regions, {reported}");
             // A barrier may name an earlier one than the last, while a change is in progress: regions keep the greater.
             *named = since.max(*named);
         }
         self.check();
     }
 
+    /// Begins a change. The regions of tables without a known epoch are asked before.
+    fn begin(&mut self, of: Change) {
+        let tables = TABLES.iter().filter_map(|name| self.state.table_named(name));
+        let asked = tables.filter(|table| unknown_since(&self.state, table.id).is_some());
+        let answer = |table: &Arc<Table>| {
+            let since = self.reported.get(&table.id).copied().unwrap_or_default().get();
+            let named = v1::TableSince { table_id: table.id.get(), since };
+            v1::LearnedSince { table: Some(named), changes: table.changes }
+        };
+        let learned = asked.map(answer).collect();
+        let guard = self.sent.begin_change(Term(self.term)).unwrap();
+        let command = v1::ChangeCollections {
+            upper: guard.epoch().get(),
+            history_ms: self.history_ms,
+            learned,
+            change: Some(of),
+        };
+        self.in_progress.push((guard, command));
+    }
+
     fn end(&mut self, is_applied: bool) {
         if self.in_progress.is_empty() {
             return;
         }
-        let (guard, of) = self.in_progress.remove(0);
+        let (guard, command) = self.in_progress.remove(0);
         if is_applied {
-            let Kind::ChangeCollections(command) = change(guard.epoch().get(), of) else { return };
-            let command = v1::ChangeCollections { history_ms: self.history_ms, ..command };
             let holds = self.state.holds().count();
             // Many are refused.
             drop(run(&mut self.state, Kind::ChangeCollections(command)));
@@ -134,16 +178,34 @@ impl History {
         self.check();
     }
 
+    fn begin_truncation(&mut self, name: &str) {
+        let number = self.next_truncation;
+        self.next_truncation += 1;
+        let table = self.state.table_named(name).unwrap().id;
+        if run(&mut self.state, truncate(number, name)).is_ok() {
+            self.truncated.push((number, table));
+        }
+    }
+
+    fn complete_truncation(&mut self, ms: u64) {
+        if self.truncated.is_empty() {
+            return;
+        }
+        let (number, table) = self.truncated.remove(0);
+        complete(&mut self.state, number);
+        let since = Epoch::at_ms(ORIGIN_MS + ms).min(self.last);
+        let reported = self.reported.entry(table).or_default();
+        *reported = since.max(*reported);
+        self.check();
+    }
+
     fn take(&mut self, step: Step) {
         match step {
             Step::Barrier { ms } => {
                 pass(&mut self.state, 1);
                 self.barrier(ms);
             }
-            Step::Begin(of) => {
-                let guard = self.sent.begin_change(Term(self.term)).unwrap();
-                self.in_progress.push((guard, of));
-            }
+            Step::Begin(of) => self.begin(of),
             Step::End { is_applied } => self.end(is_applied),
             Step::NewLeader { history_ms, is_applied } => {
                 while !self.in_progress.is_empty() {
@@ -154,21 +216,29 @@ impl History {
                 self.sent = SentEpochs::default();
                 self.barrier(1);
             }
+            Step::BeginTruncation(table) => self.begin_truncation(table),
+            Step::CompleteTruncation { ms } => self.complete_truncation(ms),
         }
     }
 
-    /// No hold and no capability is below what barriers have named for its table.
+    /// Oldest epoch that the regions of a table can be read at when all barriers have reached them.
+    fn oldest(&self, table: TableId) -> Epoch {
+        let of = |epochs: &BTreeMap<TableId, Epoch>| epochs.get(&table).copied();
+        of(&self.named).max(of(&self.reported)).unwrap_or_default()
+    }
+
+    /// No hold and no capability is below what the regions of its table can be read at.
     fn check(&self) {
         for hold in self.state.holds().iter() {
             for table in &hold.tables {
-                let named = self.named.get(table).copied().unwrap_or_default();
-                assert!(named <= hold.epoch, "hold {} is below {named}", hold.name);
+                let oldest = self.oldest(*table);
+                assert!(oldest <= hold.epoch, "hold {} is below {oldest}", hold.name);
             }
         }
         for collection in self.state.collections() {
-            let named = self.named.get(&collection.table).copied().unwrap_or_default();
+            let oldest = self.oldest(collection.table);
             if let Some(least) = collection.capabilities.least() {
-                assert!(named <= least, "a capability at {least} is below {named}");
+                assert!(oldest <= least, "a capability at {least} is below {oldest}");
             }
         }
     }
@@ -203,4 +273,27 @@ fn change_in_progress_holds_back_barriers() {
         Step::Barrier { ms: 1_000 },
     ];
     assert_eq!(run_history(steps), 2);
+}
+
+#[test]
+fn hold_after_a_truncation_is_not_below_earlier_barriers() {
+    let steps = vec![
+        Step::Begin(policy("t", None)),
+        Step::End { is_applied: true },
+        Step::Barrier { ms: 1_000 },
+        // Begun before the truncation: the answers of the regions are void.
+        Step::Begin(acquire(1, "a", &["t"], 0)),
+        Step::BeginTruncation("t"),
+        Step::Barrier { ms: 1_000 },
+        Step::End { is_applied: true },
+        Step::Begin(acquire(2, "b", &["t"], 0)),
+        Step::CompleteTruncation { ms: 500 },
+        Step::End { is_applied: true },
+        // The regions report less than the first barrier has named.
+        Step::Begin(acquire(3, "c", &["t"], 0)),
+        Step::Barrier { ms: 1_000 },
+        Step::End { is_applied: true },
+        Step::Barrier { ms: 1_000 },
+    ];
+    assert_eq!(run_history(steps), 1);
 }
