@@ -119,7 +119,7 @@ async fn apply(
         let refused = if is_incomplete { Reason::EpochIncomplete } else { Reason::Unspecified };
         return GroupEpoch { group_id, epoch: reached, refused: refused.into() };
     }
-    let tables = sinces.of_group(&replica.shared.state.read());
+    let tables = sinces.for_group(&replica.shared.state.read());
     let barrier = GroupBarrier { tables, ..barrier };
     let refused = match tokio::time::timeout(APPLY_WITHIN, propose(&replica, barrier)).await {
         Ok(Ok(EntryOutcome::Done { .. })) => Reason::Unspecified,

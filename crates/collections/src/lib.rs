@@ -10,8 +10,8 @@
 //!
 //! # Rule
 //!
-//! Since is the least of: the epoch of the policy, the least capability, the least hold, and upper. It is the greater one of
-//! that and what it was: a weaker policy does not bring back versions that were dropped. New holds and capabilities are refused below since,
+//! Since is the least of: the epoch of the policy, the least capability, the least hold, and upper. It does not
+//! go back: a weaker policy does not bring back versions that were dropped. New holds and capabilities are refused below since,
 //! so that they are never below it (K1).
 //!
 //! Apply of the meta group depends on these rules and their limits, so they never change.

@@ -19,7 +19,7 @@ pub struct TableSinces(BTreeMap<TableId, Epoch>);
 
 impl TableSinces {
     /// Creates the oldest readable epochs of a barrier. One beyond the epoch of the barrier, which is not complete, counts as
-    /// that epoch. Of a table that is named twice, the greatest counts.
+    /// that epoch. If a table is named twice, the greater one counts.
     pub fn new(named: &[TableSince], epoch: Epoch) -> Self {
         let mut sinces = BTreeMap::new();
         for named in named {
@@ -31,7 +31,7 @@ impl TableSinces {
 
     /// Returns those that have an effect in a group, for the entry of its log: the group has a region of the table with an
     /// earlier one. None below the level of such entries.
-    pub fn of_group(&self, group: &GroupState) -> Vec<TableSince> {
+    pub fn for_group(&self, group: &GroupState) -> Vec<TableSince> {
         if self.0.is_empty() || group.level < FeatureLevel::COLLECTIONS {
             return Vec::new();
         }

@@ -107,7 +107,7 @@ impl ReadHolds {
     }
 
     /// Returns the holds of a table, by epoch.
-    pub fn of_table(&self, table: TableId) -> impl Iterator<Item = &Arc<ReadHold>> {
+    pub fn for_table(&self, table: TableId) -> impl Iterator<Item = &Arc<ReadHold>> {
         let from = (table, Epoch(0), Arc::from(""));
         let held = self.by_table.range(from..).take_while(move |(of, _, _)| *of == table);
         held.filter_map(|(_, _, name)| self.by_name.get(name.as_ref()))
@@ -115,7 +115,7 @@ impl ReadHolds {
 
     /// Returns the hold of a table at the least epoch.
     pub fn least_of(&self, table: TableId) -> Option<&Arc<ReadHold>> {
-        self.of_table(table).next()
+        self.for_table(table).next()
     }
 
     /// Returns the holds whose leases have ended, the first one first.
@@ -191,15 +191,15 @@ mod tests {
         {
             holds.put(of);
         }
-        assert_eq!(names(holds.of_table(TableId(2))), ["a", "c", "b"]);
-        assert_eq!(names(holds.of_table(TableId(1))), ["b"]);
-        assert_eq!(names(holds.of_table(TableId(3))), Vec::<&str>::new());
+        assert_eq!(names(holds.for_table(TableId(2))), ["a", "c", "b"]);
+        assert_eq!(names(holds.for_table(TableId(1))), ["b"]);
+        assert_eq!(names(holds.for_table(TableId(3))), Vec::<&str>::new());
         assert_eq!(names(holds.ended_at(500)), ["c", "b"]);
         assert_eq!(names(holds.after("a")), ["b", "c"]);
         assert_eq!((holds.count(), holds.held_tables()), (3, 4));
         // A later lease, and then a later epoch.
         holds.put(hold("b", &[1, 2], 30, 600));
-        assert_eq!(names(holds.of_table(TableId(2))), ["a", "c", "b"]);
+        assert_eq!(names(holds.for_table(TableId(2))), ["a", "c", "b"]);
         holds.put(hold("b", &[1, 2], 40, 600));
         assert_eq!(names(holds.ended_at(500)), ["c"]);
         assert_eq!(holds.least_of(TableId(1)).unwrap().epoch, Epoch(40));

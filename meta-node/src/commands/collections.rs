@@ -155,7 +155,7 @@ impl CollectionsAt<'_> {
         let least = self.state.holds().least_of(table.id).map(|hold| hold.epoch);
         let since = match record.since_at(least, self.upper) {
             Since::Known(since) => since,
-            // A barrier from before a truncation may still be on its way to a region.
+            // A barrier from before the truncation may reach a region late.
             Since::AtLeast(floor) if is_recorded => floor.max(self.learned(table)?),
             Since::AtLeast(_) => self.learned(table)?,
         };

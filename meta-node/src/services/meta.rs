@@ -234,7 +234,7 @@ impl MetaService {
         Ok(v1::CompareStateResponse {
             first_index: found.map_or(0, |found| found.first.get()),
             since_ms: found.map_or(0, |found| found.since_ms),
-            conditions: running.problems.of_this_node().iter().map(Into::into).collect(),
+            conditions: running.problems.own_problems().iter().map(Into::into).collect(),
         })
     }
 

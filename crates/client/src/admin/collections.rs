@@ -10,7 +10,7 @@ use crate::error::ClientError;
 
 impl Client {
     /// Returns the frontiers of tables, in this order, and the holds that keep them back; without names, those of all tables
-    /// that are not refreshable, since epochs of refreshable tables follow their refreshes.
+    /// that are not refreshable: the epochs of refreshable tables follow their refreshes.
     ///
     /// `since` is an estimate unless the table has a record with one: until its first hold, policy or capability, and after a
     /// truncation until its regions were asked. [`table_epochs`](Self::table_epochs) asks the regions. `upper` is the epoch of

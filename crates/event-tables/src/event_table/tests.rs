@@ -18,7 +18,7 @@ fn event_table(calls: &TestCalls) -> EventTable<'_, TestCalls> {
 }
 
 /// Returns an event with a node.
-fn of_node(id: u64) -> RecordedEvent {
+fn node_event(id: u64) -> RecordedEvent {
     let column = ExtraColumn::new("node_id", ValueType::UInt64);
     event(id, "node_down", vec![(column, Value::UInt64(id))])
 }
@@ -36,7 +36,7 @@ async fn table_that_stays_busy_ends_with_an_error() {
     for reason in [Reason::TableBusy, Reason::InvalidArgument] {
         let calls = TestCalls::with_table(&[]);
         calls.state().change = Change::Refused(reason);
-        let (result, waited) = misfits(&calls, &[&of_node(1)]).await;
+        let (result, waited) = misfits(&calls, &[&node_event(1)]).await;
         let error = result.unwrap_err();
         assert!(error.contains("was not prepared in time"), "{error}");
         assert!(error.contains("injected"), "{error}");
@@ -48,7 +48,7 @@ async fn table_that_stays_busy_ends_with_an_error() {
 async fn table_that_loses_columns_again_ends_with_an_error() {
     let calls = TestCalls::with_table(&[]);
     calls.state().change = Change::Lost;
-    let (result, _) = misfits(&calls, &[&of_node(1)]).await;
+    let (result, _) = misfits(&calls, &[&node_event(1)]).await;
     let error = result.unwrap_err();
     assert_eq!(error, "table events was not prepared in time");
     assert_eq!(calls.state().changes, ATTEMPTS);
@@ -58,7 +58,7 @@ async fn table_that_loses_columns_again_ends_with_an_error() {
 async fn final_refusal_ends_the_preparation() {
     let calls = TestCalls::with_table(&[]);
     calls.state().change = Change::Refused(Reason::Unsupported);
-    let (result, waited) = misfits(&calls, &[&of_node(1)]).await;
+    let (result, waited) = misfits(&calls, &[&node_event(1)]).await;
     assert!(result.unwrap_err().contains("injected"));
     assert_eq!((calls.state().changes, waited), (1, 0));
 }
@@ -67,7 +67,7 @@ async fn final_refusal_ends_the_preparation() {
 async fn missing_table_is_created_with_the_columns() {
     let calls = TestCalls::default();
     calls.state().level = FeatureLevel::EVENT_TABLES;
-    let (result, _) = misfits(&calls, &[&of_node(1)]).await;
+    let (result, _) = misfits(&calls, &[&node_event(1)]).await;
     assert_eq!((result, calls.state().changes), (Ok(0), 2));
     let table = calls.state().table.clone().unwrap();
     assert!(table.schema.column_named("node_id").is_some());
@@ -76,7 +76,7 @@ async fn missing_table_is_created_with_the_columns() {
 #[tokio::test(start_paused = true)]
 async fn wait_for_the_level_ends_without_it() {
     let calls = TestCalls::default();
-    let (result, waited) = misfits(&calls, &[&of_node(1)]).await;
+    let (result, waited) = misfits(&calls, &[&node_event(1)]).await;
     let error = result.unwrap_err();
     assert!(error.contains("needs feature level 7"), "{error}");
     assert!(error.contains("is at level 1"), "{error}");
@@ -96,14 +96,14 @@ async fn table_is_created_once_the_level_is_raised() {
 
 /// Resumes the write of events 1 and 2 from a note.
 async fn resume(calls: &TestCalls, note: Note) -> Result<Resumed<u64>, HandlerError> {
-    let events = [of_node(1), event(2, "a", vec![])];
+    let events = [node_event(1), event(2, "a", vec![])];
     event_table(calls).resume(&note.encode(), &events.iter().collect::<Vec<_>>()).await
 }
 
 #[tokio::test]
 async fn misfit_of_begun_write_is_sent_without_its_value() {
     let calls = TestCalls::with_table(&[("node_id", "utf8")]);
-    assert_eq!(misfits(&calls, &[&of_node(1)]).await.0, Ok(1));
+    assert_eq!(misfits(&calls, &[&node_event(1)]).await.0, Ok(1));
     assert_eq!(resume(&calls, Note::Valid(9)).await, Ok(Resumed::Write(9)));
     let rows = calls.state().resumed.clone().unwrap();
     let values = rows.column_by_name("node_id").unwrap();

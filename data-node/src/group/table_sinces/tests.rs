@@ -155,7 +155,7 @@ fn entry_names_tables_that_it_advances() {
         done(&mut group, opened(region));
     }
     let of_group = |group: &TestGroup, tables: &[(u32, u64)]| {
-        TableSinces::new(&named(tables), Epoch(300)).of_group(&group.state)
+        TableSinces::new(&named(tables), Epoch(300)).for_group(&group.state)
     };
     // Table 5 follows the group, and table 6 has no region in it. Region 9 begins at epoch 200.
     assert_eq!(

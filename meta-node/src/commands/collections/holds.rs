@@ -42,7 +42,7 @@ pub(super) fn acquire(
         };
     }
     let (records, held) = if request.like.is_empty() {
-        let (records, epoch) = of_tables(at, request)?;
+        let (records, epoch) = held_records(at, request)?;
         let tables = records.iter().map(|record| record.table).collect();
         (records, (tables, epoch))
     } else {
@@ -100,7 +100,7 @@ pub(crate) fn check_acquire(
 }
 
 /// Returns the records of the tables of a hold, in the order of their ids, and its epoch.
-fn of_tables(
+fn held_records(
     at: &CollectionsAt<'_>,
     request: &v1::AcquireReadHoldRequest,
 ) -> Result<(Vec<Collection>, Epoch), CommandError> {

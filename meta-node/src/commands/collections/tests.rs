@@ -233,7 +233,7 @@ fn held_table_is_neither_truncated_nor_dropped() {
         assert_eq!(refused(&mut state, kind), Reason::Held);
     }
     run(&mut state, change(20, release("h"))).unwrap();
-    // What is readable after the truncation is not known before.
+    // The oldest readable epoch is unknown until the regions are truncated.
     run(&mut state, truncate(11, "t")).unwrap();
     assert_eq!(state.since_at(TableId(1), Epoch(30)), None);
     complete(&mut state, 11);

@@ -66,7 +66,7 @@ impl ProblemWatch {
             observed: &observed,
             members: &self.group.member_health(),
             leader: self.group.node_id,
-            of_process: &self.of_this_node(),
+            of_process: &self.own_problems(),
             differing_clocks: &differing.into_iter().map(NodeId).collect::<Vec<_>>(),
             operations: &operations,
             failure_timeout: self.failure_timeout,
@@ -77,7 +77,7 @@ impl ProblemWatch {
 
     /// Returns the problems of this node's process and disk, also while it does not lead. Their details do not name the
     /// node.
-    pub(crate) fn of_this_node(&self) -> Vec<Problem> {
+    pub(crate) fn own_problems(&self) -> Vec<Problem> {
         let disk = members::unusable_disk(&self.group.health.borrow());
         self.of_process.list().into_iter().chain(disk).collect()
     }

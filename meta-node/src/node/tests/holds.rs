@@ -212,7 +212,7 @@ async fn leader_learns_the_epoch_of_a_truncated_table() {
     cluster.hosted.lock().unreported.insert(cluster.regions[0]);
     cluster.meta.admin(1).await.truncate_table(truncate).await.unwrap();
     let asked = cluster.asked();
-    until("the leader asks by itself", || cluster.asked() > asked + 1).await;
+    until("the leader asks the regions without a call", || cluster.asked() > asked + 1).await;
     // One region is not reported.
     assert_eq!(cluster.since(), None);
     let truncated_at = cluster.upper().get();

@@ -71,11 +71,11 @@ pub(super) fn frontiers(
     } else {
         request.tables.iter().map(named).collect::<Result<_, CommandError>>()?
     };
-    Ok(tables.into_iter().map(|table| of_table(state, table, since, upper)).collect())
+    Ok(tables.into_iter().map(|table| describe(state, table, since, upper)).collect())
 }
 
 /// Describes a table. `since`: oldest readable epoch of tables without their own.
-fn of_table(state: &MetaState, table: &Table, since: Epoch, upper: Epoch) -> CollectionFrontiers {
+fn describe(state: &MetaState, table: &Table, since: Epoch, upper: Epoch) -> CollectionFrontiers {
     let record = state.collection(table.id).map(AsRef::as_ref);
     let own = state.since_at(table.id, upper);
     let counts = record.into_iter().flat_map(|record| record.capabilities.counts());
@@ -85,7 +85,7 @@ fn of_table(state: &MetaState, table: &Table, since: Epoch, upper: Epoch) -> Col
         since: own.unwrap_or(since).get(),
         upper: upper.get(),
         policy: record.map(|Collection { policy, .. }| policy_to_wire(policy)),
-        holds: u32::try_from(state.holds().of_table(table.id).count()).unwrap_or(u32::MAX),
+        holds: u32::try_from(state.holds().for_table(table.id).count()).unwrap_or(u32::MAX),
         // Without its tables, which may be many.
         least: state
             .holds()
@@ -134,7 +134,7 @@ mod tests {
         run(&mut state, change(20, acquire(1, "h", &["t"], 0))).unwrap();
         let of = |name: &str| {
             let table = state.table_named(name).unwrap();
-            of_table(&state, table, Epoch(25), Epoch(30))
+            describe(&state, table, Epoch(25), Epoch(30))
         };
         let held = of("t");
         assert_eq!((held.since, held.upper, held.holds), (20, 30, 1));

@@ -12,7 +12,7 @@ fn unknown() -> CommandError {
     CommandError::Collection(CollectionCommandError::SinceUnknown("t".to_owned()))
 }
 
-/// Record of the leader by itself.
+/// Change by which the leader records learned epochs.
 fn record() -> Change {
     Change::Record(v1::RecordSinces {})
 }
@@ -32,7 +32,7 @@ fn answers_from_before_a_truncation_are_void() {
     assert_eq!(run(&mut state, acquisition((20, 3))), Err(busy()));
     complete(&mut state, 10);
     assert_eq!(run(&mut state, acquisition((20, 2))), Err(unknown()));
-    // The leader records by itself only what is not void.
+    // The leader records only answers that are not void.
     run(&mut state, learned(40, (20, 2), record())).unwrap();
     assert!(state.collection(TableId(1)).is_none());
     // Regions report no epoch that has not begun.
