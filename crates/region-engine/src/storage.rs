@@ -33,6 +33,7 @@ use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutPayload}
 
 pub use self::disk::StoreDisk;
 pub use self::error::{Operation, StorageError};
+pub use self::local::DurableLocal;
 pub use self::marker::{CLUSTER_MARKER, ClusterMarker, MarkerError};
 pub use self::options::StorageOptions;
 pub use self::probe::{ProbeError, ProbeTest};

@@ -3,13 +3,13 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{BooleanArray, UInt64Array};
+use arrow::array::BooleanArray;
 use arrow::buffer::BooleanBuffer;
-use arrow::compute::kernels::cmp::lt_eq;
 use tidewater_common::ids::Epoch;
 use tidewater_common::rows::rows_within;
 
 use super::BATCH_BYTES;
+use super::context::EpochBounds;
 use super::need::SourceRow;
 use super::ranges::KeyRanges;
 use super::shape::{Carried, Piece, TableShape, estimated_width};
@@ -32,8 +32,8 @@ pub(crate) struct RunSource {
     ranges: Option<KeyRanges>,
     /// Rows at or below this sequence are read from files.
     flushed: u64,
-    /// Row versions of later epochs are skipped.
-    as_of: Option<Epoch>,
+    /// Row versions of other epochs are skipped.
+    epochs: EpochBounds,
     /// The current batch.
     batch: Option<Box<RowVersions>>,
     /// Index of the batch after it.
@@ -61,7 +61,7 @@ impl RunSource {
             carried,
             ranges,
             flushed,
-            as_of: None,
+            epochs: EpochBounds::default(),
             batch: None,
             next_batch: 0,
             remaining: Vec::new(),
@@ -69,9 +69,9 @@ impl RunSource {
         })
     }
 
-    /// Skips row versions of epochs above `as_of`.
-    pub(crate) fn with_as_of(mut self, as_of: Option<Epoch>) -> Self {
-        self.as_of = as_of;
+    /// Skips row versions of epochs that are out of the bounds.
+    pub(crate) fn with_epochs(mut self, epochs: EpochBounds) -> Self {
+        self.epochs = epochs;
         self
     }
 
@@ -126,14 +126,15 @@ impl RunSource {
     }
 
     fn visible(&self, rows: RowVersions) -> Result<RowVersions, EngineError> {
-        let Some(as_of) = self.as_of else { return Ok(rows) };
         match &rows.stamps().epochs {
-            Numbers::All(epoch) if *epoch > as_of.get() => Ok(rows.slice(0, 0)),
-            Numbers::All(_) => Ok(rows),
-            Numbers::Each(each) => {
-                let visible = lt_eq(each, &UInt64Array::new_scalar(as_of.get()))?;
-                Ok(rows.filter(&visible)?)
+            Numbers::All(epoch) if self.epochs.exclude(Epoch(*epoch), Epoch(*epoch)) => {
+                Ok(rows.slice(0, 0))
             }
+            Numbers::All(_) => Ok(rows),
+            Numbers::Each(each) => match self.epochs.mask(each)? {
+                Some(visible) => Ok(rows.filter(&visible)?),
+                None => Ok(rows),
+            },
         }
     }
 

@@ -51,6 +51,8 @@ pub(crate) struct SourceOptions {
 pub(crate) struct Scan {
     shape: Arc<TableShape>,
     newest_only: bool,
+    /// Deletes are rows of the result.
+    keeps_deletes: bool,
     groups: VecDeque<Vec<Chain>>,
     open: Option<Group>,
     options: SourceOptions,
@@ -110,6 +112,7 @@ impl Scan {
         Self {
             shape,
             newest_only,
+            keeps_deletes: false,
             groups,
             open: None,
             options,
@@ -122,6 +125,12 @@ impl Scan {
     /// Yields every row, not only the newest version of each key. The sources have no deletes.
     pub(crate) fn with_all_versions(mut self) -> Self {
         self.newest_only = false;
+        self
+    }
+
+    /// Yields deletes too.
+    pub(crate) fn with_deletes(mut self) -> Self {
+        self.keeps_deletes = true;
         self
     }
 
@@ -144,7 +153,7 @@ impl Scan {
         self.options.account = account;
     }
 
-    /// Returns the next rows, about `batch_rows`, without deletes; `None` at the end.
+    /// Returns the next rows, about `batch_rows`; `None` at the end.
     pub(crate) async fn next(&mut self) -> Result<Option<RowVersions>, EngineError> {
         let batch_rows = self.options.batch_rows;
         while self.open_group(GroupUse::Merge { batch_rows }).await? {
@@ -153,6 +162,7 @@ impl Scan {
                 None => return Ok(None),
                 Some(Group::Single(source)) => match source.next().await? {
                     None => None,
+                    Some(piece) if self.keeps_deletes => Some(piece.rows),
                     Some(piece) => Some(piece.rows.without_deletes()?),
                 },
                 Some(Group::Merged { merge, chains }) => {
@@ -222,7 +232,7 @@ impl Scan {
             Some(link) => Group::Single(link.source),
             None => {
                 let versions = if self.newest_only { Versions::Newest } else { Versions::Every };
-                let rules = MergeRules { versions, keep_deletes: false };
+                let rules = MergeRules { versions, keep_deletes: self.keeps_deletes };
                 let merge = match merge_use {
                     GroupUse::Count => Merge::counting(chains.len(), rules),
                     GroupUse::Stream { .. } | GroupUse::Merge { .. } => {

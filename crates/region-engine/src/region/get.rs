@@ -16,7 +16,7 @@ use super::Region;
 use super::read::source_options;
 use crate::EngineError;
 use crate::file_meta::FileMeta;
-use crate::read::context::ReadContext;
+use crate::read::context::{EpochBounds, ReadContext};
 use crate::read::memory::{ByteLease, Excess, ExtraMemory, NestedBudgets};
 use crate::read::need::SourceRow;
 use crate::read::projection::{carried_columns, projected_schema};
@@ -109,8 +109,8 @@ impl Region {
         let carried = carried_columns(&pinned.shape, projection, &filter)?;
         let row_keys = pinned.shape.codec.row_keys(keys.columns())?;
         let ranges = KeyRanges::points(row_keys, &self.spec.range);
-        let as_of = as_of.map(|as_of| as_of.epoch);
-        let context = ReadContext { as_of, counters: meter.0.clone(), ..ReadContext::default() };
+        let epochs = EpochBounds::as_of(as_of.map(|as_of| as_of.epoch));
+        let context = ReadContext { epochs, counters: meter.0.clone(), ..ReadContext::default() };
         let mut files = Vec::new();
         for file in &pinned.version.files {
             let shown = self.by_index(&context, file, ranges.within(&file.clip)).await;

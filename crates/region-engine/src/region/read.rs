@@ -10,7 +10,7 @@ use crate::EngineError;
 use crate::expiry::Expiry;
 use crate::file_meta::{FileMeta, TimeRange};
 use crate::memtable::Run;
-use crate::read::context::ReadContext;
+use crate::read::context::{EpochBounds, ReadContext};
 use crate::read::filter::Filter;
 use crate::read::independent::KeySharing;
 use crate::read::key_terms::key_range;
@@ -67,8 +67,9 @@ impl Region {
         let ranges = KeyRanges::one(&range, &self.spec.range);
         let context = ReadContext {
             filter: Arc::new(filter.clone()),
-            as_of: options.as_of.map(|as_of| as_of.epoch),
+            epochs: EpochBounds::as_of(options.as_of.map(|as_of| as_of.epoch)),
             counters: meter.0.clone(),
+            ..ReadContext::default()
         };
         let scan = self.open_scan(pinned, &carried, &ranges, source_options(options), &context)?;
         Ok(PlannedScan { scan, filter, schema })
@@ -93,14 +94,14 @@ impl Region {
         }
         let carried = Carried::new(&pinned.shape.schema, &[])?;
         let ranges = KeyRanges::one(&options.range, &self.spec.range);
-        let as_of = options.as_of.map(|as_of| as_of.epoch);
-        let context = ReadContext { as_of, ..ReadContext::default() };
+        let epochs = EpochBounds::as_of(options.as_of.map(|as_of| as_of.epoch));
+        let context = ReadContext { epochs, ..ReadContext::default() };
         let options = source_options(&options);
         self.open_scan(pinned, &carried, &ranges, options, &context)?.count().await
     }
 
     /// Opens a scan of all runs and files that may contain a key of the ranges.
-    fn open_scan(
+    pub(super) fn open_scan(
         &self,
         pinned: Pinned,
         carried: &Carried,
@@ -162,7 +163,7 @@ impl Region {
             let unique = run.unique();
             let times = if with_times { run_times(&run, &shape)? } else { None };
             let source = RunSource::new(run, shape.clone(), carried.clone(), ranges, flushed)?;
-            let source = Source::Run(source.with_as_of(context.as_of));
+            let source = Source::Run(source.with_epochs(context.epochs));
             candidates.push(ScanSource { source, bounds, times, unique });
         }
         let mut shown = Vec::new();
@@ -230,6 +231,9 @@ fn may_show(
     let schema = &shape.schema;
     let terms = pushed_terms(&context.filter, Pushdown::Keys, schema.primary_key());
     let bounds = ranges.clamp(&file.min_key, &file.max_key)?;
+    if context.epochs.after.is_some_and(|after| file.max_epoch() <= after) {
+        return None;
+    }
     file_admits(schema, file, terms).then_some(bounds)
 }
 

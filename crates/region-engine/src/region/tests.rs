@@ -10,6 +10,7 @@ mod model;
 mod moving;
 mod reads;
 mod remote_compactor;
+mod replayed;
 mod staging;
 mod table;
 mod writes;

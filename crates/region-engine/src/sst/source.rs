@@ -106,8 +106,9 @@ impl FileSource {
         }
     }
 
-    /// Adds the context of a read: a filter, a bound of epochs, counters.
+    /// Adds the context of a read: a filter, bounds of epochs, counters.
     pub(crate) fn with_context(mut self, context: ReadContext) -> Self {
+        self.epochs |= context.yields_epochs;
         self.context = context;
         self
     }
@@ -145,7 +146,7 @@ impl FileSource {
 
     /// Returns whether the file may hold row versions that the read must not return.
     pub(crate) fn is_bounded(&self) -> bool {
-        self.context.as_of.is_some_and(|as_of| self.file.max_epoch() > as_of)
+        self.context.epochs.cut(self.file.min_epoch(), self.file.max_epoch())
     }
 
     /// Returns the next rows; `None` at the end. Without a merge they have no keys or sequences.
@@ -175,9 +176,9 @@ impl FileSource {
         }
     }
 
-    /// Returns whether every row version is too new for the read.
+    /// Returns whether every row version is too new or too old for the read.
     fn is_hidden(&self) -> bool {
-        self.context.as_of.is_some_and(|as_of| self.file.min_epoch() > as_of)
+        self.context.epochs.exclude(self.file.min_epoch(), self.file.max_epoch())
     }
 
     fn reads_sequences(&self) -> bool {

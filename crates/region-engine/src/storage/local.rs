@@ -27,9 +27,9 @@ use super::StorageError;
 
 const STORE: &str = "durable local store";
 
-/// Object store in a directory.
+/// Object store in a directory. A visible object is complete, and a returned write is durable, also after a power cut.
 #[derive(Debug)]
-pub(super) struct DurableLocal {
+pub struct DurableLocal {
     inner: LocalFileSystem,
     root: PathBuf,
     dirs: Arc<DurableDirs>,
@@ -37,7 +37,10 @@ pub(super) struct DurableLocal {
 
 impl DurableLocal {
     /// Creates the directory and its parents unless they exist.
-    pub(super) async fn open(root: PathBuf) -> std::result::Result<Self, StorageError> {
+    ///
+    /// # Errors
+    /// [`StorageError::Directory`] if the directory cannot be created or written.
+    pub async fn open(root: PathBuf) -> std::result::Result<Self, StorageError> {
         let path = root.display().to_string();
         let unusable = |detail: String| StorageError::Directory { path: path.clone(), detail };
         let opened = blocking(move || {

@@ -10,6 +10,7 @@ use tidewater_common::ids::{ColumnId, Epoch, FileId, SchemaVersion, Sequence};
 use tidewater_common::keys::KeyRange;
 use tidewater_common::schema::{SchemaChange, TableSchema, WriteMode};
 
+use super::replayed::replayed;
 pub(super) use super::table::*;
 use crate::bulk::BulkWriter;
 use crate::compaction::{Attempt, Scope};
@@ -347,6 +348,13 @@ impl RegionFixture {
         // The others are between them.
         for (epoch, rows) in readable.next().into_iter().chain(readable.next_back()) {
             assert_eq!(&scan(region, &at(*epoch)).await.unwrap(), rows, "as of {epoch}");
+        }
+        let mut readable = self.history.range(self.since..self.epoch);
+        if let (Some((first, _)), Some((last, rows))) = (readable.next(), readable.next_back()) {
+            let mut expected = rows.clone();
+            expected.sort();
+            let replayed = replayed(region, [*first, *last].map(Epoch), upper).await;
+            assert_eq!(replayed, expected, "changes from {first} to {last}");
         }
         if self.history.is_empty() {
             return;

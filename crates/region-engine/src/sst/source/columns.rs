@@ -1,8 +1,7 @@
 //! Columns of a decoded batch: keys, versions, and what a read needs of them.
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, UInt64Array};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::compute::filter_record_batch;
-use arrow::compute::kernels::cmp::lt_eq;
 use arrow::datatypes::{DataType, UInt8Type, UInt64Type};
 use tidewater_common::ids::ColumnId;
 
@@ -15,19 +14,21 @@ use crate::sst::footer::damaged;
 use crate::sst::format::{EPOCH_ID, OP_ID, SEQUENCE_ID};
 
 impl FileSource {
-    /// Returns the rows whose epoch is within the read's bound.
+    /// Returns the rows whose epoch is within the bounds of the read.
     pub(super) fn visible(
         &self,
         open_file: &OpenFile,
         batch: &RecordBatch,
     ) -> Result<RecordBatch, EngineError> {
-        let Some(as_of) = self.context.as_of.filter(|_| self.is_bounded()) else {
+        if !self.is_bounded() {
             return Ok(batch.clone());
-        };
+        }
         let epochs = self.column(open_file, batch, EPOCH_ID, &DataType::UInt64)?;
         let epochs = epochs.ok_or_else(|| self.damage("it has no epochs".to_owned()))?;
-        let visible = lt_eq(&epochs, &UInt64Array::new_scalar(as_of.get()))?;
-        Ok(filter_record_batch(batch, &visible)?)
+        match self.context.epochs.mask(epochs.as_primitive::<UInt64Type>())? {
+            Some(visible) => Ok(filter_record_batch(batch, &visible)?),
+            None => Ok(batch.clone()),
+        }
     }
 
     pub(super) fn keys(
