@@ -12,7 +12,7 @@ use tidewater_raft_store::LogStoreOptions;
 use tidewater_region_engine::compaction::{CompactionOptions, TWO_RUNS_BYTES};
 use tidewater_region_engine::env::EngineOptions;
 use tidewater_region_engine::hooks::{HookKinds, HookLimits};
-use tidewater_source_kinds::{SourceAccess, SourceKinds};
+use tidewater_source_kinds::{ExportTargets, SourceAccess, SourceKinds};
 
 use crate::group::admission::WriteLimits;
 use crate::group::batch::BatchLimits;
@@ -56,6 +56,8 @@ pub struct DataOptions {
     pub hook_kinds: HookKinds,
     /// Available source kinds of refreshable tables. A program that embeds a node adds its own kinds here, on all data nodes.
     pub source_kinds: SourceKinds,
+    /// Targets that exports may write from this node. Use the same permissions on all data nodes.
+    pub export_targets: ExportTargets,
     /// Limits that keep a bad hook from slowing down the node.
     pub hook_limits: HookLimits,
     /// Problems of the process, which the node reports with its own.
@@ -98,6 +100,7 @@ impl DataOptions {
             heartbeat: Duration::from_secs(1),
             hook_kinds: tidewater_hook_kinds::builtin(HookAccess::default()),
             source_kinds: tidewater_source_kinds::builtin(SourceAccess::default(), PathBuf::new()),
+            export_targets: ExportTargets::default(),
             max_clock_difference: ClusterClock::DEFAULT_BOUND,
             hook_limits: HookLimits::default(),
             problems: ProcessProblems::default(),

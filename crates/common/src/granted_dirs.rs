@@ -1,10 +1,10 @@
-//! Directories that the operator of a node grants to callers, as for hooks and sources.
+//! Directories that the operator of a node grants to callers, as for hooks, sources and exports.
 //!
 //! A caller configures what a node reads or writes with the node's own rights. A granted directory
 //! limits this: it exists, and shares no file with the node's data or with another granted directory.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 /// Reason why a directory is not granted.
 #[derive(Debug, thiserror::Error)]
@@ -73,6 +73,14 @@ impl DirectoryGrants {
     }
 }
 
+/// Returns a path without symbolic links, as far as it exists, if it is `root` or below it. The path need not exist. `root`
+/// has no symbolic links. Blocking.
+pub fn resolve_below(root: &Path, path: &Path) -> Option<PathBuf> {
+    let place = resolve_known(path);
+    let is_plain = place.components().all(|part| part != Component::ParentDir);
+    (is_plain && place.starts_with(root)).then_some(place)
+}
+
 fn existing_directory(path: &Path) -> io::Result<PathBuf> {
     let path = path.canonicalize()?;
     if path.is_dir() { Ok(path) } else { Err(io::ErrorKind::NotADirectory.into()) }
@@ -134,6 +142,31 @@ mod tests {
         std::fs::create_dir_all(missing.join("below")).unwrap();
         assert!(matches!(grant(&missing.join("below")), Err(DirectoryError::Overlap { .. })));
         assert!(matches!(grant(&root.join("no")), Err(DirectoryError::Unusable { .. })));
+    }
+
+    #[test]
+    fn missing_paths_resolve_below_their_root() {
+        let dir = tempfile::tempdir().unwrap();
+        let base = dir.path().canonicalize().unwrap();
+        let (root, outside) = (base.join("root"), base.join("outside"));
+        std::fs::create_dir_all(root.join("below")).unwrap();
+        std::fs::create_dir_all(&outside).unwrap();
+        std::os::unix::fs::symlink(&outside, root.join("link")).unwrap();
+        std::os::unix::fs::symlink(root.join("below"), root.join("inner")).unwrap();
+        for (path, expected) in [
+            ("root", Some("root")),
+            ("root/below/new/x", Some("root/below/new/x")),
+            ("root/inner/new", Some("root/below/new")),
+            ("root/below/../new", Some("root/new")),
+            ("root/link", None),
+            ("root/link/new", None),
+            ("root/missing/../../outside", None),
+            ("root/..", None),
+            ("outside", None),
+        ] {
+            let found = resolve_below(&root, &base.join(path));
+            assert_eq!(found, expected.map(|path| base.join(path)), "{path}");
+        }
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! Files that the sources of a node may read, hosts that they may call, and disk space that they leave free.
+//! Files that the sources of a node may read, hosts that they may call, and disk space that they leave free. Targets of
+//! exports use the same files of credentials and the same hosts.
 //!
 //! A source is configured by a caller, and a node reads it with its own rights. The operator of the node
 //! therefore grants directories and hosts, on each node that reads sources. Without a grant, no source reads a
@@ -79,8 +80,8 @@ impl SourceAccess {
     pub fn read_secret(&self, path: &Path) -> Result<String, SourceError> {
         let root = self.secret_dir.as_deref().ok_or_else(|| {
             SourceError::NotPermitted(
-                "this node permits no source to read credentials: start it with --source-secret-dir \
-                 DIR, and keep the file below DIR"
+                "this node permits no files of credentials: start it with --source-secret-dir DIR, and \
+                 keep the file below DIR"
                     .to_owned(),
             )
         })?;

@@ -1,4 +1,4 @@
-//! Hosts that the sources of a node may call.
+//! Hosts that the sources and the exports of a node may call.
 //!
 //! A source is a call from inside the operator's network to a host that a caller chooses, e.g. the metadata service of
 //! a cloud, or a service that trusts its own machine. Names are resolved here, and a connection goes to an address that
@@ -152,8 +152,8 @@ impl fmt::Display for HostRefused {
         match (kind.is_special(), *is_listed) {
             (true, false) => write!(
                 f,
-                " is {kind}, and this node permits no source to call such addresses: start the data \
-                 nodes with --source-hosts, which names {place} and all other hosts of sources"
+                " is {kind}, and this node permits no calls of such addresses: start the data nodes \
+                 with --source-hosts, which names {place} and all other hosts of sources and exports"
             ),
             (true, true) => write!(
                 f,

@@ -1,18 +1,20 @@
-//! Sources of refreshable tables, by kind.
+//! Sources of refreshable tables, by kind, and targets of exports.
 //!
 //! - **Source kind**: a way to read rows from outside, by name. It lives as long as the process, which registers
 //!   the built-in kinds and its own.
 //! - **Source**: an opened configuration of a kind. It lives during one step of a refresh.
 //! - **Listing**: the content of a source at one point, pinned, as splits. A refresh lists its source once.
 //! - **Split**: a part of a listing that one data node reads. It is repeated from its begin after a failure.
+//! - **Target**: a place below which an export writes objects ([`ExportTargets`]).
 //!
-//! Passwords and keys are in files on the nodes that read a source, never in its configuration. Each is used only for
-//! the servers that its file names.
+//! Passwords and keys are in files on the nodes that use a source or a target, never in its configuration. Each is used
+//! only for the servers that its file names.
 //!
 //! # Layout
 //!
 //! - `objects`: the kinds `parquet`, `csv` and `ndjson`: objects below a prefix.
 //! - `postgres`: the result of a query.
+//! - `targets`: targets of exports, in local directories and S3.
 //! - `access`: files and hosts that the operator of a node grants to sources. `hosts`: hosts and their addresses.
 //!   `config`: parser of configurations.
 //! - `kinds`: the registry of kinds. `error`: errors of sources.
@@ -24,6 +26,7 @@ mod hosts;
 mod kinds;
 mod objects;
 mod postgres;
+mod targets;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -42,6 +45,7 @@ pub use self::hosts::{SourceHost, SourceHostError, SourceHosts};
 pub use self::kinds::SourceKinds;
 use self::objects::Objects;
 use self::postgres::Postgres;
+pub use self::targets::{ExportTargets, ObjectWriter, Target, TargetError};
 
 /// Maximum number of splits of a listing.
 pub const MAX_SPLITS: usize = 10_000;
@@ -215,7 +219,7 @@ mod tests {
             ("csv", json!({ "url": file, "urls": "x" }), "unknown field `urls`"),
             ("csv", json!({ "url": "/srv/rows" }), "use file:///absolute/directory"),
             ("csv", json!({ "url": "file://srv/rows" }), "the directory must be absolute"),
-            ("csv", json!({ "url": "file:///" }), "the root directory cannot be a source"),
+            ("csv", json!({ "url": "file:///" }), "must not name the root directory"),
             ("csv", json!({ "url": "ftp://host/x" }), "unknown scheme \"ftp\""),
             ("csv", json!({ "url": "s3:///x" }), "names no bucket"),
             ("csv", json!({ "url": "s3://b/x?sig=s3cr3t" }), "must not have a query"),

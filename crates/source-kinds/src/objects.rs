@@ -45,12 +45,16 @@ use std::path::{Path, PathBuf};
 use async_trait::async_trait;
 use serde_json::Value;
 
-use self::config::{ObjectsConfig, Place};
+use self::config::ObjectsConfig;
+pub(crate) use self::config::Place;
 use self::format::ObjectFormat;
 use self::local::LocalObjects;
 use self::remote::RemoteObjects;
+pub(crate) use self::remote::TIMEOUT;
 use self::rows::RowReader;
 use self::spool::Spool;
+pub(crate) use self::store::open as open_store;
+pub(crate) use self::store_error::store_error;
 use crate::{
     Listing, RowSender, Source, SourceAccess, SourceError, SourceKind, SourceTable, Split,
 };

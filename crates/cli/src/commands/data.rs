@@ -89,8 +89,11 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
     let event_dir = options.events.directory(data_dir)?;
     let mut grants = directory_grants(data_dir, event_dir, &options.join.object_store);
     let hooks = options.hooks.access(&mut grants)?;
-    let source_kinds =
-        options.sources.kinds(&options.data_dir, options.disk_reserve.0, &mut grants)?;
+    let (source_kinds, export_targets) = options.sources.kinds_and_targets(
+        &options.data_dir,
+        options.disk_reserve.0,
+        &mut grants,
+    )?;
     let mut process = Process::start(&options.listen, &options.logs).await?;
     let events = process.record_events(&options.events, data_dir, &options.join.meta).await?;
     let event_tables = EventTables::default();
@@ -101,6 +104,7 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
         hook_limits: options.hooks.limits(),
         hook_kinds: tidewater_hook_kinds::builtin(hooks),
         source_kinds,
+        export_targets,
         events,
         event_tables,
         slow_operation: options.slow_operation.duration(),

@@ -83,7 +83,8 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
     let event_dir = options.events.directory(Some(&options.data_dir))?;
     let mut grants = directory_grants(Some(&options.data_dir), event_dir, &paths.objects);
     let hooks = options.hooks.access(&mut grants)?;
-    let source_kinds = options.sources.kinds(&options.data_dir, data.disk_reserve, &mut grants)?;
+    let (source_kinds, export_targets) =
+        options.sources.kinds_and_targets(&options.data_dir, data.disk_reserve, &mut grants)?;
     let events = process.record_events(&options.events, Some(&options.data_dir), &own).await?;
     let event_tables = EventTables::default();
     let hooks = hooks.with_events(events.clone(), event_tables.clone());
@@ -97,6 +98,7 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
     data.problems = process.problems();
     data.hook_kinds = hook_kinds.clone();
     data.source_kinds = source_kinds;
+    data.export_targets = export_targets;
     data.hook_limits = options.hooks.limits();
     data.events = events.clone();
     data.event_tables = event_tables.clone();

@@ -51,8 +51,8 @@ impl HookArgs {
     }
 }
 
-/// Returns the check of the directories that the operator grants to hooks and sources: those of a process overlap neither
-/// with each other nor with its own files. `event_dir`: directory of its events; `object_store`: a URL.
+/// Returns the check of the directories that the operator grants to hooks, sources and exports: those of a process overlap
+/// neither with each other nor with its own files. `event_dir`: directory of its events; `object_store`: a URL.
 pub(crate) fn directory_grants(
     data_dir: Option<&Path>,
     event_dir: Option<PathBuf>,

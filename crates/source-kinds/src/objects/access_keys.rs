@@ -117,9 +117,11 @@ impl Lines {
             (Some(_), Some(endpoint)) => {
                 Err(format!("its line endpoint=.. names another server than {}", endpoint.url))
             }
-            (Some(_), None) => Err("its line endpoint=.. names a server, and the source has no \
-                                    endpoint: set endpoint of the source"
-                .to_owned()),
+            (Some(_), None) => {
+                let problem = "its line endpoint=.. names a server, and the configuration has no \
+                               endpoint: set endpoint";
+                Err(problem.to_owned())
+            }
         }
     }
 }
@@ -171,7 +173,7 @@ mod tests {
             ("bucket=*\nendpoint=http://h:9000", own, Some("names another server than https://h:")),
             ("bucket=*\nendpoint=https://h:9001", own, Some("names another server")),
             ("bucket=*\nendpoint=https://h:9000/x", own, Some("names another server")),
-            ("bucket=*\nendpoint=https://h:9000", aws, Some("set endpoint of the source")),
+            ("bucket=*\nendpoint=https://h:9000", aws, Some("has no endpoint: set endpoint")),
             ("bucket=*\nendpoint=h:9000", own, Some("write endpoint=https://host:port")),
         ] {
             let found = read(&format!("{KEYS}\n{more}"), endpoint).map(drop);

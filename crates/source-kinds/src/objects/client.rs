@@ -34,7 +34,7 @@ const MAX_CODE_BYTES: usize = 64;
 
 type BoxError = Box<dyn Error + Send + Sync>;
 
-/// The one way in which clients of a source are created.
+/// The one way in which clients of a source or a target are created.
 #[derive(Debug, Clone)]
 pub(super) struct StoreConnector {
     hosts: SourceHosts,
@@ -140,7 +140,7 @@ impl StoreService {
         let url = Url::parse(&request.uri().to_string()).map_err(final_error)?;
         let port = url.port_or_known_default();
         let Some(port) = port.filter(|port| *port == self.port) else {
-            let text = "a request names another port than the source";
+            let text = "a request names another port than the configured server";
             return Err(final_error(std::io::Error::other(text)));
         };
         let address: IpAddr = match url.host() {

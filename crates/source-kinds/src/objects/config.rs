@@ -1,4 +1,4 @@
-//! Configurations of sources of objects.
+//! Configurations of sources of objects, and of targets of exports.
 
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -14,6 +14,7 @@ use crate::config::parse;
 
 const SCHEMES: &str = "file:///absolute/directory, s3://bucket/prefix, gs://bucket/prefix or \
                        az://container/prefix";
+const WRITABLE_SCHEMES: &str = "file:///absolute/directory or s3://bucket/prefix";
 
 /// Maximum number of texts for missing values.
 const MAX_NULLS: usize = 100;
@@ -46,20 +47,27 @@ pub(super) struct ObjectsConfig {
     pub(super) nulls: Vec<String>,
 }
 
-/// Place of the objects of a source.
+/// Place of the objects of a source or a target.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Place {
+pub(crate) enum Place {
     /// A directory of the node.
     Local(PathBuf),
     /// A prefix of a remote store.
     Remote(RemoteLocation),
 }
 
+/// Use of a place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum PlaceUse {
+    Read,
+    Write,
+}
+
 /// A prefix of a remote store, and the way to reach the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct RemoteLocation {
+pub(crate) struct RemoteLocation {
     /// URL of the prefix, without a slash at its end.
-    pub(super) url: String,
+    pub(crate) url: String,
     /// Name of the bucket or container.
     pub(super) bucket: String,
     /// The prefix within its bucket.
@@ -112,15 +120,34 @@ impl ObjectsConfig {
             Some(text) => text.parse().map_err(|error| format!("delimiter {text:?}: {error}"))?,
             None => Delimiter::default(),
         };
-        if format != ObjectFormat::Csv && (fields.delimiter.is_some() || fields.nulls.is_some()) {
-            return Err("delimiter and nulls are for csv sources only".to_owned());
+        if format != ObjectFormat::Csv {
+            refuse_csv_fields(&fields)?;
         }
-        let place = place(&fields)?;
+        let place = place(&fields, PlaceUse::Read)?;
         let nulls = fields.nulls.unwrap_or_default();
         if nulls.len() > MAX_NULLS {
             return Err(format!("nulls has {} texts, the maximum is {MAX_NULLS}", nulls.len()));
         }
         Ok(Self { place, delimiter, nulls })
+    }
+}
+
+impl Place {
+    /// Reads the configuration of a target: that of a source without the fields of CSV. An error describes the problem for
+    /// the user.
+    pub(crate) fn of_target(config: &Value) -> Result<Self, String> {
+        let fields: Fields = parse(config)?;
+        refuse_csv_fields(&fields)?;
+        place(&fields, PlaceUse::Write)
+    }
+}
+
+impl PlaceUse {
+    fn schemes(self) -> &'static str {
+        match self {
+            Self::Read => SCHEMES,
+            Self::Write => WRITABLE_SCHEMES,
+        }
     }
 }
 
@@ -136,9 +163,17 @@ impl RemoteLocation {
     }
 }
 
-fn place(fields: &Fields) -> Result<Place, String> {
+fn refuse_csv_fields(fields: &Fields) -> Result<(), String> {
+    if fields.delimiter.is_some() || fields.nulls.is_some() {
+        return Err("delimiter and nulls are for csv sources only".to_owned());
+    }
+    Ok(())
+}
+
+fn place(fields: &Fields, place_use: PlaceUse) -> Result<Place, String> {
     let url = &fields.url;
-    let parsed = Url::parse(url).map_err(|error| format!("the url: {error}; use {SCHEMES}"))?;
+    let schemes = place_use.schemes();
+    let parsed = Url::parse(url).map_err(|error| format!("the url: {error}; use {schemes}"))?;
     if !parsed.username().is_empty() || parsed.password().is_some() {
         return Err("the url must not have a password: use credentials_file".to_owned());
     }
@@ -149,16 +184,20 @@ fn place(fields: &Fields) -> Result<Place, String> {
     let protocol = match parsed.scheme() {
         "file" => return local(url, &parsed).map(Place::Local),
         "s3" | "s3a" => Protocol::S3(s3_access(fields)?),
+        // Requests to these stores have no credentials.
+        scheme @ ("gs" | "az") if place_use == PlaceUse::Write => {
+            return Err(format!("{scheme}:// can be read only; use {schemes}"));
+        }
         "gs" => Protocol::Google,
         "az" => Protocol::Azure { account: account(fields)? },
-        other => return Err(format!("the url has the unknown scheme {other:?}; use {SCHEMES}")),
+        other => return Err(format!("the url has the unknown scheme {other:?}; use {schemes}")),
     };
     let bucket = parsed.host_str().unwrap_or_default().to_owned();
     if bucket.is_empty() {
-        return Err(format!("the url names no bucket; use {SCHEMES}"));
+        return Err(format!("the url names no bucket; use {schemes}"));
     }
     if bucket.contains('.') && matches!(protocol, Protocol::Azure { .. }) {
-        return Err(format!("the url names no container: {bucket:?} has a dot; use {SCHEMES}"));
+        return Err(format!("the url names no container: {bucket:?} has a dot; use {schemes}"));
     }
     let prefix = Path::from_url_path(parsed.path()).map_err(|error| format!("the url: {error}"))?;
     let url = url.trim_end_matches('/').to_owned();
@@ -190,7 +229,7 @@ fn local(url: &str, parsed: &Url) -> Result<PathBuf, String> {
     }
     match parsed.to_file_path() {
         Ok(directory) if directory.parent().is_some() => Ok(directory),
-        Ok(_) => Err("the root directory cannot be a source".to_owned()),
+        Ok(_) => Err("the url must not name the root directory".to_owned()),
         Err(()) => Err("the url has no valid local path".to_owned()),
     }
 }

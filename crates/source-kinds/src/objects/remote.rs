@@ -29,7 +29,7 @@ const LIST_TIMEOUT: Duration = Duration::from_secs(55);
 const VERSION_REQUESTS: usize = 16;
 
 /// Timeout of a request until its response begins, and of each part of a response.
-const TIMEOUT: Duration = Duration::from_secs(90);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(90);
 
 /// Objects of one format below a prefix.
 pub(super) struct RemoteObjects {

@@ -1,4 +1,4 @@
-//! Opens the remote store of a source.
+//! Opens the remote store of a source or a target.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +20,7 @@ use crate::{SourceAccess, SourceError};
 /// # Errors
 /// [`SourceError::NotPermitted`] and [`SourceError::Unreadable`] of the credentials file;
 /// [`SourceError::BadConfig`].
-pub(super) fn open(
+pub(crate) fn open(
     location: &RemoteLocation,
     access: &SourceAccess,
 ) -> Result<Arc<dyn ObjectStore>, SourceError> {

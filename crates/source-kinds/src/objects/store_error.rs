@@ -18,6 +18,8 @@ const MAX_ERROR_CHARS: usize = 300;
 const STATUS: &str = "Server returned non-2xx status code: ";
 /// Text with which it begins the error of a redirect, as S3 sends it for a bucket of another region.
 const REDIRECT: &str = "Received redirect without LOCATION";
+/// Text with which it begins the error of an object that the store has not deleted.
+const NOT_DELETED: &str = "DeleteObjects request failed";
 
 /// Returns the error of a read of a listed object.
 pub(super) fn object_error(name: &str, error: &Error) -> SourceError {
@@ -29,7 +31,7 @@ pub(super) fn object_error(name: &str, error: &Error) -> SourceError {
 }
 
 /// Returns the error of a request.
-pub(super) fn store_error(name: &str, error: &Error) -> SourceError {
+pub(crate) fn store_error(name: &str, error: &Error) -> SourceError {
     if let Some(refused) = find_cause::<HostRefused>(error) {
         return SourceError::NotPermitted(format!("{name}: {refused}"));
     }
@@ -61,6 +63,10 @@ fn problem(error: &Error) -> String {
         if text.starts_with(REDIRECT) {
             return "the store redirects the request: check region and endpoint".to_owned();
         }
+        if text.starts_with(NOT_DELETED) {
+            return "the store does not delete the object: check the permissions of its keys"
+                .to_owned();
+        }
     }
     "the response is not that of an object store: check url and endpoint".to_owned()
 }
@@ -87,6 +93,12 @@ mod tests {
         let status = generic(std::io::Error::other(format!("{STATUS}403 Forbidden: AccessDenied")));
         let text = store_error("x", &status).to_string();
         assert_eq!(text, "x: the store returns the status 403 Forbidden: AccessDenied");
+        let kept = generic(std::io::Error::other(format!("{NOT_DELETED} for key k: s3cr3t")));
+        let text = store_error("x", &kept).to_string();
+        assert_eq!(
+            text,
+            "x: the store does not delete the object: check the permissions of its keys"
+        );
         let status = generic(std::io::Error::other(format!("{STATUS}500 Internal Server Error: ")));
         let text = store_error("x", &status).to_string();
         assert_eq!(text, "x: the store returns the status 500 Internal Server Error");
