@@ -13,6 +13,7 @@ const FILES: &[&str] = &[
     "tidewater/v1/data.proto",
     "tidewater/v1/error.proto",
     "tidewater/v1/event.proto",
+    "tidewater/v1/export.proto",
     "tidewater/v1/group.proto",
     "tidewater/v1/group_log.proto",
     "tidewater/v1/hook.proto",

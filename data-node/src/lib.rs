@@ -18,7 +18,7 @@
 //! - [`catalog`]: the catalog as watched; [`group_records`]: groups as the meta leader records them.
 //! - [`hooks`]: hooks of this node, as configured in the catalog.
 //! - [`durable_hooks`]: delivery of manifest changes to durable hooks.
-//! - [`refresh`]: the service `RefreshWork`: loads of splits, merges of staged files.
+//! - [`refresh`]: the service `RefreshWork`: loads of splits, merges of staged files. [`exports`]: the service `ExportWork`.
 //! - [`peers`]: calls to other data nodes. [`compactors`]: compactor nodes and their jobs.
 //! - [`node_events`]: events that the node records. `meters`: metrics of the node.
 
@@ -28,6 +28,7 @@ pub mod compactors;
 pub mod control;
 pub mod data;
 pub mod durable_hooks;
+pub mod exports;
 pub mod group;
 pub mod group_records;
 pub mod groups;

@@ -27,7 +27,7 @@ use tidewater_region_engine::hooks::HookHome;
 use tidewater_region_engine::storage::{Storage, StoreError};
 use tidewater_region_engine::{MemoryBudget, Plugins, env::RegionEnv};
 use tidewater_rpc::{AddressBook, MetaLink, RegisterError};
-use tidewater_source_kinds::SourceKinds;
+use tidewater_source_kinds::{ExportTargets, SourceKinds};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::service::RoutesBuilder;
@@ -40,6 +40,7 @@ use crate::compactors::Compactors;
 use crate::control::{ControlService, transfer};
 use crate::data::DataService;
 use crate::durable_hooks::{self, MetaCursorStore};
+use crate::exports::ExportService;
 use crate::group::replica::GroupReplica;
 use crate::group_records::MetaGroupRecords;
 use crate::groups::{GroupError, Groups, NodeContext};
@@ -87,6 +88,7 @@ pub struct DataNode {
     raft_service: RaftService,
     directory: Arc<DataDirectory>,
     source_kinds: SourceKinds,
+    export_targets: ExportTargets,
     closing: CancellationToken,
     tasks: TaskTracker,
 }
@@ -186,7 +188,18 @@ impl DataNode {
         });
         tasks.spawn(delete_expired_logs(groups.clone(), closing.clone()));
         let source_kinds = options.source_kinds.clone();
-        Ok(Self { cluster, node, groups, raft_service, directory, source_kinds, closing, tasks })
+        let export_targets = options.export_targets.clone();
+        Ok(Self {
+            cluster,
+            node,
+            groups,
+            raft_service,
+            directory,
+            source_kinds,
+            export_targets,
+            closing,
+            tasks,
+        })
     }
 
     /// Id of the cluster.
@@ -204,7 +217,7 @@ impl DataNode {
         &self.groups
     }
 
-    /// Adds `Data`, `GroupControl`, `Barriers`, `RefreshWork` and `RegionAdmin`; the process adds `Raft`.
+    /// Adds `Data`, `GroupControl`, `Barriers`, `RefreshWork`, `ExportWork` and `RegionAdmin`; the process adds `Raft`.
     pub fn add_services(&self, routes: &mut RoutesBuilder) {
         let data = DataService::new(self.groups.clone(), self.closing.clone());
         routes
@@ -213,6 +226,9 @@ impl DataNode {
             .add_service(BarrierService::new(self.groups.clone()).into_server())
             .add_service(
                 RefreshService::new(self.groups.clone(), self.source_kinds.clone()).into_server(),
+            )
+            .add_service(
+                ExportService::new(self.groups.clone(), self.export_targets.clone()).into_server(),
             )
             .add_service(RegionAdminService::new(self.groups.clone()).into_server());
     }

@@ -4,8 +4,8 @@
 //! [`MetaState`] and returns a [`CatalogChange`]. Only [`MetaState::absorb`] modifies a state, and it
 //! cannot fail, so a rejected command has changed nothing.
 //!
-//! - *Record*: one table, route, group, node, hook, procedure, procedure of a hook, cursor, collection, hold or request
-//!   outcome.
+//! - *Record*: one table, route, group, node, hook, procedure, procedure of a hook, cursor, collection, hold, export or
+//!   request outcome.
 //! - *State row* ([`StateRow`]): a stored record: key and framed bytes.
 //! - *Revision*: counter that grows with every change that watchers see.
 //! - *Catalog version*: counter that grows only with changes of routes.
@@ -16,6 +16,7 @@ mod codec;
 mod collection;
 mod cursor;
 mod error;
+mod export;
 mod hook;
 mod hook_procedure;
 mod keys;
@@ -48,6 +49,7 @@ pub use self::change::{CatalogChange, ChangeEffects, StateRowWrite};
 pub use self::collection::{Collection, Since, policy_from_wire, policy_to_wire};
 pub use self::cursor::{Cursors, HookCursor};
 pub use self::error::CatalogError;
+pub use self::export::{EXPORT_HOLD_PREFIX, EXPORT_TOKEN_PREFIX, Export, Exports};
 pub use self::hook::Hook;
 pub use self::hook_procedure::{CursorWork, HookProcedure};
 pub use self::locks::{LockHolder, lock_conflict, procedure_conflict};

@@ -22,7 +22,7 @@
 //! - `clocks`: agreement of clocks, and the next reading of replicated time (pure); `replicated_time`: ticks.
 //! - `releases`: releases of the nodes, as they report them; `levels`: the next feature level, and the nodes that
 //!   hold it back (pure); `level_raises`: raises it.
-//! - `barriers`: barrier scheduler. `refreshes`: refresh manager. `expired_holds`: ends read holds; `learned_sinces`: asks
+//! - `barriers`: barrier scheduler. `refreshes`: refresh manager. `exports`: export manager. `expired_holds`: ends read holds; `learned_sinces`: asks
 //!   regions for oldest readable epochs.
 //! - `problems`: problems of the cluster, for its status (pure), and their begin.
 //! - `member_replacement`: steps of the replacement of a meta node.
@@ -37,6 +37,7 @@ mod control;
 mod detector;
 mod event_recording;
 mod expired_holds;
+mod exports;
 pub(crate) mod garbage;
 mod group_count;
 mod group_permits;

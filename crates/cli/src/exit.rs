@@ -123,6 +123,7 @@ fn remedy(reason: Reason) -> Option<&'static str> {
         }
         Reason::HookNotFound => Some("`tidewater hook list` shows the existing hooks"),
         Reason::HoldNotFound => Some("`tidewater hold list` shows the existing holds"),
+        Reason::ExportNotFound => Some("`tidewater export list` shows the existing exports"),
         Reason::HookExists => {
             Some("choose another name, or remove it first: `tidewater hook remove NAME`")
         }

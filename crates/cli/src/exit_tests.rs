@@ -16,7 +16,7 @@ fn exit_statuses_are_stable() {
 }
 
 /// Exit statuses that scripts rely on.
-const REASONS: [(Reason, u8); 87] = [
+const REASONS: [(Reason, u8); 92] = [
     (Reason::Unspecified, 1),
     (Reason::InvalidArgument, 2),
     (Reason::SchemaMismatch, 2),
@@ -103,6 +103,11 @@ const REASONS: [(Reason, u8); 87] = [
     (Reason::HoldNotFound, 3),
     (Reason::HoldExists, 4),
     (Reason::InvalidCapabilities, 2),
+    (Reason::ExportNotFound, 3),
+    (Reason::ExportExists, 4),
+    (Reason::ExportTokenExpired, 4),
+    (Reason::ExportPrefixInUse, 4),
+    (Reason::ExportTargetUnavailable, 5),
     (Reason::EpochIncomplete, 4),
 ];
 

@@ -36,7 +36,9 @@ mod timestamps;
 pub mod values;
 pub mod write;
 
-pub use self::admin::{AcquireHold, HoldLoss, HookFrom, LiveHold, NewHook, NewTable};
+pub use self::admin::{
+    AcquireHold, ExportDefinition, HoldLoss, HookFrom, LiveHold, NewHook, NewTable,
+};
 pub use self::bulk::{BulkLoader, LoadedBatch};
 pub use self::client::{Client, column};
 pub use self::error::ClientError;

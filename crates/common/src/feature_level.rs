@@ -35,7 +35,8 @@ impl FeatureLevel {
     /// - 8: observed states of nodes, also of meta nodes, name the process that was observed; the state has the term of the
     ///   last agreement of the clocks.
     /// - 9: read holds, policies of tables, and the own oldest readable epoch of a table.
-    pub const HIGHEST: Self = Self(9);
+    /// - 10: exports of tables.
+    pub const HIGHEST: Self = Self(10);
     /// Level of the table options `compaction_window` and `holds_events`.
     pub const EVENT_TABLES: Self = Self(7);
     /// Level from which on events of the catalog have the time of the clocks after an outage, and events of nodes are recorded
@@ -43,6 +44,8 @@ impl FeatureLevel {
     pub const EXACT_EVENTS: Self = Self(8);
     /// Level of read holds, of policies of tables, and of the table option `explicit_since`.
     pub const COLLECTIONS: Self = Self(9);
+    /// Level of exports of tables.
+    pub const EXPORTS: Self = Self(10);
 
     /// Creates a level; 0 is the first one: sent or stored by a release without levels.
     #[must_use]

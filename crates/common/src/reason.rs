@@ -195,6 +195,11 @@ pub const fn facts(reason: Reason) -> Facts {
         Reason::HoldNotFound => facts(NoEffect, Code::NotFound, Stop, NotFound),
         Reason::HoldExists => facts(NoEffect, Code::AlreadyExists, Stop, Conflict),
         Reason::InvalidCapabilities => facts(NoEffect, Code::InvalidArgument, Stop, BadRequest),
+        Reason::ExportNotFound => facts(NoEffect, Code::NotFound, Stop, NotFound),
+        Reason::ExportExists => facts(NoEffect, Code::AlreadyExists, Stop, Conflict),
+        Reason::ExportTokenExpired => facts(NoEffect, Code::FailedPrecondition, Stop, Conflict),
+        Reason::ExportPrefixInUse => facts(NoEffect, Code::AlreadyExists, Stop, Conflict),
+        Reason::ExportTargetUnavailable => facts(NoEffect, Code::Unavailable, Stop, Unavailable),
         // Faults.
         Reason::Corrupt => facts(Unknown, Code::DataLoss, RepeatFew, Fault),
         Reason::Internal => facts(Unknown, Code::Internal, RepeatFew, Fault),

@@ -8,8 +8,8 @@ use tidewater_proto::v1::{self, TableState};
 use uuid::Uuid;
 
 use super::{
-    BalanceSettings, CatalogError, Collection, DELTAS_KEPT, Group, Header, Hook, HookCursor,
-    HookProcedure, MetaState, Node, Procedure, ReadHold, Refreshes, ReplacedRecords,
+    BalanceSettings, CatalogError, Collection, DELTAS_KEPT, Export, Group, Header, Hook,
+    HookCursor, HookProcedure, MetaState, Node, Procedure, ReadHold, Refreshes, ReplacedRecords,
     ReplacementChange, RequestOutcome, RouteDescriptor, RouteError, RowKind, Source, Table,
     catalog_next_route_id_key, catalog_route_key, catalog_version_key, codec,
     encode_catalog_next_route_id, encode_catalog_route, encode_catalog_version, keys,
@@ -71,6 +71,10 @@ pub struct CatalogChange {
     pub holds: Vec<ReadHold>,
     /// Names of read holds that have ended.
     pub hold_deletes: Vec<String>,
+    /// Exports created or changed; not part of the watched catalog.
+    pub exports: Vec<Export>,
+    /// Names of exports that have ended.
+    pub export_deletes: Vec<String>,
     /// Request id to record, with its outcome.
     pub outcome: Option<(Uuid, RequestOutcome)>,
     /// Expired request ids to delete.
@@ -256,6 +260,11 @@ impl MetaState {
             let message = v1::ReadHold::from(hold);
             rows.push((keys::read_hold(&hold.name), Some(codec::encode_message(&message))));
         }
+        rows.extend(change.export_deletes.iter().map(|name| (keys::export(name), None)));
+        for export in &change.exports {
+            let message = v1::Export::from(export);
+            rows.push((keys::export(&export.name), Some(codec::encode_message(&message))));
+        }
         if let Some((request, outcome)) = &change.outcome {
             let message = v1::OutcomeRecord::from(outcome);
             rows.push((keys::outcome(*request), Some(codec::encode_message(&message))));
@@ -299,6 +308,8 @@ impl MetaState {
         }
         change.hold_deletes.iter().for_each(|name| self.holds.remove(name));
         change.holds.into_iter().for_each(|hold| self.holds.put(hold));
+        change.export_deletes.iter().for_each(|name| self.exports.remove(name));
+        change.exports.into_iter().for_each(|export| self.exports.put(export));
         for route in change.route_deletes {
             self.soft_starts.remove_mut(&route);
             self.delete_route(route);

@@ -44,6 +44,10 @@ pub(super) fn read_hold(name: &str) -> Vec<u8> {
     joined(RowKind::ReadHold, name.as_bytes())
 }
 
+pub(super) fn export(name: &str) -> Vec<u8> {
+    joined(RowKind::Export, name.as_bytes())
+}
+
 pub(super) fn table(id: TableId) -> Vec<u8> {
     joined(RowKind::Table, &id.get().to_be_bytes())
 }

@@ -11,6 +11,9 @@ use uuid::Uuid;
 use super::CatalogError;
 use super::records::invalid;
 
+/// End of the lease of a hold that does not expire, and its length.
+pub(super) const NO_LEASE_END_MS: u64 = u64::MAX;
+
 /// Named hold of tables at an epoch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReadHold {
@@ -22,9 +25,9 @@ pub struct ReadHold {
     pub tables: Vec<TableId>,
     /// Oldest epoch that the tables can be read at because of the hold.
     pub epoch: Epoch,
-    /// Length of the lease in milliseconds, from each renewal.
+    /// Length of the lease in milliseconds, from each renewal; `u64::MAX`: the hold does not expire.
     pub lease_ms: u64,
-    /// Replicated time at which the lease ends.
+    /// Replicated time at which the lease ends; `u64::MAX`: never.
     pub lease_end_ms: u64,
     /// Replicated time of the acquisition.
     pub acquired_ms: u64,

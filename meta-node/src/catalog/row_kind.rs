@@ -26,11 +26,12 @@ pub(crate) enum RowKind {
     Refresh,
     Collection,
     ReadHold,
+    Export,
 }
 
 impl RowKind {
     /// All kinds. The most frequent ones are first.
-    const ALL: [Self; 20] = [
+    const ALL: [Self; 21] = [
         Self::Header,
         Self::Delta,
         Self::Route,
@@ -51,6 +52,7 @@ impl RowKind {
         Self::Refresh,
         Self::Collection,
         Self::ReadHold,
+        Self::Export,
     ];
 
     /// Returns the key of the kind's only row, or the prefix of the keys of its rows.
@@ -76,6 +78,7 @@ impl RowKind {
             Self::Refresh => b"meta/refresh/",
             Self::Collection => b"meta/collection/",
             Self::ReadHold => b"meta/hold/",
+            Self::Export => b"meta/export/",
         }
     }
 
@@ -99,6 +102,7 @@ impl RowKind {
             Self::Balance | Self::SoftStart | Self::MemberReplacement => FeatureLevel::new(4),
             Self::Source | Self::Refresh => FeatureLevel::new(6),
             Self::Collection | Self::ReadHold => FeatureLevel::COLLECTIONS,
+            Self::Export => FeatureLevel::EXPORTS,
         }
     }
 
@@ -127,11 +131,12 @@ impl RowKind {
 mod tests {
     use super::*;
     use crate::catalog::MetaState;
+    use crate::commands::collections::testing::with_export;
     use crate::commands::testing::one_of_each;
 
     #[test]
     fn every_row_has_a_kind_within_the_release() {
-        for state in [MetaState::default(), one_of_each()] {
+        for state in [MetaState::default(), one_of_each(), with_export()] {
             for (key, _) in state.rows().unwrap() {
                 let kind = RowKind::from_key(&key);
                 assert!(kind.is_some_and(|kind| kind.level() <= FeatureLevel::HIGHEST), "{key:?}");

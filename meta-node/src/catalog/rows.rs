@@ -84,6 +84,10 @@ impl MetaState {
             let message = v1::ReadHold::from(hold.as_ref());
             rows.push((keys::read_hold(&hold.name), codec::encode_message(&message)));
         }
+        for export in self.exports.iter() {
+            let message = v1::Export::from(export.as_ref());
+            rows.push((keys::export(&export.name), codec::encode_message(&message)));
+        }
         for (request, outcome) in &self.outcomes {
             let message = v1::OutcomeRecord::from(outcome.as_ref());
             rows.push((keys::outcome(*request), codec::encode_message(&message)));
@@ -205,6 +209,14 @@ impl MetaState {
                     return Err(CatalogError::UnknownKey(key.len()));
                 }
                 self.holds.put(hold);
+            }
+            RowKind::Export => {
+                let stored = codec::decode_message::<v1::Export>("export", bytes)?;
+                let export = super::Export::try_from(stored)?;
+                if key != keys::export(&export.name) {
+                    return Err(CatalogError::UnknownKey(key.len()));
+                }
+                self.exports.put(export);
             }
             RowKind::Outcome => {
                 let request = key.strip_prefix(kind.prefix()).unwrap_or_default();

@@ -3,6 +3,7 @@ use tidewater_proto::v1::meta_command::Kind;
 
 use super::*;
 use crate::catalog::{CatalogError, RouteError};
+use crate::commands::collections::testing::with_export;
 use crate::commands::procedures::testing::{report, truncate, with_tables};
 use crate::commands::testing::{hex, one_of_each, run, unhex};
 
@@ -36,7 +37,7 @@ fn with_procedures() -> MetaState {
 
 #[test]
 fn damaged_rows_fail_to_load() {
-    for state in [one_of_each(), with_procedures()] {
+    for state in [one_of_each(), with_procedures(), with_export()] {
         every_damage_is_found(&state);
     }
 }

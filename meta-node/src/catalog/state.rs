@@ -13,8 +13,8 @@ use tidewater_proto::v1;
 use uuid::Uuid;
 
 use super::{
-    BalanceSettings, CatalogError, Collection, CursorWork, Cursors, Group, Header, Hook,
-    HookProcedure, MemberReplacement, Node, Procedures, ReadHold, ReadHolds, Refreshes,
+    BalanceSettings, CatalogError, Collection, CursorWork, Cursors, Export, Exports, Group, Header,
+    Hook, HookProcedure, MemberReplacement, Node, Procedures, ReadHold, ReadHolds, Refreshes,
     RequestOutcome, RouteDescriptor, RouteIndex, Since, Source, Table, validate_routes,
 };
 
@@ -57,6 +57,7 @@ pub struct MetaState {
     pub(super) refreshes: PersistentMap<TableId, Arc<Refreshes>>,
     pub(super) collections: PersistentMap<TableId, Arc<Collection>>,
     pub(super) holds: ReadHolds,
+    pub(super) exports: Exports,
     // Indexes over the fields above; rebuilt on load.
     pub(super) starts: RouteIndex,
     pub(super) in_progress: PersistentSet<TableId>,
@@ -100,6 +101,7 @@ impl Default for MetaState {
             refreshes: PersistentMap::default(),
             collections: PersistentMap::default(),
             holds: ReadHolds::default(),
+            exports: Exports::default(),
             starts: RouteIndex::default(),
             in_progress: PersistentSet::default(),
             names: PersistentMap::default(),
@@ -252,6 +254,11 @@ impl MetaState {
         &self.holds
     }
 
+    /// Returns the exports.
+    pub fn exports(&self) -> &Exports {
+        &self.exports
+    }
+
     /// Returns the oldest readable epoch of a table as of an epoch of the leader; `None` for a table without a record, and
     /// if the record has none.
     pub fn since_at(&self, table: TableId, upper: Epoch) -> Option<Epoch> {
@@ -399,7 +406,7 @@ impl MetaState {
 
     /// Checks the invariants between records: every key of every live table has exactly one route,
     /// every cursor belongs to a durable hook or to one that is being removed, the locks of all procedures are
-    /// compatible, and the ring of deltas has no hole.
+    /// compatible, every hold and every export is of live tables, and the ring of deltas has no hole.
     pub fn verify(&self) -> Result<(), CatalogError> {
         // Not by the index: it has one of several routes with the same start.
         let mut routes: Vec<_> = self.routes.values().map(Arc::as_ref).collect();
@@ -434,6 +441,9 @@ impl MetaState {
         for hold in self.holds.iter() {
             self.verify_hold(hold)?;
         }
+        for export in self.exports.iter() {
+            self.verify_export(export)?;
+        }
         let mut expected = self.header.revision.get();
         for delta in self.deltas.values().rev() {
             if delta.revision != expected {
@@ -463,5 +473,17 @@ impl MetaState {
             hold.name
         );
         Err(CatalogError::InvalidRecord { kind: "hold", problem })
+    }
+
+    /// Checks that the table of an export is live, and that its hold is as it follows from the export.
+    fn verify_export(&self, export: &Export) -> Result<(), CatalogError> {
+        let is_live = self.tables.get(&export.table).is_some_and(|table| table.is_live());
+        let hold = self.holds.get(&export.hold_name());
+        if is_live && hold.is_some_and(|hold| **hold == export.hold()) {
+            return Ok(());
+        }
+        let problem =
+            format!("the table or the hold of export {:?} is missing or another one", export.name);
+        Err(CatalogError::InvalidRecord { kind: "export", problem })
     }
 }

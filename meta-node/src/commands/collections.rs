@@ -1,4 +1,4 @@
-//! Readable epochs of tables: read holds, read policies and capabilities.
+//! Readable epochs of tables: read holds, read policies and capabilities; and exports, which hold what they have yet to read.
 //!
 //! The leader completes each command with the epoch of the last barrier that it has sent, which is at or above the oldest
 //! readable epoch that any barrier has named. Before a change, the record of a table advances to that epoch by the rules
@@ -8,6 +8,7 @@
 //! The first change of a table comes after an alteration: its oldest readable epoch becomes its own, and stays. The leader
 //! then asks the regions for it, and names it in the command.
 
+mod exports;
 mod holds;
 mod policies;
 
@@ -18,6 +19,7 @@ use tidewater_proto::v1::{self, ProcedureKind, TableState, change_collections::C
 use super::{CollectionCommandError, CommandError, refreshes};
 use crate::catalog::{CatalogChange, Collection, MetaState, Since, Table, TableChange};
 
+pub(crate) use self::exports::check_create;
 pub(crate) use self::holds::{MAX_NAMES, check_acquire};
 
 /// Decides a change of collections.
@@ -40,16 +42,37 @@ pub(super) fn change(
         Change::Policy(request) => policies::set(&at, request),
         Change::Capabilities(request) => policies::update_capabilities(&at, request),
         Change::Record(_) => Ok(record_sinces(&at)),
+        Change::CreateExport(request) => exports::create(&at, request),
+        Change::RecordExport(request) => exports::record(&at, request),
+        Change::DropExport(request) => exports::drop(&at, request),
     }
+}
+
+/// Checks a change without carrying it out.
+///
+/// # Errors
+/// Those of the command in this state.
+pub(crate) fn check_change(
+    state: &MetaState,
+    command: &v1::ChangeCollections,
+) -> Result<(), CommandError> {
+    change(state, command).map(drop)
 }
 
 fn malformed(text: &str) -> CommandError {
     CommandError::Malformed(text.to_owned())
 }
 
-/// Returns whether a change is decided as of the last barrier. Others release or extend holds.
+/// Returns whether a change is decided as of the last barrier. Others release or extend holds, or continue and end exports.
 pub(crate) fn needs_epoch(change: &Change) -> bool {
-    !matches!(change, Change::Renew(_) | Change::Release(_) | Change::Expire(_))
+    !matches!(
+        change,
+        Change::Renew(_)
+            | Change::Release(_)
+            | Change::Expire(_)
+            | Change::RecordExport(_)
+            | Change::DropExport(_)
+    )
 }
 
 /// Creates the records of the tables whose regions have reported their oldest readable epochs. A table that was changed or
@@ -73,15 +96,24 @@ pub(crate) fn is_truncated(state: &MetaState, table: &Table) -> bool {
 /// Refuses an operation that takes away rows that holds or capabilities keep.
 ///
 /// # Errors
-/// [`CollectionCommandError::Held`] and [`CollectionCommandError::Capable`].
+/// [`CollectionCommandError::Exported`], [`CollectionCommandError::Held`] and [`CollectionCommandError::Capable`].
 pub(super) fn check_not_held(
     state: &MetaState,
     table: &Table,
     operation: &'static str,
 ) -> Result<(), CommandError> {
     if let Some(hold) = state.holds().least_of(table.id) {
-        let hold = hold.name.clone();
-        let error = CollectionCommandError::Held { table: table.name.clone(), hold, operation };
+        let table = table.name.clone();
+        let error = match state.exports().of_hold(hold) {
+            Some(export) => {
+                let export = export.name.clone();
+                CollectionCommandError::Exported { table, export, operation }
+            }
+            None => {
+                let hold = hold.name.clone();
+                CollectionCommandError::Held { table, hold, operation }
+            }
+        };
         return Err(error.into());
     }
     let capabilities = state.collection(table.id).and_then(|of| of.capabilities.least());

@@ -1,6 +1,7 @@
 //! Frozen bytes and effects of commands. A newer release replays the log of an older one: neither the
 //! bytes of a command nor its effect on the state may change.
 
+mod exported_tables;
 mod held_tables;
 
 use std::collections::BTreeSet;
@@ -15,6 +16,7 @@ use tidewater_common::agreed_limits::{
 use tidewater_proto::v1::column_change::Change;
 use tidewater_proto::v1::{NewColumn, NodeRole, NodeState, WriteMode};
 
+use self::exported_tables::exported_tables;
 use self::held_tables::held_tables;
 use super::procedures::testing::{begin, truncate, wire_id};
 use super::testing::{CLUSTER, directory, hex, kind_name, report, set_members, table, unhex};
@@ -191,6 +193,7 @@ fn commands() -> Vec<v1::MetaCommand> {
         .chain(replaced_members())
         .chain(refreshed_table())
         .chain(held_tables())
+        .chain(exported_tables())
         .collect()
 }
 
@@ -745,6 +748,9 @@ fn older_log_replays_to_the_same_state() {
         if at == SIXTH_LEVEL {
             assert_eq!(reached(&state), REACHED_SIXTH_LEVEL, "{state:#?}");
         }
+        if at == NINTH_LEVEL {
+            assert_eq!(reached(&state), REACHED_NINTH_LEVEL, "{state:#?}");
+        }
         let command = v1::MetaCommand::decode(bytes.as_slice()).unwrap();
         let applied = apply(&mut state, TERM, command);
         assert!(applied.is_ok(), "{name}: {applied:?}");
@@ -768,6 +774,8 @@ const MEMBERS_REPLACED: usize = 107;
 const FOURTH_LEVEL: usize = 110;
 /// Number of golden commands of the sixth level.
 const SIXTH_LEVEL: usize = 126;
+/// Number of golden commands of the ninth level.
+const NINTH_LEVEL: usize = 145;
 /// Id of the route that is split.
 const FIRST_SPLIT: u64 = 14;
 /// Nodes that must support the levels of refreshable tables.
@@ -794,4 +802,5 @@ const REACHED_SECOND_LEVEL: (u64, u32) = (37, 1_508_243_390);
 const REACHED_THIRD_LEVEL: (u64, u32) = (54, 4_031_649_270);
 const REACHED_FOURTH_LEVEL: (u64, u32) = (92, 4_214_535_182);
 const REACHED_SIXTH_LEVEL: (u64, u32) = (104, 1_170_033_253);
-const REACHED: (u64, u32) = (108, 3_509_169_574);
+const REACHED_NINTH_LEVEL: (u64, u32) = (108, 3_509_169_574);
+const REACHED: (u64, u32) = (109, 2_600_896_831);

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use prost::Message;
 use tidewater_common::feature_level::FeatureLevel;
 use tidewater_common::ids::{BootNumber, NodeId};
+use tidewater_proto::v1::change_collections::Change;
 use tidewater_proto::v1::{self, NodeRole, NodeState, meta_command::Kind};
 
 use super::CommandError;
@@ -90,6 +91,7 @@ fn fields_level(kind: &Kind) -> FeatureLevel {
         return FeatureLevel::COLLECTIONS;
     }
     match kind {
+        Kind::ChangeCollections(command) if changes_exports(command) => FeatureLevel::EXPORTS,
         Kind::RecordObservations(observed) if !observed.observed_nodes.is_empty() => {
             FeatureLevel::EXACT_EVENTS
         }
@@ -108,6 +110,14 @@ fn sets_explicit_since(kind: &Kind) -> bool {
         }
         _ => false,
     }
+}
+
+/// Returns whether a command creates, records or drops an export.
+fn changes_exports(command: &v1::ChangeCollections) -> bool {
+    matches!(
+        command.change,
+        Some(Change::CreateExport(_) | Change::RecordExport(_) | Change::DropExport(_))
+    )
 }
 
 /// Returns whether a definition has the table options `compaction_window` or `holds_events`.

@@ -1,5 +1,6 @@
 //! Calls to data nodes, with one connection for each address and a deadline for each call.
 
+mod exports;
 mod refresh;
 
 use std::time::Duration;

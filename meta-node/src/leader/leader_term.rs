@@ -213,6 +213,7 @@ impl LeaderTerm {
         tasks.spawn(Arc::clone(&self).expire_holds());
         tasks.spawn(Arc::clone(&self).learn_sinces());
         tasks.spawn(Arc::clone(&self).manage_refreshes());
+        tasks.spawn(Arc::clone(&self).manage_exports());
         tasks.spawn(Arc::clone(&self).record_shared_events());
         let this = Arc::clone(&self);
         tasks.spawn(async move { this.collect_garbage(this.timing.garbage).await });

@@ -33,6 +33,7 @@ pub(crate) use self::observed::{
     HookReports, MemberDifference, ObservedCluster, ObservedGarbage, ObservedGroup, ObservedReplica,
 };
 use super::barriers::SentEpochs;
+use super::exports::ExportProgress;
 use super::problems::TableOperation;
 use super::releases::Releases;
 use crate::catalog::FIRST_NODE_ID;
@@ -114,6 +115,8 @@ pub(crate) struct Observations {
     pub(crate) releases: Releases,
     /// Sources that are being loaded, by table.
     pub(crate) loads_of_sources: Mutex<BTreeMap<TableId, v1::LoadProgress>>,
+    /// Steps of exports in progress, by export.
+    pub(crate) exports: Mutex<BTreeMap<Uuid, ExportProgress>>,
     /// Epochs of the barriers, and changes of collections in progress.
     pub(crate) sent_epochs: SentEpochs,
     /// Notified of changes that may need a step.
@@ -155,6 +158,7 @@ impl Observations {
         };
         self.releases.clear();
         self.loads_of_sources.lock().clear();
+        self.exports.lock().clear();
         self.agreed.send_replace(false);
     }
 

@@ -1,8 +1,9 @@
-//! Implementation of the proto service `StorageAdmin`: read holds, read policies and frontiers.
+//! Implementation of the proto service `StorageAdmin`: read holds, read policies, frontiers and exports.
 //!
 //! A change is one command of the meta group. The first one of a table is preceded by an alteration, which makes the table's
 //! oldest readable epoch its own, and by a question to its regions for that epoch.
 
+mod exports;
 mod listed;
 mod prepare;
 mod proposal;
@@ -222,5 +223,48 @@ impl StorageAdmin for StorageService {
         let frontiers = listed::frontiers(&running.group.view.read(), barrier, request.get_ref());
         let collections = frontiers.map_err(Refusal::from)?;
         Ok(Response::new(v1::GetCollectionFrontiersResponse { collections }))
+    }
+
+    async fn prepare_export(
+        &self,
+        request: Request<v1::PrepareExportRequest>,
+    ) -> Result<Response<v1::PrepareExportResponse>, Status> {
+        let call = self.calls.begin(&request);
+        let hold = call.end(self.prepare_export(request.into_inner()).await)?;
+        Ok(Response::new(v1::PrepareExportResponse { hold: Some(hold) }))
+    }
+
+    async fn cancel_prepare_export(
+        &self,
+        request: Request<v1::CancelPrepareExportRequest>,
+    ) -> Result<Response<v1::CancelPrepareExportResponse>, Status> {
+        let call = self.calls.begin(&request);
+        call.end(self.cancel_prepare_export(request.into_inner()).await)?;
+        Ok(Response::new(v1::CancelPrepareExportResponse {}))
+    }
+
+    async fn create_export(
+        &self,
+        request: Request<v1::CreateExportRequest>,
+    ) -> Result<Response<v1::CreateExportResponse>, Status> {
+        let call = self.calls.begin(&request);
+        let export = call.end(self.create_export(request.into_inner()).await)?;
+        Ok(Response::new(v1::CreateExportResponse { export: Some(export) }))
+    }
+
+    async fn list_exports(
+        &self,
+        request: Request<v1::ListExportsRequest>,
+    ) -> Result<Response<v1::ListExportsResponse>, Status> {
+        Ok(Response::new(self.list_exports(request.get_ref()).await?))
+    }
+
+    async fn drop_export(
+        &self,
+        request: Request<v1::DropExportRequest>,
+    ) -> Result<Response<v1::DropExportResponse>, Status> {
+        let call = self.calls.begin(&request);
+        call.end(self.drop_export(request.into_inner()).await)?;
+        Ok(Response::new(v1::DropExportResponse {}))
     }
 }

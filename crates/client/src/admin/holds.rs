@@ -243,7 +243,7 @@ fn last_name(page: &v1::ListReadHoldsResponse) -> Option<String> {
 }
 
 /// Returns a text that is before a name, and close to it: the name without its last character.
-fn text_before(name: &str) -> &str {
+pub(super) fn text_before(name: &str) -> &str {
     name.char_indices().next_back().map_or("", |(last, _)| &name[..last])
 }
 

@@ -1,4 +1,6 @@
-//! Fake service for holds, policies and frontiers of the meta node.
+//! Fake service for holds, policies, frontiers and exports of the meta node.
+
+mod exports;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -18,12 +20,17 @@ pub(crate) struct StorageState {
     pub(crate) acquisitions: Vec<v1::AcquireReadHoldRequest>,
     /// Number of received calls that renew holds.
     pub(crate) renewals: u32,
-    /// Number of received calls that list holds.
+    /// Number of received calls that list holds or exports.
     pub(crate) lists: u32,
     /// Tables whose policy was set, by name.
     pub(crate) frontiers: BTreeMap<String, v1::CollectionFrontiers>,
     /// Changes of capabilities that were made.
     pub(crate) capability_changes: Vec<Vec<v1::CapabilityChanges>>,
+    pub(crate) exports: BTreeMap<String, v1::ListedExport>,
+    /// Request ids of all received calls that prepare or create an export.
+    pub(crate) export_requests: Vec<String>,
+    /// The next call that prepares, creates or drops an export takes effect, but its response is lost.
+    pub(crate) lose_response: bool,
 }
 
 impl StorageState {
@@ -179,5 +186,44 @@ impl StorageAdmin for StorageNode {
             names.iter().filter_map(|name| state.frontiers.get(name).cloned()).collect()
         };
         Ok(Response::new(v1::GetCollectionFrontiersResponse { collections }))
+    }
+
+    async fn prepare_export(
+        &self,
+        request: Request<v1::PrepareExportRequest>,
+    ) -> Result<Response<v1::PrepareExportResponse>, Status> {
+        let hold = self.state.lock().prepare_export(request.into_inner())?;
+        Ok(Response::new(v1::PrepareExportResponse { hold: Some(hold) }))
+    }
+
+    async fn cancel_prepare_export(
+        &self,
+        request: Request<v1::CancelPrepareExportRequest>,
+    ) -> Result<Response<v1::CancelPrepareExportResponse>, Status> {
+        self.state.lock().cancel_prepare_export(&request.into_inner())?;
+        Ok(Response::new(v1::CancelPrepareExportResponse {}))
+    }
+
+    async fn create_export(
+        &self,
+        request: Request<v1::CreateExportRequest>,
+    ) -> Result<Response<v1::CreateExportResponse>, Status> {
+        let export = self.state.lock().create_export(request.into_inner())?;
+        Ok(Response::new(v1::CreateExportResponse { export: Some(export) }))
+    }
+
+    async fn list_exports(
+        &self,
+        request: Request<v1::ListExportsRequest>,
+    ) -> Result<Response<v1::ListExportsResponse>, Status> {
+        Ok(Response::new(self.state.lock().list_exports(&request.into_inner())?))
+    }
+
+    async fn drop_export(
+        &self,
+        request: Request<v1::DropExportRequest>,
+    ) -> Result<Response<v1::DropExportResponse>, Status> {
+        self.state.lock().drop_export(&request.into_inner())?;
+        Ok(Response::new(v1::DropExportResponse {}))
     }
 }

@@ -90,6 +90,10 @@ recorded_requests! {
         let tables: Vec<&str> = this.changes.iter().map(|of| of.table.as_str()).collect();
         Some(tables.join(", "))
     };
+    v1::PrepareExportRequest[request_id] = "PrepareExport", |this| Some(this.table.clone());
+    v1::CancelPrepareExportRequest = "CancelPrepareExport", |this| Some(this.token.clone());
+    v1::CreateExportRequest[request_id] = "CreateExport", |this| Some(this.name.clone());
+    v1::DropExportRequest = "DropExport", |this| Some(this.name.clone());
 }
 
 // Calls of data nodes and compactors.

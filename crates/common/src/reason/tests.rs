@@ -8,7 +8,7 @@ use crate::refusal::Refusal;
 
 /// Wire form of each reason, which clients of other releases and languages read: the number of the
 /// reason, the code of the status, `maybe_applied` and the number of `retry`.
-const WIRE: [(Reason, i32, i32, bool, i32); 87] = [
+const WIRE: [(Reason, i32, i32, bool, i32); 92] = [
     (Reason::Unspecified, 0, 13, true, 3),
     (Reason::InvalidArgument, 1, 3, false, 7),
     (Reason::SchemaMismatch, 2, 3, false, 7),
@@ -90,6 +90,11 @@ const WIRE: [(Reason, i32, i32, bool, i32); 87] = [
     (Reason::HoldNotFound, 96, 5, false, 7),
     (Reason::HoldExists, 97, 6, false, 7),
     (Reason::InvalidCapabilities, 98, 3, false, 7),
+    (Reason::ExportNotFound, 99, 5, false, 7),
+    (Reason::ExportExists, 100, 6, false, 7),
+    (Reason::ExportTokenExpired, 101, 9, false, 7),
+    (Reason::ExportPrefixInUse, 102, 6, false, 7),
+    (Reason::ExportTargetUnavailable, 103, 14, false, 7),
     (Reason::Corrupt, 60, 15, true, 3),
     (Reason::Internal, 61, 13, true, 3),
     (Reason::Unsupported, 62, 12, false, 7),

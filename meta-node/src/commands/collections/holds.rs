@@ -1,44 +1,45 @@
 //! Read holds: acquired, renewed, moved to a later epoch, released, expired.
 
+mod checked;
+
 use std::collections::BTreeSet;
 
 use tidewater_collections::{CommonEpochError, earliest_common};
+use tidewater_common::feature_level::FeatureLevel;
 use tidewater_common::ids::{Epoch, TableId};
 use tidewater_proto::v1;
-use uuid::Uuid;
 
+pub(crate) use self::checked::check_acquire;
+use self::checked::{check_fields, check_not_of_export, check_not_reserved, is_acquired_by};
 use super::CollectionsAt;
 use crate::catalog::{CatalogChange, Collection, ReadHold, Table};
 use crate::commands::{CollectionCommandError, CommandError};
 
 /// Maximum number of holds of a cluster. Apply depends on this limit and those below, so they never change.
 const MAX_HOLDS: usize = 100_000;
-/// Maximum number of tables of a hold.
-const MAX_TABLES: usize = 1_000;
 /// Maximum sum of the numbers of tables of all holds.
 const MAX_HELD_TABLES: usize = 1_000_000;
 /// Maximum number of holds that one command renews or releases.
 pub(crate) const MAX_NAMES: usize = 1_000;
-/// Maximum length of a name, in characters, and of a holder, in bytes.
-const MAX_NAME_CHARS: usize = 128;
-const MAX_HOLDER_BYTES: usize = 256;
-/// Length of a lease in milliseconds: shortest, longest, default.
-const MIN_LEASE_MS: u64 = 10_000;
-const MAX_LEASE_MS: u64 = 30 * 24 * 3_600_000;
-const DEFAULT_LEASE_MS: u64 = 60_000;
 
 /// Acquires a hold. A repeated request changes nothing.
 pub(super) fn acquire(
     at: &CollectionsAt<'_>,
     request: &v1::AcquireReadHoldRequest,
 ) -> Result<CatalogChange, CommandError> {
-    let checked = check_acquire(request)?;
+    let checked = check_fields(request)?;
+    // Before that level, releases accept these names: their logs replay to the same state.
+    if at.state.header().feature_level >= FeatureLevel::EXPORTS {
+        check_not_reserved(&request.name)?;
+    }
     let holds = at.state.holds();
     if let Some(held) = holds.get(&request.name) {
-        return if held.request == checked.id {
+        return if held.request != checked.id {
+            Err(CollectionCommandError::HoldExists(request.name.clone()).into())
+        } else if is_acquired_by(held, request, &checked, at.state) {
             Ok(CatalogChange::default())
         } else {
-            Err(CollectionCommandError::HoldExists(request.name.clone()).into())
+            Err(CommandError::RequestIdReused(checked.id))
         };
     }
     let (records, held) = if request.like.is_empty() {
@@ -64,41 +65,6 @@ pub(super) fn acquire(
     Ok(CatalogChange { holds: vec![hold], ..at.changed(records) })
 }
 
-/// Fields of an acquisition that do not depend on the state.
-pub(crate) struct CheckedAcquisition {
-    id: Uuid,
-    lease_ms: u64,
-}
-
-/// Checks the fields of an acquisition that do not depend on the state.
-///
-/// # Errors
-/// [`CollectionCommandError::BadRequest`] names the first problem.
-pub(crate) fn check_acquire(
-    request: &v1::AcquireReadHoldRequest,
-) -> Result<CheckedAcquisition, CollectionCommandError> {
-    let bad = |text: &str| Err(CollectionCommandError::BadRequest(text.to_owned()));
-    let Ok(id) = Uuid::parse_str(&request.request_id) else {
-        return bad("the request id of a hold is not a UUID");
-    };
-    check_name(&request.name)?;
-    if request.holder.len() > MAX_HOLDER_BYTES {
-        return bad("the holder of a hold has more than 256 bytes");
-    }
-    let lease_ms = match request.lease_ms {
-        0 => DEFAULT_LEASE_MS,
-        lease_ms if (MIN_LEASE_MS..=MAX_LEASE_MS).contains(&lease_ms) => lease_ms,
-        _ => return bad("the lease of a hold must be 10s to 30d"),
-    };
-    if request.tables.is_empty() == request.like.is_empty() {
-        return bad("a hold is of tables, or like another hold");
-    }
-    if request.tables.len() > MAX_TABLES {
-        return bad("a hold has more than 1,000 tables");
-    }
-    Ok(CheckedAcquisition { id, lease_ms })
-}
-
 /// Returns the records of the tables of a hold, in the order of their ids, and its epoch.
 fn held_records(
     at: &CollectionsAt<'_>,
@@ -118,14 +84,27 @@ fn held_records(
         records.push(record);
     }
     records.sort_by_key(|record| record.table);
-    let epochs: Vec<Epoch> = sinces.iter().map(|(since, _)| *since).collect();
     let requested = (request.epoch != 0).then_some(Epoch(request.epoch));
+    let epoch = common_epoch(at.upper, &sinces, requested)?;
+    Ok((records, epoch))
+}
+
+/// Returns the epoch at which tables with these oldest readable epochs are held: the requested one, or else the earliest one.
+///
+/// # Errors
+/// The requested epoch can no longer be read, or has not begun.
+pub(super) fn common_epoch(
+    upper: Epoch,
+    sinces: &[(Epoch, &Table)],
+    requested: Option<Epoch>,
+) -> Result<Epoch, CommandError> {
+    let epochs: Vec<Epoch> = sinces.iter().map(|(since, _)| *since).collect();
     let epoch = earliest_common(&epochs, requested);
-    let epoch = epoch.map_err(|error| below_since(at.upper, &sinces, error))?;
+    let epoch = epoch.map_err(|error| below_since(upper, sinces, error))?;
     // A change that began later may have been applied before, with a later barrier.
     let earliest = epochs.iter().copied().max().unwrap_or_default();
-    check_not_ahead(epoch, at.upper.max(earliest))?;
-    Ok((records, epoch))
+    check_not_ahead(epoch, upper.max(earliest))?;
+    Ok(epoch)
 }
 
 /// Names the table that can no longer be read at the requested epoch.
@@ -174,6 +153,7 @@ pub(super) fn downgrade(
 ) -> Result<CatalogChange, CommandError> {
     let hold = at.state.holds().get(&request.name);
     let hold = hold.ok_or_else(|| CollectionCommandError::HoldNotFound(request.name.clone()))?;
+    check_not_of_export(at.state, hold)?;
     let epoch = Epoch(request.epoch);
     if epoch < hold.epoch {
         let text = format!("hold {:?} is at epoch {}: it cannot move back", hold.name, hold.epoch);
@@ -187,13 +167,15 @@ pub(super) fn downgrade(
     Ok(CatalogChange { holds: vec![moved], ..CatalogChange::default() })
 }
 
-/// Releases holds. Names that are no holds have no effect.
+/// Releases holds, all or none. Names that are no holds have no effect.
 pub(super) fn release(
     at: &CollectionsAt<'_>,
     request: &v1::ReleaseReadHoldsRequest,
 ) -> Result<CatalogChange, CommandError> {
-    let released = named(at, &request.names)?.into_iter().map(|hold| hold.name.clone());
-    Ok(CatalogChange { hold_deletes: released.collect(), ..CatalogChange::default() })
+    let released = named(at, &request.names)?;
+    released.iter().try_for_each(|hold| check_not_of_export(at.state, hold))?;
+    let hold_deletes = released.iter().map(|hold| hold.name.clone()).collect();
+    Ok(CatalogChange { hold_deletes, ..CatalogChange::default() })
 }
 
 /// Releases the holds whose leases have ended. A hold with a later renewal stays.
@@ -221,24 +203,13 @@ fn named<'a>(
 }
 
 /// Checks the numbers of holds of a cluster, and of their tables, after an acquisition.
-fn check_counts(holds: usize, held_tables: usize) -> Result<(), CollectionCommandError> {
+pub(super) fn check_counts(holds: usize, held_tables: usize) -> Result<(), CollectionCommandError> {
     if holds > MAX_HOLDS {
         return Err(CollectionCommandError::TooMany { limit: MAX_HOLDS, of: "holds" });
     }
     if held_tables > MAX_HELD_TABLES {
         let of = "tables of holds";
         return Err(CollectionCommandError::TooMany { limit: MAX_HELD_TABLES, of });
-    }
-    Ok(())
-}
-
-fn check_name(name: &str) -> Result<(), CollectionCommandError> {
-    let bad = |text: &str| Err(CollectionCommandError::BadRequest(text.to_owned()));
-    if name.is_empty() || name.chars().count() > MAX_NAME_CHARS {
-        return bad("the name of a hold must have 1 to 128 characters");
-    }
-    if name.chars().any(char::is_control) {
-        return bad("the name of a hold must not have control characters");
     }
     Ok(())
 }

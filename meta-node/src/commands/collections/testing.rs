@@ -1,10 +1,11 @@
 //! Tables and changes of collections in tests.
 
 use tidewater_proto::v1::meta_command::Kind;
+use tidewater_proto::v1::record_export::Progress;
 use tidewater_proto::v1::{self, LearnedSince, TableSince, change_collections::Change};
 
 use crate::catalog::MetaState;
-use crate::commands::procedures::testing as procedures;
+use crate::commands::procedures::testing::{self as procedures, wire_id};
 use crate::commands::testing::{directory, run};
 
 /// A state with the active tables "t" and "u", whose oldest readable epochs are their own and not known yet.
@@ -88,4 +89,67 @@ pub(crate) fn capabilities(table: &str, changes: &[(u64, i64)]) -> Change {
         changes.map(|(epoch, difference)| v1::CapabilityChange { epoch, difference }).collect();
     let of_table = v1::CapabilityChanges { table: table.to_owned(), changes };
     Change::Capabilities(v1::UpdateReadCapabilitiesRequest { changes: vec![of_table] })
+}
+
+/// Request of an export to a prefix with its name; epoch 0: the last one that has begun.
+pub(crate) fn export_request(
+    number: u64,
+    name: &str,
+    table: &str,
+    epoch: u64,
+) -> v1::CreateExportRequest {
+    v1::CreateExportRequest {
+        request_id: directory(number),
+        name: name.to_owned(),
+        table: table.to_owned(),
+        target: format!(r#"{{"url":"s3://exports/{name}"}}"#),
+        epoch,
+        ..v1::CreateExportRequest::default()
+    }
+}
+
+/// Creation of an export.
+pub(crate) fn create_export(number: u64, name: &str, table: &str, epoch: u64) -> Change {
+    Change::CreateExport(export_request(number, name, table, epoch))
+}
+
+/// Creation of an export by a token, as of the epoch of the token.
+pub(crate) fn create_export_by(token: &str, number: u64, name: &str, table: &str) -> Change {
+    let request = export_request(number, name, table, 0);
+    Change::CreateExport(v1::CreateExportRequest { token: token.to_owned(), ..request })
+}
+
+/// Record of the begin of a step of the export that a request has created.
+pub(crate) fn begin_step(number: u64, step: u64, epoch: u64) -> Change {
+    record_export(number, step, Progress::Begun(epoch))
+}
+
+/// Record of a completed step with an object of 10 rows and 100 bytes.
+pub(crate) fn complete_step(number: u64, step: u64, as_of: u64) -> Change {
+    let completed = v1::CompletedExportStep { as_of, files: 1, rows: 10, bytes: 100 };
+    record_export(number, step, Progress::Completed(completed))
+}
+
+fn record_export(number: u64, step: u64, progress: Progress) -> Change {
+    let export_id = wire_id(number);
+    Change::RecordExport(v1::RecordExport { export_id, step, progress: Some(progress) })
+}
+
+/// Drop of an export.
+pub(crate) fn drop_export(name: &str) -> Change {
+    Change::DropExport(v1::DropExportRequest { name: name.to_owned() })
+}
+
+/// A state with the export "x" of table "t", in its second step.
+pub(crate) fn with_export() -> MetaState {
+    let mut state = with_tables();
+    for of in [
+        create_export(20, "x", "t", 0),
+        begin_step(20, 1, 20),
+        complete_step(20, 1, 20),
+        begin_step(20, 2, 25),
+    ] {
+        run(&mut state, change(20, of)).unwrap();
+    }
+    state
 }

@@ -1,4 +1,4 @@
-//! Errors of commands on readable epochs: holds, policies and capabilities.
+//! Errors of commands on readable epochs: holds, policies, capabilities and exports.
 
 use tidewater_collections::{CapabilityError, ChangeError, PolicyError};
 use tidewater_common::ids::Epoch;
@@ -33,6 +33,20 @@ pub enum CollectionCommandError {
         /// Past participle of the operation.
         operation: &'static str,
     },
+    /// An export keeps rows that the operation would take away.
+    #[error(
+        "table {table_text} is exported by {export_text} and cannot be {operation}: `tidewater export drop` ends the export",
+        table_text = quoted(.table),
+        export_text = quoted(.export)
+    )]
+    Exported {
+        /// Name of the table.
+        table: String,
+        /// Name of its export at the least epoch.
+        export: String,
+        /// Past participle of the operation.
+        operation: &'static str,
+    },
     /// No hold has this name.
     #[error("hold {name} does not exist: it was released, or its lease has expired", name = quoted(.0))]
     HoldNotFound(String),
@@ -47,6 +61,33 @@ pub enum CollectionCommandError {
         /// Counted objects.
         of: &'static str,
     },
+    /// No export has this name.
+    #[error("export {name} does not exist", name = quoted(.0))]
+    ExportNotFound(String),
+    /// Another export has this name.
+    #[error("export {name} already exists: drop it, or use another name", name = quoted(.0))]
+    ExportExists(String),
+    /// The hold of a token does not exist.
+    #[error(
+        "token {token} is not valid: it was given back or used, or its lease has ended; prepare the export again",
+        token = quoted(.0)
+    )]
+    ExportTokenExpired(String),
+    /// The prefix is that of another export, or one of the two contains the other.
+    #[error(
+        "prefix {url_text} overlaps with that of export {export_text}: use another prefix",
+        url_text = quoted(.url),
+        export_text = quoted(.export)
+    )]
+    ExportPrefixInUse {
+        /// URL of the prefix.
+        url: String,
+        /// Name of the other export.
+        export: String,
+    },
+    /// The limit of the exports of a cluster is reached.
+    #[error("the cluster has at most {0} exports: drop those that are not needed")]
+    TooManyExports(usize),
     /// A field of a request that is out of range.
     #[error("{0}")]
     BadRequest(String),

@@ -88,12 +88,18 @@ impl CollectionCommandError {
     /// Reason of the RPC error. No wildcard: a new error needs a decision.
     pub(super) fn reason(&self) -> Reason {
         match self {
-            Self::Held { .. } | Self::Capable { .. } => Reason::Held,
+            Self::Held { .. } | Self::Exported { .. } | Self::Capable { .. } => Reason::Held,
             Self::HoldNotFound(_) => Reason::HoldNotFound,
             Self::HoldExists(_) => Reason::HoldExists,
-            Self::TooMany { .. } | Self::BadRequest(_) | Self::Policy(_) | Self::Changes(_) => {
-                Reason::InvalidArgument
-            }
+            Self::ExportNotFound(_) => Reason::ExportNotFound,
+            Self::ExportExists(_) => Reason::ExportExists,
+            Self::ExportTokenExpired(_) => Reason::ExportTokenExpired,
+            Self::ExportPrefixInUse { .. } => Reason::ExportPrefixInUse,
+            Self::TooMany { .. }
+            | Self::TooManyExports(_)
+            | Self::BadRequest(_)
+            | Self::Policy(_)
+            | Self::Changes(_) => Reason::InvalidArgument,
             Self::BelowSince { .. } => Reason::EpochBelowSince,
             Self::SinceNotOwn(_) | Self::SinceUnknown(_) => Reason::TableBusy,
             Self::Capabilities { error: CapabilityError::BelowSince { .. }, .. } => {

@@ -1,17 +1,18 @@
-//! Random changes of collections: holds, policies and capabilities of a few tables.
+//! Random changes of collections: holds, policies, capabilities and exports of a few tables.
 
 use proptest::prelude::*;
 use tidewater_proto::v1::read_policy::Policy;
 use tidewater_proto::v1::{self, change_collections::Change, meta_command::Kind};
 
 use crate::commands::collections::testing::{
-    acquire, capabilities, change, make_since_own, policy, release,
+    acquire, begin_step, capabilities, change, complete_step, create_export, create_export_by,
+    drop_export, make_since_own, policy, release,
 };
 
 /// Changes as of the epochs 10 to 14. Tables are altered before.
 pub(super) fn any_collection_change() -> impl Strategy<Value = Kind> {
     let tables = || prop::sample::select(vec!["t", "u", "v"]);
-    let holds = || prop::sample::select(vec!["a", "b"]);
+    let holds = || prop::sample::select(vec!["a", "export-token:b"]);
     let epoch = || prop_oneof![2 => Just(0), 1 => 8u64..14];
     let any_policy = prop_oneof![
         Just(None),
@@ -32,8 +33,26 @@ pub(super) fn any_collection_change() -> impl Strategy<Value = Kind> {
         1 => (tables(), 8u64..14, -1i64..2)
             .prop_map(|(table, epoch, difference)| capabilities(table, &[(epoch, difference)])),
     ];
+    let any_change = prop_oneof![10 => any_change, 8 => any_export_change()];
     prop_oneof![
         2 => (40u64..70, tables()).prop_map(|(number, table)| make_since_own(number, table)),
         3 => (10u64..15, any_change).prop_map(|(upper, of)| change(upper, of)),
+    ]
+}
+
+/// Two exports with a few ids, and their first steps.
+fn any_export_change() -> impl Strategy<Value = Change> {
+    let tables = || prop::sample::select(vec!["t", "u", "v"]);
+    let exports = || prop::sample::select(vec!["x", "y"]);
+    let step = || (90u64..94, 1u64..4, 8u64..14);
+    prop_oneof![
+        3 => (90u64..94, exports(), tables(), prop_oneof![2 => Just(0), 1 => 8u64..14])
+            .prop_map(|(number, name, table, epoch)| create_export(number, name, table, epoch)),
+        1 => (90u64..94, exports(), tables()).prop_map(|(number, name, table)| {
+            create_export_by("export-token:b", number, name, table)
+        }),
+        2 => step().prop_map(|(number, step, epoch)| begin_step(number, step, epoch)),
+        3 => step().prop_map(|(number, step, epoch)| complete_step(number, step, epoch)),
+        1 => exports().prop_map(drop_export),
     ]
 }

@@ -160,8 +160,8 @@ async fn nodes_that_cannot_run_at_the_level_are_refused() {
     for (number, release, is_refused) in [
         (2, None, true),
         (3, info(1, 1), true),
-        (4, info(highest + 1, 9), true),
-        (5, info(2, 9), false),
+        (4, info(highest + 1, highest + 1), true),
+        (5, info(2, highest), false),
         // A node that is known, with an earlier release.
         (1, None, true),
     ] {

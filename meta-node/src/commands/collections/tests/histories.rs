@@ -1,6 +1,9 @@
 //! K1 in random histories: since does not go back from one barrier to the next, and is never above the epoch of a barrier, a
-//! live hold or a capability. Leaders change, and with them the history that is kept; changes are in progress while barriers
-//! are sent and tables are truncated. A truncated table can be read from any epoch on that was sent by the end of its truncation.
+//! live hold, also of an export, or a capability. Leaders change, and with them the history that is kept; changes are in
+//! progress while barriers are sent and tables are truncated. A truncated table can be read from any epoch on that was sent by
+//! the end of its truncation.
+
+mod any_step;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,11 +11,14 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use tidewater_common::ids::{Epoch, TableId, Term};
 use tidewater_proto::v1::meta_command::Kind;
-use tidewater_proto::v1::read_policy::Policy;
 use tidewater_proto::v1::{self, change_collections::Change};
 
+use self::any_step::{Step, any_step};
 use crate::catalog::{MetaState, Table};
-use crate::commands::collections::testing::{acquire, capabilities, policy, release, with_tables};
+use crate::commands::collections::needs_epoch;
+use crate::commands::collections::testing::{
+    acquire, begin_step, complete_step, create_export, policy, release, with_tables,
+};
 use crate::commands::procedures::testing::{complete, truncate};
 use crate::commands::testing::{pass, run};
 use crate::leader::barriers::{ChangeInProgress, SentEpochs};
@@ -21,66 +27,11 @@ use crate::leader::learned_sinces::unknown_since;
 /// Begin of the epochs of the histories.
 const ORIGIN_MS: u64 = 1_800_000_000_000;
 const TABLES: [&str; 2] = ["t", "u"];
-const HOLDS: [&str; 3] = ["a", "b", "c"];
+const HOLDS: [&str; 4] = ["a", "b", "c", TOKEN];
+const TOKEN: &str = "export-token:a";
+const EXPORTS: [&str; 2] = ["x", "y"];
 /// Number of the first truncation.
 const FIRST_TRUNCATION: u64 = 100;
-
-#[derive(Debug, Clone)]
-enum Step {
-    /// Time passes, and a barrier is sent.
-    Barrier { ms: u64 },
-    /// A leader begins a change, which is applied later.
-    Begin(Change),
-    /// The oldest change in progress is applied, or was lost.
-    End { is_applied: bool },
-    /// Another node leads, with another history. Changes in progress are applied before its term, or lost.
-    NewLeader { history_ms: u64, is_applied: bool },
-    /// The truncation of a table begins, unless the table is held or is being truncated.
-    BeginTruncation(&'static str),
-    /// The oldest truncation in progress is completed. Its regions can be read from this time on, or from the last barrier on.
-    CompleteTruncation { ms: u64 },
-}
-
-fn any_step() -> impl Strategy<Value = Step> {
-    let table = prop::sample::select(TABLES.to_vec());
-    let name = prop::sample::select(HOLDS.to_vec());
-    let back = || 0u64..8_000;
-    let any_policy = prop_oneof![
-        Just(None),
-        Just(Some(Policy::NoPolicy(true))),
-        (0u64..5_000, 0u64..2_000).prop_map(|(lag_ms, granularity_ms)| {
-            Some(Policy::LagWriteFrontier(v1::LagWriteFrontier { lag_ms, granularity_ms }))
-        }),
-        back().prop_map(|ms| Some(Policy::ValidFrom(Epoch::at_ms(ORIGIN_MS + ms).get()))),
-    ];
-    let epoch = prop_oneof![Just(0), back().prop_map(|ms| Epoch::at_ms(ORIGIN_MS + ms).get())];
-    let any_change = prop_oneof![
-        4 => (1u64..9, name.clone(), prop::sample::subsequence(TABLES.to_vec(), 1..3), epoch)
-            .prop_map(|(number, name, tables, epoch)| acquire(number, name, &tables, epoch)),
-        2 => name.clone().prop_map(release),
-        1 => (name, back()).prop_map(|(name, ms)| {
-            let (name, epoch) = (name.to_owned(), Epoch::at_ms(ORIGIN_MS + ms).get());
-            Change::Downgrade(v1::DowngradeReadHoldRequest { name, epoch })
-        }),
-        2 => (table.clone(), any_policy).prop_map(|(table, of)| policy(table, of)),
-        2 => (table.clone(), back(), -2i64..3).prop_map(|(table, ms, difference)| {
-            capabilities(table, &[(Epoch::at_ms(ORIGIN_MS + ms).get(), difference)])
-        }),
-        1 => Just(Change::Expire(v1::ReleaseReadHoldsRequest {
-            names: HOLDS.iter().map(|name| (*name).to_owned()).collect(),
-        })),
-        1 => Just(Change::Record(v1::RecordSinces {})),
-    ];
-    prop_oneof![
-        6 => (1u64..1_500).prop_map(|ms| Step::Barrier { ms }),
-        5 => any_change.prop_map(Step::Begin),
-        5 => any::<bool>().prop_map(|lost| Step::End { is_applied: !lost }),
-        1 => (0u64..4_000, any::<bool>())
-            .prop_map(|(history_ms, is_applied)| Step::NewLeader { history_ms, is_applied }),
-        2 => table.prop_map(Step::BeginTruncation),
-        2 => (0u64..20_000).prop_map(|ms| Step::CompleteTruncation { ms }),
-    ]
-}
 
 /// A cluster: its state, its leader, and what barriers have named.
 struct History {
@@ -91,7 +42,8 @@ struct History {
     sent: SentEpochs,
     /// Epoch of the last barrier.
     last: Epoch,
-    in_progress: Vec<(ChangeInProgress, v1::ChangeCollections)>,
+    /// Those that are decided as of the last barrier hold back later ones.
+    in_progress: Vec<(Option<ChangeInProgress>, v1::ChangeCollections)>,
     /// Tables that are being truncated, with the numbers of their truncations.
     truncated: Vec<(u64, TableId)>,
     /// Number of the next truncation.
@@ -153,9 +105,9 @@ impl History {
             v1::LearnedSince { table: Some(named), changes: table.changes }
         };
         let learned = asked.map(answer).collect();
-        let guard = self.sent.begin_change(Term(self.term)).unwrap();
+        let guard = needs_epoch(&of).then(|| self.sent.begin_change(Term(self.term)).unwrap());
         let command = v1::ChangeCollections {
-            upper: guard.epoch().get(),
+            upper: guard.as_ref().map_or(0, |guard| guard.epoch().get()),
             history_ms: self.history_ms,
             learned,
             change: Some(of),
@@ -199,6 +151,16 @@ impl History {
         self.check();
     }
 
+    /// Begins to record a step of an export, as of the epoch with which it has begun, or of the last barrier.
+    fn record_step(&mut self, name: &str, record: impl Fn(u64, u64, u64) -> Change) {
+        let Some(export) = self.state.exports().get(name) else { return };
+        let next = if export.frontier.is_none() { export.as_of } else { self.last };
+        let epoch = export.step_as_of.unwrap_or(next);
+        let number = u64::try_from(export.id.as_u128()).unwrap();
+        let record = record(number, export.steps + 1, epoch.get());
+        self.begin(record);
+    }
+
     fn take(&mut self, step: Step) {
         match step {
             Step::Barrier { ms } => {
@@ -218,6 +180,8 @@ impl History {
             }
             Step::BeginTruncation(table) => self.begin_truncation(table),
             Step::CompleteTruncation { ms } => self.complete_truncation(ms),
+            Step::BeginExport(name) => self.record_step(name, begin_step),
+            Step::CompleteExport(name) => self.record_step(name, complete_step),
         }
     }
 
@@ -244,11 +208,11 @@ impl History {
     }
 }
 
-/// Runs a history; returns the number of holds that it has acquired.
-fn run_history(steps: Vec<Step>) -> usize {
+/// Runs a history from its begin.
+fn run_history(steps: Vec<Step>) -> History {
     let mut history = History::new();
     steps.into_iter().for_each(|step| history.take(step));
-    history.acquired
+    history
 }
 
 proptest! {
@@ -272,7 +236,7 @@ fn change_in_progress_holds_back_barriers() {
         Step::End { is_applied: true },
         Step::Barrier { ms: 1_000 },
     ];
-    assert_eq!(run_history(steps), 2);
+    assert_eq!(run_history(steps).acquired, 2);
 }
 
 #[test]
@@ -295,5 +259,30 @@ fn hold_after_a_truncation_is_not_below_earlier_barriers() {
         Step::End { is_applied: true },
         Step::Barrier { ms: 1_000 },
     ];
-    assert_eq!(run_history(steps), 1);
+    assert_eq!(run_history(steps).acquired, 1);
+}
+
+#[test]
+fn completed_steps_of_an_export_release_earlier_epochs() {
+    let applied = || Step::End { is_applied: true };
+    let steps = vec![
+        Step::Begin(create_export(50, "x", "t", 0)),
+        applied(),
+        Step::Barrier { ms: 1_000 },
+        Step::CompleteExport("x"),
+        applied(),
+        Step::Barrier { ms: 1_000 },
+        Step::BeginExport("x"),
+        applied(),
+        // Not part of the step.
+        Step::Barrier { ms: 1_000 },
+        Step::CompleteExport("x"),
+        Step::Barrier { ms: 1_000 },
+        applied(),
+        Step::Barrier { ms: 1_000 },
+    ];
+    let history = run_history(steps);
+    let export = history.state.exports().get("x").unwrap();
+    assert_eq!((export.steps, export.frontier), (2, Some(Epoch::at_ms(ORIGIN_MS + 2_001))));
+    assert_eq!(history.named.get(&export.table).copied(), export.frontier);
 }

@@ -1,7 +1,9 @@
 //! Changes of tables that are truncated: their regions are asked again, and no epoch that barriers may have named is held.
 
+use tidewater_proto::v1::read_policy::Policy;
+
 use super::*;
-use crate::commands::collections::testing::learned;
+use crate::commands::collections::testing::{learned, policy};
 
 /// Error of a change during the truncation of table "t".
 fn busy() -> CommandError {
