@@ -88,6 +88,9 @@ pub(crate) enum Command {
     /// Show and change which epochs of tables can be read
     #[command(subcommand)]
     Collection(commands::collection::Collection),
+    /// Export tables and their changes to Parquet objects
+    #[command(subcommand)]
+    Export(commands::export::Export),
     /// Inspect, flush and compact regions
     #[command(subcommand)]
     Region(commands::region::Region),
@@ -160,6 +163,7 @@ impl App {
             Command::Refresh(refresh) => refresh.run().await,
             Command::Hold(hold) => hold.run().await,
             Command::Collection(collection) => collection.run().await,
+            Command::Export(export) => export.run().await,
             Command::Region(region) => region.run().await,
             Command::Compaction(compaction) => compaction.run().await,
             Command::Hook(hook) => hook.run().await,

@@ -5,6 +5,7 @@
 //! - [`size`] and [`time_span`]: sizes and durations: `512MiB`, `90d`.
 //! - [`moment`]: times and durations before now: `90m`, `2026-01-31T10:00:00Z`.
 //! - [`as_of`]: epochs of reads, as numbers or by times: `5962137600000000`, `5m`.
+//! - [`lease`]: lengths of leases: `10s` to `30d`.
 //! - [`tokens`]: words, quoted texts and signs with their positions, for the parsers below.
 //! - [`columns`]: column definitions: `origin utf8, flight int64 not null`.
 //! - [`distribution`]: distribution of rows over regions: `range`, `hash(origin)`.
@@ -15,6 +16,7 @@ pub(crate) mod as_of;
 pub(crate) mod columns;
 pub(crate) mod distribution;
 pub(crate) mod key;
+pub(crate) mod lease;
 pub(crate) mod moment;
 pub(crate) mod peer;
 pub(crate) mod size;

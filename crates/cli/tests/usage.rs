@@ -82,6 +82,16 @@ fn invalid_command_line_exits_with_2() {
         &["collection", "policy", "t"],
         &["collection", "policy", "t", "--keep-all", "--lag", "1h"],
         &["collection", "policy", "t", "--keep-all", "--granularity", "1m"],
+        &["export", "create", "e", "--table", "t"],
+        &["export", "create", "e", "--to", "file:///x"],
+        &["export", "create", "e", "--table", "t", "--to", "file:///x", "--config", "[]"],
+        &["export", "create", "e", "--table", "t", "--to", "s3://x", "--config", "{\"url\": 1}"],
+        &["export", "create", "e", "--table", "t", "--to", "file:///x", "--every", "0s"],
+        &["export", "create", "e", "--table", "t", "--to", "file:///x", "--as-of", "yesterday"],
+        &["export", "drop"],
+        &["export", "prepare", "t", "--as-of", "0"],
+        &["export", "prepare", "t", "--lease", "9s"],
+        &["export", "cancel"],
         &["event", "list", "--since", "soon"],
         &["event", "list", "--since", "1m", "--until", "2m"],
         &["event", "list", "--limit", "0"],
@@ -111,10 +121,29 @@ fn help_output_contains_an_example() {
         &["meta-member", "replace", "--help"],
         &["bench", "ingest", "--help"],
         &["bench", "holds", "--help"],
+        &["export", "create", "--help"],
     ] {
         let output = tidewater(arguments);
         assert_eq!(output.status.code(), Some(0), "{arguments:?}");
         assert!(stdout(&output).contains("Example:\n  tidewater"), "{arguments:?}");
+    }
+}
+
+#[test]
+fn export_help_explains_wait_and_permissions() {
+    let help = stdout(&tidewater(&["export", "create", "--help"]));
+    let words: Vec<&str> = help.split_whitespace().collect();
+    let help = words.join(" ");
+    for part in [
+        "--to <URL>",
+        "--as-of <EPOCH|TIME>",
+        "--every <TIME>",
+        "must have no objects",
+        "exit status 5",
+        "--export-dir",
+        "--source-secret-dir",
+    ] {
+        assert!(help.contains(part), "{part}: {help}");
     }
 }
 
@@ -150,6 +179,9 @@ fn unreachable_cluster_exits_with_5() {
         &["hold", "list"],
         &["hold", "acquire", "h", "t"],
         &["collection", "list"],
+        &["export", "list"],
+        &["export", "prepare", "t"],
+        &["export", "create", "e", "--table", "t", "--to", "file:///x"],
         &["bench", "holds"],
     ] {
         let mut all = arguments.to_vec();

@@ -1,15 +1,13 @@
 //! `hold`
 //!
-//! - `epoch`: epoch of a hold at a time. `lease`: length of a lease. `held_line`: a hold, for output.
-//! - `missing`: failure of a command on holds that do not exist.
+//! - `held_line`: a hold, for output.
+//! - `named`: holds that a command names, and its failure if they do not exist.
 
 mod acquire;
 mod downgrade;
-mod epoch;
 mod held_line;
-mod lease;
 mod list;
-mod missing;
+mod named;
 mod release;
 mod renew;
 

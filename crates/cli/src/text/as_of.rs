@@ -22,6 +22,16 @@ pub(crate) enum AsOf {
 )]
 pub(crate) struct AsOfError(String);
 
+impl AsOf {
+    /// Parses the epoch of a hold or an export. In a request, 0 is another one.
+    pub(crate) fn held(text: &str) -> Result<Self, AsOfError> {
+        match text.parse::<Self>()? {
+            Self::Epoch(Epoch(0)) => Err(AsOfError(text.to_owned())),
+            as_of => Ok(as_of),
+        }
+    }
+}
+
 impl FromStr for AsOf {
     type Err = AsOfError;
 
@@ -51,6 +61,15 @@ mod tests {
         assert_eq!("5m".parse(), Ok(AsOf::Time(five_minutes)));
         let time = Moment::At(1_357_034_400_000_000_000);
         assert_eq!("2013-01-01T10:00:00Z".parse(), Ok(AsOf::Time(time)));
+    }
+
+    #[test]
+    fn epoch_zero_cannot_be_held() {
+        assert_eq!(AsOf::held("1"), Ok(AsOf::Epoch(Epoch(1))));
+        assert_eq!(AsOf::held("0s"), Ok(AsOf::Time(Moment::Ago(TimeSpan(0)))));
+        for text in ["0", "yesterday"] {
+            assert_eq!(AsOf::held(text), Err(AsOfError(text.to_owned())));
+        }
     }
 
     #[test]

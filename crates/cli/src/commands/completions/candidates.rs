@@ -5,11 +5,14 @@ use std::time::Duration;
 
 use clap_complete::CompletionCandidate;
 use tidewater_client::{Client, ClientError, ClientOptions};
+use tidewater_proto::v1::ListedExport;
 
 use crate::commands::client::ClientArgs;
 
 /// Deadline of a completion.
 const DEADLINE: Duration = Duration::from_secs(1);
+/// Beginning of the names of holds that are tokens of exports.
+const TOKEN_PREFIX: &str = "export-token:";
 
 /// Kind of the candidates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,6 +25,10 @@ pub(super) enum Candidates {
     Hooks,
     /// Names of holds, with their holders as help.
     Holds,
+    /// Names of exports, with their tables as help.
+    Exports,
+    /// Tokens of exports that are created later, with their holders as help.
+    ExportTokens,
 }
 
 /// Returns the candidates; none if the cluster does not answer in time.
@@ -63,11 +70,19 @@ async fn fetch(
             let hooks = client.hooks().await?.into_iter().filter_map(|info| info.hook);
             hooks.map(|hook| CompletionCandidate::new(hook.name)).collect()
         }
-        Candidates::Holds => {
+        Candidates::Holds | Candidates::ExportTokens => {
             let holds = client.read_holds(None).await?.into_iter().filter_map(|held| held.hold);
             holds
+                .filter(|hold| kind == Candidates::Holds || hold.name.starts_with(TOKEN_PREFIX))
                 .map(|hold| CompletionCandidate::new(hold.name).help(Some(hold.holder.into())))
                 .collect()
+        }
+        Candidates::Exports => {
+            let candidate = |listed: ListedExport| {
+                let name = CompletionCandidate::new(listed.export?.name);
+                Some(name.help(Some(listed.table.into())))
+            };
+            client.exports().await?.into_iter().filter_map(candidate).collect()
         }
     })
 }

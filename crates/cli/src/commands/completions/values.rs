@@ -32,6 +32,8 @@ const ARGUMENTS: &[(&[&str], &str, Candidates)] = &[
     (&["hold", "acquire"], "tables", Candidates::Tables),
     (&["hold", "list"], "table", Candidates::Tables),
     (&["collection", "policy"], "table", Candidates::Tables),
+    (&["export", "create"], "table", Candidates::Tables),
+    (&["export", "prepare"], "table", Candidates::Tables),
     (&["region", "list"], "table", Candidates::Tables),
     (&["region", "flush"], "table", Candidates::Tables),
     (&["region", "compact"], "table", Candidates::Tables),
@@ -57,6 +59,9 @@ const ARGUMENTS: &[(&[&str], &str, Candidates)] = &[
     (&["hold", "downgrade"], "name", Candidates::Holds),
     (&["hold", "renew"], "names", Candidates::Holds),
     (&["hold", "release"], "names", Candidates::Holds),
+    (&["export", "drop"], "name", Candidates::Exports),
+    (&["export", "create"], "token", Candidates::ExportTokens),
+    (&["export", "cancel"], "token", Candidates::ExportTokens),
 ];
 
 /// Adds candidates of the cluster to the command tree. The options in `words` select the cluster, as those

@@ -1,25 +1,19 @@
 //! `hold acquire NAME TABLE...`
 
-use std::path::Path;
-
 use clap::Args;
 use tidewater_client::{AcquireHold, Client};
-use tidewater_common::file::read_text;
 use tidewater_common::ids::Epoch;
 
-use super::epoch::{epoch_of, tables_of};
 use super::held_line::HeldLine;
-use super::lease::lease;
+use super::named::tables_of;
 use crate::commands::client::ClientArgs;
+use crate::commands::held_epoch::epoch_of;
+use crate::commands::holder::this_holder;
 use crate::exit::Failure;
 use crate::output::fact;
+use crate::text::lease::lease;
 use crate::text::moment::Moment;
 use crate::text::time_span::TimeSpan;
-
-/// File with the name of the machine.
-const HOST_FILE: &str = "/proc/sys/kernel/hostname";
-/// Largest content of the file, in bytes.
-const MAX_HOST_BYTES: u64 = 1_024;
 
 /// Options of `hold acquire`.
 #[derive(Debug, Args)]
@@ -90,44 +84,5 @@ impl Options {
             None => self.tables.clone(),
         };
         epoch_of(client, moment, &tables).await.map(Some)
-    }
-}
-
-/// Returns the holder for the user and the machine of this process.
-fn this_holder() -> String {
-    let user = std::env::var("USER").or_else(|_| std::env::var("LOGNAME")).ok();
-    let host = match std::env::var("HOSTNAME") {
-        Ok(host) => Some(host),
-        Err(_) => read_text(Path::new(HOST_FILE), MAX_HOST_BYTES).ok(),
-    };
-    holder(user.as_deref(), host.as_deref())
-}
-
-/// Returns `user@host`; empty if one of them is unknown.
-fn holder(user: Option<&str>, host: Option<&str>) -> String {
-    let known = |text: Option<&str>| {
-        text.map(str::trim).filter(|text| !text.is_empty()).map(ToOwned::to_owned)
-    };
-    match (known(user), known(host)) {
-        (Some(user), Some(host)) => format!("{user}@{host}"),
-        _ => String::new(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn holder_needs_user_and_host() {
-        assert_eq!(holder(Some("ops"), Some("db-1\n")), "ops@db-1");
-        for (user, host) in [
-            (None, Some("db-1")),
-            (Some("ops"), None),
-            (Some(""), Some("db-1")),
-            (Some("ops"), Some("\n")),
-        ] {
-            assert_eq!(holder(user, host), "", "{user:?} {host:?}");
-        }
     }
 }

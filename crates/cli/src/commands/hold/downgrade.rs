@@ -4,9 +4,10 @@ use clap::Args;
 use tidewater_client::Client;
 use tidewater_common::ids::Epoch;
 
-use super::epoch::{epoch_of, tables_of};
 use super::held_line::HeldLine;
+use super::named::tables_of;
 use crate::commands::client::ClientArgs;
+use crate::commands::held_epoch::epoch_of;
 use crate::exit::Failure;
 use crate::output::fact;
 use crate::text::moment::Moment;

@@ -22,10 +22,11 @@ pub(super) struct HeldLine {
     epoch_age_ms: Option<u64>,
     /// Time of the acquisition, since the Unix epoch.
     acquired_ms: u64,
-    lease_ms: u64,
-    /// Time of the cluster at which the hold expires unless it is renewed, since the Unix epoch.
-    lease_end_ms: u64,
-    /// Time until then; null if the time of the cluster is not known.
+    /// Null for a hold that does not expire, as that of an export.
+    lease_ms: Option<u64>,
+    /// Time of the cluster at which the hold expires unless it is renewed, since the Unix epoch; null if it does not expire.
+    lease_end_ms: Option<u64>,
+    /// Time until then; null if it does not expire, or the time of the cluster is not known.
     lease_left_ms: Option<u64>,
 }
 
@@ -43,7 +44,7 @@ impl HeldLine {
         let begin_ms = Epoch(hold.epoch).ms();
         Self {
             epoch_age_ms: begin_ms.map(|begin_ms| now_ms.saturating_sub(begin_ms)),
-            lease_left_ms: Some(listed.left_ms),
+            lease_left_ms: expiring(hold.lease_end_ms).map(|_| listed.left_ms),
             ..Self::new(hold, listed.tables)
         }
     }
@@ -56,11 +57,16 @@ impl HeldLine {
             epoch: hold.epoch,
             epoch_age_ms: None,
             acquired_ms: hold.acquired_ms,
-            lease_ms: hold.lease_ms,
-            lease_end_ms: hold.lease_end_ms,
+            lease_ms: expiring(hold.lease_ms),
+            lease_end_ms: expiring(hold.lease_end_ms),
             lease_left_ms: None,
         }
     }
+}
+
+/// Returns the length or end of a lease; `None`: the hold does not expire.
+fn expiring(ms: u64) -> Option<u64> {
+    (ms != u64::MAX).then_some(ms)
 }
 
 /// Returns the names of the tables of a hold. `name`: that of a table; `None`: the catalog does not have it yet.
@@ -78,13 +84,17 @@ impl Listed for HeldLine {
         let span = |ms: Option<u64>| {
             ms.map_or_else(|| "-".to_owned(), |ms| duration_text(Duration::from_millis(ms)))
         };
+        let left = match self.lease_end_ms {
+            Some(_) => span(self.lease_left_ms),
+            None => "no end".to_owned(),
+        };
         vec![
             self.name.clone(),
             dash(&self.holder),
             self.tables.join(","),
             self.epoch.to_string(),
             span(self.epoch_age_ms),
-            span(self.lease_left_ms),
+            left,
         ]
     }
 }
@@ -142,6 +152,14 @@ mod tests {
     fn hold_without_begin_has_no_age() {
         let line = listed(ReadHold { epoch: 0, ..hold() });
         assert_eq!((line.epoch_age_ms, line.cells()[4].as_str()), (None, "-"));
+    }
+
+    #[test]
+    fn hold_of_an_export_does_not_expire() {
+        let (lease_ms, lease_end_ms) = (u64::MAX, u64::MAX);
+        let line = listed(ReadHold { lease_ms, lease_end_ms, ..hold() });
+        assert_eq!((line.lease_ms, line.lease_end_ms, line.lease_left_ms), (None, None, None));
+        assert_eq!(line.cells()[5], "no end");
     }
 
     #[test]

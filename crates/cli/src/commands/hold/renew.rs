@@ -3,7 +3,7 @@
 use clap::Args;
 use serde::Serialize;
 
-use super::missing::missing;
+use super::named::missing;
 use crate::commands::client::ClientArgs;
 use crate::exit::Failure;
 use crate::output::fact;

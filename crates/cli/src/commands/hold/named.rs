@@ -1,10 +1,18 @@
-//! Failure of a command on holds that do not exist.
+//! Holds that a command names, and its failure if they do not exist.
 
+use tidewater_client::Client;
 use tidewater_common::quote::quoted;
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::Reason;
 
 use crate::exit::Failure;
+
+/// Returns the tables of a hold.
+pub(super) async fn tables_of(client: &Client, name: &str) -> Result<Vec<String>, Failure> {
+    let found = client.read_hold(name).await?;
+    let tables = found.map(|listed| listed.tables);
+    tables.ok_or_else(|| missing(&[name.to_owned()]))
+}
 
 /// Returns the failure of a command on holds that do not exist; at least one. Text and exit status for one hold are those of
 /// the meta leader.

@@ -1,12 +1,12 @@
-//! Length of the lease of a hold.
+//! Lengths of the leases of holds: `10s` to `30d`.
 
 use tidewater_client::AcquireHold;
 
-use crate::text::time_span::{TimeSpan, TimeSpanError};
+use super::time_span::{TimeSpan, TimeSpanError};
 
 /// An invalid lease.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum LeaseError {
+pub(crate) enum LeaseError {
     #[error(transparent)]
     TimeSpan(#[from] TimeSpanError),
     #[error("{0} is not the length of a lease (minimum 10s, maximum 30d)")]
@@ -14,7 +14,7 @@ pub(super) enum LeaseError {
 }
 
 /// Parses the length of a lease. In a request, 0 is another length.
-pub(super) fn lease(text: &str) -> Result<TimeSpan, LeaseError> {
+pub(crate) fn lease(text: &str) -> Result<TimeSpan, LeaseError> {
     let span: TimeSpan = text.parse()?;
     if !(AcquireHold::MIN_LEASE..=AcquireHold::MAX_LEASE).contains(&span.duration()) {
         return Err(LeaseError::OutOfRange(span));

@@ -1,13 +1,26 @@
-//! Epoch of a hold at a time.
+//! Epoch of a hold or an export at a time.
 
 use tidewater_client::Client;
 use tidewater_common::ids::Epoch;
 use tidewater_proto::v1::CollectionFrontiers;
 
-use super::missing::missing;
-use crate::commands::as_of::time_ms;
+use super::as_of::time_ms;
 use crate::exit::{Exit, Failure};
+use crate::text::as_of::AsOf;
 use crate::text::moment::Moment;
+
+/// Returns the epoch of a table that an export names; `None`: the cluster chooses it.
+pub(super) async fn named_epoch(
+    client: &Client,
+    as_of: Option<AsOf>,
+    table: &str,
+) -> Result<Option<Epoch>, Failure> {
+    match as_of {
+        None => Ok(None),
+        Some(AsOf::Epoch(epoch)) => Ok(Some(epoch)),
+        Some(AsOf::Time(moment)) => epoch_of(client, moment, &[table.to_owned()]).await.map(Some),
+    }
+}
 
 /// Returns the newest epoch of tables at or before a time that is before the one of the last barrier.
 pub(super) async fn epoch_of(
@@ -21,13 +34,6 @@ pub(super) async fn epoch_of(
         let text = "--as-of: the meta leader has not begun an epoch yet: retry in a second";
         Failure::new(Exit::Unavailable, text)
     })
-}
-
-/// Returns the tables of a hold.
-pub(super) async fn tables_of(client: &Client, name: &str) -> Result<Vec<String>, Failure> {
-    let found = client.read_hold(name).await?;
-    let tables = found.map(|listed| listed.tables);
-    tables.ok_or_else(|| missing(&[name.to_owned()]))
 }
 
 /// Returns the newest epoch of tables at or before a time that is before the one of the last barrier; `None`: there was no
