@@ -38,6 +38,8 @@ const STORE_DISK: &str = "store";
 const HOOK_DIRECTORY: &str = "hooks";
 /// Directory of the files that sources read, in the cluster's directory.
 const SOURCE_DIRECTORY: &str = "sources";
+/// Directory below which exports may write, within that of the cluster.
+const EXPORT_DIRECTORY: &str = "exports";
 /// Directory of the passwords that sources read, in the cluster's directory.
 const SECRET_DIRECTORY: &str = "secrets";
 
@@ -92,8 +94,9 @@ impl Cluster {
         let logs = dir.path().join("logs");
         let hooks = dir.path().join(HOOK_DIRECTORY);
         let sources = dir.path().join(SOURCE_DIRECTORY);
+        let exports = dir.path().join(EXPORT_DIRECTORY);
         let secrets = dir.path().join(SECRET_DIRECTORY);
-        for directory in [&logs, &hooks, &sources, &secrets] {
+        for directory in [&logs, &hooks, &sources, &exports, &secrets] {
             std::fs::create_dir_all(directory).map_err(HarnessError::io("create directories"))?;
         }
         let s3 = match plan.store {
@@ -223,6 +226,8 @@ impl Cluster {
         env.push(("TIDEWATER_HOOK_DIR".to_owned(), hooks));
         let sources = self.source_directory().display().to_string();
         env.push(("TIDEWATER_SOURCE_DIR".to_owned(), sources));
+        let exports = self.export_directory().display().to_string();
+        env.push(("TIDEWATER_EXPORT_DIR".to_owned(), exports));
         let secrets = self.secret_directory().display().to_string();
         env.push(("TIDEWATER_SOURCE_SECRET_DIR".to_owned(), secrets));
         env.push(("TIDEWATER_SOURCE_HOSTS".to_owned(), "127.0.0.0/8".to_owned()));
@@ -322,6 +327,11 @@ impl Cluster {
     /// Directory below which sources of this cluster may read rows.
     pub fn source_directory(&self) -> PathBuf {
         self.directory().join(SOURCE_DIRECTORY)
+    }
+
+    /// Directory below which exports of this cluster may write.
+    pub fn export_directory(&self) -> PathBuf {
+        self.directory().join(EXPORT_DIRECTORY)
     }
 
     /// Directory below which sources of this cluster may read passwords and keys.

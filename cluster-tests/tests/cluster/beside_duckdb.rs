@@ -10,14 +10,14 @@ use tidewater_cluster_tests::{HarnessError, Result};
 
 use crate::flights::flights_file;
 
-const TABLE: &str = "flights";
+pub(crate) const TABLE: &str = "flights";
 const COLUMNS: &str = "time_hour timestamp(ms), carrier utf8, flight int64, origin utf8, dest utf8, \
                        distance int64, dep_time int64, tailnum utf8";
 
 /// A step of the plan that `scripts/lib/flights_beside_duckdb.py` writes.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(tag = "step", rename_all = "snake_case")]
-enum Step {
+pub(crate) enum Step {
     Put { files: Vec<String> },
     Bulk { files: Vec<String> },
     Atomic { files: Vec<String> },
@@ -46,7 +46,7 @@ async fn script(args: &[&str]) -> Result<String> {
 }
 
 /// Applies a step with commands of the binary.
-async fn apply(cluster: &Cluster, directory: &Path, step: Step) -> Result<()> {
+pub(crate) async fn apply(cluster: &Cluster, directory: &Path, step: Step) -> Result<()> {
     let load = async |files: Vec<String>, how: &[&str]| -> Result<()> {
         let files: Vec<String> =
             files.iter().map(|file| directory.join(file).display().to_string()).collect();
@@ -89,14 +89,8 @@ async fn apply(cluster: &Cluster, directory: &Path, step: Step) -> Result<()> {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn table_matches_duckdb_after_random_operations() -> Result<()> {
-    let seed: u64 = match std::env::var("TIDEWATER_SEED") {
-        Ok(seed) => seed.parse().map_err(|_| HarnessError::violated("TIDEWATER_SEED"))?,
-        Err(_) => rand::random::<u32>().into(),
-    };
-    println!("TIDEWATER_SEED={seed} repeats this run");
-    let cluster = Cluster::start().await?;
+/// Creates the table, and writes a plan with its files. Returns the directory of the files and the steps.
+pub(crate) async fn prepare(cluster: &Cluster, seed: u64) -> Result<(PathBuf, Vec<Step>)> {
     let directory: PathBuf = cluster.directory().join("batches");
     std::fs::create_dir(&directory).map_err(HarnessError::io("create the batch directory"))?;
     let source = flights_file()?.display().to_string();
@@ -109,6 +103,19 @@ async fn table_matches_duckdb_after_random_operations() -> Result<()> {
         std::fs::read(directory.join("plan.json")).map_err(HarnessError::io("read the plan"))?;
     let plan: Vec<Step> =
         serde_json::from_slice(&plan).map_err(|error| HarnessError::violated(error.to_string()))?;
+    Ok((directory, plan))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn table_matches_duckdb_after_random_operations() -> Result<()> {
+    let seed: u64 = match std::env::var("TIDEWATER_SEED") {
+        Ok(seed) => seed.parse().map_err(|_| HarnessError::violated("TIDEWATER_SEED"))?,
+        Err(_) => rand::random::<u32>().into(),
+    };
+    println!("TIDEWATER_SEED={seed} repeats this run");
+    let cluster = Cluster::start().await?;
+    let (directory, plan) = prepare(&cluster, seed).await?;
+    let dir = directory.display().to_string();
     for step in plan {
         apply(&cluster, &directory, step).await?;
     }

@@ -22,6 +22,7 @@ mod durable_hooks;
 mod earlier;
 mod epochs;
 mod events;
+mod exports;
 mod faulty_store;
 mod file_readers;
 mod flights;
