@@ -181,8 +181,13 @@ async fn write_part(
     // Looked up after the confirmation: its rows are those of a leader.
     let hosted = replica.region(key.region)?;
     let changes = changes(&replica, &hosted, &memory, epochs)?;
-    let writer =
-        PartWriter { target: &place.target, step: key.step, region: key.region, rows: &rows };
+    let writer = PartWriter {
+        target: &place.target,
+        step: key.step,
+        region: key.region,
+        schema: &hosted.descriptor.schema,
+        rows: &rows,
+    };
     let files = writer.write(changes).await?;
     if files.is_empty() {
         // Found again in little time: files without later epochs are not read.

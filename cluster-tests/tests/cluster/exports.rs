@@ -1,5 +1,6 @@
 //! Exports: the files below a prefix, read in order, give the table as of the frontier, whatever is killed.
 
+mod bucket;
 mod refusals;
 mod replay;
 

@@ -30,7 +30,7 @@ pub(crate) async fn routes(cluster: &Cluster, table: &str) -> Result<Vec<Value>>
 }
 
 /// Splits the route of a row before that row.
-async fn split_before(cluster: &Cluster, writer: u64, serial: u64) -> Result<()> {
+pub(crate) async fn split_before(cluster: &Cluster, writer: u64, serial: u64) -> Result<()> {
     let key = row_key(writer, serial);
     let key: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
     let routes = routes(cluster, LOG_TABLE).await?;

@@ -71,6 +71,8 @@ fn runtime() -> Runtime {
 fn open(runtime: &Runtime, spool: &Path, handler: impl EventHandler) -> EventRecorderImpl {
     let options = EventRecorderOptions {
         close_timeout: Duration::from_millis(100),
+        // Events are recorded faster than they are shipped.
+        spool_bytes: 8 << 30,
         ..EventRecorderOptions::default()
     };
     let _context = runtime.enter();

@@ -24,4 +24,4 @@ pub(crate) mod units;
 pub(crate) mod writer;
 
 pub use self::footer::FooterCache;
-pub use self::format::{EPOCH_COLUMN, OP_COLUMN, SEQUENCE_COLUMN};
+pub use self::format::{EPOCH_COLUMN, OP_COLUMN, SEQUENCE_COLUMN, with_column_encodings};

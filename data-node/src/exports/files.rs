@@ -11,8 +11,10 @@ use parquet::errors::ParquetError;
 use parquet::file::properties::WriterProperties;
 use tidewater_common::ids::RegionId;
 use tidewater_common::refusal::Refusal;
+use tidewater_common::schema::TableSchema;
 use tidewater_proto::v1::Reason;
 use tidewater_region_engine::region::EpochChanges;
+use tidewater_region_engine::sst::with_column_encodings;
 use tidewater_source_kinds::{ObjectWriter, Target, TargetError};
 use uuid::Uuid;
 
@@ -30,6 +32,8 @@ pub(super) struct PartWriter<'a> {
     pub(super) target: &'a Target,
     pub(super) step: u64,
     pub(super) region: RegionId,
+    /// Columns of the table.
+    pub(super) schema: &'a TableSchema,
     /// Counter of the rows that were written.
     pub(super) rows: &'a AtomicU64,
 }
@@ -86,8 +90,8 @@ impl PartWriter<'_> {
         let object = self.target.writer(&path).map_err(target_error)?;
         let properties = WriterProperties::builder()
             .set_compression(Compression::ZSTD(ZstdLevel::default()))
-            .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
-            .build();
+            .set_max_row_group_row_count(Some(ROW_GROUP_ROWS));
+        let properties = with_column_encodings(properties, self.schema).build();
         let writer = AsyncArrowWriter::try_new(object, schema.clone(), Some(properties));
         let writer = writer.map_err(|error| self.failed(&path, &error))?;
         Ok(OpenFile { path, writer, rows: 0 })

@@ -60,9 +60,12 @@ impl LeaderTerm {
         let mut busy: BTreeMap<Uuid, task::Id> = BTreeMap::new();
         let mut ticks = interval(CHECK_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut revisions = self.group.view.subscribe();
         loop {
             tokio::select! {
                 _ = ticks.tick() => {}
+                // An export was created, or has taken a step.
+                _ = revisions.changed() => {}
                 Some(ended) = tasks.join_next_with_id() => {
                     let ended = ended.map_or_else(|error| error.id(), |(id, ())| id);
                     busy.retain(|_, task| *task != ended);

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::file::metadata::{KeyValue, SortingColumn};
-use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterVersion};
+use parquet::file::properties::{
+    EnabledStatistics, WriterProperties, WriterPropertiesBuilder, WriterVersion,
+};
 use parquet::schema::types::ColumnPath;
 use tidewater_common::ids::{ColumnId, RegionId};
 use tidewater_common::schema::{ColumnType, FIELD_ID_KEY, TableSchema};
@@ -114,7 +116,7 @@ pub(crate) fn properties(
     let level = ZstdLevel::try_new(1)
         .map_err(|error| EngineError::Internal { detail: error.to_string() })?;
     let pair = |key: &str, value: String| KeyValue::new(key.to_owned(), value);
-    let mut builder = WriterProperties::builder()
+    let builder = WriterProperties::builder()
         .set_writer_version(WriterVersion::PARQUET_1_0)
         .set_created_by(format!("tidewater {WRITER}"))
         .set_compression(Compression::ZSTD(level))
@@ -130,20 +132,28 @@ pub(crate) fn properties(
             pair(SCHEMA_VERSION_KEY, schema.version().to_string()),
             pair(WRITER_KEY, WRITER.to_owned()),
         ]));
-    for column in schema.columns() {
+    let sequence = ColumnPath::new(vec![SEQUENCE_COLUMN.to_owned()]);
+    Ok(with_column_encodings(builder, schema)
+        .set_column_dictionary_enabled(sequence.clone(), false)
+        .set_column_encoding(sequence, Encoding::DELTA_BINARY_PACKED)
+        .build())
+}
+
+/// Sets the encodings of a table's columns in files that the columns have under their names.
+pub fn with_column_encodings(
+    builder: WriterPropertiesBuilder,
+    schema: &TableSchema,
+) -> WriterPropertiesBuilder {
+    let columns = schema.columns().iter();
+    columns.fold(builder, |builder, column| {
         let path = ColumnPath::new(vec![column.name.clone()]);
-        builder = match encoding_of(&column.data_type) {
+        match encoding_of(&column.data_type) {
             None => builder.set_column_dictionary_enabled(path, true),
             Some(encoding) => builder
                 .set_column_dictionary_enabled(path.clone(), false)
                 .set_column_encoding(path, encoding),
-        };
-    }
-    let sequence = ColumnPath::new(vec![SEQUENCE_COLUMN.to_owned()]);
-    Ok(builder
-        .set_column_dictionary_enabled(sequence.clone(), false)
-        .set_column_encoding(sequence, Encoding::DELTA_BINARY_PACKED)
-        .build())
+        }
+    })
 }
 
 /// Encoding of a column; `None`: a dictionary while it is efficient. Floats hardly repeat, and a

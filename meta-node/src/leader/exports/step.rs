@@ -138,6 +138,9 @@ impl LeaderTerm {
                 }
             }
             if let Some(problem) = last {
+                if problem.reason == Reason::EpochIncomplete {
+                    self.barrier_wanted.notify_one();
+                }
                 passing += 1;
                 if passing >= PASSING_ROUNDS {
                     return Err(problem);
