@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use metrics::{Gauge, counter, gauge, histogram};
 use tidewater_common::metric::{Metric, MetricUnit};
+use tidewater_common::reason::label;
 use tidewater_proto::v1::Reason;
 use tidewater_region_engine::CompactionReport;
 
@@ -76,6 +77,13 @@ pub const METRICS: &[Metric] = &[
         .describe("Scans that ended because their readers took nothing, or too little, for too long."),
     Metric::counter("tidewater_merge_rows_compared_total", MetricUnit::Count)
         .describe("Rows that merges of refreshes have compared, repeated work included."),
+    Metric::counter("tidewater_export_rows_total", MetricUnit::Count)
+        .describe("Rows in the files that exports wrote, repeated work included."),
+    Metric::counter("tidewater_export_bytes_total", MetricUnit::Bytes)
+        .describe("Bytes of the files that exports wrote, repeated work included."),
+    Metric::counter("tidewater_export_failures_total", MetricUnit::Count)
+        .labels(&["reason"])
+        .describe("Failed attempts to write a region or to complete a step of an export."),
     Metric::gauge("tidewater_scan_memory_bytes", MetricUnit::Bytes)
         .describe("Memory held by scans: open files, rows being merged, messages to readers."),
     Metric::gauge("tidewater_scan_memory_limit_bytes", MetricUnit::Bytes)
@@ -185,8 +193,7 @@ pub(crate) fn record_compaction_attempt(is_retry: bool) {
 
 /// Counts a job that a compactor refused.
 pub(crate) fn record_compaction_refusal(reason: Reason) {
-    let reason = tidewater_common::reason::label(reason);
-    counter!("tidewater_compaction_refusals_total", "reason" => reason).increment(1);
+    counter!("tidewater_compaction_refusals_total", "reason" => label(reason)).increment(1);
 }
 
 /// Counts a job that no compactor accepted and that runs on this node.
@@ -256,8 +263,7 @@ pub(crate) fn observe(groups: &Groups) {
 
 /// Counts a call that contradicts the catalog or the group.
 pub(crate) fn count_refused_call(call: &'static str, reason: Reason) {
-    let reason = tidewater_common::reason::label(reason);
-    counter!("tidewater_control_calls_refused_total", "call" => call, "reason" => reason)
+    counter!("tidewater_control_calls_refused_total", "call" => call, "reason" => label(reason))
         .increment(1);
 }
 
@@ -279,4 +285,15 @@ pub(crate) fn count_stalled_scan() {
 /// Counts rows that merges of refreshes have compared; rows that are compared again after a failure count again.
 pub(crate) fn count_compared_rows(rows: u64) {
     counter!("tidewater_merge_rows_compared_total").increment(rows);
+}
+
+/// Counts a file that an export wrote.
+pub(crate) fn record_export_file(rows: u64, bytes: u64) {
+    counter!("tidewater_export_rows_total").increment(rows);
+    counter!("tidewater_export_bytes_total").increment(bytes);
+}
+
+/// Counts a failed attempt to write a region or to complete a step of an export.
+pub(crate) fn record_export_failure(reason: Reason) {
+    counter!("tidewater_export_failures_total", "reason" => label(reason)).increment(1);
 }

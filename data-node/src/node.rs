@@ -227,10 +227,13 @@ impl DataNode {
             .add_service(
                 RefreshService::new(self.groups.clone(), self.source_kinds.clone()).into_server(),
             )
-            .add_service(
-                ExportService::new(self.groups.clone(), self.export_targets.clone()).into_server(),
-            )
+            .add_service(self.exports().into_server())
             .add_service(RegionAdminService::new(self.groups.clone()).into_server());
+    }
+
+    fn exports(&self) -> ExportService {
+        let targets = self.export_targets.clone();
+        ExportService::new(self.groups.clone(), targets, self.tasks.clone(), self.closing.clone())
     }
 
     /// Resolves with the reason when the process must exit: a replica or the disk has failed

@@ -37,7 +37,7 @@ mod control;
 mod detector;
 mod event_recording;
 mod expired_holds;
-mod exports;
+pub(crate) mod exports;
 pub(crate) mod garbage;
 mod group_count;
 mod group_permits;

@@ -1,10 +1,12 @@
 """Replays the steps of an export with DuckDB, and compares the result with a table.
 
     export_replay.py PREFIX EPOCH TABLE.csv KEY[,KEY..]
+    export_replay.py PREFIX EPOCH TABLE.csv --append-only
 
 PREFIX: directory of the export. EPOCH: its frontier, or an epoch before it; later steps are left out. TABLE.csv: the
-table as of the epoch, with a header; empty cells are missing values. Prints the rows and steps that were compared, and fails
-with the first rows that differ.
+table as of the epoch, with a header; empty cells are missing values. KEY: columns of the primary key, of which a later version
+replaces the earlier ones. --append-only: no version replaces another one. Prints the compared rows, and the steps, versions
+and deletes that give them, as JSON. Fails with the first rows that differ.
 """
 
 import json
@@ -27,26 +29,50 @@ def steps(prefix, epoch):
     return [step for step in found if step["as_of"] <= epoch]
 
 
-def main():
-    prefix, epoch, table, keys = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]
-    taken = steps(prefix, epoch)
-    files = [file for step in taken for file in step["files"]]
-    missing = [file["path"] for file in files if not (prefix / file["path"]).is_file()]
-    assert not missing, f"steps name missing files: {missing}"
-    db = duckdb.connect()
-    paths = [str(prefix / file["path"]) for file in files]
+def read_versions(db, prefix, taken):
+    """Creates the table `versions` with the rows of the files that steps name; returns the number of its rows."""
+    paths = []
+    for step in taken:
+        files = [prefix / file["path"] for file in step["files"]]
+        missing = [str(file) for file in files if not file.is_file()]
+        assert not missing, f"step {step['step']} names missing files: {missing}"
+        if files:
+            names = [str(file) for file in files]
+            epochs = "SELECT min(_tw_epoch), max(_tw_epoch) FROM read_parquet($1, union_by_name = true)"
+            first, last = db.execute(epochs, [names]).fetchone()
+            after = -1 if step["after"] is None else step["after"]
+            assert after < first and last <= step["as_of"], f"epochs {first} to {last} in {step}"
+            paths += names
+    if not paths:
+        return 0
     db.execute("CREATE TABLE versions AS SELECT * FROM read_parquet($1, union_by_name = true)", [paths])
     counted = db.execute("SELECT count(*) FROM versions").fetchone()[0]
-    assert counted == sum(file["rows"] for file in files), "files have other rows than their steps name"
-    repeated = db.execute(
-        f"SELECT count(*) FROM (SELECT {keys}, _tw_epoch FROM versions GROUP BY ALL HAVING count(*) > 1)"
-    ).fetchone()[0]
-    assert repeated == 0, f"{repeated} keys have several versions of one epoch"
+    named = sum(file["rows"] for step in taken for file in step["files"])
+    assert counted == named, f"files have {counted} rows, and their steps name {named}"
+    return counted
+
+
+def replay(db, keys):
+    """Creates the table `replayed`; `keys`: None for an append-only table. Returns the number of deletes."""
+    deletes = db.execute("SELECT count(*) FROM versions WHERE _tw_op = 1").fetchone()[0]
+    current = "versions"
+    if keys is None:
+        assert deletes == 0, f"{deletes} deletes in an append-only table"
+    else:
+        repeated = db.execute(
+            f"SELECT count(*) FROM (SELECT {keys}, _tw_epoch FROM versions GROUP BY ALL HAVING count(*) > 1)"
+        ).fetchone()[0]
+        assert repeated == 0, f"{repeated} keys have several versions of one epoch"
+        current = f"""(SELECT * FROM versions
+            QUALIFY row_number() OVER (PARTITION BY {keys} ORDER BY _tw_epoch DESC) = 1)"""
     db.execute(
-        f"""CREATE TABLE replayed AS SELECT * EXCLUDE (_tw_op, _tw_epoch) FROM (
-            SELECT * FROM versions QUALIFY row_number() OVER (PARTITION BY {keys} ORDER BY _tw_epoch DESC) = 1
-        ) WHERE _tw_op = 0"""
+        f"CREATE TABLE replayed AS SELECT * EXCLUDE (_tw_op, _tw_epoch) FROM {current} WHERE _tw_op = 0"
     )
+    return deletes
+
+
+def compare(db, table):
+    """Compares the replayed rows with a table; returns their number."""
     db.execute("CREATE TABLE expected AS SELECT * FROM replayed LIMIT 0")
     read = f"read_csv('{table}', header = true, nullstr = '', all_varchar = true)"
     exported = {column for column, *_ in db.execute("DESCRIBE replayed").fetchall()}
@@ -63,9 +89,22 @@ def main():
     ):
         rows = db.execute(f"SELECT * FROM {one} EXCEPT ALL SELECT * FROM {other}").fetchall()
         assert not rows, f"{len(rows)} {text}: {rows[:3]}"
-    rows = db.execute("SELECT count(*) FROM replayed").fetchone()[0]
-    deletes = db.execute("SELECT count(*) FROM versions WHERE _tw_op = 1").fetchone()[0]
-    print(f"{rows} rows equal after {len(taken)} steps with {counted} versions, {deletes} of them deletes")
+    return db.execute("SELECT count(*) FROM replayed").fetchone()[0]
+
+
+def main():
+    prefix, epoch, table, keys = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]
+    taken = steps(prefix, epoch)
+    assert taken, f"no step up to epoch {epoch}"
+    db = duckdb.connect()
+    versions, deletes, rows = read_versions(db, prefix, taken), 0, 0
+    if versions:
+        deletes = replay(db, None if keys == "--append-only" else keys)
+        rows = compare(db, table)
+    else:
+        lines = len(Path(table).read_text().splitlines())
+        assert lines <= 1, f"the steps have no files, and the table has {lines - 1} rows"
+    print(json.dumps({"rows": rows, "steps": len(taken), "versions": versions, "deletes": deletes}))
 
 
 if __name__ == "__main__":

@@ -8,6 +8,9 @@ HOLD_SECONDS=${HOLD_SECONDS:-600}
 # Keys of each table. The load overwrites all of them in each period, which has this number of seconds.
 HOLD_KEYS=${HOLD_KEYS:-100000}
 HOLD_PERIOD=${HOLD_PERIOD:-2}
+# Tables with records, and commands, of the part `restart`.
+HOLD_COLLECTIONS=${HOLD_COLLECTIONS:-10000}
+HOLD_COMMANDS=${HOLD_COMMANDS:-100000}
 # Reads of each table and kind, whose median is printed.
 HOLD_READS=${HOLD_READS:-5}
 # Limit of the design for the 99th percentile of each call, in ms.
@@ -166,5 +169,37 @@ hold_epoch() {
     hold_passed "$epoch"
     for table in held free; do quietly tw region compact --table "$table"; done
     hold_compare 'released and compacted'
+    cluster_stop
+}
+
+# hold_meta_bytes: prints the sum of the bytes in the directories of the meta nodes.
+hold_meta_bytes() { du -sb "$STATE"/nodes/meta-* | awk '{ sum += $1 } END { print sum }'; }
+
+# hold_restarted: kills all meta nodes, and prints the time until a command about holds has succeeded, in seconds.
+hold_restarted() {
+    local node begun
+    for node in $(seq "$METAS"); do node_signal KILL "meta-$node"; done
+    begun=$EPOCHREALTIME
+    for node in $(seq "$METAS"); do node_start "meta-$node"; done
+    until tw hold release unused >/dev/null 2>&1; do sleep 0.05; done
+    awk -v begun="$begun" -v ended="$EPOCHREALTIME" 'BEGIN { printf "%.2f", ended - begun }'
+}
+
+# hold_restart: restarts three meta nodes with many collections, before and after many commands about their holds.
+hold_restart() {
+    local options=(--tables "$HOLD_COLLECTIONS" --holds "$HOLD_COLLECTIONS" --cleanup false) commands times
+    hold_cluster 3
+    quietly tw bench holds "${options[@]}" --requests 1
+    times=$(hold_restarted)
+    say "three meta nodes with $HOLD_COLLECTIONS collections: all killed, first command after $times s, $(hold_meta_bytes) bytes"
+    commands=0
+    while [ "$commands" -lt "$HOLD_COMMANDS" ]; do
+        quietly tw bench holds "${options[@]}" --requests $((HOLD_COMMANDS / 10))
+        # Each request of the four kinds is one command, and so is each hold of a table.
+        commands=$((commands + 4 * (HOLD_COMMANDS / 10) + HOLD_COLLECTIONS))
+        say "    $commands commands later: $(hold_meta_bytes) bytes"
+    done
+    times=$(hold_restarted)
+    say "    all killed: first command after $times s, $(hold_meta_bytes) bytes"
     cluster_stop
 }

@@ -176,6 +176,12 @@ pub const fn facts(kind: ProblemKind) -> ProblemFacts {
             "resolve the error, usually of the source, and run `tidewater refresh start`; `tidewater refresh history` \
              shows all errors",
         ),
+        ProblemKind::ExportFailing => row(
+            "A step of an export has failed for 30 s: its frontier stays, and the hold of the export keeps the versions \
+             since",
+            "resolve the error, usually of the target; the step is retried by itself, and `tidewater export list` shows its \
+             progress. `tidewater export drop` ends an export that is not needed",
+        ),
         ProblemKind::RegionNotHosted => row(
             "The catalog has a region that its group does not have",
             "recreate the table from a backup or its source; report this as a defect",
@@ -242,7 +248,7 @@ mod tests {
     #[test]
     fn every_kind_has_a_meaning_and_a_remedy() {
         let mut names: Vec<String> = kinds().map(name).collect();
-        assert_eq!(names.len(), 38);
+        assert_eq!(names.len(), 39);
         assert!(names.contains(&"group_without_leader".to_owned()));
         for kind in kinds() {
             let ProblemFacts { meaning, remedy, .. } = facts(kind);
@@ -252,6 +258,6 @@ mod tests {
         }
         names.sort();
         names.dedup();
-        assert_eq!(names.len(), 38);
+        assert_eq!(names.len(), 39);
     }
 }

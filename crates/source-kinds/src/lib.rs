@@ -5,7 +5,7 @@
 //! - **Source**: an opened configuration of a kind. It lives during one step of a refresh.
 //! - **Listing**: the content of a source at one point, pinned, as splits. A refresh lists its source once.
 //! - **Split**: a part of a listing that one data node reads. It is repeated from its begin after a failure.
-//! - **Target**: a place below which an export writes objects ([`ExportTargets`]).
+//! - **Target**: directory or prefix below which an export writes objects ([`ExportTargets`]).
 //!
 //! Passwords and keys are in files on the nodes that use a source or a target, never in its configuration. Each is used
 //! only for the servers that its file names.
@@ -45,6 +45,8 @@ pub use self::hosts::{SourceHost, SourceHostError, SourceHosts};
 pub use self::kinds::SourceKinds;
 use self::objects::Objects;
 use self::postgres::Postgres;
+#[doc(hidden)]
+pub use self::targets::testing;
 pub use self::targets::{ExportTargets, ObjectWriter, Target, TargetError};
 
 /// Maximum number of splits of a listing.

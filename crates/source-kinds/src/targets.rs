@@ -1,8 +1,8 @@
-//! Targets of exports: places below which data nodes write objects.
+//! Targets of exports: local directories and prefixes of buckets, below which data nodes write objects.
 //!
-//! A target is configured by a caller, and a node writes it with its own rights. The operator of a node therefore grants
-//! a directory (`--export-dir`), without which no export writes a file of the node. Credentials and hosts are those that
-//! the operator permits to sources.
+//! A caller configures a target, and a node writes its objects with the rights of the node. The operator of a node
+//! therefore grants a directory (`--export-dir`), without which no export writes a file of the node. Credentials and hosts
+//! are those that the operator permits to sources.
 //!
 //! Configuration: that of a `parquet` source (`objects`) for `file:///absolute/directory` and `s3://`. Other remote
 //! stores are read without credentials, and cannot be written.
@@ -12,16 +12,20 @@
 //! - **Target**: an opened configuration. Its names are relative to its directory or prefix.
 //! - **Object**: a file or an object of a remote store. It is visible once it is complete, and durable when the call that
 //!   writes it returns, also after a power cut: a local object is synced before it gets its name, with its directories.
-//! - **Writer**: a write of a large object in parts. The object becomes visible when the writer is shut down.
+//! - **Writer**: a write of a large object in parts. It lives until it is shut down or aborted. The object becomes visible
+//!   when the writer is shut down.
 //!
 //! # Layout
 //!
 //! - `target`: reads, writes, lists and deletes objects. `writer_store`: the store of writers, which checks and limits
 //!   their requests. `directory`: local directories, and symbolic links in them. `error`: errors of targets.
+//!   `testing`: targets of tests.
 
 mod directory;
 mod error;
 mod target;
+#[doc(hidden)]
+pub mod testing;
 mod writer_store;
 
 use std::path::{Path, PathBuf};

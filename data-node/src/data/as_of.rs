@@ -45,7 +45,8 @@ pub(super) async fn confirm(
 ///
 /// # Errors
 /// [`Reason::EpochRequired`] for a refreshable table, whose rows as of other epochs than the published ones may be of an
-/// incomplete refresh; [`Reason::EpochIncomplete`] in a group that has applied no barrier. The engine checks the bounds.
+/// incomplete refresh; [`Reason::EpochIncomplete`] in a group that has applied no barrier; those of
+/// [`GroupReplica::check_recorded`]. The engine checks the bounds.
 pub(super) fn as_of(
     groups: &Groups,
     replica: &GroupReplica,
@@ -65,6 +66,9 @@ pub(super) fn as_of(
         return Err(not_published(hosted, epoch, latest(groups, replica, hosted)));
     }
     let (_, upper) = replica.shared.state.read().readable_epochs(region).unwrap_or_default();
+    if !is_refreshable {
+        replica.check_recorded(hosted)?;
+    }
     // No row of a refreshable table is of epoch 0: merges wait for the first one.
     let upper = if is_refreshable { upper.max(Epoch(1)) } else { upper };
     if upper == Epoch(0) {

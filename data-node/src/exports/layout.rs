@@ -1,32 +1,29 @@
-//! Objects below the prefix of an export (pure): their names, and their contents as JSON.
+//! Objects below the prefix of an export (pure): their names, and their contents.
 //!
-//! - `_export.json`: the export that has the prefix.
-//! - `data/STEP/*.parquet`: rows of a step. Files that its object does not name are those of attempts that have failed.
+//! - `_export.json`: the export that has claimed the prefix.
+//! - `data/STEP/*.parquet`: rows of a step. Files that the object of the step does not name are those of failed attempts.
 //! - `_parts/STEP/REGION.json`: the files of a region, until the step is complete.
 //! - `_steps/STEP.json`: a completed step, with all of its files.
 //!
 //! Steps have 20 digits, so that names sort by them.
 
-use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tidewater_common::ids::{ClusterId, Epoch, RegionId};
 use tidewater_proto::v1;
 use uuid::Uuid;
 
+use super::json::{FORMAT, JsonObject};
+
 /// Name of the object that identifies the export.
 pub(super) const IDENTITY: &str = "_export.json";
-/// Greatest size of an object of JSON, in bytes: that of a step with 200,000 files.
-pub(super) const MAX_JSON_BYTES: u64 = 32 << 20;
-/// Version of the objects, which readers check.
-const FORMAT: u32 = 1;
 
-/// Returns the folder of the files of a step.
-pub(super) fn data_folder(step: u64) -> String {
+/// Returns the prefix of the files of a step.
+pub(super) fn data_prefix(step: u64) -> String {
     format!("data/{step:020}")
 }
 
-/// Returns the folder of the parts of a step.
-pub(super) fn parts_folder(step: u64) -> String {
+/// Returns the prefix of the part objects of a step.
+pub(super) fn parts_prefix(step: u64) -> String {
     format!("_parts/{step:020}")
 }
 
@@ -37,17 +34,22 @@ pub(super) fn step_object(step: u64) -> String {
 
 /// Returns the name of the object of a region in a step.
 pub(super) fn part_object(step: u64, region: RegionId) -> String {
-    format!("{}/{region}.json", parts_folder(step))
+    format!("{}/{region}.json", parts_prefix(step))
 }
 
 /// Returns the name of a new file of a region in a step.
 pub(super) fn data_file(step: u64, region: RegionId, id: Uuid) -> String {
-    format!("{}/{region}-{}.parquet", data_folder(step), id.simple())
+    format!("{}{}.parquet", region_files(step, region), id.simple())
 }
 
-/// The export that has a prefix.
+/// Returns the prefix of the names of the files of a region in a step.
+fn region_files(step: u64, region: RegionId) -> String {
+    format!("{}/{region}-", data_prefix(step))
+}
+
+/// Identity of the export that has claimed a prefix.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Identity {
+pub(super) struct ExportIdentity {
     format: u32,
     /// Id of the cluster.
     pub(super) cluster: String,
@@ -55,13 +57,14 @@ pub(super) struct Identity {
     pub(super) export: Uuid,
     /// Name of the export when it was created.
     pub(super) name: String,
-    /// Name of the table when it was created.
+    /// Name of the table when the export was created.
     pub(super) table: String,
 }
 
-impl Identity {
+impl ExportIdentity {
     pub(super) fn new(cluster: ClusterId, export: Uuid, name: &str, table: &str) -> Self {
-        let (name, table) = (name.to_owned(), table.to_owned());
+        let name = name.to_owned();
+        let table = table.to_owned();
         Self { format: FORMAT, cluster: cluster.to_string(), export, name, table }
     }
 }
@@ -69,9 +72,11 @@ impl Identity {
 /// File with rows.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct StepFile {
-    /// Name below the prefix.
+    /// Name below the prefix of the export.
     pub(super) path: String,
+    /// Number of rows.
     pub(super) rows: u64,
+    /// Size in bytes.
     pub(super) bytes: u64,
 }
 
@@ -87,12 +92,13 @@ impl From<v1::ExportFile> for StepFile {
     }
 }
 
-/// Epochs of a step: its files have the newest version of each key that is of an epoch after the one and of the other at the
-/// latest.
+/// Epochs of a step. Its files have the newest version of each key among the versions of epochs above `after`, up to and
+/// including `as_of`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct StepEpochs {
-    /// `None`: all rows as of the other epoch.
+    /// Epoch of the step before. `None`: the first step, with all rows as of `as_of`.
     pub(super) after: Option<u64>,
+    /// Epoch that the table has after the step.
     pub(super) as_of: u64,
 }
 
@@ -106,24 +112,26 @@ impl StepEpochs {
     }
 }
 
-/// A region that is written for a step.
+/// Object of a part: a region that is written for a step.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Part {
+pub(super) struct ExportPart {
     format: u32,
+    /// Id of the export. Nodes may write parts of a dropped export until their tasks end.
+    pub(super) export: Uuid,
     #[serde(flatten)]
     pub(super) epochs: StepEpochs,
     pub(super) files: Vec<StepFile>,
 }
 
-impl Part {
-    pub(super) fn new(epochs: StepEpochs, files: Vec<StepFile>) -> Self {
-        Self { format: FORMAT, epochs, files }
+impl ExportPart {
+    pub(super) fn new(export: Uuid, epochs: StepEpochs, files: Vec<StepFile>) -> Self {
+        Self { format: FORMAT, export, epochs, files }
     }
 }
 
-/// A completed step.
+/// Object of a completed step.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Step {
+pub(super) struct ExportStep {
     format: u32,
     /// Id of the export.
     pub(super) export: Uuid,
@@ -131,14 +139,15 @@ pub(super) struct Step {
     pub(super) step: u64,
     #[serde(flatten)]
     pub(super) epochs: StepEpochs,
-    /// Sums over the files.
+    /// Rows of all files.
     pub(super) rows: u64,
+    /// Bytes of all files.
     pub(super) bytes: u64,
-    /// In ascending order of their names.
+    /// Files of all regions, in ascending order of their names.
     pub(super) files: Vec<StepFile>,
 }
 
-impl Step {
+impl ExportStep {
     pub(super) fn new(
         export: Uuid,
         step: u64,
@@ -150,112 +159,36 @@ impl Step {
         let bytes = files.iter().fold(0, |sum: u64, file| sum.saturating_add(file.bytes));
         Self { format: FORMAT, export, step, epochs, rows, bytes, files }
     }
+
+    /// Returns whether a file is one of the step.
+    /// Returns the files of a region.
+    pub(super) fn files_of(&self, region: RegionId) -> Vec<StepFile> {
+        let prefix = region_files(self.step, region);
+        self.files.iter().filter(|file| file.path.starts_with(&prefix)).cloned().collect()
+    }
+
+    pub(super) fn has_file(&self, path: &str) -> bool {
+        self.files.binary_search_by(|file| file.path.as_str().cmp(path)).is_ok()
+    }
 }
 
-/// Object of JSON below a prefix.
-pub(super) trait JsonObject: Serialize + for<'de> Deserialize<'de> {
-    /// Version of the object.
-    fn format(&self) -> u32;
-}
-
-impl JsonObject for Identity {
+impl JsonObject for ExportIdentity {
     fn format(&self) -> u32 {
         self.format
     }
 }
 
-impl JsonObject for Part {
+impl JsonObject for ExportPart {
     fn format(&self) -> u32 {
         self.format
     }
 }
 
-impl JsonObject for Step {
+impl JsonObject for ExportStep {
     fn format(&self) -> u32 {
         self.format
     }
-}
-
-/// Error of an object that this release cannot read.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("object {name} of the export cannot be read: {problem}")]
-pub(super) struct UnreadableObject {
-    name: String,
-    problem: String,
-}
-
-/// Encodes an object.
-///
-/// # Errors
-/// It is larger than 32 MiB: a step has too many files.
-pub(super) fn encode(name: &str, object: &impl JsonObject) -> Result<Bytes, UnreadableObject> {
-    let problem = |problem: String| UnreadableObject { name: name.to_owned(), problem };
-    let bytes = serde_json::to_vec_pretty(object).map_err(|error| problem(error.to_string()))?;
-    if bytes.len() as u64 > MAX_JSON_BYTES {
-        return Err(problem(format!("it has {} bytes", bytes.len())));
-    }
-    Ok(bytes.into())
-}
-
-/// Decodes an object.
-///
-/// # Errors
-/// It is damaged, or of another version.
-pub(super) fn decode<T: JsonObject>(name: &str, bytes: &[u8]) -> Result<T, UnreadableObject> {
-    let problem = |problem: String| UnreadableObject { name: name.to_owned(), problem };
-    let object: T = serde_json::from_slice(bytes).map_err(|error| problem(error.to_string()))?;
-    if object.format() != FORMAT {
-        let text = format!("it has version {}, and this release reads {FORMAT}", object.format());
-        return Err(problem(text));
-    }
-    Ok(object)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn file(path: &str, rows: u64, bytes: u64) -> StepFile {
-        StepFile { path: path.to_owned(), rows, bytes }
-    }
-
-    #[test]
-    fn names_of_objects_are_frozen() {
-        let region = RegionId(7);
-        assert_eq!(step_object(12), "_steps/00000000000000000012.json");
-        assert_eq!(part_object(12, region), "_parts/00000000000000000012/7.json");
-        let id = Uuid::from_u128(5);
-        let expected = "data/00000000000000000012/7-00000000000000000000000000000005.parquet";
-        assert_eq!(data_file(12, region, id), expected);
-        assert!(data_file(12, region, id).starts_with(&data_folder(12)));
-    }
-
-    #[test]
-    fn form_of_a_step_is_frozen() {
-        let epochs = StepEpochs { after: None, as_of: 70 };
-        let files = vec![file("data/b", 2, 20), file("data/a", 1, 10)];
-        let step = Step::new(Uuid::from_u128(5), 1, epochs, files);
-        let bytes = encode("s", &step).unwrap();
-        let compact: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
-        let expected = serde_json::json!({
-            "format": 1, "export": "00000000-0000-0000-0000-000000000005", "step": 1, "after": null, "as_of": 70,
-            "rows": 3, "bytes": 30,
-            "files": [{ "path": "data/a", "rows": 1, "bytes": 10 }, { "path": "data/b", "rows": 2, "bytes": 20 }],
-        });
-        assert_eq!(compact, expected);
-        assert_eq!(decode::<Step>("s", &bytes).unwrap(), step);
-    }
-
-    #[test]
-    fn damaged_and_newer_objects_are_refused_by_name() {
-        let identity = Identity::new(ClusterId(Uuid::nil()), Uuid::nil(), "x", "t");
-        let bytes = encode(IDENTITY, &identity).unwrap();
-        assert_eq!(decode::<Identity>(IDENTITY, &bytes).unwrap(), identity);
-        let newer = Identity { format: 2, ..identity };
-        let newer = encode(IDENTITY, &newer).unwrap();
-        for damaged in [&b"{"[..], b"", b"[]", b"{\"format\": 1}", &newer] {
-            let error = decode::<Identity>(IDENTITY, damaged).unwrap_err();
-            assert!(error.to_string().contains("_export.json"), "{error}");
-        }
-    }
-}
+mod tests;

@@ -1,152 +1,78 @@
-//! Identity and steps of an export, as objects below its prefix.
+//! Completed steps of an export, as objects of its target.
 
-use bytes::Bytes;
-use tidewater_common::ids::ClusterId;
+use futures::stream::{self, StreamExt};
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::Reason;
-use tidewater_source_kinds::Target;
-use uuid::Uuid;
 
-use super::layout::{
-    IDENTITY, Identity, JsonObject, MAX_JSON_BYTES, Step, data_folder, decode, encode,
-    parts_folder, step_object,
-};
-use super::target_error;
+use super::layout::{ExportStep, data_prefix, parts_prefix, step_object};
+use super::open_target::{OpenTarget, encoded};
 
-/// Names that one look at a folder returns at most.
+/// Maximum number of objects of a step that a call looks at below a prefix.
 const MAX_LISTED: usize = 100_000;
+/// Objects that are removed at a time.
+const CONCURRENT_DELETES: usize = 8;
 
-/// An export, and the place of its objects.
-pub(super) struct ExportPlace {
-    pub(super) cluster: ClusterId,
-    pub(super) export: Uuid,
-    pub(super) name: String,
-    pub(super) table: String,
-    pub(super) target: Target,
-}
-
-impl ExportPlace {
-    /// Claims the prefix, which is empty, or finds that this export has it.
+impl OpenTarget {
+    /// Creates the object of a step, or returns the one that exists.
     ///
     /// # Errors
-    /// [`Reason::ExportPrefixInUse`], [`Reason::ExportTargetUnavailable`].
-    pub(super) async fn claim(&self) -> Result<(), Refusal> {
-        if let Some(identity) = self.read::<Identity>(IDENTITY).await? {
-            return self.check(&identity);
-        }
-        if let Some(name) = self.target.list("", 1).await.map_err(target_error)?.first() {
-            let text = format!(
-                "{} is not empty: it has {name}. Use another prefix, or remove its objects",
-                self.target.url()
-            );
-            return Err(Refusal::new(Reason::ExportPrefixInUse, text));
-        }
-        let identity = Identity::new(self.cluster, self.export, &self.name, &self.table);
-        let bytes = encoded(IDENTITY, &identity)?;
-        if self.target.put_new(IDENTITY, bytes).await.map_err(target_error)? {
-            return Ok(());
-        }
-        // Another call has written it since.
-        match self.read::<Identity>(IDENTITY).await? {
-            Some(identity) => self.check(&identity),
-            None => Err(self.removed(IDENTITY)),
-        }
-    }
-
-    /// Checks that the prefix belongs to this export.
-    ///
-    /// # Errors
-    /// [`Reason::ExportPrefixInUse`], also if the object that shows it was removed.
-    pub(super) async fn check_claimed(&self) -> Result<(), Refusal> {
-        match self.read::<Identity>(IDENTITY).await? {
-            Some(identity) => self.check(&identity),
-            None => Err(self.removed(IDENTITY)),
-        }
-    }
-
-    fn check(&self, found: &Identity) -> Result<(), Refusal> {
-        if found.export == self.export && found.cluster == self.cluster.to_string() {
-            return Ok(());
-        }
-        let text = format!(
-            "{} is the prefix of export {:?} of table {:?} ({} of cluster {}): use another prefix, or remove its objects if that \
-             export was dropped",
-            self.target.url(),
-            found.name,
-            found.table,
-            found.export,
-            found.cluster
-        );
-        Err(Refusal::new(Reason::ExportPrefixInUse, text))
-    }
-
-    fn removed(&self, name: &str) -> Refusal {
-        let text = format!(
-            "{}/{name} was removed: drop the export, and create another one below an empty prefix",
-            self.target.url()
-        );
-        Refusal::new(Reason::ExportPrefixInUse, text)
-    }
-
-    /// Writes the object of a step, or returns the one that exists.
-    ///
-    /// # Errors
-    /// As of [`Self::check_claimed`].
-    pub(super) async fn complete(&self, step: Step) -> Result<Step, Refusal> {
+    /// Those of [`Self::check_claimed`], [`Reason::MessageTooLarge`].
+    pub(super) async fn complete(&self, step: ExportStep) -> Result<ExportStep, Refusal> {
         self.check_claimed().await?;
         let name = step_object(step.step);
         let bytes = encoded(&name, &step)?;
-        if self.target.put_new(&name, bytes).await.map_err(target_error)? {
+        if self.put_new(&name, bytes).await? {
             return Ok(step);
         }
-        let existing = self.read::<Step>(&name).await?.ok_or_else(|| self.removed(&name))?;
-        if existing.export != self.export || existing.step != step.step {
-            let text = format!("{}/{name} is of export {}", self.target.url(), existing.export);
-            return Err(Refusal::new(Reason::ExportPrefixInUse, text));
-        }
-        Ok(existing)
+        self.find_step(step.step).await?.ok_or_else(|| {
+            let text = format!("{}/{name} was removed during the call: retry", self.target.url());
+            Refusal::new(Reason::ExportTargetUnavailable, text)
+        })
     }
 
-    /// Removes the objects of a completed step that its object does not name: those of failed attempts, and of its parts.
-    pub(super) async fn clean(&self, step: &Step) {
-        for folder in [data_folder(step.step), parts_folder(step.step)] {
-            let listed = match self.target.list(&folder, MAX_LISTED).await {
+    /// Returns a completed step; `None`: its object does not exist.
+    ///
+    /// # Errors
+    /// [`Reason::ExportPrefixInUse`]: the object is of another export; those of [`Self::read`].
+    pub(super) async fn find_step(&self, step: u64) -> Result<Option<ExportStep>, Refusal> {
+        let name = step_object(step);
+        let Some(found) = self.read::<ExportStep>(&name).await? else { return Ok(None) };
+        if found.export == self.export && found.step == step {
+            return Ok(Some(found));
+        }
+        let text = format!("{}/{name} is of export {}", self.target.url(), found.export);
+        Err(Refusal::new(Reason::ExportPrefixInUse, text))
+    }
+
+    /// Removes the objects of a completed step that its object does not name: files of failed attempts, and the part
+    /// objects. What cannot be removed remains: a repeated call removes it.
+    pub(super) async fn clean(&self, step: &ExportStep) {
+        // Since the step was completed, the export may have been dropped, and another one may have claimed the prefix.
+        if let Err(problem) = self.check_claimed().await {
+            tracing::debug!(%problem, "objects of a step not removed");
+            return;
+        }
+        for prefix in [data_prefix(step.step), parts_prefix(step.step)] {
+            let listed = match self.target.list(&prefix, MAX_LISTED).await {
                 Ok(listed) => listed,
                 Err(problem) => {
-                    tracing::debug!(%problem, %folder, "objects of a step not listed");
+                    tracing::debug!(%problem, %prefix, "objects of a step not listed");
                     continue;
                 }
             };
-            let is_named = |name: &String| {
-                step.files.binary_search_by(|file| file.path.as_str().cmp(name)).is_ok()
-            };
-            for name in listed.iter().filter(|name| !is_named(name)) {
-                if let Err(problem) = self.target.delete(name).await {
-                    tracing::debug!(%problem, %name, "object of a step not removed");
-                }
-            }
+            let unnamed: Vec<String> =
+                listed.into_iter().filter(|name| !step.has_file(name)).collect();
+            let removals = stream::iter(unnamed);
+            removals.for_each_concurrent(CONCURRENT_DELETES, |name| self.remove(name)).await;
         }
     }
 
-    /// Reads an object; `None`: it does not exist.
-    ///
-    /// # Errors
-    /// [`Reason::ExportTargetUnavailable`], [`Reason::Corrupt`].
-    pub(super) async fn read<T: JsonObject>(&self, name: &str) -> Result<Option<T>, Refusal> {
-        let bytes = self.target.get(name, MAX_JSON_BYTES).await.map_err(target_error)?;
-        let decoded = bytes.map(|bytes| decode(name, &bytes)).transpose();
-        decoded.map_err(|error| {
-            Refusal::new(Reason::Corrupt, format!("{}: {error}", self.target.url()))
-        })
+    /// Removes an object that no step names. What cannot be removed remains.
+    pub(super) async fn remove(&self, name: String) {
+        if let Err(problem) = self.target.delete(&name).await {
+            tracing::debug!(%problem, %name, "object of a step not removed");
+        }
     }
-}
-
-/// Encodes an object for a target.
-///
-/// # Errors
-/// [`Reason::Internal`]: it is too large.
-pub(super) fn encoded(name: &str, object: &impl JsonObject) -> Result<Bytes, Refusal> {
-    encode(name, object).map_err(|error| Refusal::new(Reason::Internal, error.to_string()))
 }
 
 #[cfg(test)]

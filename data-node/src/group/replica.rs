@@ -163,6 +163,18 @@ impl GroupReplica {
         Err(Refusal::new(Reason::RegionLoading, message).retry_after(Duration::from_millis(50)))
     }
 
+    /// Refuses a read as of an epoch from a region that has yet to record published files, also on the owner: the epoch may be
+    /// complete, and the rows of the files are of it. Call it after the epochs of the region were read.
+    pub fn check_recorded(&self, hosted: &HostedRegion) -> Result<(), Refusal> {
+        if !hosted.region.has_unrecorded_publication() {
+            return Ok(());
+        }
+        let region = hosted.descriptor.region_id;
+        let message =
+            format!("region {region} has yet to record the files that were loaded into it");
+        Err(Refusal::new(Reason::RegionLoading, message).retry_after(Duration::from_millis(50)))
+    }
+
     /// Proposes an entry with one outcome and waits until this replica has applied it.
     pub async fn propose(
         &self,

@@ -1,135 +1,122 @@
-//! Export manager: takes the steps of exports.
+//! Export manager: carries out the steps of exports.
 //!
 //! - *Step*: the contents of a table as of an epoch, or its changes from one epoch to another. Its epochs are recorded before it
 //!   begins, so that the next leader continues it with the regions that are written.
 //! - *Written region*: the leader of its group has written its rows to files below the prefix, and an object that names them.
+//! - *Attempt*: a task of this leader that continues a step until it is completed or a part of it fails. A step that has failed
+//!   waits for its next attempt without a task.
 //!
 //! When all regions of the table are written, a data node writes the object of the step, which is created only once; then
 //! the step is recorded, and the hold of the export moves to its epoch. A leader whose term is over can neither record a
 //! step nor write another object for it.
+//!
+//! - `due`: steps that are due, regions that are written, transient errors (pure). `step_queue`: order and retries of the
+//!   attempts (pure). `progress`: progress and failures, for the list of exports and the problems (pure).
+//! - `step`: an attempt. `regions`: the regions of a step.
 
 mod due;
+mod progress;
+mod regions;
 mod step;
+mod step_queue;
+#[cfg(test)]
+mod testing;
 
 use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidewater_common::backoff::Backoff;
 use tidewater_common::feature_level::FeatureLevel;
-use tidewater_common::ids::RegionId;
-use tokio::task::{self, JoinSet};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::task::{self, AbortHandle, JoinSet};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 use uuid::Uuid;
 
+pub(crate) use self::due::is_transient;
 use self::due::{StepEpochs, due_step};
+pub(crate) use self::progress::ExportProgress;
+use self::step::StepFailed;
+use self::step_queue::{DueStep, StepQueue};
 use super::leader_term::LeaderTerm;
 use crate::catalog::Export;
 
 /// Interval of checks for steps that are due.
 const CHECK_INTERVAL: Duration = Duration::from_millis(500);
-/// Maximum number of steps at a time.
-const MAX_STEPS: usize = 16;
-/// Wait before a step that has failed is continued.
-const BACKOFF: Backoff =
-    Backoff { first: Duration::from_millis(500), longest: Duration::from_secs(10) };
-
-/// Progress of the step of an export, as this leader knows it.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct ExportProgress {
-    /// Regions of the table.
-    pub(crate) regions: usize,
-    /// Regions that are written.
-    pub(crate) done: usize,
-    /// Rows written, by region.
-    pub(crate) rows: BTreeMap<RegionId, u64>,
-    /// Last failure; empty: none since a region was written.
-    pub(crate) failure: String,
-}
 
 impl LeaderTerm {
-    /// Takes the steps of exports until the term ends.
+    /// Carries out the steps of exports until the term ends.
     pub(super) async fn manage_exports(self: Arc<Self>) {
         // Records of earlier terms are in the state from here on, and later ones are refused.
         while let Err(problem) = self.group.linearize().await {
             tracing::debug!(%problem, "export manager is waiting for the quorum");
             tokio::time::sleep(CHECK_INTERVAL).await;
         }
-        let mut tasks: JoinSet<()> = JoinSet::new();
-        let mut busy: BTreeMap<Uuid, task::Id> = BTreeMap::new();
+        let mut attempts: JoinSet<Result<(), StepFailed>> = JoinSet::new();
+        let mut busy: BTreeMap<task::Id, (Uuid, AbortHandle)> = BTreeMap::new();
+        let mut queue = StepQueue::default();
         let mut ticks = interval(CHECK_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut revisions = self.group.view.subscribe();
         loop {
             tokio::select! {
                 _ = ticks.tick() => {}
-                // An export was created, or has taken a step.
-                _ = revisions.changed() => {}
-                Some(ended) = tasks.join_next_with_id() => {
-                    let ended = ended.map_or_else(|error| error.id(), |(id, ())| id);
-                    busy.retain(|_, task| *task != ended);
-                    continue;
+                Some(ended) = attempts.join_next_with_id() => {
+                    // An attempt that has panicked is retried, too.
+                    let (task, has_failed) = match ended {
+                        Ok((task, outcome)) => (task, outcome.is_err()),
+                        Err(error) => (error.id(), true),
+                    };
+                    if let Some((export, _)) = busy.remove(&task) {
+                        let bits = self.timing.jitter.bits();
+                        queue.end(export, has_failed, Instant::now(), bits);
+                    }
                 }
             }
-            let state = self.group.view.read();
-            if state.header().feature_level < FeatureLevel::EXPORTS {
-                continue;
-            }
-            let Some((_, last)) = self.observations.sent_epochs.last(self.term) else { continue };
-            let time_ms = state.header().time_ms;
-            for export in state.exports().iter() {
-                if busy.len() >= MAX_STEPS {
-                    break;
-                }
-                let Some(epochs) = due_step(export, last, time_ms) else { continue };
-                if let Entry::Vacant(idle) = busy.entry(export.id) {
-                    let step = Arc::clone(&self).carry_out_step(Arc::clone(export), epochs);
-                    idle.insert(tasks.spawn(step).id());
-                }
+            self.abort_dropped(busy.values());
+            for (export, epochs) in queue.begin_due(self.due_export_steps(), Instant::now()) {
+                let id = export.id;
+                let attempt = attempts.spawn(Arc::clone(&self).carry_out_step(export, epochs));
+                busy.insert(attempt.id(), (id, attempt));
             }
         }
     }
 
-    /// Takes a step, with retries, until it is recorded or the export is dropped.
-    async fn carry_out_step(self: Arc<Self>, export: Arc<Export>, epochs: StepEpochs) {
-        let id = export.id;
-        let mut failures = 0;
-        while self.is_at_step(&export) {
-            let taken = tokio::select! {
-                taken = self.take_export_step(&export, epochs) => taken,
-                () = self.wait_for_end_of_step(&export) => break,
-            };
-            let Err(problem) = taken else { break };
-            tracing::warn!(export = %export.name, %problem, "step of an export not completed yet; retrying");
-            self.observations.exports.lock().entry(id).or_default().failure = problem.to_string();
-            failures += 1;
-            let pause = BACKOFF.wait(failures, None, self.timing.jitter.bits());
-            tokio::select! {
-                () = tokio::time::sleep(pause) => {}
-                () = self.wait_for_end_of_step(&export) => break,
-            }
-        }
-        self.observations.exports.lock().remove(&id);
-    }
-
-    /// Returns whether an export exists and has not completed the step after this state of it.
-    fn is_at_step(&self, export: &Export) -> bool {
+    /// Ends the attempts on exports that were dropped.
+    fn abort_dropped<'a>(&self, attempts: impl Iterator<Item = &'a (Uuid, AbortHandle)>) {
         let state = self.group.view.read();
-        state.exports().by_id(export.id).is_some_and(|known| known.steps == export.steps)
+        for (_, attempt) in attempts.filter(|(id, _)| state.exports().by_id(*id).is_none()) {
+            attempt.abort();
+        }
     }
 
-    /// Waits until an export is dropped, or has completed its step.
-    async fn wait_for_end_of_step(&self, export: &Export) {
-        let mut revisions = self.group.view.subscribe();
-        loop {
-            revisions.mark_unchanged();
-            if !self.is_at_step(export) {
-                return;
-            }
-            if revisions.changed().await.is_err() {
-                return;
-            }
+    /// Returns the steps that are due. Forgets the progress of exports that were dropped.
+    fn due_export_steps(&self) -> Vec<DueStep> {
+        let state = self.group.view.read();
+        let exports = state.exports();
+        self.observations.exports.lock().retain(|id, _| exports.by_id(*id).is_some());
+        if state.header().feature_level < FeatureLevel::EXPORTS {
+            return Vec::new();
         }
+        let Some((_, last)) = self.observations.sent_epochs.last(self.term) else {
+            return Vec::new();
+        };
+        let time_ms = state.header().time_ms;
+        let due = |export: &Arc<Export>| {
+            let epochs = due_step(export, last, time_ms)?;
+            Some((Arc::clone(export), epochs))
+        };
+        exports.iter().filter_map(due).collect()
+    }
+
+    /// Makes an attempt on a step.
+    ///
+    /// # Errors
+    /// Another attempt is due after a backoff. The progress keeps the failure until then.
+    async fn carry_out_step(
+        self: Arc<Self>,
+        export: Arc<Export>,
+        epochs: StepEpochs,
+    ) -> Result<(), StepFailed> {
+        self.attempt_export_step(&export, epochs).await?;
+        self.observations.exports.lock().remove(&export.id);
+        Ok(())
     }
 }

@@ -283,6 +283,7 @@ impl Observations {
         let age = |at: &Instant| now.duration_since(*at);
         // Before the times of registrations: one that has ended is among them.
         let registering = self.registering.lock().keys().copied().collect();
+        let failing_exports = self.failing_exports(now);
         let mut inner = self.inner.lock();
         let creating: BTreeSet<GroupId> = creating.iter().copied().collect();
         inner.creating.retain(|group, _| creating.contains(group));
@@ -299,6 +300,7 @@ impl Observations {
             table_errors: inner.table_errors.clone(),
             lagging: inner.lagging.clone(),
             registering,
+            failing_exports,
             own_difference: inner.own_difference,
             replacement_failing: inner
                 .replacement_failing

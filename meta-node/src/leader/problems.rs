@@ -7,10 +7,11 @@
 //!   with the leader's term.
 //!
 //! - `members`: the meta group; `nodes`: data nodes and compactors; `drains`: nodes that leave; `groups`: data groups; `tables`: tables
-//!   and garbage collection; `refreshes`: refreshable tables.
+//!   and garbage collection; `refreshes`: refreshable tables; `exports`: exports.
 //! - `watch`: evaluates the problems at intervals; `probe`: connects to nodes at intervals.
 
 mod drains;
+mod exports;
 mod groups;
 mod members;
 mod nodes;
@@ -63,6 +64,7 @@ pub(crate) fn find_problems(known: &ClusterKnowledge<'_>) -> Vec<Problem> {
     problems.extend(groups::problems(known));
     problems.extend(tables::problems(known));
     problems.extend(refreshes::problems(known.state));
+    problems.extend(exports::problems(known.state, &known.observed.failing_exports));
     let of_leader = |problem: &Problem| {
         let detail = format!("node {}: {}", known.leader, problem.detail);
         Problem { detail, ..problem.clone() }.of_node(known.leader)

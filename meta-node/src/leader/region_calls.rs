@@ -168,8 +168,8 @@ impl LeaderTerm {
         self.follow_leader(group, call).await
     }
 
-    /// Calls the group's leader, and follows leader hints.
-    async fn follow_leader<F, T>(
+    /// Calls the group's leader without a permit, and follows leader hints. The caller limits its calls.
+    pub(super) async fn follow_leader<F, T>(
         &self,
         group: GroupId,
         mut call: impl FnMut(NodeId) -> F,

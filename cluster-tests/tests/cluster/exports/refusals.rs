@@ -2,10 +2,13 @@
 
 use std::fs;
 
+use serde_json::Value;
 use tidewater_cluster_tests::cluster::{Cluster, ClusterPlan, LOG_TABLE};
 use tidewater_cluster_tests::{HarnessError, Result, wait};
 
+use super::replay::{APPEND_ONLY, expect_replay};
 use super::{create, export, frontier_from, json_of, prefix};
+use crate::commands::check_equal;
 use crate::support::{SETTLED_WITHIN, wait_for_level};
 
 /// Runs `export create` that is refused with an exit status and words.
@@ -52,6 +55,8 @@ async fn exports_that_cannot_be_made_are_refused() -> Result<()> {
     held.status(4)?.expect_stderr(&["exported", "export drop"])?;
     let release = cluster.run(&["hold", "release", "export:x"]).await?;
     release.status(2)?.expect_stderr(&["export drop"])?;
+    let renew = cluster.run(&["hold", "renew", "export:x"]).await?;
+    renew.status(2)?.expect_stderr(&["has no lease", "export drop x"])?;
     json_of(&cluster, &["export", "drop", "x"]).await?;
     cluster.run(&["export", "drop", "x"]).await?.status(3)?;
     // Its objects stay.
@@ -84,10 +89,9 @@ async fn failing_export_shows_its_cause_and_continues() -> Result<()> {
     fs::remove_file(&blocked).map_err(HarnessError::io("the file"))?;
     let later = frontier_from(&cluster, first + 1).await?;
     frontier_from(&cluster, later + 1).await?;
-    let steps = fs::read_dir(prefix(&cluster).join("_steps"));
-    let steps = steps.map_err(HarnessError::io("the steps"))?.count();
-    if steps != 2 {
-        return Err(HarnessError::violated(format!("{steps} steps have objects")));
-    }
+    let export = export(&cluster).await.map_err(HarnessError::violated)?;
+    check_equal("failure", &export["failure"], &Value::Null)?;
+    let replayed = expect_replay(&cluster, LOG_TABLE, APPEND_ONLY).await?;
+    check_equal("rows and steps", (replayed.rows, replayed.steps), (1, 2))?;
     cluster.finish().await
 }

@@ -1,6 +1,6 @@
 //! `hold`
 //!
-//! - `held_line`: a hold, for output.
+//! - `held_line`: a hold, for output, and its lease.
 //! - `named`: holds that a command names, and its failure if they do not exist.
 
 mod acquire;
@@ -13,6 +13,7 @@ mod renew;
 
 use clap::Subcommand;
 
+pub(crate) use self::held_line::has_lease;
 use crate::exit::Failure;
 
 /// Subcommands of `hold`.

@@ -18,7 +18,7 @@ use crate::error::ClientError;
 /// Exports of one page of a list.
 const PAGE: u32 = 250;
 
-/// Timeout of an attempt to create an export. A data node claims the prefix after the change of what holds back the table.
+/// Timeout of an attempt to create an export. The first hold or export of a table alters it before a data node claims the prefix.
 const CREATE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Parameters of a new export.
@@ -61,10 +61,10 @@ impl ExportDefinition {
 
 impl Client {
     /// Holds a table at an epoch for an export that is created later, and returns the hold, whose name is the token. The token
-    /// expires with its lease unless it is renewed as other holds are ([`renew_read_holds`](Self::renew_read_holds)).
+    /// expires with its lease unless [`renew_read_holds`](Self::renew_read_holds) renews it.
     ///
-    /// `epoch`: `None`: the earliest one that can be read. `lease`: as that of a hold; zero: a minute. `holder`: text for
-    /// people, at most 256 bytes. A lost response is harmless, because retries carry the same request id.
+    /// `epoch`: `None`: the earliest one that can be read. `lease`: length like that of other holds; zero: a minute. `holder`: text
+    /// for people, at most 256 bytes. A lost response is harmless, because retries carry the same request id.
     ///
     /// # Errors
     /// [`ClientError::Refused`] with `TableNotFound`, `TableRefreshable`, `TableBusy`, `EpochBelowSince`, `InvalidArgument` and

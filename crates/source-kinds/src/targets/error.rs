@@ -5,14 +5,14 @@ use std::error::Error;
 use crate::SourceError;
 use crate::error::causes;
 
-/// Reason why a target cannot be used. Each message names the place and the problem or the remedy.
+/// Reason why a target cannot be used. Each message names the URL or the directory, and the problem or the remedy.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TargetError {
-    /// The place cannot be reached or written, or refuses the credentials. A later attempt may succeed. The outcome of a
-    /// write is unknown.
+    /// The directory or the store cannot be reached or written, or refuses the credentials. A later attempt may succeed.
+    /// The outcome of a write is unknown.
     #[error("{0}")]
     Unavailable(String),
-    /// The node does not permit to use this place.
+    /// The node does not permit the directory, the host or the credentials.
     #[error("{0}")]
     NotPermitted(String),
     /// The configuration is invalid.
@@ -24,8 +24,8 @@ pub enum TargetError {
 }
 
 impl TargetError {
-    /// Returns the error of a target among the causes of an error, as that of a writer. The texts of the other causes
-    /// repeat it.
+    /// Returns the error of a target among the causes of an error, such as that of a writer. The texts of the other
+    /// causes repeat it.
     pub fn find_in<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a Self> {
         causes(error).find_map(|cause| cause.downcast_ref())
     }

@@ -21,9 +21,9 @@ pub(super) const PART_BYTES: usize = 8 << 20;
 /// Parts of a writer that are sent at a time.
 const CONCURRENT_PARTS: usize = 4;
 
-/// A place below which an export writes objects. Cheap to clone.
+/// An opened target: the directory or prefix below which an export writes objects. Cheap to clone.
 ///
-/// Names of objects are relative to the place, with `/` between their parts. They have no `#`, which marks temporary files
+/// Names of objects are relative to it, with `/` between their parts. They have no `#`, which marks temporary files
 /// of local targets: listings hide those, and a process that was killed leaves them.
 #[derive(Clone)]
 pub struct Target {
@@ -43,14 +43,19 @@ impl fmt::Debug for Target {
 }
 
 impl Target {
-    /// Creates the target with a store, whose root is the place. `directory`: that of a local target.
+    /// Creates a target with a store, whose root is the directory or prefix. `directory`: that of a local target.
     pub(super) fn new(url: &str, store: Arc<dyn ObjectStore>, directory: Option<PathBuf>) -> Self {
         Self { url: url.into(), store, directory: directory.map(Into::into), timeout: TIMEOUT }
     }
 
-    /// URL of the place for people, without a slash at its end.
+    /// URL of the directory or prefix for people, without a slash at its end.
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// Returns whether the target is a directory of the node.
+    pub fn is_local(&self) -> bool {
+        self.directory.is_some()
     }
 
     /// Writes an object if none has the name, and returns whether it did. `false`: an object has the name. It may be that
@@ -121,7 +126,7 @@ impl Target {
         Ok(Some(bytes.freeze()))
     }
 
-    /// Returns the names of objects below a path (`""`: all), relative to the place, in any order. Ends after `limit`
+    /// Returns the names of objects below a path (`""`: all), relative to the target, in any order. Ends after `limit`
     /// names.
     ///
     /// # Errors

@@ -74,6 +74,7 @@ async fn local_object_is_written_once() {
     let node = Node::new();
     let target = node.open().await;
     assert_eq!(target.url(), format!("file://{}", node.exports.join("sales/eu").display()));
+    assert!(target.is_local());
     assert_eq!(target.put_new("a/x.json", bytes("one")).await, Ok(true));
     assert_eq!(target.put_new("a/x.json", bytes("two")).await, Ok(false));
     let file = node.exports.join("sales/eu/a/x.json");

@@ -4,13 +4,15 @@
 //! a step has yet to read.
 
 mod checked;
+mod prefix;
 mod progress;
 
 use tidewater_common::ids::Epoch;
 use tidewater_proto::v1;
 
+use self::checked::CheckedExport;
 pub(crate) use self::checked::check_create;
-use self::checked::{CheckedExport, overlaps, target_url};
+use self::prefix::TargetPrefix;
 pub(super) use self::progress::record;
 use super::{CollectionsAt, holds};
 use crate::catalog::{CatalogChange, Export, Exports, MetaState, ReadHold, Table};
@@ -99,12 +101,13 @@ fn is_created_by(
 
 /// Refuses a prefix that is that of another export, contains it, or is in it: each would find objects of the other.
 fn check_prefix(exports: &Exports, target: &str) -> Result<(), CollectionCommandError> {
-    let Some(url) = target_url(target) else { return Ok(()) };
-    let is_other =
-        |export: &Export| target_url(&export.target).is_some_and(|of| overlaps(&url, &of));
+    let Some(prefix) = TargetPrefix::of(target) else { return Ok(()) };
+    let is_other = |export: &Export| {
+        TargetPrefix::of(&export.target).is_some_and(|other| prefix.overlaps(&other))
+    };
     let other = exports.iter().find(|export| is_other(export));
     let Some(other) = other else { return Ok(()) };
-    Err(CollectionCommandError::ExportPrefixInUse { url, export: other.name.clone() })
+    Err(CollectionCommandError::ExportPrefixInUse { url: prefix.url, export: other.name.clone() })
 }
 
 /// Checks the number of exports of a cluster after a creation.

@@ -69,7 +69,7 @@ pub enum CollectionCommandError {
     ExportExists(String),
     /// The hold of a token does not exist.
     #[error(
-        "token {token} is not valid: it was given back or used, or its lease has ended; prepare the export again",
+        "token {token} is not valid: it was cancelled or used, or its lease has expired; prepare the export again",
         token = quoted(.0)
     )]
     ExportTokenExpired(String),

@@ -9,10 +9,12 @@ use tidewater_proto::v1::export_work_client::ExportWorkClient;
 use tidewater_rpc::{attempt, timed};
 use tonic::transport::Channel;
 
-use super::{Control, target};
+use super::{CALL_DEADLINE, Control, target};
 
-/// Deadline of a call, in which a data node makes several requests to the store of the export.
-const DEADLINE: Duration = Duration::from_secs(100);
+/// Deadline of a claim: a caller waits for it, and another data node may make it.
+const CLAIM_DEADLINE: Duration = Duration::from_secs(20);
+/// Deadline to complete a step, in which a data node makes several requests to the store of the export.
+const COMPLETE_DEADLINE: Duration = Duration::from_secs(100);
 /// Largest list of files, in bytes.
 const LISTED_FILES_BYTES: usize = 32 << 20;
 
@@ -21,13 +23,12 @@ impl Control {
     pub(crate) async fn claim_export_target(
         &self,
         node: NodeId,
-        target_of: v1::ExportTarget,
+        request: v1::ClaimExportTargetRequest,
     ) -> Result<(), Refusal> {
-        let request =
-            v1::ClaimExportTargetRequest { header: self.header(node), target: Some(target_of) };
+        let request = v1::ClaimExportTargetRequest { header: self.header(node), ..request };
         let mut client = self.export_work(node)?;
-        let request = timed(request, DEADLINE);
-        attempt(target(node), DEADLINE, client.claim_export_target(request)).await?;
+        let request = timed(request, CLAIM_DEADLINE);
+        attempt(target(node), CLAIM_DEADLINE, client.claim_export_target(request)).await?;
         Ok(())
     }
 
@@ -39,8 +40,8 @@ impl Control {
     ) -> Result<v1::ExportRegionResponse, Refusal> {
         let request = v1::ExportRegionRequest { header: self.header(node), ..request };
         let mut client = self.export_work(node)?;
-        let request = timed(request, DEADLINE);
-        Ok(attempt(target(node), DEADLINE, client.export_region(request)).await?)
+        let request = timed(request, CALL_DEADLINE);
+        Ok(attempt(target(node), CALL_DEADLINE, client.export_region(request)).await?)
     }
 
     /// Writes the object of a step.
@@ -51,8 +52,9 @@ impl Control {
     ) -> Result<v1::CompleteExportStepResponse, Refusal> {
         let request = v1::CompleteExportStepRequest { header: self.header(node), ..request };
         let mut client = self.export_work(node)?;
-        let request = timed(request, DEADLINE);
-        Ok(attempt(target(node), DEADLINE, client.complete_export_step(request)).await?)
+        let request = timed(request, COMPLETE_DEADLINE);
+        let call = client.complete_export_step(request);
+        Ok(attempt(target(node), COMPLETE_DEADLINE, call).await?)
     }
 
     fn export_work(&self, node: NodeId) -> Result<ExportWorkClient<Channel>, Refusal> {

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use tidewater_common::ids::{Epoch, GroupId, RegionId};
+use tidewater_common::reason::RetryAction;
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::{self, Reason};
 
@@ -32,6 +33,21 @@ pub(super) fn due_step(export: &Export, last: Epoch, time_ms: u64) -> Option<Ste
     (time_ms >= due_ms && as_of > frontier).then_some(StepEpochs { after, as_of })
 }
 
+/// Checks the epoch of the object of a step.
+///
+/// # Errors
+/// [`Reason::Corrupt`]: the object was not written for this step.
+pub(super) fn check_shown(step: u64, begun: Epoch, shown: Epoch) -> Result<(), Refusal> {
+    if shown == begun {
+        return Ok(());
+    }
+    let text = format!(
+        "step {step} is exported as of epoch {shown}, but has begun as of epoch {begun}: drop the export, and create another one \
+         below an empty prefix"
+    );
+    Err(Refusal::new(Reason::Corrupt, text))
+}
+
 /// Regions that are written for a step.
 #[derive(Debug, Default)]
 pub(super) struct WrittenRegions {
@@ -59,52 +75,25 @@ impl WrittenRegions {
     }
 }
 
-/// Returns whether a failure of a region passes by itself, in a moment: the group is about to complete the epoch, has another
-/// leader, or serves other regions. It is no failure of the export.
-pub(super) fn is_passing(problem: &Refusal) -> bool {
-    matches!(
-        problem.reason,
-        Reason::EpochIncomplete
-            | Reason::NotLeader
-            | Reason::RegionNotFound
-            | Reason::RegionLoading
-            | Reason::CatalogBehind
-            | Reason::ShuttingDown
-    )
+/// Returns whether an error of a data node is transient: the node is busy, the group has another leader or serves other regions, or
+/// it is about to complete the epoch. Another attempt, possibly at another node, usually succeeds within a moment.
+pub(crate) fn is_transient(problem: &Refusal) -> bool {
+    let is_repeated = matches!(
+        problem.retry_action(),
+        RetryAction::Repeat | RetryAction::FindLeader | RetryAction::RefreshCatalog
+    );
+    // A node without a record was removed: its groups get other leaders.
+    is_repeated || matches!(problem.reason, Reason::EpochIncomplete | Reason::NodeNotFound)
 }
 
 #[cfg(test)]
 mod tests {
-    use tidewater_common::ids::TableId;
-    use uuid::Uuid;
-
+    use super::super::testing::{BEGIN_MS, export};
     use super::*;
-
-    /// Time before all others, in milliseconds since the Unix epoch.
-    const BEGIN_MS: u64 = 1_800_000_000_000;
-
-    fn export() -> Export {
-        Export {
-            id: Uuid::from_u128(5),
-            name: "x".to_owned(),
-            table: TableId(1),
-            target: "{}".to_owned(),
-            interval_ms: 10_000,
-            as_of: Epoch::at_ms(BEGIN_MS + 1_000),
-            created_ms: BEGIN_MS + 1_000,
-            steps: 0,
-            frontier: None,
-            advanced_ms: 0,
-            step_as_of: None,
-            files: 0,
-            rows: 0,
-            bytes: 0,
-        }
-    }
 
     #[test]
     fn changes_are_due_after_the_interval() {
-        let new = export();
+        let new = export(5);
         let at = |ms| Epoch::at_ms(BEGIN_MS + ms);
         let contents = StepEpochs { after: None, as_of: new.as_of };
         assert_eq!(due_step(&new, at(1_000), BEGIN_MS + 1_000), Some(contents));
@@ -134,5 +123,52 @@ mod tests {
         written.add(RegionId(3), vec![file("b")]);
         written.add(RegionId(4), vec![file("c")]);
         assert_eq!(written.files_of(&after), [file("b"), file("c")]);
+    }
+
+    #[test]
+    fn object_of_another_epoch_fails_the_step() {
+        assert_eq!(check_shown(2, Epoch(7), Epoch(7)), Ok(()));
+        let failed = check_shown(2, Epoch(7), Epoch(9)).unwrap_err();
+        assert_eq!(failed.reason, Reason::Corrupt);
+        let text = "step 2 is exported as of epoch 9, but has begun as of epoch 7: ";
+        assert!(failed.message.starts_with(text), "{failed}");
+    }
+
+    #[test]
+    fn transient_errors_are_those_of_nodes() {
+        let reasons = (1..200).filter_map(|number| Reason::try_from(number).ok());
+        let transient = reasons.filter(|reason| is_transient(&Refusal::new(*reason, "")));
+        let expected = [
+            Reason::SchemaVersionBehind,
+            Reason::SchemaVersionStale,
+            Reason::KeyOutsideRegion,
+            Reason::GroupNotHosted,
+            Reason::RegionNotFound,
+            Reason::NodeNotFound,
+            Reason::GroupNotFound,
+            Reason::NotLeader,
+            Reason::LeadershipLost,
+            Reason::WrongNode,
+            Reason::NodeRemoved,
+            Reason::NotBootstrapped,
+            Reason::RouteWriteFenced,
+            Reason::RouteMoved,
+            Reason::RegionLoading,
+            Reason::RegionFenced,
+            Reason::CatalogBehind,
+            Reason::ClockDiffers,
+            Reason::Overloaded,
+            Reason::DiskFull,
+            Reason::DeadlineExceeded,
+            Reason::ShuttingDown,
+            Reason::Unavailable,
+            Reason::EpochIncomplete,
+            Reason::EpochRequired,
+        ];
+        assert_eq!(transient.collect::<Vec<_>>(), expected);
+        // The store asks for a repetition.
+        let busy = Refusal::new(Reason::ObjectStoreUnavailable, "");
+        assert!(!is_transient(&busy));
+        assert!(is_transient(&busy.retry_after(std::time::Duration::from_secs(1))));
     }
 }

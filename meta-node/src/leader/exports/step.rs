@@ -1,75 +1,77 @@
-//! One step of an export: begin, regions, object, record.
-
-use std::collections::BTreeMap;
-use std::time::Duration;
+//! An attempt on a step of an export: begin, regions, object, record.
 
 use bytes::Bytes;
-use futures::stream::{self, StreamExt};
-use tidewater_common::ids::{Epoch, GroupId, RegionId};
+use tidewater_common::ids::Epoch;
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::meta_command::Kind;
 use tidewater_proto::v1::{self, Reason, change_collections::Change, record_export::Progress};
-use tokio::time::sleep;
+use tokio::time::Instant;
 
-use super::due::{StepEpochs, WrittenRegions, is_passing};
-use crate::catalog::{Export, MetaState};
+use super::due::{StepEpochs, check_shown};
+use super::progress::StepPart;
+use super::regions::routes_of;
+use crate::catalog::Export;
 use crate::leader::leader_term::LeaderTerm;
 
-/// Regions of a step that are written at a time.
-const CONCURRENT_REGIONS: usize = 8;
-/// Pause before a region is asked again.
-const POLL: Duration = Duration::from_millis(300);
-/// Rounds without a written region, for reasons that pass by themselves, after which the step has failed.
-const PASSING_ROUNDS: u32 = 100;
-
-fn routes_of(state: &MetaState, export: &Export) -> BTreeMap<RegionId, GroupId> {
-    state.routes_of(export.table).map(|route| (route.route_id, route.group_id)).collect()
-}
+/// A part of a step has failed. The progress of the export has the error.
+#[derive(Debug)]
+pub(super) struct StepFailed;
 
 impl LeaderTerm {
-    /// Takes the next step of an export.
+    /// Makes an attempt on the next step of an export.
     ///
     /// # Errors
-    /// The step can be taken again: what was written stays.
-    pub(super) async fn take_export_step(
+    /// The next attempt continues the step: what was written stays.
+    pub(super) async fn attempt_export_step(
         &self,
         export: &Export,
         epochs: StepEpochs,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), StepFailed> {
+        let begun = self.begin_export_step(export, epochs).await;
+        let as_of = self.note_part(export, StepPart::Begin, begun)?;
+        let epochs = StepEpochs { as_of, ..epochs };
+        let files = self.write_regions(export, epochs).await?;
+        let completed = self.complete_export_step(export, epochs, files).await;
+        self.note_part(export, StepPart::Completion, completed)
+    }
+
+    /// Records the outcome of a part of a step.
+    pub(super) fn note_part<T>(
+        &self,
+        export: &Export,
+        part: StepPart,
+        outcome: Result<T, Refusal>,
+    ) -> Result<T, StepFailed> {
+        let mut exports = self.observations.exports.lock();
+        let progress = exports.entry(export.id).or_default();
+        let name = &export.name;
+        match outcome {
+            Ok(value) => {
+                if progress.complete(part) {
+                    tracing::info!(export = %name, ?part, "export continues after failures");
+                }
+                Ok(value)
+            }
+            Err(problem) => {
+                if progress.fail(part, &problem, Instant::now()) {
+                    tracing::warn!(export = %name, ?part, %problem, "export fails; retrying");
+                } else {
+                    tracing::debug!(export = %name, ?part, %problem, "export fails; retrying");
+                }
+                Err(StepFailed)
+            }
+        }
+    }
+
+    /// Records the epoch of the step, unless an earlier attempt has done so. Returns the recorded epoch.
+    async fn begin_export_step(
+        &self,
+        export: &Export,
+        epochs: StepEpochs,
+    ) -> Result<Epoch, Refusal> {
         if export.step_as_of.is_none() {
             self.record(export, Progress::Begun(epochs.as_of.get())).await?;
         }
-        let epochs = StepEpochs { as_of: self.begun(export)?, ..epochs };
-        let (files, group) = self.write_regions(export, epochs).await?;
-        if files.is_empty() && epochs.after.is_some() {
-            // Nothing has changed: the next step that writes files begins at its epoch.
-            let completed = v1::CompletedExportStep {
-                as_of: epochs.as_of.get(),
-                ..v1::CompletedExportStep::default()
-            };
-            return self.record(export, Progress::Completed(completed)).await;
-        }
-        let request = v1::CompleteExportStepRequest {
-            target: Some(self.target(export)),
-            step: export.steps + 1,
-            after: epochs.after.map(|epoch| epoch.get()),
-            as_of: epochs.as_of.get(),
-            files,
-            ..v1::CompleteExportStepRequest::default()
-        };
-        let complete = |node| self.control.complete_export_step(node, request.clone());
-        let shown = self.at_leader(group, complete).await?;
-        let completed = v1::CompletedExportStep {
-            as_of: shown.as_of,
-            files: shown.files,
-            rows: shown.rows,
-            bytes: shown.bytes,
-        };
-        self.record(export, Progress::Completed(completed)).await
-    }
-
-    /// Returns the recorded epoch of the step.
-    fn begun(&self, export: &Export) -> Result<Epoch, Refusal> {
         let state = self.group.view.read();
         let known = state.exports().by_id(export.id).filter(|known| known.steps == export.steps);
         known.and_then(|known| known.step_as_of).ok_or_else(|| {
@@ -77,7 +79,8 @@ impl LeaderTerm {
         })
     }
 
-    fn target(&self, export: &Export) -> v1::ExportTarget {
+    /// Returns the target of an export as calls have it.
+    pub(super) fn export_target(&self, export: &Export) -> v1::ExportTarget {
         let state = self.group.view.read();
         let table = state.table(export.table).map(|table| table.name.clone()).unwrap_or_default();
         v1::ExportTarget {
@@ -101,98 +104,49 @@ impl LeaderTerm {
         self.command(Kind::ChangeCollections(command)).await
     }
 
-    /// Has all regions of the table written. Returns the files, and one of the groups.
-    async fn write_regions(
+    /// Has the object of the step written, unless the step has no files, and records the step.
+    async fn complete_export_step(
         &self,
         export: &Export,
         epochs: StepEpochs,
-    ) -> Result<(Vec<v1::ExportFile>, GroupId), Refusal> {
-        let mut written = WrittenRegions::default();
-        let mut passing = 0;
-        loop {
-            let routes = routes_of(&self.group.view.read(), export);
-            let missing = written.missing(&routes);
-            self.observe(export, routes.len(), missing.len());
-            if missing.is_empty() {
-                let group = routes.values().next().copied();
-                let group = group.ok_or_else(|| {
-                    Refusal::new(Reason::RegionNotFound, "the table of the export has no routes")
-                })?;
-                return Ok((written.files_of(&routes), group));
-            }
-            let mut last = None;
-            let mut results = stream::iter(missing)
-                .map(|(region, group)| async move {
-                    (region, self.write_region(export, epochs, region, group).await)
-                })
-                .buffer_unordered(CONCURRENT_REGIONS);
-            while let Some((region, result)) = results.next().await {
-                match result {
-                    Ok(files) => {
-                        written.add(region, files);
-                        passing = 0;
-                        self.count_region(export);
-                    }
-                    Err(problem) if is_passing(&problem) => last = Some(problem),
-                    Err(problem) => return Err(problem),
-                }
-            }
-            if let Some(problem) = last {
-                if problem.reason == Reason::EpochIncomplete {
-                    self.barrier_wanted.notify_one();
-                }
-                passing += 1;
-                if passing >= PASSING_ROUNDS {
-                    return Err(problem);
-                }
-                sleep(POLL).await;
-            }
-        }
+        files: Vec<v1::ExportFile>,
+    ) -> Result<(), Refusal> {
+        let completed = if files.is_empty() && epochs.after.is_some() {
+            // Nothing has changed: the next step that writes files begins at its epoch.
+            let as_of = epochs.as_of.get();
+            v1::CompletedExportStep { as_of, ..v1::CompletedExportStep::default() }
+        } else {
+            self.write_object(export, epochs, files).await?
+        };
+        self.record(export, Progress::Completed(completed)).await
     }
 
-    async fn write_region(
+    async fn write_object(
         &self,
         export: &Export,
         epochs: StepEpochs,
-        region: RegionId,
-        group: GroupId,
-    ) -> Result<Vec<v1::ExportFile>, Refusal> {
-        let request = v1::ExportRegionRequest {
-            target: Some(self.target(export)),
+        files: Vec<v1::ExportFile>,
+    ) -> Result<v1::CompletedExportStep, Refusal> {
+        let group = routes_of(&self.group.view.read(), export).into_values().next();
+        let group = group.ok_or_else(|| {
+            Refusal::new(Reason::RegionNotFound, "the table of the export has no routes")
+        })?;
+        let request = v1::CompleteExportStepRequest {
+            target: Some(self.export_target(export)),
             step: export.steps + 1,
-            group_id: group.get(),
-            region_id: region.get(),
             after: epochs.after.map(|epoch| epoch.get()),
             as_of: epochs.as_of.get(),
-            ..v1::ExportRegionRequest::default()
+            files,
+            ..v1::CompleteExportStepRequest::default()
         };
-        loop {
-            let call = |node| self.control.export_region(node, request.clone());
-            let response = self.at_leader(group, call).await?;
-            self.count_rows(export, region, response.rows);
-            if response.done {
-                return Ok(response.files);
-            }
-            sleep(POLL).await;
-        }
-    }
-
-    fn observe(&self, export: &Export, regions: usize, missing: usize) {
-        let mut exports = self.observations.exports.lock();
-        let progress = exports.entry(export.id).or_default();
-        progress.regions = regions;
-        progress.done = regions - missing;
-    }
-
-    fn count_rows(&self, export: &Export, region: RegionId, rows: u64) {
-        let mut exports = self.observations.exports.lock();
-        exports.entry(export.id).or_default().rows.insert(region, rows);
-    }
-
-    fn count_region(&self, export: &Export) {
-        let mut exports = self.observations.exports.lock();
-        let progress = exports.entry(export.id).or_default();
-        progress.done = (progress.done + 1).min(progress.regions);
-        progress.failure.clear();
+        let complete = |node| self.control.complete_export_step(node, request.clone());
+        let shown = self.follow_leader(group, complete).await?;
+        check_shown(request.step, epochs.as_of, Epoch(shown.as_of))?;
+        Ok(v1::CompletedExportStep {
+            as_of: shown.as_of,
+            files: shown.files,
+            rows: shown.rows,
+            bytes: shown.bytes,
+        })
     }
 }

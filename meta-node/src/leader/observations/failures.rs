@@ -8,6 +8,7 @@ use tidewater_common::problem::{LastingProblem, Problem};
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1;
 use tokio::time::Instant;
+use uuid::Uuid;
 
 use super::{MemberDifference, Observations, reported};
 use crate::leader::problems::TableOperation;
@@ -79,6 +80,18 @@ impl Observations {
                 inner.garbage_failing = Some((since, error.to_string()));
             }
         }
+    }
+
+    /// Returns the exports whose steps fail: time since the first failure of the part that has failed for longest, and its last
+    /// error.
+    pub(super) fn failing_exports(&self, now: Instant) -> BTreeMap<Uuid, (Duration, String)> {
+        let exports = self.exports.lock();
+        let failing = exports.iter().filter_map(|(id, progress)| {
+            let failure = progress.failure()?;
+            let age = now.saturating_duration_since(failure.since);
+            Some((*id, (age, failure.message.clone())))
+        });
+        failing.collect()
     }
 
     /// Records the operations on tables that are in progress; returns the age of each.

@@ -106,6 +106,8 @@ pub(crate) struct ObservedCluster {
     pub(crate) hooks: HookReports,
     /// Outcome of the last garbage collection passes.
     pub(crate) garbage: ObservedGarbage,
+    /// Exports whose steps fail: time since the failure, and the last error.
+    pub(crate) failing_exports: BTreeMap<Uuid, (Duration, String)>,
     /// Last error of each table that is not ready.
     pub(crate) table_errors: BTreeMap<TableId, String>,
     /// Difference of this leader's own clock, while it exceeds the bound.

@@ -48,7 +48,8 @@ impl ProblemWatch {
         })
     }
 
-    fn current(&self, now: Instant) -> Vec<LastingProblem> {
+    /// Evaluates the problems at a time. Takes time for every node and group.
+    pub(crate) fn current(&self, now: Instant) -> Vec<LastingProblem> {
         let state = self.group.view.read();
         let creating: Vec<GroupId> = state
             .groups()

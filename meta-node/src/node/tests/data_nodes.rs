@@ -1,5 +1,6 @@
 //! Fake data nodes, which register, send heartbeats, and accept all calls.
 
+mod exports;
 mod regions;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,6 +12,7 @@ use tidewater_common::feature_level::Release;
 use tidewater_common::ids::NodeId;
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::barriers_server::BarriersServer;
+use tidewater_proto::v1::export_work_server::ExportWorkServer;
 use tidewater_proto::v1::group_control_server::{GroupControl, GroupControlServer};
 use tidewater_proto::v1::meta_client::MetaClient;
 use tidewater_proto::v1::region_admin_server::RegionAdminServer;
@@ -21,6 +23,7 @@ use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::Server;
 use tonic::{Request, Response, Status};
 
+use self::exports::FakeExports;
 use super::cluster::MetaCluster;
 use crate::commands::testing::directory;
 
@@ -52,6 +55,8 @@ pub(super) struct FakeDataNodes {
     pub(super) asked: Vec<String>,
     /// Greatest oldest readable epochs that barriers have named, by table.
     pub(super) named: BTreeMap<u32, u64>,
+    /// Exports of the regions.
+    pub(super) exports: FakeExports,
 }
 
 impl FakeDataNodes {
@@ -354,7 +359,8 @@ impl FakeDataNode {
         let server = Server::builder()
             .add_service(GroupControlServer::new(fake.clone()))
             .add_service(RegionAdminServer::new(fake.clone()))
-            .add_service(BarriersServer::new(fake.clone()));
+            .add_service(BarriersServer::new(fake.clone()))
+            .add_service(ExportWorkServer::new(fake.clone()));
         tasks.spawn(async move {
             let _ = server.serve_with_incoming(TcpListenerStream::new(listener)).await;
         });

@@ -2,80 +2,20 @@
 
 mod refusals;
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::Mutex;
-use tidewater_common::feature_level::FeatureLevel;
-use tidewater_common::ids::{Epoch, NodeId, TableId};
+use tidewater_common::ids::Epoch;
 use tidewater_common::refusal::{Effect, Refusal};
 use tidewater_proto::v1::read_policy::Policy;
-use tidewater_proto::v1::storage_admin_client::StorageAdminClient;
 use tidewater_proto::v1::storage_admin_server::StorageAdmin;
-use tidewater_proto::v1::{self, Reason, meta_command::Kind};
-use tonic::transport::Channel;
+use tidewater_proto::v1::{self, Reason};
 use tonic::{Request, Response, Status};
 
-use super::cluster::{MetaCluster, serve, until};
-use super::data_nodes::{FakeDataNode, FakeDataNodes};
-use crate::commands::testing::{directory, table};
-use crate::leader::BarrierOptions;
-use crate::services::RunningReplica;
-use crate::{Bootstrap, MetaOptions};
+use super::cluster::until;
+use super::table_cluster::{REPORTED, TableCluster};
+use crate::commands::testing::directory;
 
-/// A time on which the clocks agree: epochs begin in 2024.
-const NOW_MS: u64 = 1_800_000_000_000;
-/// Time for which epochs can be read without holds. It exceeds the age of those that the regions report.
-const HISTORY: Duration = Duration::from_secs(3_600);
-/// Oldest readable epochs that the two regions of the table report. The later one is that of the table.
-const REPORTED: [u64; 2] =
-    [Epoch::at_ms(NOW_MS - 60_000).get(), Epoch::at_ms(NOW_MS - 30_000).get()];
-
-/// A meta node at the highest level, and a data node with table "t".
-struct HoldCluster {
-    meta: MetaCluster,
-    data: FakeDataNode,
-    hosted: Arc<Mutex<FakeDataNodes>>,
-    running: RunningReplica,
-    table: TableId,
-    regions: Vec<u64>,
-}
-
-impl HoldCluster {
-    async fn start() -> Self {
-        let mut meta = MetaCluster::new(1);
-        let barriers = BarrierOptions { interval: Duration::from_millis(100), history: HISTORY };
-        let options = MetaOptions { barriers, ..meta.options(1, Bootstrap::Once) };
-        let node = serve(options, &meta.peers[&NodeId(1)]).await.unwrap();
-        meta.nodes.insert(1, node);
-        let hosted = Arc::new(Mutex::new(FakeDataNodes::default()));
-        let data = FakeDataNode::start(&meta, 1, &hosted).await;
-        meta.raise_to(FeatureLevel::HIGHEST).await;
-        let running = meta.nodes[&1].meta.slot().get().unwrap();
-        // The clocks of the fake nodes are unknown.
-        let agreed = v1::AdvanceTime { now_ms: NOW_MS, agreed_ms: NOW_MS };
-        running.group.propose(Kind::AdvanceTime(agreed)).await.unwrap();
-        let request = v1::CreateTableRequest { regions: 2, ..table(10, "t") };
-        let table = TableId(meta.create_table(request).await.unwrap().table_id);
-        let state = running.group.view.read();
-        let regions: Vec<u64> = state.routes_of(table).map(|route| route.route_id.get()).collect();
-        hosted.lock().sinces = regions.iter().copied().zip(REPORTED).collect();
-        let cluster = Self { meta, data, hosted, running, table, regions };
-        until("a barrier of the agreed time", || cluster.upper() >= Epoch::at_ms(NOW_MS)).await;
-        cluster
-    }
-
-    async fn client(&self) -> StorageAdminClient<Channel> {
-        StorageAdminClient::new(self.meta.channel(1).await)
-    }
-
-    /// Epoch of the last barrier.
-    fn upper(&self) -> Epoch {
-        let leading = self.running.group.leading();
-        let last = leading.and_then(|term| self.running.observations.sent_epochs.last(term));
-        last.map(|(_, upper)| upper).unwrap_or_default()
-    }
-
+impl TableCluster {
     /// Oldest readable epoch of the table, if the record of the table has one.
     fn since(&self) -> Option<u64> {
         let state = self.running.group.view.read();
@@ -110,12 +50,6 @@ impl HoldCluster {
         let set = self.client().await.set_read_policy(request).await.unwrap();
         set.into_inner().frontiers.unwrap()
     }
-
-    async fn stop(mut self) {
-        drop(self.running);
-        self.data.stop().await;
-        self.meta.nodes.remove(&1).unwrap().stop().await;
-    }
 }
 
 fn acquisition(number: u64, name: &str) -> v1::AcquireReadHoldRequest {
@@ -137,7 +71,7 @@ fn refused<T: std::fmt::Debug>(result: Result<Response<T>, Status>) -> Refusal {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn first_hold_has_the_epoch_that_regions_report() {
-    let cluster = HoldCluster::start().await;
+    let cluster = TableCluster::start().await;
     let before = cluster.frontiers().await;
     assert_eq!((before.holds, before.policy), (0, None));
     let acquired = cluster.client().await.acquire_read_hold(acquisition(20, "h")).await;
@@ -167,7 +101,7 @@ async fn first_hold_has_the_epoch_that_regions_report() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn barriers_follow_a_hold_until_its_release() {
-    let cluster = HoldCluster::start().await;
+    let cluster = TableCluster::start().await;
     let mut client = cluster.client().await;
     let acquired = client.acquire_read_hold(acquisition(20, "h")).await.unwrap();
     let acquired = acquired.into_inner().hold.unwrap();
@@ -206,7 +140,7 @@ async fn barriers_follow_a_hold_until_its_release() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn leader_learns_the_epoch_of_a_truncated_table() {
-    let cluster = HoldCluster::start().await;
+    let cluster = TableCluster::start().await;
     assert_eq!(cluster.set_policy(Policy::NoPolicy(true)).await.since, REPORTED[1]);
     let truncate = v1::TruncateTableRequest { request_id: directory(21), name: "t".to_owned() };
     cluster.hosted.lock().unreported.insert(cluster.regions[0]);
@@ -232,7 +166,7 @@ async fn leader_learns_the_epoch_of_a_truncated_table() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn acquisition_waits_for_all_regions() {
-    let cluster = HoldCluster::start().await;
+    let cluster = TableCluster::start().await;
     let silent = cluster.regions[0];
     cluster.hosted.lock().unreported.insert(silent);
     let mut client = cluster.client().await;

@@ -1,17 +1,17 @@
 //! Exports: tokens, creation, list, drop.
 
-use std::collections::BTreeSet;
+mod claim;
 
 use bytes::Bytes;
 use tidewater_common::feature_level::FeatureLevel;
-use tidewater_common::ids::NodeId;
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::{self, Reason, change_collections::Change};
 use uuid::Uuid;
 
+use self::claim::claim;
 use super::StorageService;
 use super::prepare::last_barrier;
-use crate::catalog::{EXPORT_TOKEN_PREFIX, Export, MetaState};
+use crate::catalog::{EXPORT_TOKEN_PREFIX, MetaState};
 use crate::commands::collections::{check_change, check_create};
 use crate::commands::{CollectionCommandError, CommandError};
 use crate::services::RunningReplica;
@@ -116,6 +116,7 @@ impl StorageService {
         let progress = running.observations.exports.lock();
         let exports = later.by_ref().take(limit).map(|export| {
             let progress = progress.get(&export.id).cloned().unwrap_or_default();
+            let failure = progress.failure().map(|failure| failure.message.clone());
             let table = state.table(export.table).map(|table| table.name.clone());
             v1::ListedExport {
                 export: Some(export.as_ref().into()),
@@ -123,11 +124,8 @@ impl StorageService {
                 upper: upper.get(),
                 regions_done: u32::try_from(progress.done).unwrap_or(u32::MAX),
                 regions: u32::try_from(progress.regions).unwrap_or(u32::MAX),
-                step_rows: progress
-                    .rows
-                    .values()
-                    .fold(0, |sum: u64, rows| sum.saturating_add(*rows)),
-                failure: progress.failure,
+                step_rows: progress.rows(),
+                failure: failure.unwrap_or_default(),
             }
         });
         let exports = exports.collect();
@@ -144,53 +142,27 @@ impl StorageService {
     }
 }
 
-/// Has a data node claim a prefix: one that leads a group of the table, or another one that is up.
-///
-/// # Errors
-/// That of the target; [`Reason::NoDataNodes`].
-async fn claim(
-    running: &RunningReplica,
-    table: &str,
-    target: v1::ExportTarget,
-) -> Result<(), Refusal> {
-    let mut last = Refusal::new(Reason::NoDataNodes, "no data node leads a group of the table");
-    for node in leaders(running, table) {
-        match running.control.claim_export_target(node, target.clone()).await {
-            Ok(()) => return Ok(()),
-            Err(refusal) if is_of_node(&refusal) => last = refusal,
-            Err(refusal) => return Err(refusal),
-        }
-    }
-    Err(last)
-}
-
-/// Returns whether another node may answer otherwise.
-fn is_of_node(refusal: &Refusal) -> bool {
-    matches!(
-        refusal.reason,
-        Reason::Unavailable
-            | Reason::DeadlineExceeded
-            | Reason::ShuttingDown
-            | Reason::NodeNotFound
-            | Reason::CatalogBehind
-    )
-}
-
-fn leaders(running: &RunningReplica, table: &str) -> BTreeSet<NodeId> {
-    let state = running.group.view.read();
-    let Some(table) = state.table_named(table) else { return BTreeSet::new() };
-    let groups: BTreeSet<_> = state.routes_of(table.id).map(|route| route.group_id).collect();
-    let leader = |group| {
-        let observed = running.observations.leader_of(group);
-        observed.or_else(|| state.group(group).and_then(|group| group.leader))
-    };
-    groups.into_iter().filter_map(leader).collect()
-}
-
 /// Returns an export that a command has written. It may have been dropped since.
 fn created(state: &MetaState, id: Uuid) -> Result<v1::Export, Refusal> {
-    let export =
-        state.exports().by_id(id).map(|export: &std::sync::Arc<Export>| export.as_ref().into());
+    let export = state.exports().by_id(id).map(|export| v1::Export::from(&**export));
     let gone = || CollectionCommandError::ExportNotFound(id.to_string());
     export.ok_or_else(|| CommandError::from(gone()).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commands::collections::testing::{change, drop_export, with_export};
+    use crate::commands::procedures::testing::id;
+    use crate::commands::testing::run;
+
+    #[test]
+    fn creation_fails_if_its_export_is_dropped() {
+        let mut state = with_export();
+        assert_eq!(created(&state, id(20)).unwrap().name, "x");
+        run(&mut state, change(0, drop_export("x"))).unwrap();
+        let gone = created(&state, id(20)).unwrap_err();
+        assert_eq!(gone.reason, Reason::ExportNotFound);
+        assert_eq!(gone.message, format!("export \"{}\" does not exist", id(20)));
+    }
 }

@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use clap_complete::CompletionCandidate;
 use tidewater_client::{Client, ClientError, ClientOptions};
-use tidewater_proto::v1::ListedExport;
+use tidewater_meta_node::catalog::EXPORT_TOKEN_PREFIX;
+use tidewater_proto::v1::{ListedExport, ReadHold};
 
 use crate::commands::client::ClientArgs;
+use crate::commands::hold::has_lease;
 
 /// Deadline of a completion.
 const DEADLINE: Duration = Duration::from_secs(1);
-/// Beginning of the names of holds that are tokens of exports.
-const TOKEN_PREFIX: &str = "export-token:";
 
 /// Kind of the candidates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +25,8 @@ pub(super) enum Candidates {
     Hooks,
     /// Names of holds, with their holders as help.
     Holds,
+    /// Names of holds with a lease, with their holders as help. Commands can neither renew, move nor release those of exports.
+    LeasedHolds,
     /// Names of exports, with their tables as help.
     Exports,
     /// Tokens of exports that are created later, with their holders as help.
@@ -70,10 +72,10 @@ async fn fetch(
             let hooks = client.hooks().await?.into_iter().filter_map(|info| info.hook);
             hooks.map(|hook| CompletionCandidate::new(hook.name)).collect()
         }
-        Candidates::Holds | Candidates::ExportTokens => {
+        Candidates::Holds | Candidates::LeasedHolds | Candidates::ExportTokens => {
             let holds = client.read_holds(None).await?.into_iter().filter_map(|held| held.hold);
             holds
-                .filter(|hold| kind == Candidates::Holds || hold.name.starts_with(TOKEN_PREFIX))
+                .filter(|hold| is_candidate(hold, kind))
                 .map(|hold| CompletionCandidate::new(hold.name).help(Some(hold.holder.into())))
                 .collect()
         }
@@ -85,4 +87,41 @@ async fn fetch(
             client.exports().await?.into_iter().filter_map(candidate).collect()
         }
     })
+}
+
+/// Returns whether a hold is of a kind of candidates.
+fn is_candidate(hold: &ReadHold, kind: Candidates) -> bool {
+    match kind {
+        Candidates::LeasedHolds => has_lease(hold),
+        Candidates::ExportTokens => hold.name.starts_with(EXPORT_TOKEN_PREFIX),
+        _ => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn candidates_leave_out_holds_of_exports() {
+        let hold = |name: &str, lease_ms| ReadHold {
+            name: name.to_owned(),
+            lease_ms,
+            ..ReadHold::default()
+        };
+        let holds = [
+            hold("nightly", 60_000),
+            hold("export:lake", u64::MAX),
+            hold("export-token:6f0c", 60_000),
+        ];
+        for (kind, expected) in [
+            (Candidates::Holds, &["nightly", "export:lake", "export-token:6f0c"][..]),
+            (Candidates::LeasedHolds, &["nightly", "export-token:6f0c"]),
+            (Candidates::ExportTokens, &["export-token:6f0c"]),
+        ] {
+            let found = holds.iter().filter(|hold| is_candidate(hold, kind));
+            let found: Vec<&str> = found.map(|hold| hold.name.as_str()).collect();
+            assert_eq!(found, expected, "{kind:?}");
+        }
+    }
 }

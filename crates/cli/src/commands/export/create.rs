@@ -21,11 +21,11 @@ use crate::text::time_span::TimeSpan;
     after_help = "Example:\n  tidewater export create lake --table flights --to file:///srv/exports/flights --wait --timeout 1h\n  \
                   tidewater export create lake --table flights --to s3://lake/flights --config '{\"endpoint\": \
                   \"https://s3.example.org\", \"credentials_file\": \"/etc/tidewater/secrets/lake\"}' --every 1m\n  tidewater \
-                  export create audit --table flights --to s3://lake/audit --as-of 5m\n\nThe prefix must have no objects. \
+                  export create audit --table flights --to file:///srv/exports/audit --as-of 5m\n\nThe prefix must have no objects. \
                   Returns when the export is created; with --wait, when the contents are exported, or with exit status 5 \
                   and the last failure when --timeout has passed. The export continues in any case: `tidewater export list` \
-                  shows its progress.\n\nDirectories are on the data nodes, below their --export-dir. Keys are in files on the \
-                  data nodes (`data --source-secret-dir`), never in the configuration."
+                  shows its progress.\n\nDirectories are below the --export-dir of the data nodes, which share them. Keys are in \
+                  files on the data nodes (`data --source-secret-dir`), never in the configuration."
 )]
 pub(crate) struct Options {
     /// Name of the export

@@ -34,7 +34,7 @@ pub(super) struct ExportLine {
     /// JSON text with the URL and the way to reach it.
     target: String,
     state: ExportState,
-    /// Failure of the step in progress.
+    /// Failure of the step in progress, until the part that has failed is completed.
     failure: Option<String>,
     interval_ms: u64,
     /// Time of the creation, since the Unix epoch.
@@ -118,20 +118,26 @@ impl ExportLine {
 
     /// Returns the state with its progress, for people.
     fn state_text(&self) -> String {
+        let step = self.step_text();
         match (self.state, self.frontier) {
             (ExportState::Failing, _) => {
                 format!("failing: {}", self.failure.as_deref().unwrap_or_default())
             }
-            (ExportState::Following, Some(frontier)) => match self.lag() {
-                Some(lag) => format!("at epoch {frontier}, {lag} behind"),
-                None => format!("at epoch {frontier}"),
-            },
-            (ExportState::Contents | ExportState::Following, _) => match self.regions {
-                // The regions are not known before the step begins.
-                0 => "contents".to_owned(),
-                regions => format!("contents {}/{regions} regions", self.regions_done),
-            },
+            (ExportState::Following, Some(frontier)) => {
+                let lag = self.lag().map(|lag| format!(", {lag} behind")).unwrap_or_default();
+                let step = step.map(|step| format!(", step {step}")).unwrap_or_default();
+                format!("at epoch {frontier}{lag}{step}")
+            }
+            (ExportState::Contents | ExportState::Following, _) => {
+                step.map_or_else(|| "contents".to_owned(), |step| format!("contents {step}"))
+            }
         }
+    }
+
+    /// Returns the progress of the step in progress; `None`: there is no step, or its regions are not known yet.
+    fn step_text(&self) -> Option<String> {
+        let is_known = self.step_as_of.is_some() && self.regions > 0;
+        is_known.then(|| format!("{}/{} regions", self.regions_done, self.regions))
     }
 
     fn lag(&self) -> Option<String> {
@@ -179,6 +185,7 @@ mod tests {
             files: 3,
             rows: 5_027,
             bytes: 2_048,
+            step_as_of: 9,
             ..Export::default()
         };
         ListedExport {
@@ -200,22 +207,31 @@ mod tests {
         assert_eq!(
             serde_json::to_string(&line).unwrap(),
             format!(
-                r#"{{"name":"lake","export_id":"00000000-0000-0000-0000-000000000003","table":"t","url":"s3://lake/t","target":"{{\"url\":\"s3://lake/t\"}}","state":"following","failure":null,"interval_ms":10000,"created_ms":1799999940000,"as_of":5,"frontier":{frontier},"upper":{upper},"lag_ms":4000,"steps":2,"files":3,"rows":5027,"bytes":2048,"step_as_of":null,"regions_done":3,"regions":8,"step_rows":7}}"#
+                r#"{{"name":"lake","export_id":"00000000-0000-0000-0000-000000000003","table":"t","url":"s3://lake/t","target":"{{\"url\":\"s3://lake/t\"}}","state":"following","failure":null,"interval_ms":10000,"created_ms":1799999940000,"as_of":5,"frontier":{frontier},"upper":{upper},"lag_ms":4000,"steps":2,"files":3,"rows":5027,"bytes":2048,"step_as_of":9,"regions_done":3,"regions":8,"step_rows":7}}"#
             )
         );
-        let state = format!("at epoch {frontier}, 4.0 s behind");
+        let state = format!("at epoch {frontier}, 4.0 s behind, step 3/8 regions");
         let cells = ["lake", "t", "s3://lake/t", &state, "3", "5,027", "2.0 KiB", "4.0 s"];
         assert_eq!(line.cells(), cells);
     }
 
     #[test]
-    fn export_without_a_step_shows_its_regions() {
+    fn export_of_contents_shows_its_regions() {
         let line = ExportLine::from(listed(Epoch(0)));
         assert_eq!((line.frontier, line.lag_ms), (None, None));
         let cells = line.cells();
         assert_eq!((cells[3].as_str(), cells[7].as_str()), ("contents 3/8 regions", "-"));
         let line = ExportLine::from(ListedExport { regions: 0, ..listed(Epoch(0)) });
         assert_eq!(line.cells()[3], "contents");
+    }
+
+    #[test]
+    fn export_between_two_steps_shows_no_regions() {
+        let mut of = listed(Epoch::at_ms(UPPER_MS));
+        of.export.as_mut().unwrap().step_as_of = 0;
+        let line = ExportLine::from(of);
+        assert_eq!(line.step_as_of, None);
+        assert!(line.cells()[3].ends_with(", 0 ms behind"), "{:?}", line.cells());
     }
 
     #[test]
@@ -232,7 +248,8 @@ mod tests {
     fn export_of_a_new_leader_has_no_lag() {
         let line = ExportLine::from(ListedExport { upper: 0, ..listed(Epoch(9)) });
         assert_eq!((line.upper, line.lag_ms), (None, None));
-        assert_eq!((line.cells()[3].as_str(), line.cells()[7].as_str()), ("at epoch 9", "-"));
+        let cells = line.cells();
+        assert_eq!((cells[3].as_str(), cells[7].as_str()), ("at epoch 9, step 3/8 regions", "-"));
     }
 
     #[test]

@@ -20,8 +20,8 @@ use crate::text::time_span::TimeSpan;
 #[command(
     after_help = "Example:\n  tidewater export prepare flights --lease 10m\n  tidewater export prepare flights --as-of \
                   5m\n\nPrints a token, its epoch, and the end of its lease by the time of the cluster. Until then, `tidewater export \
-                  create --token` can export the table as of this epoch or a later one. Without --as-of, it is the earliest one \
-                  that can be read. The token is the name of a hold: `tidewater hold renew` extends its lease."
+                  create --token` can export the table as of this epoch or a later one. Without --as-of, the token is at the earliest \
+                  epoch that can be read. The token is the name of a hold: `tidewater hold renew` extends its lease."
 )]
 pub(crate) struct Options {
     /// Table to hold

@@ -44,7 +44,7 @@ pub(super) async fn wait(
             progress.finish();
             return Err(overdue(&listed, &last_failure, longest));
         }
-        progress.set_note(regions_text(&listed));
+        progress.set_note(step_text(&listed));
         let share = (u64::from(listed.regions_done), u64::from(listed.regions));
         progress.update(listed.step_rows, share);
         sleep(POLL).await;
@@ -60,8 +60,13 @@ fn is_complete(listed: &ListedExport) -> bool {
     listed.export.as_ref().is_some_and(|export| export.frontier > 0)
 }
 
-fn regions_text(listed: &ListedExport) -> String {
-    format!("{} of {} regions", listed.regions_done, listed.regions)
+/// Returns the progress of the first step. The meta leader knows the regions after it has begun, or continued, the step.
+fn step_text(listed: &ListedExport) -> String {
+    match (listed.regions_done, listed.regions) {
+        (_, 0) => "its step has not begun yet".to_owned(),
+        (done, 1) => format!("{done} of 1 region written"),
+        (done, regions) => format!("{done} of {regions} regions written"),
+    }
 }
 
 fn dropped(name: &str) -> Failure {
@@ -73,9 +78,9 @@ fn dropped(name: &str) -> Failure {
 fn overdue(listed: &ListedExport, last_failure: &str, longest: TimeSpan) -> Failure {
     let name = listed.export.as_ref().map_or("", |export| export.name.as_str());
     let mut text = format!(
-        "the contents of export {} are not exported after {longest}: {} are complete",
+        "the contents of export {} are not exported after {longest}: {}",
         quoted(name),
-        regions_text(listed)
+        step_text(listed)
     );
     if !last_failure.is_empty() {
         text.push_str(&format!("; the last failure: {last_failure}"));
@@ -113,6 +118,18 @@ mod tests {
         let failure = dropped("e");
         assert_eq!(failure.exit, Exit::NotFound);
         assert!(failure.message.contains("export \"e\" was dropped"), "{failure}");
+    }
+
+    #[test]
+    fn progress_names_regions_once_they_are_known() {
+        for (done, regions, text) in [
+            (0, 0, "its step has not begun yet"),
+            (0, 1, "0 of 1 region written"),
+            (3, 8, "3 of 8 regions written"),
+        ] {
+            let listed = ListedExport { regions_done: done, regions, ..listed(1, 0) };
+            assert_eq!(step_text(&listed), text);
+        }
     }
 
     #[test]

@@ -64,6 +64,11 @@ impl HeldLine {
     }
 }
 
+/// Returns whether a hold has a lease. That of an export does not expire.
+pub(crate) fn has_lease(hold: &ReadHold) -> bool {
+    expiring(hold.lease_ms).is_some()
+}
+
 /// Returns the length or end of a lease; `None`: the hold does not expire.
 fn expiring(ms: u64) -> Option<u64> {
     (ms != u64::MAX).then_some(ms)
@@ -157,7 +162,9 @@ mod tests {
     #[test]
     fn hold_of_an_export_does_not_expire() {
         let (lease_ms, lease_end_ms) = (u64::MAX, u64::MAX);
-        let line = listed(ReadHold { lease_ms, lease_end_ms, ..hold() });
+        let of_export = ReadHold { lease_ms, lease_end_ms, ..hold() };
+        assert!(!has_lease(&of_export) && has_lease(&hold()));
+        let line = listed(of_export);
         assert_eq!((line.lease_ms, line.lease_end_ms, line.lease_left_ms), (None, None, None));
         assert_eq!(line.cells()[5], "no end");
     }

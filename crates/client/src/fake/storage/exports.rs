@@ -33,7 +33,8 @@ impl StorageState {
         self.export_requests.push(request.request_id.clone());
         self.next_response()?;
         let hold = v1::ReadHold {
-            name: format!("export-token:{}", request.request_id),
+            // The client does not depend on the form of a token.
+            name: format!("token {}", request.request_id),
             holder: request.holder,
             epoch: request.epoch,
             lease_ms: request.lease_ms,

@@ -61,7 +61,7 @@ impl Store {
 async fn remote_object_is_written_once() {
     let store = Store::start().await;
     let target = store.open().await;
-    assert_eq!(target.url(), "s3://bucket/p");
+    assert_eq!((target.url(), target.is_local()), ("s3://bucket/p", false));
     assert!(store.server.lines().is_empty(), "a request was sent");
     assert_eq!(target.put_new("a/x", bytes("one")).await, Ok(true));
     assert_eq!(target.put_new("a/x", bytes("two")).await, Ok(false));

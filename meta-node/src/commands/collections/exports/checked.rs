@@ -62,22 +62,8 @@ pub(crate) fn check_create(
     Ok(CheckedExport { id, interval_ms })
 }
 
-/// Returns the URL of a target without slashes at its end; `None`: it has none.
-pub(super) fn target_url(target: &str) -> Option<String> {
-    let target = parsed(target)?;
-    let url = target.get("url")?.as_str()?;
-    Some(url.trim_end_matches('/').to_owned())
-}
-
-/// Returns whether two prefixes are the same, or one is in the other. Neither has slashes at its end.
-pub(super) fn overlaps(one: &str, other: &str) -> bool {
-    let is_in = |inner: &str, outer: &str| {
-        inner.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-    };
-    is_in(one, other) || is_in(other, one)
-}
-
-fn parsed(target: &str) -> Option<Map<String, Value>> {
+/// Returns the fields of a target; `None`: it is no JSON object.
+pub(super) fn parsed(target: &str) -> Option<Map<String, Value>> {
     serde_json::from_str(target).ok()
 }
 
@@ -151,33 +137,6 @@ mod tests {
         ] {
             let expected = CollectionCommandError::BadRequest(text.to_owned());
             assert_eq!(check_create(&request), Err(expected));
-        }
-    }
-
-    #[test]
-    fn equal_and_nested_prefixes_overlap() {
-        for (one, other, expected) in [
-            ("s3://b/p", "s3://b/p", true),
-            ("s3://b/p", "s3://b/p/q", true),
-            ("s3://b", "s3://b/p", true),
-            ("s3://b/p", "s3://b/pq", false),
-            ("s3://b/p", "s3://c/p", false),
-        ] {
-            assert_eq!(overlaps(one, other), expected, "{one} {other}");
-            assert_eq!(overlaps(other, one), expected, "{other} {one}");
-        }
-    }
-
-    #[test]
-    fn url_of_a_target_ends_without_a_slash() {
-        for (target, expected) in [
-            (r#"{"url":"s3://b/p//"}"#, Some("s3://b/p")),
-            (r#"{"region":"eu","url":"s3://b"}"#, Some("s3://b")),
-            (r#"{"url":7}"#, None),
-            ("{}", None),
-            ("", None),
-        ] {
-            assert_eq!(target_url(target).as_deref(), expected, "{target}");
         }
     }
 }

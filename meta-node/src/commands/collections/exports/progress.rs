@@ -1,6 +1,7 @@
 //! Progress of exports: a step begins as of an epoch, and is completed when the objects show it.
 //!
-//! A record that is proposed twice, or by a leader that was deposed, is of a step that is not the next one, and has no effect.
+//! A record that is proposed twice, or by a leader that was deposed, is of a step that is not the next one, or that has not begun,
+//! and has no effect.
 
 use tidewater_common::ids::Epoch;
 use tidewater_proto::v1::{self, record_export::Progress};
@@ -33,19 +34,29 @@ fn begin_step(export: &Export, as_of: Epoch) -> Result<CatalogChange, CommandErr
     if export.step_as_of.is_some() {
         return Ok(CatalogChange::default());
     }
-    check_epoch(export, as_of)?;
+    if !export.is_next_epoch(as_of) {
+        let text = "the epoch of a step of an export does not follow that of the last one";
+        return Err(malformed(text));
+    }
     let begun = Export { step_as_of: Some(as_of), ..export.clone() };
     Ok(CatalogChange { exports: vec![begun], ..CatalogChange::default() })
 }
 
-/// Completes the next step, and moves the hold to its epoch.
+/// Completes the step that has begun, and moves the hold to its epoch.
+///
+/// Each leader records the epoch of a step before a region is written as of it. The objects of a step are therefore as of the
+/// recorded epoch: with another one, the hold would release versions that no object has.
 fn complete_step(
     export: &Export,
     step: &v1::CompletedExportStep,
     time_ms: u64,
 ) -> Result<CatalogChange, CommandError> {
+    let Some(begun) = export.step_as_of else { return Ok(CatalogChange::default()) };
     let as_of = Epoch(step.as_of);
-    check_epoch(export, as_of)?;
+    if as_of != begun {
+        let text = "a step of an export is completed as of another epoch than it began";
+        return Err(malformed(text));
+    }
     let completed = Export {
         steps: export.steps + 1,
         frontier: Some(as_of),
@@ -61,11 +72,4 @@ fn complete_step(
         exports: vec![completed],
         ..CatalogChange::default()
     })
-}
-
-fn check_epoch(export: &Export, as_of: Epoch) -> Result<(), CommandError> {
-    if export.is_next_epoch(as_of) {
-        return Ok(());
-    }
-    Err(malformed("the epoch of a step of an export does not follow that of the last one"))
 }

@@ -49,10 +49,13 @@ fn completed_steps_move_the_hold() {
 }
 
 #[test]
-fn completed_step_needs_no_recorded_begin() {
+fn completed_step_has_no_effect_without_its_begin() {
     let mut state = with_new_export();
-    run(&mut state, change(0, complete_step(20, 1, 20))).unwrap();
-    assert_eq!((export(&state).steps, export(&state).frontier), (1, Some(Epoch(20))));
+    let before = state.clone();
+    for epoch in [20, 21] {
+        run(&mut state, change(0, complete_step(20, 1, epoch))).unwrap();
+        assert_eq!(state, before);
+    }
 }
 
 #[test]
@@ -87,11 +90,13 @@ fn superseded_records_have_no_effect() {
 #[test]
 fn invalid_records_are_refused() {
     let order = "the epoch of a step of an export does not follow that of the last one";
+    let other = "a step of an export is completed as of another epoch than it began";
     for (mut state, of, text) in [
         (with_new_export(), begin_step(20, 1, 21), order),
         (with_new_export(), begin_step(20, 1, 19), order),
-        (with_new_export(), complete_step(20, 1, 21), order),
-        (with_export(), complete_step(20, 2, 20), order),
+        (with_export(), complete_step(20, 2, 20), other),
+        (with_export(), complete_step(20, 2, 24), other),
+        (with_export(), complete_step(20, 2, 26), other),
         (
             with_export(),
             Change::RecordExport(v1::RecordExport {
@@ -116,7 +121,9 @@ fn invalid_records_are_refused() {
     }
     // After the first step, a step begins after the last one.
     let mut state = with_new_export();
-    run(&mut state, change(0, complete_step(20, 1, 20))).unwrap();
+    for of in [begin_step(20, 1, 20), complete_step(20, 1, 20)] {
+        run(&mut state, change(0, of)).unwrap();
+    }
     let expected = (Reason::InvalidArgument, format!("the command is malformed: {order}"));
     assert_eq!(refusal(&mut state, change(0, begin_step(20, 2, 20))), expected);
 }
@@ -131,7 +138,7 @@ fn counts_of_an_export_are_saturated() {
         step: 1,
         progress: Some(Progress::Completed(step)),
     });
-    for of in [first, complete_step(20, 2, 30)] {
+    for of in [begin_step(20, 1, 20), first, begin_step(20, 2, 30), complete_step(20, 2, 30)] {
         run(&mut state, change(0, of)).unwrap();
     }
     let of = export(&state);

@@ -5,6 +5,7 @@ use crate::catalog::{CatalogError, Export};
 use crate::commands::collections::testing::{
     create_export, create_export_by, drop_export, export_request, learned, with_export,
 };
+use crate::commands::procedures::refresh::testing::with_refreshable;
 
 fn export<'a>(state: &'a MetaState, name: &str) -> &'a Export {
     state.exports().get(name).unwrap()
@@ -82,13 +83,18 @@ fn names_and_prefixes_of_exports_are_unique() {
         (r#"{"url":"s3://exports/x/"}"#, "s3://exports/x"),
         (r#"{"url":"s3://exports/x/daily"}"#, "s3://exports/x/daily"),
         (r#"{"region":"eu","url":"s3://exports"}"#, "s3://exports"),
+        (r#"{"url":"s3a://exports/./y/../x"}"#, "s3a://exports/./y/../x"),
     ] {
         let text =
             format!("prefix \"{url}\" overlaps with that of export \"x\": use another prefix");
         let refused = refusal(&mut state, to(target));
         assert_eq!(refused, (Reason::ExportPrefixInUse, text));
     }
-    run(&mut state, to(r#"{"url":"s3://exports/xy"}"#)).unwrap();
+    for target in
+        [r#"{"url":"s3://exports/xy"}"#, r#"{"url":"s3://exports/x","endpoint":"https://h:9"}"#]
+    {
+        run(&mut state.clone(), to(target)).unwrap();
+    }
 }
 
 #[test]
@@ -129,7 +135,7 @@ fn token_keeps_the_epoch_of_an_export() {
     run(&mut state, change(50, create_export_by("export-token:a", 20, "x", "t"))).unwrap();
     assert_eq!(state, before);
     let used = refusal(&mut state, change(50, create_export_by("export-token:a", 21, "y", "t")));
-    let text = "token \"export-token:a\" is not valid: it was given back or used, or its lease has ended; \
+    let text = "token \"export-token:a\" is not valid: it was cancelled or used, or its lease has expired; \
                 prepare the export again";
     assert_eq!(used, (Reason::ExportTokenExpired, text.to_owned()));
     // As of a later epoch than that of the token.
@@ -141,6 +147,29 @@ fn token_keeps_the_epoch_of_an_export() {
     };
     run(&mut state, change(70, Change::CreateExport(by))).unwrap();
     assert_eq!((export(&state, "z").as_of, since_of(&state, 1, 80)), (Epoch(65), 65));
+}
+
+#[test]
+fn expired_token_creates_no_export() {
+    let mut state = with_tables();
+    run(&mut state, change(20, acquire(1, "export-token:a", &["t"], 0))).unwrap();
+    pass(&mut state, 60);
+    let names = vec!["export-token:a".to_owned()];
+    let expire = Change::Expire(v1::ReleaseReadHoldsRequest { names });
+    run(&mut state, change(20, expire)).unwrap();
+    let before = state.clone();
+    let by = create_export_by("export-token:a", 20, "x", "t");
+    assert_eq!(refused(&mut state, change(80, by)), Reason::ExportTokenExpired);
+    assert_eq!(state, before);
+}
+
+#[test]
+fn refreshable_tables_are_not_exported() {
+    let mut state = with_refreshable(0);
+    let text = "table \"r\" is refreshable and cannot be held at an epoch: change its source, then \
+                `tidewater refresh start`";
+    let refused = refusal(&mut state, change(20, create_export(20, "x", "r", 0)));
+    assert_eq!(refused, (Reason::TableRefreshable, text.to_owned()));
 }
 
 #[test]

@@ -269,6 +269,8 @@ fn completed_steps_of_an_export_release_earlier_epochs() {
         Step::Begin(create_export(50, "x", "t", 0)),
         applied(),
         Step::Barrier { ms: 1_000 },
+        Step::BeginExport("x"),
+        applied(),
         Step::CompleteExport("x"),
         applied(),
         Step::Barrier { ms: 1_000 },

@@ -1,0 +1,207 @@
+use std::fs;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, AsArray, Int64Array, StringArray, UInt8Array, UInt64Array};
+use arrow::compute::concat_batches;
+use arrow::datatypes::{DataType, Field, Schema};
+use bytes::Bytes;
+use futures::stream::{self, StreamExt};
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use tidewater_region_engine::env::SystemIds;
+use tidewater_region_engine::sst::{EPOCH_COLUMN, OP_COLUMN};
+use tidewater_region_engine::{EngineError, RowOp};
+
+use super::*;
+use crate::exports::open_target::OpenTarget;
+use crate::exports::testing::ExportDirectory;
+use crate::group::testing::schema;
+use crate::groups::tests::until;
+
+const REGION: RegionId = RegionId(7);
+/// A row group for each batch, and one file.
+const ONE_FILE: FileSizes = FileSizes { file_bytes: u64::MAX, row_group_bytes: 0 };
+
+/// Columns of changes of table `t`.
+fn changes_schema() -> SchemaRef {
+    Arc::new(Schema::new(vec![
+        Field::new("id", DataType::Int64, false),
+        Field::new("name", DataType::Utf8, true),
+        Field::new(OP_COLUMN, DataType::UInt8, false),
+        Field::new(EPOCH_COLUMN, DataType::UInt64, false),
+    ]))
+}
+
+/// Rows of epoch 9 with ids from `first`. A row without a name is a delete.
+fn rows(first: i64, names: Vec<Option<String>>) -> RecordBatch {
+    let ids = Int64Array::from_iter_values(first..first + names.len() as i64);
+    let op = |name: &Option<String>| match name {
+        Some(_) => RowOp::Put.code(),
+        None => RowOp::Delete.code(),
+    };
+    let ops: UInt8Array = names.iter().map(op).collect::<Vec<_>>().into();
+    let epochs = UInt64Array::from_value(9, names.len());
+    let columns: Vec<ArrayRef> =
+        vec![Arc::new(ids), Arc::new(StringArray::from(names)), Arc::new(ops), Arc::new(epochs)];
+    RecordBatch::try_new(changes_schema(), columns).unwrap()
+}
+
+/// Returns a text of this length, which has 6 random bits in each character.
+fn random_text(state: &mut u64, length: usize) -> String {
+    let mut text = String::new();
+    while text.len() < length {
+        // Xorshift.
+        *state ^= *state << 13;
+        *state ^= *state >> 7;
+        *state ^= *state << 17;
+        let bits = *state;
+        text.extend((0..10).map(|at| char::from(b'0' + ((bits >> (6 * at)) & 63) as u8)));
+    }
+    text.truncate(length);
+    text
+}
+
+/// Puts of this number of rows, with names of this length.
+fn puts(first: i64, number: usize, length: usize) -> RecordBatch {
+    let mut state = first as u64 + 1;
+    rows(first, (0..number).map(|_| Some(random_text(&mut state, length))).collect())
+}
+
+/// A batch whose encoded rows are above the buffer of an object's writer, so that parts of the object are sent.
+fn large_batch() -> RecordBatch {
+    let batch = puts(0, 3_000, 4_096);
+    assert!(batch.num_rows() * 4_096 / 8 * 6 > 8 << 20);
+    batch
+}
+
+/// Writes changes of the region in step 2; returns the files and the number of counted rows.
+async fn write(
+    target: &OpenTarget,
+    sizes: FileSizes,
+    batches: Vec<Result<RecordBatch, EngineError>>,
+) -> (Result<Vec<StepFile>, Refusal>, u64) {
+    let counter = AtomicU64::new(0);
+    let schema = schema(1);
+    let writer = PartWriter {
+        target: &target.target,
+        ids: &SystemIds,
+        step: 2,
+        region: REGION,
+        schema: &schema,
+        rows: &counter,
+        sizes,
+    };
+    let changes = EpochChanges { schema: changes_schema(), rows: stream::iter(batches).boxed() };
+    let files = writer.write(changes).await;
+    (files, counter.into_inner())
+}
+
+/// Reads a file; checks its size and its columns.
+fn read(directory: &ExportDirectory, file: &StepFile) -> RecordBatch {
+    let bytes = fs::read(directory.prefix().join(&file.path)).unwrap();
+    assert_eq!(bytes.len() as u64, file.bytes);
+    let reader = ParquetRecordBatchReaderBuilder::try_new(Bytes::from(bytes)).unwrap();
+    assert_eq!(reader.schema().fields(), changes_schema().fields());
+    let batches: Vec<RecordBatch> = reader.build().unwrap().map(Result::unwrap).collect();
+    let batch = concat_batches(&changes_schema(), &batches).unwrap();
+    assert_eq!(batch.num_rows() as u64, file.rows);
+    batch
+}
+
+#[tokio::test]
+async fn large_part_is_written_to_several_files() {
+    let directory = ExportDirectory::new();
+    let target = directory.open(5).await;
+    let batches: Vec<RecordBatch> = (0..12).map(|number| puts(number * 1_000, 1_000, 32)).collect();
+    // An encoded batch has at least 24,000 bytes, and at most 40,000.
+    let sizes = FileSizes { file_bytes: 60_000, row_group_bytes: 0 };
+    let (files, counted) = write(&target, sizes, batches.iter().cloned().map(Ok).collect()).await;
+    let files = files.unwrap();
+    assert!(files.len() > 1 && files.len() < batches.len(), "{files:?}");
+    assert_eq!(counted, 12_000);
+    let written: Vec<RecordBatch> = files.iter().map(|file| read(&directory, file)).collect();
+    let all = concat_batches(&changes_schema(), &written).unwrap();
+    assert_eq!(all, concat_batches(&changes_schema(), &batches).unwrap());
+    let mut paths: Vec<String> = files.into_iter().map(|file| file.path).collect();
+    assert!(paths.iter().all(|path| path.starts_with("data/00000000000000000002/7-")), "{paths:?}");
+    paths.sort();
+    assert_eq!(directory.files(), paths);
+}
+
+#[tokio::test]
+async fn file_has_deletes_and_missing_values() {
+    let directory = ExportDirectory::new();
+    let target = directory.open(5).await;
+    let names = vec![Some("a".to_owned()), None, Some(String::new())];
+    let batches = vec![Ok(rows(1, names.clone()))];
+    let (files, counted) = write(&target, FileSizes::default(), batches).await;
+    let files = files.unwrap();
+    assert_eq!((files.len(), files[0].rows, counted), (1, 3, 3));
+    let read = read(&directory, &files[0]);
+    assert_eq!(read, rows(1, names));
+    let names = read.column(1).as_string::<i32>();
+    assert_eq!(names.iter().collect::<Vec<_>>(), [Some("a"), None, Some("")]);
+}
+
+#[tokio::test]
+async fn part_without_rows_has_no_files() {
+    let directory = ExportDirectory::new();
+    let target = directory.open(5).await;
+    let (files, _) = write(&target, ONE_FILE, Vec::new()).await;
+    assert_eq!((files, directory.files()), (Ok(Vec::new()), Vec::new()));
+}
+
+#[tokio::test]
+async fn failed_read_leaves_no_incomplete_file() {
+    let directory = ExportDirectory::new();
+    let target = directory.open(5).await;
+    for batch in [puts(0, 10, 32), large_batch()] {
+        let rows = batch.num_rows() as u64;
+        let closed = EngineError::Closed { region: REGION };
+        let (files, counted) = write(&target, ONE_FILE, vec![Ok(batch), Err(closed)]).await;
+        assert_eq!(files.unwrap_err().reason, Reason::RegionNotFound);
+        assert_eq!(counted, rows);
+        // The last part of an aborted object may still be written.
+        until("the file is removed", async || directory.files().is_empty()).await;
+    }
+}
+
+#[tokio::test]
+async fn failing_target_is_reported_with_its_object() {
+    let directory = ExportDirectory::new();
+    let target = directory.open(5).await;
+    // The directory of the files would be a file.
+    fs::write(directory.prefix().join("data"), "").unwrap();
+    for batch in [puts(0, 10, 32), large_batch()] {
+        let (files, _) = write(&target, ONE_FILE, vec![Ok(batch)]).await;
+        let refused = files.unwrap_err();
+        assert_eq!(refused.reason, Reason::ExportTargetUnavailable, "{refused}");
+        let object = "/prefix/data/00000000000000000002/7-";
+        assert!(refused.message.contains(object), "{refused}");
+        assert_eq!(directory.files(), ["data"]);
+    }
+}
+
+#[tokio::test]
+async fn encoding_error_is_internal() {
+    let directory = ExportDirectory::new();
+    let target = directory.open(5).await;
+    let counter = AtomicU64::new(0);
+    let schema = schema(1);
+    let writer = PartWriter {
+        target: &target.target,
+        ids: &SystemIds,
+        step: 2,
+        region: REGION,
+        schema: &schema,
+        rows: &counter,
+        sizes: ONE_FILE,
+    };
+    for (error, expected) in [
+        (ParquetError::General("bad rows".to_owned()), Reason::Internal),
+        (io::Error::other("no space").into(), Reason::ExportTargetUnavailable),
+    ] {
+        let refused = writer.failed("data/x", &error);
+        assert_eq!(refused.reason, expected, "{refused}");
+        assert!(refused.message.contains("/data/x cannot be written"), "{refused}");
+    }
+}
