@@ -35,6 +35,10 @@ const HOT_WINDOWS: usize = 5;
 const MEAN_WINDOWS: usize = 3;
 /// Windows in a row in which cold routes had little load.
 const COLD_WINDOWS: usize = WINDOWS_KEPT;
+/// Time after the last operation from which on the loads of nodes are known.
+const SETTLED_AFTER_MS: u64 = (MEAN_WINDOWS as u64 + 1) * LOAD_WINDOW_MS;
+/// Longest time for which other operations precede the move that relieves a node: it needs a pause of them.
+const RELIEF_WAIT_MS: u64 = 2 * 60_000;
 
 /// An operation that the load of a route suggests.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -97,13 +101,22 @@ pub(crate) fn find_hotspots(
     Hotspots { advice, unknown, nodes }
 }
 
-/// Returns the step to begin: the first operation that is possible. One at a time: the loads after it are not known
-/// before it has ended, and for some windows more.
+/// Returns the step to begin: the first operation that is possible, and a move that relieves a node before all others.
+/// One at a time: the loads after it are not known before it has ended, and for some windows more.
 pub(super) fn next_step(state: &MetaState, hotspots: &Hotspots) -> Option<PlacementStep> {
     if state.procedures().running().any(|procedure| !procedure.routes.is_empty()) {
         return None;
     }
-    let is_settled = is_settled(state);
+    let relief = hotspots.advice.iter().find_map(|advice| match advice.action {
+        RouteAction::Relieve { to } => Some(PlacementStep::MoveRoute { route: advice.route, to }),
+        _ => None,
+    });
+    if relief.is_some() && is_settled(state) {
+        return relief;
+    }
+    if relief.is_some() && !has_settled_within(state, RELIEF_WAIT_MS) {
+        return None;
+    }
     hotspots.advice.iter().find_map(|advice| {
         let route = advice.route;
         match &advice.action {
@@ -112,9 +125,6 @@ pub(super) fn next_step(state: &MetaState, hotspots: &Hotspots) -> Option<Placem
             }
             RouteAction::Merge { right } => {
                 Some(PlacementStep::MergeRoutes { left: route, right: *right })
-            }
-            RouteAction::Relieve { to } if is_settled => {
-                Some(PlacementStep::MoveRoute { route, to: *to })
             }
             RouteAction::Gather { to } => Some(PlacementStep::MoveRoute { route, to: *to }),
             RouteAction::Relieve { .. } | RouteAction::NoSplitKey | RouteAction::TooManyRoutes => {
@@ -127,7 +137,26 @@ pub(super) fn next_step(state: &MetaState, hotspots: &Hotspots) -> Option<Placem
 /// Returns whether the loads of nodes are known: all windows that they are averaged over are from after the last
 /// operation.
 pub(super) fn is_settled(state: &MetaState) -> bool {
-    changed_within(state, (MEAN_WINDOWS as u64 + 1) * LOAD_WINDOW_MS).is_empty()
+    changed_within(state, SETTLED_AFTER_MS).is_empty()
+}
+
+/// Returns whether the loads of nodes were known at a moment within a time: operations paused for long enough, with the
+/// pause before the first of them.
+fn has_settled_within(state: &MetaState, time_ms: u64) -> bool {
+    let now_ms = state.header().time_ms;
+    let since_ms = now_ms.saturating_sub(time_ms);
+    let mut later_ms = now_ms;
+    for procedure in state.procedures().last_ended().filter(|ended| !ended.routes.is_empty()) {
+        let ended_ms = procedure.ended_ms.unwrap_or(later_ms);
+        if later_ms.saturating_sub(ended_ms) >= SETTLED_AFTER_MS {
+            return true;
+        }
+        if ended_ms <= since_ms {
+            return false;
+        }
+        later_ms = ended_ms;
+    }
+    true
 }
 
 /// Returns the routes of the operations that have ended within a time, with any outcome.

@@ -72,15 +72,21 @@ fn pairs<'a>(state: &'a MetaState, loads: &ObservedLoads) -> BTreeMap<RegionId, 
         let is_known = |route: &&RouteDescriptor| {
             !recent.contains(&route.route_id) && is_free(state, table, route)
         };
-        if ![left, right].iter().all(is_known) {
-            return Some((id, Pair { left, right, table, score: None }));
+        let threshold = state.balance().split_score / COLD_PART;
+        let is_warm = |route| greatest_known(loads, route) >= threshold;
+        if [left, right].into_iter().any(is_warm) {
+            return None;
         }
-        let scores = (greatest(loads, left), greatest(loads, right));
-        let (Some(of_left), Some(of_right)) = scores else {
-            return Some((id, Pair { left, right, table, score: None }));
+        let unknown = Some((id, Pair { left, right, table, score: None }));
+        if ![left, right].iter().all(is_known) {
+            return unknown;
+        }
+        let (Some(of_left), Some(of_right)) = (greatest(loads, left), greatest(loads, right))
+        else {
+            return unknown;
         };
         let score = of_left.saturating_add(of_right);
-        let is_cold = score < state.balance().split_score / COLD_PART;
+        let is_cold = score < threshold;
         is_cold.then_some((id, Pair { left, right, table, score: Some(score) }))
     };
     state.soft_starts().filter_map(pair).collect()
@@ -103,6 +109,13 @@ fn first_of_chain<'a>(
 fn greatest(loads: &ObservedLoads, route: &RouteDescriptor) -> Option<u64> {
     let windows = loads.last(route.group_id, COLD_WINDOWS)?;
     windows.iter().map(|window| window.at_most(route.route_id)).max()
+}
+
+/// Greatest score of a route in the windows that list it, however few they are.
+fn greatest_known(loads: &ObservedLoads, route: &RouteDescriptor) -> u64 {
+    let windows = loads.groups.get(&route.group_id).into_iter().flatten();
+    let scores = windows.filter_map(|window| window.routes.get(&route.route_id));
+    scores.map(|load| load.score).max().unwrap_or(0)
 }
 
 /// Returns the route that ends where this one begins.

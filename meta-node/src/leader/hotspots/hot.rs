@@ -3,11 +3,10 @@
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
-use bytes::Bytes;
 use tidewater_common::ids::RegionId;
 use tidewater_common::keys::split_global_key;
 
-use super::median::{SplitKey, split_key};
+use super::median::{Samples, SplitKey, split_key};
 use super::{HOT_WINDOWS, RouteAction, RouteAdvice, is_free};
 use crate::catalog::{MetaState, RouteDescriptor};
 use crate::leader::observations::ObservedLoads;
@@ -41,16 +40,13 @@ fn hot(state: &MetaState, loads: &ObservedLoads, route: &RouteDescriptor) -> Opt
     if score <= settings.split_score || !is_free(state, table, route) {
         return None;
     }
-    let samples: Vec<(Bytes, u64)> = of_route()
-        .flatten()
-        .flat_map(|load| {
-            let weight = load.score / load.keys.len().max(1) as u64;
-            load.keys.iter().map(move |key| (key.clone(), weight))
-        })
-        .collect();
+    let samples = of_route().flatten().map(|load| Samples {
+        keys: load.keys.clone(),
+        weight: load.score / load.keys.len().max(1) as u64,
+    });
     let end = route.end.as_deref().and_then(split_global_key);
     let end = end.filter(|(of, _)| *of == table).map(|(_, key)| key);
-    let action = match split_key(samples, start, end) {
+    let action = match split_key(samples.collect(), start, end) {
         SplitKey::Unknown => return None,
         SplitKey::None => RouteAction::NoSplitKey,
         SplitKey::At(_) if state.routes_of(table).count() as u64 >= settings.max_routes => {

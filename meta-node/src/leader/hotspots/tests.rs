@@ -279,6 +279,25 @@ fn hot_range_is_spread_over_the_nodes() {
     }
 }
 
+/// The load wanders, so that a route is hot after each split: a move that relieves the node is not held up for long.
+#[test]
+fn splits_do_not_hold_up_relief() {
+    let mut cluster = Cluster::new(2, 1);
+    cluster.set(v1::SetBalanceRequest { rest_ms: Some(1_000), ..Default::default() });
+    let mut operations = Vec::new();
+    for seconds in (0_u8..240).step_by(4) {
+        cluster.load_evenly(seconds / 2, seconds / 2 + 0x7f, 60 * HOT);
+        let steps = cluster.plan();
+        steps.iter().for_each(|step| cluster.perform(step));
+        operations.extend(steps);
+        pass(&mut cluster.state, 4);
+    }
+    let is_move = |step: &PlacementStep| matches!(step, PlacementStep::MoveRoute { .. });
+    let first = operations.iter().position(is_move).unwrap();
+    assert!((10..40).contains(&first), "{first} splits precede the first move");
+    assert!(operations.len() > first + 10, "splits continue after it");
+}
+
 /// Any load and any first place of the routes: splits, merges, moves for the load and moves that spread routes end.
 #[test]
 fn operations_end_under_any_load() {

@@ -90,9 +90,10 @@ fn described(
             described.split_key = key.clone();
             (RouteAdviceKind::Split, hot)
         }
-        RouteAction::NoSplitKey => {
-            (RouteAdviceKind::NoSplitKey, format!("{hot}, and no key divides its load"))
-        }
+        RouteAction::NoSplitKey => (
+            RouteAdviceKind::NoSplitKey,
+            format!("{hot}, and no key divides the load of each window"),
+        ),
         RouteAction::TooManyRoutes => (
             RouteAdviceKind::TooManyRoutes,
             format!("{hot}, and its table has {} routes or more", settings.max_routes),
