@@ -3,6 +3,7 @@
 
 mod calls;
 mod control;
+mod exports;
 mod meta;
 mod raft;
 mod refreshes;

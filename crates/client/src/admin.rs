@@ -31,5 +31,5 @@ pub use self::hooks::{HookFrom, NewHook};
 pub use self::meta_members::MetaChange;
 pub use self::regions::{MAX_REPLACED, RegionFilter, TableFlush};
 pub use self::table_epochs::TableEpochs;
-pub use self::table_regions::{TableRegion, TableRegions};
+pub use self::table_regions::{TableRegion, TableRegions, TableSize};
 pub use self::tables::{AlterTable, ColumnChange, NewColumn, NewTable};

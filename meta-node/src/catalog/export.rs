@@ -174,7 +174,7 @@ impl Exports {
     }
 
     /// Returns the export that a read hold belongs to; `None`: a caller has acquired the hold.
-    pub fn of_hold(&self, hold: &ReadHold) -> Option<&Arc<Export>> {
+    pub fn for_hold(&self, hold: &ReadHold) -> Option<&Arc<Export>> {
         hold.name.strip_prefix(EXPORT_HOLD_PREFIX).and_then(|name| self.by_name.get(name))
     }
 
@@ -195,7 +195,7 @@ impl Exports {
     }
 
     /// Returns the exports of a table, by name.
-    pub fn of_table(&self, table: TableId) -> impl Iterator<Item = &Arc<Export>> {
+    pub fn for_table(&self, table: TableId) -> impl Iterator<Item = &Arc<Export>> {
         let from = (table, String::new());
         let named = self.by_table.range(from..).take_while(move |(of, _)| *of == table);
         named.filter_map(|(_, name)| self.by_name.get(name))

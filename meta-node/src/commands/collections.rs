@@ -104,7 +104,7 @@ pub(super) fn check_not_held(
 ) -> Result<(), CommandError> {
     if let Some(hold) = state.holds().least_of(table.id) {
         let table = table.name.clone();
-        let error = match state.exports().of_hold(hold) {
+        let error = match state.exports().for_hold(hold) {
             Some(export) => {
                 let export = export.name.clone();
                 CollectionCommandError::Exported { table, export, operation }

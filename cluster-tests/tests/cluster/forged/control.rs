@@ -5,6 +5,7 @@ use tidewater_proto::v1::change_membership_request::Change;
 use tidewater_proto::v1::{GroupMember, Reason};
 
 use super::calls::Forger;
+use super::exports::forge_export_calls;
 use super::refreshes::{forge_barriers, forge_refresh_calls};
 use super::refused;
 use super::target::{Target, count, expect_counted};
@@ -24,6 +25,7 @@ async fn forged_calls_to_groups_are_refused() -> Result<()> {
         expect_counted(listen, REFUSED, before, sent).await?;
         forge_refresh_calls(&target, &node).await?;
         forge_barriers(&target, &node).await?;
+        forge_export_calls(&target, &node).await?;
     }
     target.expect_unchanged().await
 }

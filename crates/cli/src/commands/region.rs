@@ -46,7 +46,7 @@ impl Region {
 }
 
 /// Warns that a list lacks the regions of nodes that did not answer.
-fn warn_about_silent_nodes(silent: &[(tidewater_common::ids::NodeId, String)]) {
+pub(super) fn warn_about_silent_nodes(silent: &[(tidewater_common::ids::NodeId, String)]) {
     for (node, why) in silent {
         note(&format!("warning: node {node} did not answer; the list lacks its regions: {why}"));
     }

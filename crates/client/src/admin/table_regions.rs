@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tidewater_common::ids::{GroupId, NodeId, RegionId};
+use tidewater_common::ids::{GroupId, NodeId, RegionId, TableId};
 use tidewater_proto::v1;
 
 use super::RegionFilter;
@@ -32,6 +32,19 @@ pub struct TableRegions {
     pub regions: Vec<TableRegion>,
 }
 
+/// Stored rows and files of a table: sums over the regions that were reported.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TableSize {
+    /// Regions of the table.
+    pub regions: usize,
+    /// Regions whose owners have reported.
+    pub reported: usize,
+    /// Row versions in files and in memory.
+    pub rows: u64,
+    /// Size of the files in bytes.
+    pub bytes: u64,
+}
+
 /// Region that an owner should report.
 #[derive(Debug, Clone, Copy)]
 struct ExpectedRegion {
@@ -55,15 +68,29 @@ impl Client {
         };
         let (reported, silent) = self.list_regions(filter).await?;
         let catalog = self.core.catalog();
-        let expected: Vec<ExpectedRegion> = table_routes(&catalog, &table)
-            .map(|route| ExpectedRegion {
-                region: route.region,
-                group: route.group,
-                leader: catalog.group(route.group).map(|group| NodeId(group.leader)),
-            })
-            .collect();
+        let routes = table_routes(&catalog, &table);
+        let expected: Vec<ExpectedRegion> =
+            routes.map(|route| expected_region(&catalog, route)).collect();
         let regions = match_reports(&expected, reported, &silent);
         Ok(TableRegions { table, regions })
+    }
+
+    /// Returns the sizes of all tables with regions, by the ids of the tables, and the data nodes that did not answer with the
+    /// reasons. Calls all data nodes once.
+    ///
+    /// # Errors
+    /// The meta service cannot be reached.
+    #[allow(clippy::type_complexity, reason = "the second part is that of `list_regions`")]
+    pub async fn table_sizes(
+        &self,
+    ) -> Result<(BTreeMap<TableId, TableSize>, Vec<(NodeId, String)>), ClientError> {
+        let (reported, silent) = self.list_regions(RegionFilter::default()).await?;
+        let catalog = self.core.catalog();
+        let mut expected: BTreeMap<TableId, Vec<ExpectedRegion>> = BTreeMap::new();
+        for route in catalog.routes() {
+            expected.entry(route.table).or_default().push(expected_region(&catalog, route));
+        }
+        Ok((sizes(&expected, reported), silent))
     }
 
     /// Returns the ids of a table's regions, in order.
@@ -86,6 +113,35 @@ fn table_routes<'a>(
 ) -> impl Iterator<Item = &'a Arc<RouteInfo>> {
     let table = table.id;
     catalog.routes().filter(move |route| route.table == table)
+}
+
+fn expected_region(catalog: &Catalog, route: &RouteInfo) -> ExpectedRegion {
+    let leader = catalog.group(route.group).map(|group| NodeId(group.leader));
+    ExpectedRegion { region: route.region, group: route.group, leader }
+}
+
+fn sizes(
+    expected: &BTreeMap<TableId, Vec<ExpectedRegion>>,
+    reported: Vec<v1::RegionInfo>,
+) -> BTreeMap<TableId, TableSize> {
+    let all: Vec<ExpectedRegion> = expected.values().flatten().copied().collect();
+    let matched = match_reports(&all, reported, &[]);
+    let reports: BTreeMap<RegionId, &v1::RegionInfo> = matched
+        .iter()
+        .filter_map(|of| of.report.as_ref().ok().map(|report| (of.region, report)))
+        .collect();
+    let size = |regions: &Vec<ExpectedRegion>| {
+        let known = regions.iter().filter_map(|of| reports.get(&of.region));
+        known.fold(TableSize { regions: regions.len(), ..TableSize::default() }, |sum, report| {
+            TableSize {
+                regions: sum.regions,
+                reported: sum.reported + 1,
+                rows: sum.rows.saturating_add(report.rows),
+                bytes: sum.bytes.saturating_add(report.bytes),
+            }
+        })
+    };
+    expected.iter().map(|(table, regions)| (*table, size(regions))).collect()
 }
 
 /// Assigns the reports to the regions of a table. A region without a complete report gets the reason.
@@ -163,6 +219,26 @@ mod tests {
                 (region.region.get(), shown)
             })
             .collect()
+    }
+
+    #[test]
+    fn sizes_are_sums_over_reported_regions() {
+        let expected = |region| ExpectedRegion {
+            region: RegionId(region),
+            group: GroupId(region + 100),
+            leader: None,
+        };
+        let of_tables = BTreeMap::from([
+            (TableId(1), vec![expected(1), expected(2)]),
+            (TableId(2), vec![expected(3), expected(4)]),
+        ]);
+        let of =
+            |region, rows| v1::RegionInfo { rows, bytes: 10, ..report(region, 11, 5, SERVING) };
+        // The last one is of no table.
+        let found = sizes(&of_tables, vec![of(1, 3), of(2, 4), of(3, 5), of(9, 6)]);
+        let size = |reported, rows, bytes| TableSize { regions: 2, reported, rows, bytes };
+        let expected = [(TableId(1), size(2, 7, 20)), (TableId(2), size(1, 5, 10))];
+        assert_eq!(found, BTreeMap::from(expected));
     }
 
     #[test]

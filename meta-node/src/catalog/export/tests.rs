@@ -33,13 +33,13 @@ fn exports_are_found_by_name_id_and_table() {
     }
     assert_eq!(names(exports.iter()), ["a", "b", "c"]);
     assert_eq!(names(exports.after("a")), ["b", "c"]);
-    assert_eq!(names(exports.of_table(TableId(1))), ["b", "c"]);
-    assert_eq!(names(exports.of_table(TableId(3))), Vec::<&str>::new());
+    assert_eq!(names(exports.for_table(TableId(1))), ["b", "c"]);
+    assert_eq!(names(exports.for_table(TableId(3))), Vec::<&str>::new());
     assert_eq!(exports.by_id(Uuid::from_u128(3)).unwrap().name, "c");
     // Another export with the name.
     exports.put(export("c", 4, 2));
     assert_eq!((exports.count(), exports.by_id(Uuid::from_u128(3))), (3, None));
-    assert_eq!(names(exports.of_table(TableId(2))), ["a", "c"]);
+    assert_eq!(names(exports.for_table(TableId(2))), ["a", "c"]);
     for name in ["a", "b", "c", "c"] {
         exports.remove(name);
     }
@@ -54,10 +54,10 @@ fn hold_of_an_export_keeps_its_frontier() {
     assert_eq!(continued.hold().epoch, Epoch((1 << 40) + 1));
     let mut exports = Exports::default();
     exports.put(continued.clone());
-    assert_eq!(exports.of_hold(&continued.hold()).unwrap().id, continued.id);
+    assert_eq!(exports.for_hold(&continued.hold()).unwrap().id, continued.id);
     for name in ["b", "export:a", "export-token:b"] {
         let other = ReadHold { name: name.to_owned(), ..continued.hold() };
-        assert_eq!(exports.of_hold(&other), None, "{name}");
+        assert_eq!(exports.for_hold(&other), None, "{name}");
     }
 }
 

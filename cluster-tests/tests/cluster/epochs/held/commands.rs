@@ -92,8 +92,12 @@ async fn hold_is_copied_and_moved(cluster: &Cluster, epoch: Epoch) -> Result<()>
     check_equal("holds", line["holds"].as_u64(), Some(2))?;
     check_equal("oldest hold", line["oldest_hold"].as_str(), Some("copy"))?;
     check_equal("its epoch", line["oldest_hold_epoch"].as_u64(), Some(epoch.get()))?;
+    let described = json_of(cluster, &["table", "describe", "t"]).await?;
+    let rows = line["rows"].as_u64().filter(|rows| *rows > 0);
+    check_equal("rows", rows, described["stored"]["rows"].as_u64())?;
     let table = cluster.run(&["collection", "list"]).await?.ok()?.stdout;
-    let has_headings = ["OLDEST HOLD", "CAPABILITIES"].iter().all(|text| table.contains(text));
+    let has_headings =
+        ["ROWS", "SIZE", "OLDEST HOLD", "CAPABILITIES"].iter().all(|text| table.contains(text));
     check(&format!("the headings are shown: {table}"), has_headings)
 }
 

@@ -4,19 +4,22 @@ use std::time::Duration;
 
 use clap::Args;
 use serde::Serialize;
-use tidewater_common::ids::Epoch;
+use tidewater_client::admin::TableSize;
+use tidewater_common::ids::{Epoch, TableId};
 use tidewater_proto::v1::CollectionFrontiers;
 
 use super::policy_text::policy_text;
 use crate::commands::client::ClientArgs;
+use crate::commands::region::warn_about_silent_nodes;
 use crate::exit::Failure;
-use crate::output::amount::duration_text;
+use crate::output::amount::{bytes_text, duration_text, grouped};
 use crate::output::{self, Listed};
 
 /// Options of `collection list`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  tidewater collection list --output json\n\nLAG is the time between since and upper. POLICY is \
+    after_help = "Example:\n  tidewater collection list --output json\n\nROWS and SIZE are those of `table describe`, with all versions that holds and \
+                  the policy keep; `-`: a region was not reported. LAG is the time between since and upper. POLICY is \
                   `default` (the history of the cluster), `keep-all`, `valid-from EPOCH`, or `lag TIME`, with `granularity \
                   TIME` if it is rounded; ` + ` is between the parts of a combined policy, which keeps all that one of them \
                   keeps. A table that has had a hold or a policy shows the default policy as a lag.\n\nUPPER is the epoch of the \
@@ -70,10 +73,8 @@ impl From<CollectionFrontiers> for CollectionLine {
     }
 }
 
-impl Listed for CollectionLine {
-    const HEADINGS: &'static [&'static str] =
-        &["TABLE", "SINCE", "UPPER", "LAG", "POLICY", "HOLDS", "OLDEST HOLD", "CAPABILITIES"];
-
+impl CollectionLine {
+    /// Cells without the size.
     fn cells(&self) -> Vec<String> {
         let dash = || "-".to_owned();
         let span = |ms: u64| duration_text(Duration::from_millis(ms));
@@ -90,10 +91,61 @@ impl Listed for CollectionLine {
     }
 }
 
-/// Lists the readable epochs of all tables that are not refreshable.
+/// A line of the list. The JSON field names are stable.
+#[derive(Debug, Serialize)]
+struct ListedCollection {
+    #[serde(flatten)]
+    line: CollectionLine,
+    /// Row versions in files and in memory; null unless the owners of all regions have reported.
+    rows: Option<u64>,
+    /// Size of the files, which includes the versions that holds and the policy keep.
+    bytes: Option<u64>,
+}
+
+impl ListedCollection {
+    fn new(line: CollectionLine, size: Option<&TableSize>) -> Self {
+        let known = size.filter(|size| size.reported == size.regions);
+        Self { line, rows: known.map(|size| size.rows), bytes: known.map(|size| size.bytes) }
+    }
+}
+
+impl Listed for ListedCollection {
+    const HEADINGS: &'static [&'static str] = &[
+        "TABLE",
+        "ROWS",
+        "SIZE",
+        "SINCE",
+        "UPPER",
+        "LAG",
+        "POLICY",
+        "HOLDS",
+        "OLDEST HOLD",
+        "CAPABILITIES",
+    ];
+
+    fn cells(&self) -> Vec<String> {
+        let dash = || "-".to_owned();
+        let mut cells = self.line.cells();
+        let rows = self.rows.map_or_else(dash, grouped);
+        cells.splice(1..1, [rows, self.bytes.map_or_else(dash, bytes_text)]);
+        cells
+    }
+}
+
+/// Lists the readable epochs and the sizes of all tables that are not refreshable.
 pub(crate) async fn run(options: Options) -> Result<(), Failure> {
-    let found = options.client.connect().await?.collection_frontiers(&[]).await?;
-    let lines: Vec<CollectionLine> = found.into_iter().map(CollectionLine::from).collect();
+    let client = options.client.connect().await?;
+    let found = client.collection_frontiers(&[]).await?;
+    let (sizes, silent) = client.table_sizes().await?;
+    warn_about_silent_nodes(&silent);
+    let lines: Vec<ListedCollection> = found
+        .into_iter()
+        .map(CollectionLine::from)
+        .map(|line| {
+            let size = sizes.get(&TableId(line.table_id));
+            ListedCollection::new(line, size)
+        })
+        .collect();
     output::list(options.client.output, &lines)
 }
 
@@ -130,6 +182,20 @@ mod tests {
             )
         );
         assert_eq!(line.cells()[3..], ["5m 0s", "default", "2", "h", "5"]);
+    }
+
+    #[test]
+    fn size_is_shown_once_all_regions_have_reported() {
+        let size = TableSize { regions: 2, reported: 2, rows: 1_200, bytes: 2_048 };
+        let missing = TableSize { reported: 1, ..size };
+        let shown = |size| ListedCollection::new(CollectionLine::from(frontiers()), size);
+        assert_eq!(shown(Some(&size)).cells()[..3], ["t", "1,200", "2.0 KiB"]);
+        let json = serde_json::to_string(&shown(Some(&size))).unwrap();
+        assert!(json.ends_with(r#""capabilities":5,"rows":1200,"bytes":2048}"#), "{json}");
+        for unknown in [Some(&missing), None] {
+            assert_eq!(shown(unknown).cells()[..3], ["t", "-", "-"]);
+        }
+        assert_eq!(shown(None).cells().len(), ListedCollection::HEADINGS.len());
     }
 
     #[test]

@@ -96,7 +96,7 @@ pub(super) fn check_not_of_export(
     state: &MetaState,
     hold: &ReadHold,
 ) -> Result<(), CollectionCommandError> {
-    let Some(export) = state.exports().of_hold(hold) else { return Ok(()) };
+    let Some(export) = state.exports().for_hold(hold) else { return Ok(()) };
     let (hold, export) = (quoted(&hold.name), quoted(&export.name));
     let text = format!(
         "hold {hold} is of export {export}, which moves and releases it: `tidewater export drop {export}` ends both"

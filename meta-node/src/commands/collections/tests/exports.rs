@@ -34,7 +34,7 @@ fn export_holds_the_last_epoch_that_has_begun() {
     assert_eq!(*export(&state, "x"), created);
     assert_eq!(*hold(&state, "export:x"), created.hold());
     assert_eq!((since_of(&state, 1, 30), since_of(&state, 1, 90)), (20, 20));
-    assert_eq!(state.exports().of_table(TableId(1)).count(), 1);
+    assert_eq!(state.exports().for_table(TableId(1)).count(), 1);
     // The hold of the first export keeps an earlier epoch readable.
     run(&mut state, change(40, create_export(21, "y", "t", 35))).unwrap();
     run(&mut state, change(40, create_export(22, "z", "t", 0))).unwrap();
