@@ -1,7 +1,7 @@
 //! Target of an export, and its claim.
 //!
-//! An export claims its target when it is created: an object there names the export. All later calls check the claim, so
-//! that no call writes below the prefix of another export, or to a directory that the data nodes do not share.
+//! An export claims its target when it is created: an object there names the export. All later calls check the claim: they write
+//! neither below the prefix of another export, nor to a directory that the data nodes do not share.
 
 use bytes::Bytes;
 use serde_json::Value;

@@ -73,6 +73,17 @@ fn large_batch() -> RecordBatch {
     batch
 }
 
+/// Writer of the region in step 2.
+fn part_writer<'a>(
+    target: &'a OpenTarget,
+    schema: &'a TableSchema,
+    sizes: FileSizes,
+    rows: &'a AtomicU64,
+) -> PartWriter<'a> {
+    let target = &target.target;
+    PartWriter { target, ids: &SystemIds, step: 2, region: REGION, schema, rows, sizes }
+}
+
 /// Writes changes of the region in step 2; returns the files and the number of counted rows.
 async fn write(
     target: &OpenTarget,
@@ -81,15 +92,7 @@ async fn write(
 ) -> (Result<Vec<StepFile>, Refusal>, u64) {
     let counter = AtomicU64::new(0);
     let schema = schema(1);
-    let writer = PartWriter {
-        target: &target.target,
-        ids: &SystemIds,
-        step: 2,
-        region: REGION,
-        schema: &schema,
-        rows: &counter,
-        sizes,
-    };
+    let writer = part_writer(target, &schema, sizes, &counter);
     let changes = EpochChanges { schema: changes_schema(), rows: stream::iter(batches).boxed() };
     let files = writer.write(changes).await;
     (files, counter.into_inner())
@@ -185,17 +188,8 @@ async fn failing_target_is_reported_with_its_object() {
 async fn encoding_error_is_internal() {
     let directory = ExportDirectory::new();
     let target = directory.open(5).await;
-    let counter = AtomicU64::new(0);
-    let schema = schema(1);
-    let writer = PartWriter {
-        target: &target.target,
-        ids: &SystemIds,
-        step: 2,
-        region: REGION,
-        schema: &schema,
-        rows: &counter,
-        sizes: ONE_FILE,
-    };
+    let (counter, schema) = (AtomicU64::new(0), schema(1));
+    let writer = part_writer(&target, &schema, ONE_FILE, &counter);
     for (error, expected) in [
         (ParquetError::General("bad rows".to_owned()), Reason::Internal),
         (io::Error::other("no space").into(), Reason::ExportTargetUnavailable),

@@ -18,7 +18,7 @@ fn key(step: u64, region: u64) -> PartKey {
     PartKey { export: Uuid::from_u128(5), step, region: RegionId(region) }
 }
 
-fn of_export(export: u128, region: u64) -> PartKey {
+fn part_key(export: u128, region: u64) -> PartKey {
     PartKey { export: Uuid::from_u128(export), ..key(1, region) }
 }
 
@@ -102,15 +102,15 @@ async fn hanging_export_leaves_a_permit_to_others() {
         }
     };
     for region in 0..5 {
-        ask(&parts, of_export(5, region), hanging()).await;
+        ask(&parts, part_key(5, region), hanging()).await;
     }
     assert_eq!(writing.load(Ordering::Relaxed), PARTS_OF_EXPORT as u64);
     for region in 0..5 {
-        let written = parts.advance(of_export(6, region), |_| async { Ok(Vec::new()) }).await;
+        let written = parts.advance(part_key(6, region), |_| async { Ok(Vec::new()) }).await;
         assert!(written.unwrap().done);
     }
     for export in 7..10 {
-        ask(&parts, of_export(export, 1), hanging()).await;
+        ask(&parts, part_key(export, 1), hanging()).await;
     }
     assert_eq!(writing.load(Ordering::Relaxed), PARTS_OF_NODE as u64);
 }

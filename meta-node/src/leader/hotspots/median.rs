@@ -15,7 +15,7 @@ const MIN_SAMPLES_OF_WINDOW: usize = 8;
 /// the load by chance.
 const MIN_SHARE_OF_WINDOW: usize = 5;
 
-/// Sampled row keys of one window, in any order, and the load that each of them stands for.
+/// Sampled row keys of one window, in any order, and the load per sample.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Samples {
     pub(super) keys: Vec<Bytes>,
@@ -34,7 +34,7 @@ pub(super) enum SplitKey {
 }
 
 /// Finds the key that divides the load most evenly. `start`: row key at which the route begins, which is no split key; `end`:
-/// that at which it ends, if it does not end with its table.
+/// row key at which it ends; `None`: it ends with its table.
 pub(super) fn split_key(mut windows: Vec<Samples>, start: &[u8], end: Option<&[u8]>) -> SplitKey {
     for window in &mut windows {
         window.keys.retain(|key| end.is_none_or(|end| key.as_ref() < end));

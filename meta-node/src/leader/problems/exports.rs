@@ -36,11 +36,15 @@ pub(super) fn problems(
             of_tables.entry(export.table).or_default().push(failing);
         }
     }
-    of_tables.iter().filter_map(|(table, failing)| of_table(state, *table, failing)).collect()
+    of_tables.iter().filter_map(|(table, failing)| table_problem(state, *table, failing)).collect()
 }
 
 /// Returns the problem of the exports of a table, of which the status lists one.
-fn of_table(state: &MetaState, table: TableId, failing: &[FailingExport<'_>]) -> Option<Problem> {
+fn table_problem(
+    state: &MetaState,
+    table: TableId,
+    failing: &[FailingExport<'_>],
+) -> Option<Problem> {
     let table = &state.table(table)?.name;
     let FailingExport { export, age, error } = failing.iter().max_by_key(|of| of.age)?;
     let others = match failing.len() - 1 {

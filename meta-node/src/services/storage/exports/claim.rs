@@ -19,7 +19,7 @@ const CLAIM_WITHIN: Duration = Duration::from_secs(30);
 /// Has a data node claim a prefix: one that leads a group of the table, otherwise another one that is up.
 ///
 /// # Errors
-/// That of the target; [`Reason::NoDataNodes`]; [`Reason::ExportTargetUnavailable`], also if the last node did not answer.
+/// Errors of the target; [`Reason::NoDataNodes`]; [`Reason::ExportTargetUnavailable`], also if the last node did not answer.
 pub(super) async fn claim(
     running: &RunningReplica,
     table: &str,
