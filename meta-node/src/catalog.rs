@@ -69,4 +69,4 @@ pub use self::state::{
     COMPACTOR_KEPT_MS, DELTAS_KEPT, FIRST_NODE_ID, MAX_OUTCOMES, MetaState, OUTCOME_KEPT_MS,
     TICK_INTERVAL_MS,
 };
-pub use self::table::{AtomicLoad, DroppedRegion, Table, TableChange};
+pub use self::table::{AtomicLoad, DroppedRegion, DroppedTable, Table, TableChange};

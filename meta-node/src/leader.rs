@@ -35,6 +35,7 @@ pub(crate) mod barriers;
 pub(crate) mod clocks;
 mod control;
 mod detector;
+pub(crate) mod empty_collections;
 mod event_recording;
 mod expired_holds;
 pub(crate) mod exports;

@@ -34,8 +34,13 @@ async fn next_epoch(client: &Client, after: Epoch) -> Result<Epoch> {
 
 /// Returns all rows of an epoch, as text. Scans that a killed node ends are repeated.
 async fn rows_as_of(client: &Client, epoch: Epoch) -> Result<Vec<String>> {
+    table_as_of(client, LOG_TABLE, epoch).await
+}
+
+/// Returns all rows of a table as of an epoch, as [`rows_as_of`].
+async fn table_as_of(client: &Client, table: &str, epoch: Epoch) -> Result<Vec<String>> {
     wait::until("a scan is complete", SETTLED_WITHIN, || async {
-        let spec = ScanSpec { as_of: Some(epoch), ..ScanSpec::all(LOG_TABLE) };
+        let spec = ScanSpec { as_of: Some(epoch), ..ScanSpec::all(table) };
         let stream = client.scan(spec).await.map_err(|error| error.to_string())?;
         let batches = stream.collect().await.map_err(|error| error.to_string())?;
         let rows =

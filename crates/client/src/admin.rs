@@ -32,4 +32,4 @@ pub use self::meta_members::MetaChange;
 pub use self::regions::{MAX_REPLACED, RegionFilter, TableFlush};
 pub use self::table_epochs::TableEpochs;
 pub use self::table_regions::{TableRegion, TableRegions, TableSize};
-pub use self::tables::{AlterTable, ColumnChange, NewColumn, NewTable};
+pub use self::tables::{AlterTable, ColumnChange, DroppedTable, KeptRows, NewColumn, NewTable};

@@ -16,6 +16,8 @@ pub(crate) const MAX_POLICY_PARTS: usize = 16;
 /// Rule for the oldest epoch that remains readable. [`Self::validate`] checks it; other code relies on that.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ReadPolicy {
+    /// No epoch: only capabilities and holds keep any. Its table is dropped once it has no capabilities.
+    Empty,
     /// Since does not advance.
     NoPolicy,
     /// Epochs from this one on.
@@ -35,6 +37,9 @@ pub enum ReadPolicy {
 /// Error of a read policy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum PolicyError {
+    /// [`ReadPolicy::Empty`] as a part of a [`ReadPolicy::Multiple`], where it has no effect.
+    #[error("the empty read policy cannot be a part of a combined one: leave it out")]
+    EmptyPart,
     /// A [`ReadPolicy::Multiple`] without parts.
     #[error("a combined read policy has no parts: name at least one")]
     Empty,
@@ -74,6 +79,7 @@ impl ReadPolicy {
     /// It does not go back as upper rises.
     pub fn implied(&self, upper: Epoch) -> Option<Epoch> {
         match self {
+            Self::Empty => Some(upper),
             Self::NoPolicy => None,
             Self::ValidFrom(epoch) => Some(*epoch),
             Self::LagWriteFrontier { lag_ms, granularity_ms } => {
@@ -125,6 +131,9 @@ impl PolicyParts {
             }
             return parts.iter().try_for_each(|part| self.add(part, depth + 1));
         }
+        if *policy == ReadPolicy::Empty && depth > 0 {
+            return Err(PolicyError::EmptyPart);
+        }
         self.parts += 1;
         if self.parts > MAX_POLICY_PARTS {
             return Err(PolicyError::TooManyParts);
@@ -132,7 +141,7 @@ impl PolicyParts {
         match policy {
             ReadPolicy::NoPolicy => self.without_policy += 1,
             ReadPolicy::ValidFrom(epoch) => self.add_valid_from(*epoch)?,
-            ReadPolicy::LagWriteFrontier { .. } | ReadPolicy::Multiple(_) => {}
+            ReadPolicy::Empty | ReadPolicy::LagWriteFrontier { .. } | ReadPolicy::Multiple(_) => {}
         }
         Ok(())
     }

@@ -23,13 +23,13 @@ pub use self::options::{
     DEFAULT_VNODES, HashDistribution, MAX_VNODES, MIN_COMPACTION_WINDOW, MIN_NEW_COMPACTION_WINDOW,
     TableOptions, WriteMode,
 };
-use crate::ids::{ColumnId, SchemaVersion};
+use crate::ids::{ColumnId, SchemaVersion, TableId};
 use crate::quote::quoted;
 
 /// Metadata key of a field's id in Parquet files.
 pub const FIELD_ID_KEY: &str = "PARQUET:field_id";
 
-/// Prefix of column names that are reserved for Tidewater.
+/// Prefix of names of tables and columns that are reserved for Tidewater.
 pub const INTERNAL_PREFIX: &str = "_tw_";
 
 /// Maximum number of columns of a table.
@@ -296,6 +296,11 @@ pub fn check_table_name(name: &str) -> Result<(), SchemaError> {
     let problem = "is not the name of a table: use letters, digits, '_', '-' and '.', and begin with \
                    a letter, a digit or '_'";
     Err(SchemaError::BadName { what: "table", name: name.to_owned(), problem: problem.to_owned() })
+}
+
+/// Returns the name of a table that was dropped while holds keep its rows, e.g. `_tw_dropped_17`.
+pub fn dropped_table_name(id: TableId) -> String {
+    format!("{INTERNAL_PREFIX}dropped_{id}")
 }
 
 /// Checks the name of a table or column: 1 to [`MAX_NAME_BYTES`] bytes, no control characters, not

@@ -27,7 +27,8 @@ mod writes;
 pub(crate) use self::altered::check_altered;
 pub(crate) use self::received::{check_departing, check_epoch};
 pub(crate) use self::writes::{
-    check_writable, earlier_outcome, named_opening, producer_key, row_op, served_version,
+    check_not_dropped, check_writable, earlier_outcome, named_opening, producer_key, row_op,
+    served_version,
 };
 
 use std::io;

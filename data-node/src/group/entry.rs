@@ -96,6 +96,8 @@ pub fn entry_level(entry: &group_entry::Entry) -> FeatureLevel {
     match entry {
         // A raise leaves the level below, so that levels are raised one at a time.
         Entry::LevelRaised(raised) => FeatureLevel::new(raised.level).previous(),
+        Entry::Opened(opened) if is_dropped(options_of(opened)) => FeatureLevel::HELD_DROPS,
+        Entry::Altered(altered) if is_dropped(altered.options.as_ref()) => FeatureLevel::HELD_DROPS,
         Entry::Opened(opened) if has_explicit_since(options_of(opened)) => {
             FeatureLevel::COLLECTIONS
         }
@@ -150,6 +152,11 @@ fn has_event_options(options: Option<&v1::TableOptions>) -> bool {
 /// Returns whether the oldest readable epoch of a region's table is its own.
 fn has_explicit_since(options: Option<&v1::TableOptions>) -> bool {
     options.is_some_and(|options| options.explicit_since)
+}
+
+/// Returns whether a region's table was dropped while its rows are kept.
+fn is_dropped(options: Option<&v1::TableOptions>) -> bool {
+    options.is_some_and(|options| options.dropped)
 }
 
 /// A manifest version that the owner has committed.

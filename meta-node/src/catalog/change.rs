@@ -369,10 +369,12 @@ impl MetaState {
     }
 
     pub(super) fn put_table(&mut self, table: Table) {
-        if table.is_live() {
+        // A dropped table has another name.
+        if let Some(known) = self.tables.get(&table.id).cloned() {
+            self.remove_name(&known);
+        }
+        if table.is_named() {
             self.names.insert_mut(table.name.clone(), table.id);
-        } else if self.names.get(&table.name) == Some(&table.id) {
-            self.names.remove_mut(&table.name);
         }
         let is_settled = matches!(table.state, TableState::Active | TableState::Reserved);
         if is_settled && table.change.is_none() {
@@ -390,11 +392,16 @@ impl MetaState {
             self.refreshes.remove_mut(&id);
         }
         self.collections.remove_mut(&id);
-        if self.names.get(&table.name) == Some(&id) {
-            self.names.remove_mut(&table.name);
-        }
+        self.remove_name(&table);
         self.in_progress.remove_mut(&id);
         self.tables.remove_mut(&id);
+    }
+
+    /// Frees the name of a table, unless it is that of a later one.
+    fn remove_name(&mut self, table: &Table) {
+        if self.names.get(&table.name) == Some(&table.id) {
+            self.names.remove_mut(&table.name);
+        }
     }
 
     pub(super) fn put_route(&mut self, route: RouteDescriptor) {

@@ -89,6 +89,7 @@ impl TryFrom<v1::CollectionRecord> for Collection {
 /// Returns a policy in the form of calls and records.
 pub fn policy_to_wire(policy: &ReadPolicy) -> v1::ReadPolicy {
     let policy = match policy {
+        ReadPolicy::Empty => Policy::Empty(true),
         ReadPolicy::NoPolicy => Policy::NoPolicy(true),
         ReadPolicy::ValidFrom(epoch) => Policy::ValidFrom(epoch.get()),
         ReadPolicy::LagWriteFrontier { lag_ms, granularity_ms } => {
@@ -105,6 +106,7 @@ pub fn policy_to_wire(policy: &ReadPolicy) -> v1::ReadPolicy {
 /// Returns the policy of a call or a record; `None`: this release does not know its kind.
 pub fn policy_from_wire(wire: &v1::ReadPolicy) -> Option<ReadPolicy> {
     Some(match wire.policy.as_ref()? {
+        Policy::Empty(_) => ReadPolicy::Empty,
         Policy::NoPolicy(_) => ReadPolicy::NoPolicy,
         Policy::ValidFrom(epoch) => ReadPolicy::ValidFrom(Epoch(*epoch)),
         Policy::LagWriteFrontier(lag) => {
@@ -146,13 +148,12 @@ mod tests {
         assert_eq!(hex, STORED);
         let read = codec::decode_message::<v1::CollectionRecord>("collection", &stored).unwrap();
         assert_eq!(Collection::try_from(read).unwrap(), of);
-        let plain = Collection {
-            since: Since::AtLeast(Epoch(3)),
-            policy: ReadPolicy::NoPolicy,
-            capabilities: Capabilities::default(),
-            ..of
-        };
-        assert_eq!(Collection::try_from(v1::CollectionRecord::from(&plain)).unwrap(), plain);
+        for policy in [ReadPolicy::NoPolicy, ReadPolicy::Empty] {
+            let since = Since::AtLeast(Epoch(3));
+            let capabilities = Capabilities::default();
+            let plain = Collection { since, policy, capabilities, ..of };
+            assert_eq!(Collection::try_from(v1::CollectionRecord::from(&plain)).unwrap(), plain);
+        }
     }
 
     #[test]

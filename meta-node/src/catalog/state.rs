@@ -143,7 +143,7 @@ impl MetaState {
         self.tables.get(&id)
     }
 
-    /// The live table with this name.
+    /// The live table with this name, unless it was dropped.
     pub fn table_named(&self, name: &str) -> Option<&Arc<Table>> {
         self.names.get(name).and_then(|id| self.tables.get(id))
     }

@@ -17,12 +17,21 @@ pub struct DroppedRegion {
     pub group_id: GroupId,
 }
 
+/// Drop of a table whose rows are kept, until its last hold ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DroppedTable {
+    /// Name that the table had.
+    pub name: String,
+    /// Replicated time of the drop, milliseconds since the Unix epoch.
+    pub dropped_ms: u64,
+}
+
 /// A table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Table {
     /// Unique id, never reused.
     pub id: TableId,
-    /// Unique among tables that are not being dropped.
+    /// Unique among tables that are not being dropped. That of a dropped table is reserved.
     pub name: String,
     /// Creating, active or dropping.
     pub state: TableState,
@@ -42,6 +51,8 @@ pub struct Table {
     pub clone_of: Option<TableId>,
     /// Epoch as of which a refreshable table is read; 0: it is empty.
     pub published: Epoch,
+    /// The table was dropped, and has routes: holds keep its rows.
+    pub dropped: Option<DroppedTable>,
 }
 
 /// A change that the regions of a table apply one by one; it is complete when all regions have.
@@ -107,9 +118,19 @@ impl Table {
         published.clone_of = self.clone_of.map_or(0, TableId::get);
     }
 
-    /// Returns whether the table has its name and routes.
+    /// Returns whether the table has its routes.
     pub fn is_live(&self) -> bool {
         self.state != TableState::Dropping
+    }
+
+    /// Returns whether commands find the table by its name.
+    pub fn is_named(&self) -> bool {
+        self.is_live() && self.dropped.is_none()
+    }
+
+    /// Returns the name that the table has, or had when it was dropped, for messages.
+    pub fn original_name(&self) -> &str {
+        self.dropped.as_ref().map_or(&self.name, |dropped| &dropped.name)
     }
 
     /// Returns the keys of a live table that have a route.
@@ -151,6 +172,10 @@ impl From<&Table> for v1::TableRecord {
             change: table.change.as_ref().map(Into::into),
             changes: table.changes,
             clone_of: table.clone_of.map_or(0, TableId::get),
+            dropped: table.dropped.as_ref().map(|dropped| v1::DroppedTable {
+                name: dropped.name.clone(),
+                dropped_ms: dropped.dropped_ms,
+            }),
         }
     }
 }
@@ -179,6 +204,9 @@ impl TryFrom<v1::TableRecord> for Table {
             changes: stored.changes,
             clone_of: (stored.clone_of != 0).then_some(TableId(stored.clone_of)),
             published: Epoch(table.published_epoch),
+            dropped: stored
+                .dropped
+                .map(|dropped| DroppedTable { name: dropped.name, dropped_ms: dropped.dropped_ms }),
         })
     }
 }

@@ -255,7 +255,8 @@ mod tests {
     fn drop_aborts_a_change_in_progress() {
         let mut state = with_table();
         run(&mut state, truncate(10)).unwrap();
-        let drop = v1::DropTableRequest { request_id: request_id(11), name: "t".to_owned() };
+        let drop =
+            v1::DropTableRequest { request_id: request_id(11), name: "t".to_owned(), table_id: 0 };
         run(&mut state, Kind::BeginDropTable(drop)).unwrap();
         assert_eq!(the_table(&state).change, None);
         run(&mut state, finish(1)).unwrap();

@@ -147,7 +147,11 @@ mod tests {
         };
         let drop = |id, name: &str| {
             let name = name.to_owned();
-            Kind::BeginDropTable(v1::DropTableRequest { request_id: directory(id), name })
+            Kind::BeginDropTable(v1::DropTableRequest {
+                request_id: directory(id),
+                name,
+                table_id: 0,
+            })
         };
         for change in [truncate(11), drop(12, "t")] {
             let error = run(&mut state, change).unwrap_err();

@@ -13,11 +13,15 @@ mod holds;
 mod policies;
 
 use tidewater_collections::{Capabilities, ReadPolicy};
+use tidewater_common::feature_level::FeatureLevel;
 use tidewater_common::ids::{Epoch, TableId};
+use tidewater_common::schema::dropped_table_name;
 use tidewater_proto::v1::{self, ProcedureKind, TableState, change_collections::Change};
 
 use super::{CollectionCommandError, CommandError, refreshes};
-use crate::catalog::{CatalogChange, Collection, MetaState, Since, Table, TableChange};
+use crate::catalog::{
+    CatalogChange, Collection, DroppedTable, MetaState, Since, Table, TableChange,
+};
 
 pub(crate) use self::exports::check_create;
 pub(crate) use self::holds::{MAX_NAMES, check_acquire};
@@ -102,26 +106,51 @@ pub(super) fn check_not_held(
     table: &Table,
     operation: &'static str,
 ) -> Result<(), CommandError> {
-    if let Some(hold) = state.holds().least_of(table.id) {
-        let table = table.name.clone();
-        let error = match state.exports().for_hold(hold) {
-            Some(export) => {
-                let export = export.name.clone();
-                CollectionCommandError::Exported { table, export, operation }
-            }
-            None => {
-                let hold = hold.name.clone();
-                CollectionCommandError::Held { table, hold, operation }
-            }
-        };
-        return Err(error.into());
+    let name = || table.original_name().to_owned();
+    if let Some(export) = state.exports().for_table(table.id).next() {
+        let export = export.name.clone();
+        return Err(CollectionCommandError::Exported { table: name(), export, operation }.into());
     }
     let capabilities = state.collection(table.id).and_then(|of| of.capabilities.least());
     if capabilities.is_some() {
-        let table = table.name.clone();
-        return Err(CollectionCommandError::Capable { table, operation }.into());
+        return Err(CollectionCommandError::Capable { table: name(), operation }.into());
+    }
+    if let Some(hold) = state.holds().least_of(table.id) {
+        let hold = hold.name.clone();
+        return Err(CollectionCommandError::Held { table: name(), hold, operation }.into());
     }
     Ok(())
+}
+
+/// Returns whether the drop of a table keeps its rows: a hold keeps them, and neither an export, which reads on, nor
+/// capabilities, which have no end, do. A dropped table is not dropped again while it is held.
+pub(super) fn keeps_rows_when_dropped(state: &MetaState, table: &Table) -> bool {
+    let record = state.collection(table.id);
+    state.header().feature_level >= FeatureLevel::HELD_DROPS
+        && table.dropped.is_none()
+        && state.holds().least_of(table.id).is_some()
+        && state.exports().for_table(table.id).next().is_none()
+        && record.is_some_and(|of| of.capabilities.least().is_none())
+}
+
+/// Returns a held table after its drop, with a reserved name, and its record: from now on, only holds keep its epochs. The
+/// record needs no advance before: no barrier has named an epoch above the least hold.
+///
+/// # Errors
+/// The table has no record.
+pub(super) fn dropped_and_kept(
+    state: &MetaState,
+    table: &Table,
+) -> Result<(Table, Collection), CommandError> {
+    let record = state.collection(table.id);
+    let record = record.ok_or_else(|| CollectionCommandError::SinceUnknown(table.name.clone()))?;
+    let dropped_ms = state.header().time_ms;
+    let kept = Table {
+        name: dropped_table_name(table.id),
+        dropped: Some(DroppedTable { name: table.name.clone(), dropped_ms }),
+        ..table.clone()
+    };
+    Ok((kept, Collection { policy: ReadPolicy::Empty, ..record.as_ref().clone() }))
 }
 
 /// Returns the record of a table that is to be truncated, if it has one: its regions know the oldest readable epoch after

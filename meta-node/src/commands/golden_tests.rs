@@ -103,6 +103,7 @@ fn commands() -> Vec<v1::MetaCommand> {
         Kind::BeginDropTable(v1::DropTableRequest {
             request_id: directory(12),
             name: "gone".into(),
+            table_id: 0,
         }),
         Kind::FinishDropTable(v1::FinishDropTable { table_id: 1 }),
         Kind::CreateTable(table),
@@ -283,7 +284,8 @@ fn procedures() -> Vec<v1::MetaCommand> {
         result: Bytes::new(),
     };
     let completed = v1::AdvanceProcedure { completed: true, failure: None, ..progress.clone() };
-    let drop = v1::DropTableRequest { request_id: directory(52), name: "flights".into() };
+    let drop =
+        v1::DropTableRequest { request_id: directory(52), name: "flights".into(), table_id: 0 };
     let cause = v1::AbandonCause::Operator.into();
     vec![
         command(2, Kind::RaiseFeatureLevel(raise)),
@@ -343,7 +345,7 @@ fn procedures_of_a_table() -> Vec<Kind> {
     let new_name = "second".to_owned();
     let clone = v1::CloneTableRequest { request_id: directory(63), name: name(), new_name };
     let cause = v1::AbandonCause::Operator.into();
-    let drop = v1::DropTableRequest { request_id: directory(64), name: name() };
+    let drop = v1::DropTableRequest { request_id: directory(64), name: name(), table_id: 0 };
     vec![
         begin(Number::Create, 60, &v1::CreateTableRequest { regions: 2, ..table(60, "made") }),
         completed(60, 1, 1),

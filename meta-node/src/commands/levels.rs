@@ -9,6 +9,7 @@ use prost::Message;
 use tidewater_common::feature_level::FeatureLevel;
 use tidewater_common::ids::{BootNumber, NodeId};
 use tidewater_proto::v1::change_collections::Change;
+use tidewater_proto::v1::read_policy::Policy;
 use tidewater_proto::v1::{self, NodeRole, NodeState, meta_command::Kind};
 
 use super::CommandError;
@@ -87,6 +88,9 @@ fn fields_level(kind: &Kind) -> FeatureLevel {
         }
         _ => false,
     };
+    if needs_held_drops(kind) {
+        return FeatureLevel::HELD_DROPS;
+    }
     if sets_explicit_since(kind) {
         return FeatureLevel::COLLECTIONS;
     }
@@ -107,6 +111,23 @@ fn sets_explicit_since(kind: &Kind) -> bool {
         Kind::BeginProcedure(begin) if begin.kind == v1::ProcedureKind::Alter as u32 => {
             v1::AlterTableRequest::decode(begin.arguments.clone())
                 .is_ok_and(|request| request.explicit_since)
+        }
+        _ => false,
+    }
+}
+
+/// Returns whether a command drops a table by its id, or sets the empty read policy.
+fn needs_held_drops(kind: &Kind) -> bool {
+    match kind {
+        Kind::BeginDropTable(request) => request.table_id != 0,
+        Kind::BeginProcedure(begin) if begin.kind == v1::ProcedureKind::Drop as u32 => {
+            v1::DropTableRequest::decode(begin.arguments.clone())
+                .is_ok_and(|request| request.table_id != 0)
+        }
+        Kind::ChangeCollections(command) => {
+            let Some(Change::Policy(request)) = &command.change else { return false };
+            let policy = request.policy.as_ref().and_then(|wire| wire.policy.as_ref());
+            matches!(policy, Some(Policy::Empty(_)))
         }
         _ => false,
     }

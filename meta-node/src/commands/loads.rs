@@ -243,7 +243,8 @@ mod tests {
         run(&mut state, expire(1)).unwrap();
         run(&mut state, opened(1)).unwrap();
         assert_eq!(phase(&state), Some(LoadPhase::Publishing));
-        let drop = v1::DropTableRequest { request_id: directory(11), name: "t".to_owned() };
+        let drop =
+            v1::DropTableRequest { request_id: directory(11), name: "t".to_owned(), table_id: 0 };
         let error = run(&mut state, Kind::BeginDropTable(drop)).unwrap_err();
         assert!(matches!(error, CommandError::TableBusy { operation: "loaded", .. }), "{error}");
         run(&mut state, finish(1)).unwrap();
@@ -331,7 +332,8 @@ mod tests {
                 "{error}"
             );
         }
-        let drop = v1::DropTableRequest { request_id: directory(13), name: "t".to_owned() };
+        let drop =
+            v1::DropTableRequest { request_id: directory(13), name: "t".to_owned(), table_id: 0 };
         run(&mut state, Kind::BeginDropTable(drop)).unwrap();
         run(&mut state, end(10, true)).unwrap_err();
         run(&mut state, opened(1)).unwrap();

@@ -60,6 +60,7 @@ pub(super) fn definition(
         compaction_window: request.compaction_window_ms.map(Duration::from_millis),
         holds_events: request.holds_events,
         explicit_since: false,
+        dropped: false,
     };
     options.validate(&schema)?;
     Ok((schema, options))

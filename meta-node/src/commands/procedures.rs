@@ -278,8 +278,13 @@ fn known_kind(number: u32) -> Result<&'static dyn ProcedureKind, CommandError> {
 fn active_table<'a>(state: &'a MetaState, name: &str) -> Result<&'a Arc<Table>, CommandError> {
     let table =
         state.table_named(name).ok_or_else(|| CommandError::TableNotFound(name.to_owned()))?;
+    check_active(state, table)?;
+    Ok(table)
+}
+
+fn check_active(state: &MetaState, table: &Table) -> Result<(), CommandError> {
     if table.state == TableState::Active {
-        return Ok(table);
+        return Ok(());
     }
     check_lock(state, table, LockMode::Exclusive)?;
     Err(CommandError::TableState { table: table.id, state: table.state })
@@ -288,7 +293,8 @@ fn active_table<'a>(state: &'a MetaState, name: &str) -> Result<&'a Arc<Table>, 
 /// Returns the table with this id, which must be active.
 fn active_table_by_id(state: &MetaState, id: TableId) -> Result<&Arc<Table>, CommandError> {
     let table = state.table(id).ok_or(CommandError::TableIdNotFound(id))?;
-    active_table(state, &table.name)
+    check_active(state, table)?;
+    Ok(table)
 }
 
 /// Returns the regions of a table.

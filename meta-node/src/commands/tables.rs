@@ -112,6 +112,7 @@ pub(super) fn defined(
         changes: new.clone_of.map_or(0, |_| CLONE_STEP.0),
         clone_of: new.clone_of,
         published: Epoch(0),
+        dropped: None,
     };
     Ok((table, Header { next_table_id: TableId(next), ..state.header().clone() }))
 }

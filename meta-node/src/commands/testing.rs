@@ -200,7 +200,11 @@ pub(crate) fn table(request: u64, name: &str) -> v1::CreateTableRequest {
 }
 
 pub(crate) fn drop_table(request: u64, name: &str) -> Kind {
-    Kind::BeginDropTable(v1::DropTableRequest { request_id: directory(request), name: name.into() })
+    Kind::BeginDropTable(v1::DropTableRequest {
+        request_id: directory(request),
+        name: name.into(),
+        table_id: 0,
+    })
 }
 
 /// A state with one record of every kind.

@@ -212,6 +212,7 @@ impl LeaderTerm {
         tasks.spawn(Arc::clone(&self).inject_barriers());
         tasks.spawn(Arc::clone(&self).expire_holds());
         tasks.spawn(Arc::clone(&self).learn_sinces());
+        tasks.spawn(Arc::clone(&self).drop_empty_collections());
         tasks.spawn(Arc::clone(&self).manage_refreshes());
         tasks.spawn(Arc::clone(&self).manage_exports());
         tasks.spawn(Arc::clone(&self).record_shared_events());

@@ -135,8 +135,8 @@ impl LeaderTerm {
         }
     }
 
-    /// Begins an operation on a route as an operator would, with a new request id. The procedure is driven like any other.
-    async fn begin_procedure(
+    /// Begins a procedure as an operator would, with a new request id. It is driven like any other.
+    pub(super) async fn begin_procedure(
         &self,
         kind: ProcedureKind,
         arguments: impl FnOnce(String) -> Vec<u8>,

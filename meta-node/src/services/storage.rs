@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidewater_cluster_events::RecordedCalls;
+use tidewater_collections::ReadPolicy;
 use tidewater_common::feature_level::FeatureLevel;
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::meta_command::Kind;
@@ -23,7 +24,7 @@ use tonic::{Request, Response, Status};
 use self::prepare::{PREPARED_WITHIN, begin_change, last_barrier};
 use self::proposal::propose;
 use super::{AdminService, MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES, ReplicaSlot, RunningReplica};
-use crate::catalog::MetaState;
+use crate::catalog::{MetaState, policy_from_wire};
 use crate::commands::collections::{check_acquire, needs_epoch};
 use crate::commands::{CollectionCommandError, CommandError};
 use crate::leader::barriers::BarrierOptions;
@@ -130,7 +131,12 @@ impl StorageService {
     ) -> Result<Option<v1::CollectionFrontiers>, Refusal> {
         let table = request.table.clone();
         let tables = std::slice::from_ref(&table);
+        let policy = request.policy.as_ref().and_then(policy_from_wire);
         let running = self.change(tables, Change::Policy(request)).await?;
+        if policy == Some(ReadPolicy::Empty) {
+            // The table is about to be dropped.
+            return Ok(None);
+        }
         let wanted = v1::GetCollectionFrontiersRequest { tables: vec![table] };
         let barrier = last_barrier(&running).await?;
         let state = running.group.view.read();

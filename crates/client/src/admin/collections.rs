@@ -38,7 +38,8 @@ impl Client {
     }
 
     /// Sets the epochs of a table that remain readable without holds, and returns its frontiers. A weaker policy does not
-    /// bring back epochs that cannot be read any more.
+    /// bring back epochs that cannot be read any more. With the empty policy, the table is dropped once it has no capabilities,
+    /// as by [`drop_table`](Self::drop_table); then no frontiers are returned.
     ///
     /// `None`: those of the history of the cluster as it is now, which is copied. The first hold or policy of a table copies
     /// it, too. Repeat the call with `None` after a change of `meta --history`.
@@ -49,7 +50,7 @@ impl Client {
         &self,
         table: &str,
         policy: Option<v1::ReadPolicy>,
-    ) -> Result<v1::CollectionFrontiers, ClientError> {
+    ) -> Result<Option<v1::CollectionFrontiers>, ClientError> {
         let what = format!("setting the read policy of table {}", quoted(table));
         let request = v1::SetReadPolicyRequest { table: table.to_owned(), policy };
         let response = self
@@ -62,7 +63,7 @@ impl Client {
                 |mut client, request| async move { client.set_read_policy(request).await },
             )
             .await?;
-        Ok(response.frontiers.unwrap_or_default())
+        Ok(response.frontiers)
     }
 
     /// Adds and takes away capabilities of tables, all or none. The least capability of a table keeps its epochs readable.
@@ -123,9 +124,9 @@ mod tests {
         let client = cluster.client().await;
         cluster.storage.lock().refuse(Reason::LeadershipLost);
         let keep_all = v1::ReadPolicy { policy: Some(Policy::NoPolicy(true)) };
-        let frontiers = client.set_read_policy("t", Some(keep_all.clone())).await.unwrap();
+        let frontiers = client.set_read_policy("t", Some(keep_all.clone())).await.unwrap().unwrap();
         assert_eq!((frontiers.table.as_str(), &frontiers.policy), ("t", &Some(keep_all)));
-        let cleared = client.set_read_policy("t", None).await.unwrap();
+        let cleared = client.set_read_policy("t", None).await.unwrap().unwrap();
         assert_eq!(cleared.policy, None);
     }
 

@@ -226,15 +226,16 @@ impl Client {
         Ok(TableId(response.table_id))
     }
 
-    /// Drops a table; returns the table's id.
+    /// Drops a table. Its name is free, and it can no longer be written. A held table keeps its rows until its last hold ends.
     ///
     /// # Errors
-    /// [`ClientError::Refused`] with `TableNotFound` and others; [`ClientError::OutcomeUnknown`] when it
-    /// may still be dropped.
-    pub async fn drop_table(&self, name: &str) -> Result<TableId, ClientError> {
+    /// [`ClientError::Refused`] with `TableNotFound`, `Held` if the table is exported or has read capabilities, `TableBusy` while
+    /// a held table is being changed, and others; [`ClientError::OutcomeUnknown`] when it may still be dropped.
+    pub async fn drop_table(&self, name: &str) -> Result<DroppedTable, ClientError> {
         let request = v1::DropTableRequest {
             request_id: self.options().ids.next().to_string(),
             name: name.to_owned(),
+            table_id: 0,
         };
         let what = format!("dropping table {}", quoted(name));
         let response = self
@@ -244,6 +245,34 @@ impl Client {
             })
             .await?;
         self.core.refresh_catalog().await?;
-        Ok(TableId(response.table_id))
+        Ok(response.into())
+    }
+}
+
+/// A table that was dropped.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DroppedTable {
+    /// Id of the table.
+    pub table: TableId,
+    /// Holds keep its rows; `None`: they are removed.
+    pub kept: Option<KeptRows>,
+}
+
+/// Rows of a dropped table that holds keep.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeptRows {
+    /// Name under which they can be read at held epochs.
+    pub name: String,
+    /// Hold at the oldest epoch.
+    pub hold: String,
+    /// Number of holds.
+    pub holds: u32,
+}
+
+impl From<v1::DropTableResponse> for DroppedTable {
+    fn from(response: v1::DropTableResponse) -> Self {
+        let v1::DropTableResponse { table_id, kept_by, holds, kept_as, .. } = response;
+        let kept = KeptRows { name: kept_as, hold: kept_by, holds };
+        Self { table: TableId(table_id), kept: (holds > 0).then_some(kept) }
     }
 }

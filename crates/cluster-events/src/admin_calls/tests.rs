@@ -26,7 +26,7 @@ fn calls() -> (RecordedCalls, Arc<CollectingRecorder>) {
 
 fn drop_table(name: &str) -> Request<v1::DropTableRequest> {
     let name = name.to_owned();
-    Request::new(v1::DropTableRequest { request_id: String::new(), name })
+    Request::new(v1::DropTableRequest { request_id: String::new(), name, table_id: 0 })
 }
 
 /// Value of a column of an event.
@@ -110,7 +110,11 @@ fn call_that_changes_nothing_is_not_recorded() {
 fn repeated_call_is_recorded_with_its_request_id() {
     let (calls, recorder) = calls();
     let request_id = "0190163d-8694-739b-aea5-966c26f8ad91";
-    let request = v1::DropTableRequest { request_id: request_id.to_owned(), name: "t".to_owned() };
+    let request = v1::DropTableRequest {
+        request_id: request_id.to_owned(),
+        name: "t".to_owned(),
+        table_id: 0,
+    };
     let results = [Err(Refusal::new(Reason::DeadlineExceeded, "no answer")), Ok(())];
     for result in results {
         let _ = calls.begin(&Request::new(request.clone())).end(result);

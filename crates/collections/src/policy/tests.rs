@@ -24,6 +24,7 @@ fn nested(policy: ReadPolicy, depth: usize) -> ReadPolicy {
 fn policies_imply_epochs() {
     let upper = at(25_000);
     for (policy, expected) in [
+        (ReadPolicy::Empty, Some(upper)),
         (ReadPolicy::NoPolicy, None),
         (ReadPolicy::ValidFrom(at(30_000)), Some(at(30_000))),
         (lag(0, 0), Some(upper)),
@@ -51,6 +52,7 @@ fn invalid_policies_imply_that_since_stays() {
 #[test]
 fn valid_policies_are_accepted() {
     for policy in [
+        ReadPolicy::Empty,
         ReadPolicy::NoPolicy,
         valid_from(1_000),
         lag(u64::MAX, u64::MAX),
@@ -68,6 +70,7 @@ fn invalid_policies_name_the_problem() {
     let first = Epoch(7);
     let contradiction = |second| PolicyError::Contradiction { first, second };
     for (policy, expected) in [
+        (multiple([lag(5, 0), ReadPolicy::Empty]), PolicyError::EmptyPart),
         (multiple([]), PolicyError::Empty),
         (multiple([lag(5, 0), multiple([])]), PolicyError::Empty),
         (multiple((0..17).map(|ms| lag(ms, 0))), PolicyError::TooManyParts),

@@ -61,6 +61,8 @@ pub struct TableOptions {
     pub holds_events: bool,
     /// The oldest readable epoch of the table is its own, and follows its holds and its policy. Never taken back.
     pub explicit_since: bool,
+    /// The table was dropped while holds keep its rows: its regions refuse writes. Never taken back.
+    pub dropped: bool,
 }
 
 impl TableOptions {
@@ -74,6 +76,7 @@ impl TableOptions {
             compaction_window: None,
             holds_events: false,
             explicit_since: false,
+            dropped: false,
         }
     }
 
@@ -116,7 +119,8 @@ impl TableOptions {
         let is_mirror = self.write_mode.has_deletes()
             && self.ttl_ms.is_none()
             && !self.holds_events
-            && !self.explicit_since;
+            && !self.explicit_since
+            && !self.dropped;
         if self.refreshable && !is_mirror {
             return Err(SchemaError::BadRefreshable);
         }

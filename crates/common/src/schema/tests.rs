@@ -47,6 +47,7 @@ fn table_definition_round_trips_over_the_wire() {
         compaction_window: Some(Duration::from_secs(60)),
         holds_events: true,
         explicit_since: true,
+        dropped: true,
     };
     options.validate(&table).unwrap();
     assert_eq!(TableOptions::try_from(&v1::TableOptions::from(&options)).unwrap(), options);
@@ -59,6 +60,12 @@ fn bytes_of_explicit_since_are_frozen() {
         let options = TableOptions { explicit_since, ..TableOptions::upsert() };
         assert_eq!(v1::TableOptions::from(&options).encode_to_vec(), expected);
     }
+}
+
+#[test]
+fn bytes_of_dropped_are_frozen() {
+    let options = TableOptions { dropped: true, ..TableOptions::upsert() };
+    assert_eq!(v1::TableOptions::from(&options).encode_to_vec(), [8, 1, 0x40, 1]);
 }
 
 #[test]
@@ -178,6 +185,7 @@ fn refreshable_table_only_mirrors_its_source() {
     for bad in [
         TableOptions { holds_events: true, ..mirror.clone() },
         TableOptions { explicit_since: true, ..mirror.clone() },
+        TableOptions { dropped: true, ..mirror.clone() },
         TableOptions { write_mode: WriteMode::AppendOnly, ..mirror },
     ] {
         assert_eq!(bad.validate(&table), Err(SchemaError::BadRefreshable), "{bad:?}");

@@ -73,6 +73,7 @@ impl From<&TableOptions> for v1::TableOptions {
             compaction_window_ms: options.compaction_window_ms(),
             holds_events: options.holds_events,
             explicit_since: options.explicit_since,
+            dropped: options.dropped,
         }
     }
 }
@@ -97,6 +98,7 @@ impl TryFrom<&v1::TableOptions> for TableOptions {
             compaction_window: wire.compaction_window_ms.map(Duration::from_millis),
             holds_events: wire.holds_events,
             explicit_since: wire.explicit_since,
+            dropped: wire.dropped,
         })
     }
 }

@@ -260,6 +260,7 @@ fn options_json(options: &TableOptions) -> Value {
         "compaction_window_ms": options.compaction_window_ms(),
         "holds_events": options.holds_events,
         "explicit_since": options.explicit_since,
+        "dropped": options.dropped,
     })
 }
 

@@ -103,6 +103,9 @@ fn check_identity_kept(before: &Descriptor, after: &Descriptor) -> Result<(), St
     if before.options.explicit_since && !after.options.explicit_since {
         return Err("a table keeps its own oldest readable epoch".to_owned());
     }
+    if before.options.dropped && !after.options.dropped {
+        return Err("a dropped table remains dropped".to_owned());
+    }
     Ok(())
 }
 
@@ -110,7 +113,7 @@ fn check_identity_kept(before: &Descriptor, after: &Descriptor) -> Result<(), St
 mod tests {
     use tidewater_common::ids::Sequence;
     use tidewater_common::rows::{convert_batch, encode_batch};
-    use tidewater_common::schema::{ColumnType, SchemaChange};
+    use tidewater_common::schema::{ColumnType, SchemaChange, TableOptions};
     use tidewater_proto::v1::group_entry::Entry;
 
     use super::*;
@@ -233,6 +236,33 @@ mod tests {
         group.apply(altered(3, 2));
         let applied = group.apply(writes(vec![write(1, 4, &[6])]));
         assert_eq!(reason(&applied), Some(Reason::SchemaVersionStale));
+    }
+
+    #[test]
+    fn dropped_table_refuses_new_writes() {
+        let mut group = TestGroup::with_region();
+        group.state.level = FeatureLevel::HELD_DROPS;
+        group.apply(writes(vec![write(1, 1, &[])]));
+        let first = group.apply(writes(vec![write(1, 2, &[4])]));
+        let [EntryOutcome::Done { sequence, rows: 1, .. }] = first.outcomes[..] else {
+            panic!("{first:?}")
+        };
+        let dropped = TableOptions { dropped: true, ..options() };
+        let Entry::Altered(entry) = altered(2, 1) else { unreachable!() };
+        let entry = v1::RegionAltered { options: Some((&dropped).into()), ..entry };
+        let applied = group.apply(Entry::Altered(entry));
+        assert_eq!(reason(&applied), None);
+        // The answer to a write from before the drop was lost.
+        let again = group.apply(writes(vec![write(1, 2, &[4])]));
+        assert_eq!(again.outcomes, [EntryOutcome::Done { sequence, rows: 1, repeated: true }]);
+        let newer = v1::WriteRequest { schema_version: 2, ..write(1, 3, &[5]) };
+        for refused in [write(1, 3, &[5]), newer, write(2, 1, &[])] {
+            let applied = group.apply(writes(vec![refused.clone()]));
+            assert_eq!(reason(&applied), Some(Reason::TableNotFound), "{refused:?}");
+        }
+        assert_eq!(group.seen.rows.lock().len(), 1);
+        let applied = group.apply(altered(3, 2));
+        assert_eq!(reason(&applied), Some(Reason::InvalidArgument), "it is not taken back");
     }
 
     #[test]

@@ -83,7 +83,7 @@ fn apply_one(
         Err(refused) => return Ok(refused),
     };
     let decision = region.producers.judge(&key, named_opening(write), attempt.serial());
-    if let Some(refused) = refused_by(&decision, key, attempt.serial()) {
+    if let Some(refused) = refused_by(&region.descriptor, &decision, key, attempt.serial()) {
         return Ok(refused);
     }
     match DecodedRows::decode(&region.descriptor, write) {
@@ -104,10 +104,29 @@ pub(crate) fn check_writable(descriptor: &Descriptor) -> Result<(), EntryOutcome
     Err(EntryOutcome::refused(Reason::TableRefreshable, text))
 }
 
-/// Returns the refusal of a write that is not its producer's next one, and no repeat.
-fn refused_by(decision: &WriteDecision, key: ProducerKey, serial: Serial) -> Option<EntryOutcome> {
+/// Checks that a table was not dropped while holds keep its rows.
+pub(crate) fn check_not_dropped(descriptor: &Descriptor) -> Result<(), EntryOutcome> {
+    if !descriptor.options.dropped {
+        return Ok(());
+    }
+    let table = &descriptor.table_name;
+    let text = format!(
+        "table {table} was dropped: its rows remain readable at held epochs until its last hold ends"
+    );
+    Err(EntryOutcome::refused(Reason::TableNotFound, text))
+}
+
+/// Returns the refusal of a write that is not its producer's next one, and no repeat; and that of a next one to a dropped
+/// table.
+fn refused_by(
+    descriptor: &Descriptor,
+    decision: &WriteDecision,
+    key: ProducerKey,
+    serial: Serial,
+) -> Option<EntryOutcome> {
     match decision {
-        WriteDecision::Apply | WriteDecision::Repeat { .. } => None,
+        WriteDecision::Apply => check_not_dropped(descriptor).err(),
+        WriteDecision::Repeat { .. } => None,
         WriteDecision::Forgotten => Some(EntryOutcome::refused(
             Reason::ProducerForgotten,
             format!("producer {} is not known to the region: open a new one", key.producer),
@@ -132,7 +151,10 @@ fn carry_out(
         WriteDecision::Repeat { outcome, covered } => {
             repeat(region, attempt, key, rows, (outcome, covered), sink)
         }
-        refused => Ok(refused_by(&refused, key, attempt.serial()).unwrap_or(EntryOutcome::DONE)),
+        refused => {
+            let refused = refused_by(&region.descriptor, &refused, key, attempt.serial());
+            Ok(refused.unwrap_or(EntryOutcome::DONE))
+        }
     }
 }
 

@@ -406,11 +406,13 @@ fn table_options_need_their_level() {
         v1::TableOptions { compaction_window_ms: Some(60_000), ..v1::TableOptions::default() };
     let events = v1::TableOptions { holds_events: true, ..v1::TableOptions::default() };
     let held = v1::TableOptions { explicit_since: true, ..events.clone() };
+    let dropped = v1::TableOptions { dropped: true, ..held.clone() };
     for (options, expected) in [
         (v1::TableOptions::default(), FeatureLevel::FIRST),
         (window, FeatureLevel::EVENT_TABLES),
         (events, FeatureLevel::EVENT_TABLES),
         (held, FeatureLevel::COLLECTIONS),
+        (dropped, FeatureLevel::HELD_DROPS),
     ] {
         let region =
             v1::RegionDescriptor { options: Some(options.clone()), ..region(7, None, None) };

@@ -1,5 +1,6 @@
 //! Tables and changes of collections in tests.
 
+use tidewater_common::feature_level::FeatureLevel;
 use tidewater_proto::v1::meta_command::Kind;
 use tidewater_proto::v1::record_export::Progress;
 use tidewater_proto::v1::{self, LearnedSince, TableSince, change_collections::Change};
@@ -10,7 +11,12 @@ use crate::commands::testing::{directory, run};
 
 /// A state with the active tables "t" and "u", whose oldest readable epochs are their own and not known yet.
 pub(crate) fn with_tables() -> MetaState {
-    let mut state = procedures::with_tables();
+    with_tables_at(FeatureLevel::HIGHEST)
+}
+
+/// A state at a level, as [`with_tables`].
+pub(crate) fn with_tables_at(level: FeatureLevel) -> MetaState {
+    let mut state = procedures::with_tables_at(level);
     for (number, name) in [(3, "t"), (4, "u")] {
         alter(&mut state, number, name);
     }

@@ -1,20 +1,25 @@
 //! Tests of holds, policies, capabilities and exports, and of their invariant (K1) in random histories.
 
+mod drops;
 mod export_holds;
 mod export_steps;
 mod exports;
 mod histories;
 mod limits;
 mod policies;
+mod removals;
 mod truncations;
 
+use tidewater_common::feature_level::FeatureLevel;
 use tidewater_common::ids::{Epoch, TableId};
 use tidewater_proto::v1::meta_command::Kind;
 use tidewater_proto::v1::{self, Reason, change_collections::Change};
 
-use super::testing::{acquire, capabilities, change, make_since_own, release, with_tables};
+use super::testing::{
+    acquire, capabilities, change, make_since_own, release, with_tables, with_tables_at,
+};
 use crate::catalog::{MetaState, ReadHold};
-use crate::commands::procedures::testing::{begin, complete, id, of, truncate};
+use crate::commands::procedures::testing::{begin, complete, drop_named, id, of, truncate};
 use crate::commands::testing::{directory, drop_table, pass, run};
 use crate::commands::{CollectionCommandError, CommandError};
 
@@ -235,19 +240,14 @@ fn tables_without_their_own_since_are_refused() {
 
 #[test]
 fn held_table_is_neither_truncated_nor_dropped() {
-    let mut state = with_tables();
+    let mut state = with_tables_at(FeatureLevel::EXPORTS);
     run(&mut state, change(20, acquire(1, "h", &["t"], 0))).unwrap();
     run(&mut state, change(20, capabilities("u", &[(20, 1)]))).unwrap();
-    let drop = |number, name: &str| {
-        let request_id = directory(number);
-        let request = v1::DropTableRequest { request_id, name: name.to_owned() };
-        begin(v1::ProcedureKind::Drop, number, &request)
-    };
     for kind in [
         truncate(10, "t"),
         truncate(10, "u"),
-        drop(10, "t"),
-        drop(10, "u"),
+        drop_named(10, "t"),
+        drop_named(10, "u"),
         drop_table(10, "t"),
         Kind::BeginTruncateTable(v1::TruncateTableRequest {
             request_id: directory(10),
@@ -261,7 +261,7 @@ fn held_table_is_neither_truncated_nor_dropped() {
     run(&mut state, truncate(11, "t")).unwrap();
     assert_eq!(state.since_at(TableId(1), Epoch(30)), None);
     complete(&mut state, 11);
-    run(&mut state, drop(12, "t")).unwrap();
+    run(&mut state, drop_named(12, "t")).unwrap();
     complete(&mut state, 12);
     assert!(state.collection(TableId(1)).is_none());
     let stored = MetaState::from_rows(state.rows().unwrap()).unwrap();

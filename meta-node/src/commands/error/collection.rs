@@ -112,6 +112,9 @@ pub enum CollectionCommandError {
     /// The regions have to be asked for their oldest readable epoch.
     #[error("the oldest readable epoch of table {name} is not known: retry", name = quoted(.0))]
     SinceUnknown(String),
+    /// A table that is to be dropped since its read policy is empty has another one.
+    #[error("the read policy of table {name} is not empty: drop the table by its name", name = quoted(.0))]
+    PolicyNotEmpty(String),
     /// An invalid policy.
     #[error(transparent)]
     Policy(PolicyError),

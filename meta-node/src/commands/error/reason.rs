@@ -98,6 +98,7 @@ impl CollectionCommandError {
             Self::TooMany { .. }
             | Self::TooManyExports(_)
             | Self::BadRequest(_)
+            | Self::PolicyNotEmpty(_)
             | Self::Policy(_)
             | Self::Changes(_) => Reason::InvalidArgument,
             Self::BelowSince { .. } => Reason::EpochBelowSince,

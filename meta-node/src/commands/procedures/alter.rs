@@ -45,8 +45,7 @@ impl ProcedureKind for AlterTable {
     }
 
     fn published(&self, procedure: &Procedure) -> Option<v1::TableChange> {
-        let v1::AlterPlan { schema, options, .. } = decoded(procedure.plan.clone()).ok()?;
-        Some(v1::TableChange { schema, options, ..v1::TableChange::default() })
+        published_change(procedure)
     }
 
     fn regions(&self, state: &MetaState, procedure: &Procedure) -> Vec<StepRegion> {
@@ -56,16 +55,7 @@ impl ProcedureKind for AlterTable {
     fn call(&self, _: &MetaState, procedure: &Procedure, at: StepRegion) -> Option<RegionCall> {
         let plan: v1::AlterPlan = decoded(procedure.plan.clone()).ok()?;
         let check_only = is_check(procedure, &plan);
-        let v1::AlterPlan { schema, options, .. } = plan;
-        Some(RegionCall::Alter(v1::AlterRegionRequest {
-            header: None,
-            group_id: at.group.get(),
-            region_id: at.region.get(),
-            schema,
-            options,
-            step: Some(v1::ProcedureStep { number: procedure.number, step: CHANGE_STEP }),
-            check_only,
-        }))
+        Some(alter_call(procedure, plan, at, check_only))
     }
 
     fn completed(
@@ -94,6 +84,30 @@ impl ProcedureKind for AlterTable {
     }
 }
 
+/// Returns the change of an altered table that data nodes see; `None`: the plan is damaged.
+pub(super) fn published_change(procedure: &Procedure) -> Option<v1::TableChange> {
+    let v1::AlterPlan { schema, options, .. } = decoded(procedure.plan.clone()).ok()?;
+    Some(v1::TableChange { schema, options, ..v1::TableChange::default() })
+}
+
+/// Returns the call that alters a region as planned, or that checks whether it can be altered so.
+pub(super) fn alter_call(
+    procedure: &Procedure,
+    plan: v1::AlterPlan,
+    at: StepRegion,
+    check_only: bool,
+) -> RegionCall {
+    RegionCall::Alter(v1::AlterRegionRequest {
+        header: None,
+        group_id: at.group.get(),
+        region_id: at.region.get(),
+        schema: plan.schema,
+        options: plan.options,
+        step: Some(v1::ProcedureStep { number: procedure.number, step: CHANGE_STEP }),
+        check_only,
+    })
+}
+
 /// Returns the plan of an alteration.
 pub(super) fn plan(schema: &TableSchema, options: &TableOptions, checked_first: bool) -> Bytes {
     let (schema, options) = (Some(schema.into()), Some(options.into()));
@@ -107,7 +121,7 @@ fn is_check(procedure: &Procedure, plan: &v1::AlterPlan) -> bool {
 }
 
 /// Returns schema and options after the alteration.
-fn planned(plan: &v1::AlterPlan) -> Result<(TableSchema, TableOptions), CommandError> {
+pub(super) fn planned(plan: &v1::AlterPlan) -> Result<(TableSchema, TableOptions), CommandError> {
     let damaged = || CommandError::Malformed("the plan of an alteration is damaged".to_owned());
     let schema = plan.schema.as_ref().ok_or_else(damaged)?;
     let options = plan.options.as_ref().ok_or_else(damaged)?;

@@ -88,7 +88,7 @@ pub(in crate::commands) fn begin(
         published: None,
         published_route: None,
         table,
-        table_name: of_table.name.clone(),
+        table_name: of_table.original_name().to_owned(),
     };
     procedure.published = published(kind, &procedure);
     procedure.published_route = published_route(kind, &procedure);

@@ -161,7 +161,8 @@ mod tests {
     #[test]
     fn dropped_table_ends_its_creation() {
         let mut state = creating();
-        let drop = v1::DropTableRequest { request_id: directory(11), name: "new".into() };
+        let drop =
+            v1::DropTableRequest { request_id: directory(11), name: "new".into(), table_id: 0 };
         run(&mut state, begin(v1::ProcedureKind::Drop, 11, &drop)).unwrap();
         assert_eq!(state_of(&state, 10).0, ProcedureState::Abandoned);
         complete(&mut state, 11);

@@ -1,15 +1,22 @@
 //! Drop of a table: its routes and its name are free at once, then all its regions are removed.
+//!
+//! A held table keeps its routes under a reserved name: the drop ends when all its regions refuse writes. When its last hold has
+//! ended, the leader drops the table by its id, which removes the regions.
 
 use bytes::Bytes;
+use tidewater_collections::ReadPolicy;
 use tidewater_common::ids::TableId;
+use tidewater_common::schema::TableOptions;
 use tidewater_proto::v1::{self, LockMode};
 
+use super::alter::{alter_call, plan, planned, published_change};
 use super::kind::{AfterStep, KindFacts, ProcedureBegin, ProcedureKind, RegionCall, StepRegion};
-use super::{FIRST_KINDS, decoded, ended_by_drop};
-use crate::catalog::{MetaState, OutcomeKind, Procedure, TableLock};
-use crate::commands::{CommandError, clone_table, collections, tables};
+use super::{FIRST_KINDS, check_active, decoded, ended_by_drop, regions_of};
+use crate::catalog::{CatalogChange, MetaState, OutcomeKind, Procedure, Table, TableLock};
+use crate::commands::{CollectionCommandError, CommandError, clone_table, collections, tables};
 
-/// Drop of a table. Its arguments are a [`v1::DropTableRequest`].
+/// Drop of a table. Its arguments are a [`v1::DropTableRequest`]. The plan of the drop of a held table is a [`v1::AlterPlan`], that
+/// of others is empty.
 pub(super) struct DropTable;
 
 impl ProcedureKind for DropTable {
@@ -25,10 +32,11 @@ impl ProcedureKind for DropTable {
 
     fn begin(&self, state: &MetaState, arguments: Bytes) -> Result<ProcedureBegin, CommandError> {
         let request: v1::DropTableRequest = decoded(arguments)?;
-        let of = state
-            .table_named(&request.name)
-            .ok_or_else(|| CommandError::TableNotFound(request.name.clone()))?;
+        let of = requested(state, &request)?;
         tables::check_not_publishing(of)?;
+        if collections::keeps_rows_when_dropped(state, of) {
+            return begin_keeping_rows(state, of);
+        }
         collections::check_not_held(state, of, "dropped")?;
         let ended = ended_by_drop(state, of)?;
         clone_table::check_not_being_cloned(state, of)?;
@@ -42,11 +50,22 @@ impl ProcedureKind for DropTable {
         })
     }
 
+    fn published(&self, procedure: &Procedure) -> Option<v1::TableChange> {
+        keeps_rows(procedure).then(|| published_change(procedure)).flatten()
+    }
+
     fn regions(&self, state: &MetaState, procedure: &Procedure) -> Vec<StepRegion> {
+        if keeps_rows(procedure) {
+            return regions_of(state, procedure.table);
+        }
         regions_to_drop(state, procedure.table)
     }
 
-    fn call(&self, _: &MetaState, _: &Procedure, at: StepRegion) -> Option<RegionCall> {
+    fn call(&self, _: &MetaState, procedure: &Procedure, at: StepRegion) -> Option<RegionCall> {
+        if keeps_rows(procedure) {
+            let plan: v1::AlterPlan = decoded(procedure.plan.clone()).ok()?;
+            return Some(alter_call(procedure, plan, at, false));
+        }
         Some(drop_call(at))
     }
 
@@ -55,6 +74,14 @@ impl ProcedureKind for DropTable {
         state: &MetaState,
         procedure: &Procedure,
     ) -> Result<AfterStep, CommandError> {
+        if keeps_rows(procedure) {
+            let id = procedure.table;
+            let table = state.table(id).ok_or(CommandError::TableIdNotFound(id))?;
+            let (schema, options) = planned(&decoded(procedure.plan.clone())?)?;
+            let refusing = Table { schema, options, ..table.as_ref().clone() };
+            let tables = vec![refusing];
+            return Ok(AfterStep::End(CatalogChange { tables, ..CatalogChange::default() }));
+        }
         Ok(AfterStep::End(tables::deleted(state, procedure.table)))
     }
 
@@ -63,10 +90,55 @@ impl ProcedureKind for DropTable {
         None
     }
 
-    // A dropped table has no name by which it could be dropped again.
-    fn ends_with_table(&self, _: &Procedure) -> bool {
-        false
+    // A table whose regions are removed has no name by which it could be dropped again. One that keeps its rows is dropped by
+    // its id when its last hold has ended.
+    fn ends_with_table(&self, procedure: &Procedure) -> bool {
+        keeps_rows(procedure)
     }
+}
+
+/// Returns whether the drop keeps the rows of its table for holds.
+fn keeps_rows(procedure: &Procedure) -> bool {
+    !procedure.plan.is_empty()
+}
+
+/// Returns the table that a request names by its name or by its id.
+fn requested<'a>(
+    state: &'a MetaState,
+    request: &v1::DropTableRequest,
+) -> Result<&'a Table, CommandError> {
+    if request.table_id == 0 {
+        let table = state.table_named(&request.name);
+        let table = table.ok_or_else(|| CommandError::TableNotFound(request.name.clone()))?;
+        return Ok(table);
+    }
+    if !request.name.is_empty() {
+        let text = "a table to drop is named by its name or by its id";
+        return Err(CommandError::Malformed(text.to_owned()));
+    }
+    let id = TableId(request.table_id);
+    let table = state.table(id).ok_or(CommandError::TableIdNotFound(id))?;
+    if !table.is_live() {
+        return Err(CommandError::TableState { table: id, state: table.state });
+    }
+    // The policy may have changed since the leader has decided.
+    if state.collection(id).is_none_or(|record| record.policy != ReadPolicy::Empty) {
+        return Err(CollectionCommandError::PolicyNotEmpty(table.name.clone()).into());
+    }
+    Ok(table)
+}
+
+/// Begins the drop of a held table. Other changes of the table do not end with it, since its regions remain.
+fn begin_keeping_rows(state: &MetaState, table: &Table) -> Result<ProcedureBegin, CommandError> {
+    check_active(state, table)?;
+    let (kept, record) = collections::dropped_and_kept(state, table)?;
+    let schema = table.schema.altered(&[])?;
+    let locks = vec![TableLock { table: table.id, mode: LockMode::Exclusive }];
+    let options = TableOptions { dropped: true, ..table.options.clone() };
+    let change =
+        CatalogChange { tables: vec![kept], collections: vec![record], ..CatalogChange::default() };
+    let plan = plan(&schema, &options, false);
+    Ok(ProcedureBegin { plan, change, ..ProcedureBegin::new(table.id, locks) })
 }
 
 /// Returns the regions of a dropped table that are to be removed.
@@ -101,7 +173,11 @@ mod tests {
     use crate::commands::testing::{directory, run, table};
 
     fn drop(number: u64, name: &str) -> Kind {
-        let request = v1::DropTableRequest { request_id: directory(number), name: name.to_owned() };
+        let request = v1::DropTableRequest {
+            request_id: directory(number),
+            name: name.to_owned(),
+            table_id: 0,
+        };
         begin(Number::Drop, number, &request)
     }
 

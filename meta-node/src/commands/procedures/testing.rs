@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use prost::Message;
+use tidewater_common::feature_level::FeatureLevel;
 use tidewater_proto::v1::meta_command::Kind;
 use tidewater_proto::v1::{self, AbandonCause, ProcedureState};
 use uuid::Uuid;
@@ -9,12 +10,17 @@ use uuid::Uuid;
 use super::test_kind::TEST_KIND;
 use crate::catalog::{MetaState, Procedure};
 use crate::commands::CommandError;
-use crate::commands::testing::{directory, raise_to_highest, run, table, with_groups};
+use crate::commands::testing::{directory, raise_to, run, table, with_groups};
 
 /// A state at the level of procedures, with the active tables "t" and "u" of two regions each.
 pub(crate) fn with_tables() -> MetaState {
+    with_tables_at(FeatureLevel::HIGHEST)
+}
+
+/// A state at a level, as [`with_tables`].
+pub(crate) fn with_tables_at(level: FeatureLevel) -> MetaState {
     let mut state = with_groups(1, 1);
-    raise_to_highest(&mut state);
+    raise_to(&mut state, level);
     for (number, name) in [(1, "t"), (2, "u")] {
         let request = v1::CreateTableRequest { regions: 2, ..table(number, name) };
         run(&mut state, begin(v1::ProcedureKind::Create, number, &request)).unwrap();
@@ -43,6 +49,22 @@ pub(crate) fn begin(kind: v1::ProcedureKind, number: u64, request: &impl Message
 pub(crate) fn truncate(number: u64, name: &str) -> Kind {
     let request = v1::TruncateTableRequest { request_id: directory(number), name: name.to_owned() };
     begin(v1::ProcedureKind::Truncate, number, &request)
+}
+
+/// Begin of a drop by name.
+pub(crate) fn drop_named(number: u64, name: &str) -> Kind {
+    let (request_id, name) = (directory(number), name.to_owned());
+    begin(v1::ProcedureKind::Drop, number, &v1::DropTableRequest { request_id, name, table_id: 0 })
+}
+
+/// Begin of a drop by the leader.
+pub(crate) fn drop_by_id(number: u64, table: u32) -> Kind {
+    let (request_id, name) = (directory(number), String::new());
+    begin(
+        v1::ProcedureKind::Drop,
+        number,
+        &v1::DropTableRequest { request_id, name, table_id: table },
+    )
 }
 
 /// Begin of a procedure of the kind for tests.

@@ -47,7 +47,8 @@ async fn leader_records_calls_that_change_the_cluster() {
     let mut cluster = MetaCluster::bootstrapped(3).await;
     let leader = cluster.leader().await;
     let follower = (1..=3).find(|id| *id != leader).unwrap();
-    let drop_table = v1::DropTableRequest { request_id: directory(1), name: "t".into() };
+    let drop_table =
+        v1::DropTableRequest { request_id: directory(1), name: "t".into(), table_id: 0 };
     for (node, expected) in [(follower, Reason::NotLeader), (leader, Reason::TableNotFound)] {
         let refused = cluster.admin(node).await.drop_table(drop_table.clone()).await.unwrap_err();
         assert_eq!(Refusal::from_status(&refused).reason, expected);

@@ -41,7 +41,7 @@ async fn standalone_node_keeps_its_catalog_across_a_restart() {
     let after = cluster.catalog().await;
     assert_eq!((before.cluster_id, before.tables), (after.cluster_id, after.tables));
 
-    let dropped = v1::DropTableRequest { request_id: directory(3), name: "t".into() };
+    let dropped = v1::DropTableRequest { request_id: directory(3), name: "t".into(), table_id: 0 };
     cluster
         .retry(|leader| {
             let dropped = dropped.clone();

@@ -112,16 +112,14 @@ impl AdminService {
     ) -> Result<v1::DropTableResponse, Refusal> {
         let running = self.slot.get()?;
         let operation = format!("table {:?} is being dropped", request.name);
+        if request.table_id != 0 {
+            // The leader drops by ids.
+            return Err(Refusal::new(Reason::InvalidArgument, "name the table to drop"));
+        }
         let begin = ProcedureRequest::new(ProcedureKind::Drop, &request.request_id, &request)?;
+        let procedure = begin.id;
         let id = begin.propose(&running, Kind::BeginDropTable(request)).await?;
-        wait_for(&running, &operation, |state| match state.table(id) {
-            Some(_) => None,
-            None => Some(Ok(v1::DropTableResponse {
-                table_id: id.get(),
-                catalog_version: state.catalog_version().get(),
-            })),
-        })
-        .await
+        wait_for(&running, &operation, |state| dropped(state, id, procedure).map(Ok)).await
     }
 
     pub(in crate::services) async fn alter(
@@ -182,6 +180,27 @@ impl AdminService {
         })
         .await
     }
+}
+
+/// Returns the answer to a drop that has ended: the regions are removed, or refuse writes while holds keep their rows. `None`:
+/// it has not ended.
+fn dropped(state: &MetaState, id: TableId, procedure: Uuid) -> Option<v1::DropTableResponse> {
+    let removed = v1::DropTableResponse {
+        table_id: id.get(),
+        catalog_version: state.catalog_version().get(),
+        ..v1::DropTableResponse::default()
+    };
+    let Some(table) = state.table(id) else { return Some(removed) };
+    // Without its last hold, the table is about to be removed, or being removed.
+    let kept = table.dropped.is_some().then(|| state.holds().least_of(id)).flatten()?;
+    let is_running = state.procedures().get(procedure).is_none_or(|of| of.is_running());
+    let holds = state.holds().for_table(id).count();
+    (!is_running).then(|| v1::DropTableResponse {
+        kept_by: kept.name.clone(),
+        holds: u32::try_from(holds).unwrap_or(u32::MAX),
+        kept_as: table.name.clone(),
+        ..removed
+    })
 }
 
 /// A procedure to begin.

@@ -92,6 +92,8 @@ fn describe(state: &MetaState, table: &Table, since: Epoch, upper: Epoch) -> Col
             .least_of(table.id)
             .map(|hold| v1::ReadHold { table_ids: Vec::new(), ..hold.as_ref().into() }),
         capabilities: counts.map(|(_, count)| count.get()).fold(0, u64::saturating_add),
+        dropped_name: table.dropped.as_ref().map(|of| of.name.clone()).unwrap_or_default(),
+        dropped_ms: table.dropped.as_ref().map_or(0, |of| of.dropped_ms),
     }
 }
 

@@ -20,13 +20,14 @@ use crate::output::{self, Listed};
 #[command(
     after_help = "Example:\n  tidewater collection list --output json\n\nROWS and SIZE are those of `table describe`, with all versions that holds and \
                   the policy keep; `-`: a region was not reported. LAG is the time between since and upper. POLICY is \
-                  `default` (the history of the cluster), `keep-all`, `valid-from EPOCH`, or `lag TIME`, with `granularity \
+                  `default` (the history of the cluster), `keep-all`, `valid-from EPOCH`, `empty`, or `lag TIME`, with `granularity \
                   TIME` if it is rounded; ` + ` is between the parts of a combined policy, which keeps all that one of them \
                   keeps. A table that has had a hold or a policy shows the default policy as a lag.\n\nUPPER is the epoch of the \
                   last barrier; earlier ones may be incomplete in groups that lag. SINCE is an estimate unless the table \
                   has a record with one: until its first hold or policy, and after a truncation until its regions were \
                   asked. `tidewater table describe` asks the regions. OLDEST HOLD is the hold at the oldest epoch. \
-                  CAPABILITIES are set by programs, and keep epochs, too. Refreshable tables are left out: their epochs \
+                  CAPABILITIES are set by programs, and keep epochs, too. A dropped table is listed while holds keep its rows, which can be \
+                  read under the listed name; the name that it had is beside it. Refreshable tables are left out: their epochs \
                   follow their refreshes."
 )]
 pub(crate) struct Options {
@@ -53,6 +54,9 @@ pub(super) struct CollectionLine {
     oldest_hold_epoch: Option<u64>,
     /// Number of capabilities.
     capabilities: u64,
+    /// Name that the table had; null: it is not dropped.
+    dropped: Option<String>,
+    dropped_ms: Option<u64>,
 }
 
 impl From<CollectionFrontiers> for CollectionLine {
@@ -69,6 +73,8 @@ impl From<CollectionFrontiers> for CollectionLine {
             oldest_hold_epoch: frontiers.least.as_ref().map(|hold| hold.epoch),
             oldest_hold: frontiers.least.map(|hold| hold.name),
             capabilities: frontiers.capabilities,
+            dropped_ms: (frontiers.dropped_ms > 0).then_some(frontiers.dropped_ms),
+            dropped: (!frontiers.dropped_name.is_empty()).then_some(frontiers.dropped_name),
         }
     }
 }
@@ -79,7 +85,10 @@ impl CollectionLine {
         let dash = || "-".to_owned();
         let span = |ms: u64| duration_text(Duration::from_millis(ms));
         vec![
-            self.table.clone(),
+            match &self.dropped {
+                Some(name) => format!("{} (dropped: {name})", self.table),
+                None => self.table.clone(),
+            },
             self.since.to_string(),
             self.upper.to_string(),
             self.lag_ms.map_or_else(dash, span),
@@ -167,6 +176,7 @@ mod tests {
             holds: 2,
             least: Some(least),
             capabilities: 5,
+            ..CollectionFrontiers::default()
         }
     }
 
@@ -178,7 +188,7 @@ mod tests {
         assert_eq!(
             serde_json::to_string(&line).unwrap(),
             format!(
-                r#"{{"table_id":3,"table":"t","since":{since},"upper":{upper},"lag_ms":300000,"policy":"default","holds":2,"oldest_hold":"h","oldest_hold_epoch":7,"capabilities":5}}"#
+                r#"{{"table_id":3,"table":"t","since":{since},"upper":{upper},"lag_ms":300000,"policy":"default","holds":2,"oldest_hold":"h","oldest_hold_epoch":7,"capabilities":5,"dropped":null,"dropped_ms":null}}"#
             )
         );
         assert_eq!(line.cells()[3..], ["5m 0s", "default", "2", "h", "5"]);
@@ -191,11 +201,25 @@ mod tests {
         let shown = |size| ListedCollection::new(CollectionLine::from(frontiers()), size);
         assert_eq!(shown(Some(&size)).cells()[..3], ["t", "1,200", "2.0 KiB"]);
         let json = serde_json::to_string(&shown(Some(&size))).unwrap();
-        assert!(json.ends_with(r#""capabilities":5,"rows":1200,"bytes":2048}"#), "{json}");
+        assert!(json.ends_with(r#""dropped_ms":null,"rows":1200,"bytes":2048}"#), "{json}");
         for unknown in [Some(&missing), None] {
             assert_eq!(shown(unknown).cells()[..3], ["t", "-", "-"]);
         }
         assert_eq!(shown(None).cells().len(), ListedCollection::HEADINGS.len());
+    }
+
+    #[test]
+    fn dropped_table_shows_the_name_that_it_had() {
+        let dropped = CollectionFrontiers {
+            table: "_tw_dropped_3".into(),
+            dropped_name: "t".into(),
+            dropped_ms: 9,
+            ..frontiers()
+        };
+        let line = CollectionLine::from(dropped);
+        assert_eq!(line.cells()[0], "_tw_dropped_3 (dropped: t)");
+        let json = serde_json::to_string(&line).unwrap();
+        assert!(json.ends_with(r#""dropped":"t","dropped_ms":9}"#), "{json}");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! `collection policy TABLE`
 
 use clap::{ArgGroup, Args};
+use serde::Serialize;
 use tidewater_proto::v1::{LagWriteFrontier, ReadPolicy, read_policy::Policy};
 
 use super::list::CollectionLine;
@@ -12,7 +13,7 @@ use crate::text::time_span::TimeSpan;
 /// Options of `collection policy`.
 #[derive(Debug, Args)]
 #[command(
-    group = ArgGroup::new("policy").required(true).args(["lag", "valid_from", "keep_all", "default"]),
+    group = ArgGroup::new("policy").required(true).args(["lag", "valid_from", "keep_all", "default", "empty"]),
     after_help = "Example:\n  tidewater collection policy flights --lag 24h --granularity 1m\n  tidewater collection policy \
                   flights --default\n\nVersions of rows that only unreadable epochs return are dropped by the next flush, \
                   compaction or merge in memory. A policy that keeps more does not bring back epochs that cannot be read any \
@@ -34,7 +35,7 @@ pub(crate) struct Options {
         value_name = "TIME",
         requires = "lag",
         // An option that excludes --lag would lift the requirement.
-        conflicts_with_all = ["valid_from", "keep_all", "default"]
+        conflicts_with_all = ["valid_from", "keep_all", "default", "empty"]
     )]
     granularity: Option<TimeSpan>,
 
@@ -50,6 +51,10 @@ pub(crate) struct Options {
     #[arg(long)]
     default: bool,
 
+    /// Keep no epoch: the table is dropped once no program's capabilities keep any; holds keep its rows until they end
+    #[arg(long)]
+    empty: bool,
+
     #[command(flatten)]
     client: ClientArgs,
 }
@@ -64,6 +69,8 @@ impl Options {
             Policy::ValidFrom(epoch)
         } else if self.keep_all {
             Policy::NoPolicy(true)
+        } else if self.empty {
+            Policy::Empty(true)
         } else {
             return None;
         };
@@ -71,10 +78,24 @@ impl Options {
     }
 }
 
+/// A table that is about to be dropped. The JSON field name is stable.
+#[derive(Debug, Serialize)]
+struct Emptied {
+    table: String,
+}
+
 /// Sets the read policy of a table.
 pub(crate) async fn run(options: Options) -> Result<(), Failure> {
     let client = options.client.connect().await?;
     let frontiers = client.set_read_policy(&options.table, options.policy()).await?;
+    let Some(frontiers) = frontiers else {
+        let emptied = Emptied { table: options.table };
+        return fact(options.client.output, &emptied, |Emptied { table }| {
+            format!(
+                "read policy of table {table} is empty: the table is dropped once it has no capabilities"
+            )
+        });
+    };
     fact(options.client.output, &CollectionLine::from(frontiers), |line| {
         let CollectionLine { table, policy, since, upper, .. } = line;
         format!("read policy of table {table}: {policy}; since is {since}, and upper is {upper}")
@@ -109,12 +130,17 @@ mod tests {
             ("--valid-from 7", "valid-from 7"),
             ("--keep-all", "keep-all"),
             ("--default", "default"),
+            ("--empty", "empty"),
         ] {
             assert_eq!(set(arguments).as_deref(), Some(text), "{arguments}");
         }
-        for arguments in
-            ["", "--granularity 1m", "--lag 1h --keep-all", "--default --granularity 1m"]
-        {
+        for arguments in [
+            "",
+            "--granularity 1m",
+            "--lag 1h --keep-all",
+            "--default --granularity 1m",
+            "--empty --default",
+        ] {
             assert_eq!(set(arguments), None, "{arguments}");
         }
     }

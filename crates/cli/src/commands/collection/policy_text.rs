@@ -20,6 +20,7 @@ pub(super) fn policy_text(policy: Option<&ReadPolicy>) -> String {
 fn parts(policy: &ReadPolicy) -> Vec<String> {
     let text = match &policy.policy {
         None => UNKNOWN.to_owned(),
+        Some(Policy::Empty(_)) => "empty".to_owned(),
         Some(Policy::NoPolicy(_)) => "keep-all".to_owned(),
         Some(Policy::ValidFrom(epoch)) => format!("valid-from {epoch}"),
         Some(Policy::LagWriteFrontier(lag)) => lag_text(lag),
@@ -59,6 +60,7 @@ mod tests {
         let nested = multiple(vec![lag(60_000, 0), policy(Policy::ValidFrom(9))]);
         for (policy, text) in [
             (None, "default"),
+            (Some(policy(Policy::Empty(true))), "empty"),
             (Some(policy(Policy::NoPolicy(true))), "keep-all"),
             (Some(policy(Policy::ValidFrom(7))), "valid-from 7"),
             (Some(lag(3_600_000, 0)), "lag 1h"),

@@ -2,6 +2,7 @@
 
 use clap::Args;
 use serde::Serialize;
+use tidewater_common::schema::dropped_table_name;
 
 use crate::commands::client::ClientArgs;
 use crate::exit::Failure;
@@ -9,7 +10,10 @@ use crate::output::{self, Listed};
 
 /// Options of `table list`.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  tidewater table list --output json")]
+#[command(
+    after_help = "Example:\n  tidewater table list --output json\n\n`tidewater collection list` also shows dropped tables whose rows are \
+                  held."
+)]
 pub(crate) struct Options {
     #[command(flatten)]
     client: ClientArgs,
@@ -42,6 +46,8 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
     let catalog = options.client.connect().await?.catalog();
     let lines: Vec<TableLine> = catalog
         .tables()
+        // Of a dropped table, holds keep the rows: `collection list` shows it.
+        .filter(|table| table.name != dropped_table_name(table.id))
         .map(|table| TableLine {
             table_id: table.id.get(),
             name: table.name.clone(),

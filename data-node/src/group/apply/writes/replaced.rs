@@ -71,7 +71,8 @@ fn cut(
         let child = state.regions.get(id).filter(|child| child.children.is_empty());
         let child = child.ok_or_else(missing)?;
         let decision = child.producers.judge(&key, named_opening(write), attempt.serial());
-        if let Some(refused) = refused_by(&decision, key, attempt.serial()) {
+        let serial = attempt.serial();
+        if let Some(refused) = refused_by(&child.descriptor, &decision, key, serial) {
             return Err(refused);
         }
         sequence_at(child, attempt.at)?;

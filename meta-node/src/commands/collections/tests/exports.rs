@@ -208,10 +208,9 @@ fn token_at_epoch_zero_exports_as_of_epoch_one() {
 #[test]
 fn exported_table_is_neither_truncated_nor_dropped() {
     let mut state = with_export();
-    let drop = v1::DropTableRequest { request_id: directory(10), name: "t".to_owned() };
     for (kind, operation) in [
         (truncate(10, "t"), "truncated"),
-        (begin(v1::ProcedureKind::Drop, 10, &drop), "dropped"),
+        (drop_named(10, "t"), "dropped"),
         (drop_table(10, "t"), "dropped"),
     ] {
         let text = format!(

@@ -183,7 +183,8 @@ fn invalid_merge_is_refused_with_its_reason() {
         let busy = run(&mut state, merge(12, routes));
         assert_eq!(busy.map_err(reason), Err(Reason::TableBusy));
     }
-    let drop = v1::DropTableRequest { request_id: directory(15), name: "t".to_owned() };
+    let drop =
+        v1::DropTableRequest { request_id: directory(15), name: "t".to_owned(), table_id: 0 };
     let dropped = run(&mut state, begin(v1::ProcedureKind::Drop, 15, &drop));
     assert_eq!(dropped.map_err(reason), Err(Reason::TableBusy));
     run(&mut state, merge(13, [u[1], u[0]])).unwrap();

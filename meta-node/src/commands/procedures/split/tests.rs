@@ -150,7 +150,8 @@ fn invalid_split_is_refused_with_its_reason() {
     let truncate = v1::TruncateTableRequest { request_id: directory(14), name: "t".to_owned() };
     let truncated = run(&mut state, begin(v1::ProcedureKind::Truncate, 14, &truncate));
     assert_eq!(truncated.map_err(reason), Err(Reason::TableBusy));
-    let drop = v1::DropTableRequest { request_id: directory(15), name: "t".to_owned() };
+    let drop =
+        v1::DropTableRequest { request_id: directory(15), name: "t".to_owned(), table_id: 0 };
     let dropped = run(&mut state, begin(v1::ProcedureKind::Drop, 15, &drop));
     assert_eq!(dropped.map_err(reason), Err(Reason::TableBusy));
 }
