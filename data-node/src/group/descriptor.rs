@@ -7,7 +7,7 @@ use arrow::datatypes::SchemaRef;
 use bytes::Bytes;
 use tidewater_common::ids::{Incarnation, RegionId, SchemaVersion, TableId};
 use tidewater_common::keys::{KeyCodec, KeyRange};
-use tidewater_common::schema::{SchemaError, TableOptions, TableSchema};
+use tidewater_common::schema::{SchemaError, TableOptions, TableSchema, dropped_table_name};
 use tidewater_proto::v1::{self, RowOp};
 use tidewater_region_engine::layout::RegionDir;
 use tidewater_region_engine::{EngineError, RegionSpec, TableShape};
@@ -19,7 +19,7 @@ pub struct Descriptor {
     pub region_id: RegionId,
     /// Id of its table; never 0.
     pub table_id: TableId,
-    /// Name of the table, for messages and logs.
+    /// Name of the table, for messages and logs. That of a dropped one is reserved.
     pub table_name: String,
     /// Part of the region's directory name.
     pub incarnation: Incarnation,
@@ -74,10 +74,13 @@ impl Descriptor {
         }
         let shape = TableShape::new(schema.clone(), options.clone())
             .map_err(|error| DescriptorError::Shape(region_id, error))?;
+        let table_id = TableId(wire.table_id);
+        // The name that the table had may be that of a later one.
+        let kept_as = options.dropped.then(|| dropped_table_name(table_id));
         Ok(Arc::new(Self {
             region_id,
-            table_id: TableId(wire.table_id),
-            table_name: wire.table_name.clone(),
+            table_id,
+            table_name: kept_as.unwrap_or_else(|| wire.table_name.clone()),
             incarnation: Incarnation(wire.incarnation),
             schema,
             options,

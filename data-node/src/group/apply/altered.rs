@@ -252,6 +252,8 @@ mod tests {
         let entry = v1::RegionAltered { options: Some((&dropped).into()), ..entry };
         let applied = group.apply(Entry::Altered(entry));
         assert_eq!(reason(&applied), None);
+        let kept_as = &group.state.regions[&RegionId(7)].descriptor.table_name;
+        assert!(kept_as.starts_with("_tw_dropped_"), "{kept_as}");
         // The answer to a write from before the drop was lost.
         let again = group.apply(writes(vec![write(1, 2, &[4])]));
         assert_eq!(again.outcomes, [EntryOutcome::Done { sequence, rows: 1, repeated: true }]);

@@ -109,9 +109,9 @@ pub(crate) fn check_not_dropped(descriptor: &Descriptor) -> Result<(), EntryOutc
     if !descriptor.options.dropped {
         return Ok(());
     }
-    let table = &descriptor.table_name;
+    let kept_as = &descriptor.table_name;
     let text = format!(
-        "table {table} was dropped: its rows remain readable at held epochs until its last hold ends"
+        "the table was dropped: its rows can be read as {kept_as} at held epochs until its last hold ends"
     );
     Err(EntryOutcome::refused(Reason::TableNotFound, text))
 }

@@ -18,12 +18,18 @@ use crate::support::setting;
 /// Rows of a table of these tests.
 const ROWS: u64 = 500;
 
+/// A cluster that deletes garbage all the time.
+fn plan() -> ClusterPlan {
+    ClusterPlan::default().env("TIDEWATER_GC_GRACE", "1s").env("TIDEWATER_GC_EVERY", "1s")
+}
+
 /// Creates a table with two regions, and loads rows with this value.
 async fn create(cluster: &Cluster, table: &str, value: u64) -> Result<()> {
     let columns = ["--columns", "k int64, v int64", "--primary-key", "k"];
     let create = ["table", "create", table, "--distribute", "hash(k)", "--regions", "2"];
     cluster.run(&[&create[..], &columns[..]].concat()).await?.ok()?;
     load(cluster, table, value).await?.ok()?;
+    cluster.run(&["region", "flush", "--table", table]).await?.ok()?;
     Ok(())
 }
 
@@ -88,13 +94,12 @@ async fn wait_until_removed(cluster: &Cluster, tables: &[&str]) -> Result<()> {
         if names == tables { Ok(()) } else { Err(format!("{names:?}")) }
     })
     .await?;
-    cluster.run(&["gc"]).await?.ok()?;
     expect_only_live_files(cluster, tables).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn dropped_table_is_readable_until_its_last_hold_ends() -> Result<()> {
-    let mut cluster = ClusterPlan::default().env("TIDEWATER_GC_GRACE", "1s").start().await?;
+    let mut cluster = plan().start().await?;
     wait_for_level(&cluster).await?;
     keep_routes(&cluster).await?;
     create(&cluster, "t", 1).await?;
@@ -200,7 +205,7 @@ async fn held_rows_outlive_drops_and_kills() -> Result<()> {
     let seed: u64 = setting("TIDEWATER_SEED", rand::random::<u32>().into());
     println!("TIDEWATER_SEED={seed} TIDEWATER_DROP_KILLS={kills}");
     let mut random = StdRng::seed_from_u64(seed);
-    let mut cluster = ClusterPlan::default().env("TIDEWATER_GC_GRACE", "1s").start().await?;
+    let mut cluster = plan().start().await?;
     wait_for_level(&cluster).await?;
     let client = Client::connect(options(&cluster)).await.map_err(failed)?;
     let mut kept: Vec<KeptTable> = Vec::new();

@@ -27,7 +27,7 @@ use crate::output::{self, Listed};
                   has a record with one: until its first hold or policy, and after a truncation until its regions were \
                   asked. `tidewater table describe` asks the regions. OLDEST HOLD is the hold at the oldest epoch. \
                   CAPABILITIES are set by programs, and keep epochs, too. A dropped table is listed while holds keep its rows, which can be \
-                  read under the listed name; the name that it had is beside it. Refreshable tables are left out: their epochs \
+                  read under the listed name; the name that it had is in parentheses. Refreshable tables are left out: their epochs \
                   follow their refreshes."
 )]
 pub(crate) struct Options {

@@ -121,7 +121,7 @@ fn dropped_table_is_found_by_no_command_of_users() {
 }
 
 #[test]
-fn hold_that_ends_during_the_drop_lets_the_table_go() {
+fn released_table_ends_its_unfinished_drop() {
     let mut state = with_held_drop();
     run(&mut state, change(20, release("h"))).unwrap();
     run(&mut state, drop_by_id(12, 1)).unwrap();
@@ -159,7 +159,7 @@ fn held_table_is_dropped_after_its_change_in_progress() {
 }
 
 #[test]
-fn exports_and_capabilities_refuse_the_drop_of_a_held_table() {
+fn exported_or_capable_table_is_not_dropped() {
     let mut state = with_tables();
     for of in [
         acquire(1, "h", &["t"], 0),
@@ -182,7 +182,7 @@ fn exports_and_capabilities_refuse_the_drop_of_a_held_table() {
 }
 
 #[test]
-fn tables_are_dropped_by_id_only_with_the_empty_policy() {
+fn drop_by_id_requires_the_empty_policy() {
     let mut state = with_tables();
     let named =
         v1::DropTableRequest { request_id: directory(12), name: "t".to_owned(), table_id: 1 };
