@@ -17,13 +17,14 @@ use futures::Stream;
 use futures::future::join_all;
 use tidewater_cluster_events::{RecordedCall, RecordedCalls};
 use tidewater_common::header::check_header;
-use tidewater_common::ids::{GroupId, NodeId, RegionId};
+use tidewater_common::ids::{Epoch, GroupId, NodeId, RegionId};
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::region_admin_server::{RegionAdmin, RegionAdminServer};
 use tidewater_proto::v1::{
-    self, CompactRegionEvent, CompactRegionRequest, FlushRegionRequest, FlushRegionResponse,
-    ListFilesRequest, ListFilesResponse, ListRegionsRequest, ListRegionsResponse, Reason,
-    RegionInfo, ShowManifestRequest, ShowManifestResponse, SstFile, SweepStoreRequest,
+    self, CompactRegionEvent, CompactRegionRequest, CountVersionsRequest, CountVersionsResponse,
+    FlushRegionRequest, FlushRegionResponse, ListFilesRequest, ListFilesResponse,
+    ListRegionsRequest, ListRegionsResponse, Reason, RegionInfo, ShowManifestRequest,
+    ShowManifestResponse, SstFile, SweepStoreRequest,
 };
 use tidewater_region_engine::Region;
 use tidewater_region_engine::compaction::{Attempt, Scope, job_id};
@@ -31,7 +32,7 @@ use tidewater_region_engine::file_meta::FileMeta;
 use tidewater_region_engine::layout::RegionDir;
 use tidewater_region_engine::manifest::json::manifest_json;
 use tidewater_region_engine::region::Phase;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
@@ -51,6 +52,11 @@ const CONFIRM_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time limit of a requested flush, which may write hundreds of megabytes.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(300);
 
+/// Maximum number of epochs of a count of versions.
+const MAX_SINCES: usize = 64;
+/// Counts of versions at a time: each reads the keys of a region.
+const CONCURRENT_COUNTS: usize = 1;
+
 /// Interval of progress events of a compaction.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
 
@@ -64,6 +70,8 @@ pub struct RegionAdminService {
     groups: Arc<Groups>,
     calls: RecordedCalls,
     sweeper: Sweeper,
+    /// Permits of counts of versions.
+    counts: Arc<Semaphore>,
 }
 
 async fn flush_region(
@@ -110,7 +118,8 @@ impl RegionAdminService {
     /// Creates the service for a node's groups.
     pub fn new(groups: Arc<Groups>) -> Self {
         let calls = groups.context().events.admin_calls();
-        Self { groups, calls, sweeper: Sweeper::new() }
+        let counts = Arc::new(Semaphore::new(CONCURRENT_COUNTS));
+        Self { groups, calls, sweeper: Sweeper::new(), counts }
     }
 
     /// Wraps the service for tonic.
@@ -472,6 +481,31 @@ impl RegionAdmin for RegionAdminService {
         let hosted = replica.region(RegionId(request.region_id))?;
         let files = hosted.region.files().iter().map(sst).collect();
         Ok(Response::new(ListFilesResponse { files }))
+    }
+
+    async fn count_versions(
+        &self,
+        request: Request<CountVersionsRequest>,
+    ) -> Result<Response<CountVersionsResponse>, Status> {
+        let request = request.into_inner();
+        if request.sinces.len() > MAX_SINCES {
+            let text = format!("versions are counted for at most {MAX_SINCES} epochs");
+            return Err(Refusal::new(Reason::InvalidArgument, text).into());
+        }
+        let replica = self.groups.get(GroupId(request.group_id))?;
+        let _permit =
+            self.counts.acquire().await.map_err(|_| refusals::replica_stopping(replica.group()))?;
+        replica.confirm(CONFIRM_TIMEOUT).await?;
+        let hosted = replica.region(RegionId(request.region_id))?;
+        let sinces: Vec<Epoch> = request.sinces.into_iter().map(Epoch).collect();
+        let account = self.groups.context().env.scan_memory.account();
+        let counts = hosted.region.kept_versions(&sinces, &account).await;
+        let versions = counts.map_err(|error| {
+            replica.shared.handle_read_error(hosted.descriptor.region_id, &error);
+            Refusal::from(&error)
+        })?;
+        let version_bytes = hosted.region.stats().version_bytes();
+        Ok(Response::new(CountVersionsResponse { versions, version_bytes }))
     }
 
     async fn show_manifest(

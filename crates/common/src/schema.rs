@@ -303,6 +303,12 @@ pub fn dropped_table_name(id: TableId) -> String {
     format!("{INTERNAL_PREFIX}dropped_{id}")
 }
 
+/// Returns the id in a name of [`dropped_table_name`]; `None`: it is another name.
+pub fn dropped_table_id(name: &str) -> Option<TableId> {
+    let id = name.strip_prefix(INTERNAL_PREFIX)?.strip_prefix("dropped_")?;
+    id.parse().ok().map(TableId)
+}
+
 /// Checks the name of a table or column: 1 to [`MAX_NAME_BYTES`] bytes, no control characters, not
 /// reserved.
 pub fn check_name(what: &'static str, name: &str) -> Result<(), SchemaError> {

@@ -26,6 +26,7 @@ mod first_delta;
 mod flush;
 mod get;
 mod index;
+mod kept_versions;
 mod lifecycle;
 mod load;
 mod obligation;

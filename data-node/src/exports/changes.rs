@@ -6,7 +6,7 @@ use futures::future::ready;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::Reason;
-use tidewater_region_engine::read::memory::{NestedBudgets, ScanAccount, ScanMemory};
+use tidewater_region_engine::read::memory::ScanMemory;
 use tidewater_region_engine::region::{EpochChangeOptions, EpochChanges};
 use tidewater_region_engine::{AsOf, ScanMeter};
 
@@ -40,17 +40,11 @@ pub(super) fn pin(
     }
     // No later step reads these epochs again: the export would never have the rows of loaded files.
     replica.check_recorded(hosted)?;
-    let whole = |budget| NestedBudgets::new([Arc::clone(budget)]);
-    let account = ScanAccount::new(
-        whole(memory.arguments()),
-        whole(memory.sources()),
-        whole(memory.messages()),
-    );
     let options = EpochChangeOptions {
         after: epochs.after(),
         as_of: AsOf { epoch: epochs.as_of(), upper },
         batch_rows: BATCH_ROWS,
-        account,
+        account: memory.account(),
     };
     let changes = hosted.region.epoch_changes(&options, &ScanMeter::default());
     let EpochChanges { schema, rows } = changes.map_err(|error| Refusal::from(&error))?;

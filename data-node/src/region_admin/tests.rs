@@ -65,6 +65,12 @@ async fn calls_that_change_a_region_are_recorded() {
     admin.flush_region(Request::new(elsewhere)).await.unwrap_err();
     let files = ListFilesRequest { group_id, region_id: REGION };
     admin.list_files(Request::new(files)).await.unwrap();
+    let count = CountVersionsRequest { group_id, region_id: REGION, sinces: vec![0, 1] };
+    let counted = admin.count_versions(Request::new(count.clone())).await.unwrap().into_inner();
+    assert_eq!((counted.versions, counted.version_bytes), (vec![0, 0], 0), "it has no rows");
+    let many = CountVersionsRequest { sinces: vec![0; 65], ..count };
+    let status = admin.count_versions(Request::new(many)).await.unwrap_err();
+    assert_eq!(Refusal::from_status(&status).reason, Reason::InvalidArgument);
     let compact = CompactRegionRequest { group_id, region_id: REGION, ..Default::default() };
     let progress = admin.compact_region(Request::new(compact)).await.unwrap().into_inner();
     let progress: Vec<_> = progress.collect().await;
@@ -91,7 +97,7 @@ async fn calls_that_change_a_region_are_recorded() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn replica_that_does_not_lead_lists_no_files() {
+async fn replica_that_does_not_lead_describes_no_region() {
     let directory = tempfile::tempdir().unwrap();
     let events =
         events_with(Arc::new(CollectingRecorder::default()), Arc::default(), Duration::ZERO);
@@ -100,6 +106,9 @@ async fn replica_that_does_not_lead_lists_no_files() {
     let admin = RegionAdminService::new(groups.clone());
     let files = ListFilesRequest { group_id: GROUP.get(), region_id: REGION };
     let status = admin.list_files(Request::new(files)).await.unwrap_err();
+    assert_eq!(Refusal::from_status(&status).reason, Reason::NotLeader);
+    let count = CountVersionsRequest { group_id: GROUP.get(), region_id: REGION, sinces: vec![0] };
+    let status = admin.count_versions(Request::new(count)).await.unwrap_err();
     assert_eq!(Refusal::from_status(&status).reason, Reason::NotLeader);
     let led = ListRegionsRequest { confirmed: true, ..ListRegionsRequest::default() };
     let listed = admin.list_regions(Request::new(led)).await.unwrap().into_inner();

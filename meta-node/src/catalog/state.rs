@@ -9,6 +9,7 @@ use tidewater_common::ids::{
     CatalogVersion, Epoch, GroupId, Incarnation, NodeId, RegionId, Revision, SourceId, TableId,
     Term,
 };
+use tidewater_common::schema::dropped_table_id;
 use tidewater_proto::v1;
 use uuid::Uuid;
 
@@ -146,6 +147,15 @@ impl MetaState {
     /// The live table with this name, unless it was dropped.
     pub fn table_named(&self, name: &str) -> Option<&Arc<Table>> {
         self.names.get(name).and_then(|id| self.tables.get(id))
+    }
+
+    /// The live table that lists show with this name, also a dropped one.
+    pub fn table_shown_as(&self, name: &str) -> Option<&Arc<Table>> {
+        let dropped = || {
+            let table = self.tables.get(&dropped_table_id(name)?)?;
+            (table.is_live() && table.name == name).then_some(table)
+        };
+        self.table_named(name).or_else(dropped)
     }
 
     /// All routes, by id.

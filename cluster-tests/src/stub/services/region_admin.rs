@@ -97,6 +97,13 @@ impl RegionAdmin for RegionService {
         Ok(Response::new(v1::ListFilesResponse::default()))
     }
 
+    async fn count_versions(
+        &self,
+        _request: Request<v1::CountVersionsRequest>,
+    ) -> Result<Response<v1::CountVersionsResponse>, Status> {
+        Ok(Response::new(v1::CountVersionsResponse::default()))
+    }
+
     async fn show_manifest(
         &self,
         _request: Request<v1::ShowManifestRequest>,

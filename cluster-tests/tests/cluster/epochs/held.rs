@@ -155,6 +155,10 @@ async fn compaction_drops_versions_of_a_released_epoch() -> Result<()> {
     if !(2 * KEYS..=(OVERWRITES + 1) * KEYS).contains(&held) {
         return Err(HarnessError::violated(format!("{held} versions while the epoch is held")));
     }
+    let costs = json_of(&cluster, &["hold", "list", "--costs"]).await?;
+    if costs[0]["kept_versions"] != held - KEYS || costs[0]["kept_bytes"].as_u64() < Some(KEYS) {
+        return Err(HarnessError::violated(format!("{held} versions, of them {costs} held")));
+    }
     let counted = count_of(&cluster, epoch, 0).await?;
     if counted != KEYS.to_string() {
         return Err(HarnessError::violated(format!("{counted} rows of the held epoch")));

@@ -75,6 +75,13 @@ impl RegionAdmin for RegionAdminNode {
         not_faked()
     }
 
+    async fn count_versions(
+        &self,
+        _request: Request<v1::CountVersionsRequest>,
+    ) -> Result<Response<v1::CountVersionsResponse>, Status> {
+        not_faked()
+    }
+
     async fn show_manifest(
         &self,
         _request: Request<v1::ShowManifestRequest>,

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tidewater_common::ids::Epoch;
 use tidewater_common::schema::WriteMode;
 
 use super::RowOrder;
@@ -51,6 +52,8 @@ pub(crate) struct SourceOptions {
 pub(crate) struct Scan {
     shape: Arc<TableShape>,
     newest_only: bool,
+    /// Versions that reads as of this epoch or later return are rows of the result, not only the newest ones.
+    since: Option<Epoch>,
     /// Deletes are rows of the result.
     keeps_deletes: bool,
     groups: VecDeque<Vec<Chain>>,
@@ -112,6 +115,7 @@ impl Scan {
         Self {
             shape,
             newest_only,
+            since: None,
             keeps_deletes: false,
             groups,
             open: None,
@@ -125,6 +129,12 @@ impl Scan {
     /// Yields every row, not only the newest version of each key. The sources have no deletes.
     pub(crate) fn with_all_versions(mut self) -> Self {
         self.newest_only = false;
+        self
+    }
+
+    /// Yields all versions of a key that reads as of `since` or later return. The sources must yield epochs.
+    pub(crate) fn with_versions_since(mut self, since: Epoch) -> Self {
+        self.since = Some(since);
         self
     }
 
@@ -231,7 +241,11 @@ impl Scan {
         self.open = Some(match streamed {
             Some(link) => Group::Single(link.source),
             None => {
-                let versions = if self.newest_only { Versions::Newest } else { Versions::Every };
+                let versions = match self.since {
+                    _ if !self.newest_only => Versions::Every,
+                    Some(since) => Versions::Since(since.get()),
+                    None => Versions::Newest,
+                };
                 let rules = MergeRules { versions, keep_deletes: self.keeps_deletes };
                 let merge = match merge_use {
                     GroupUse::Count => Merge::counting(chains.len(), rules),

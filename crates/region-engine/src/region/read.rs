@@ -252,6 +252,7 @@ impl PlannedScan {
 }
 
 /// Snapshot of a region, unchanged for the duration of a read.
+#[derive(Clone)]
 pub(super) struct Pinned {
     pub(super) shape: Arc<TableShape>,
     pub(super) version: Arc<Version>,

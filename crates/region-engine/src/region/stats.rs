@@ -38,6 +38,17 @@ pub struct RegionStats {
     pub file_bytes: u64,
 }
 
+impl RegionStats {
+    /// Returns the average size of a row version in bytes, rounded up: in files, or else in memory; 0 without rows.
+    pub fn version_bytes(&self) -> u64 {
+        let (bytes, rows) = match self.file_rows {
+            0 => (self.memtable_bytes, self.memtable_rows),
+            rows => (self.file_bytes, rows),
+        };
+        if rows == 0 { 0 } else { bytes.div_ceil(rows) }
+    }
+}
+
 impl Region {
     /// Current statistics of the region.
     pub fn stats(&self) -> RegionStats {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tidewater_common::ids::Epoch;
 use tidewater_proto::v1::{self, CollectionFrontiers, ListedHold};
 
-use crate::catalog::{Collection, MetaState, ReadHold, Table, policy_to_wire};
+use crate::catalog::{Collection, MetaState, ReadHold, Since, Table, policy_to_wire};
 use crate::commands::{CommandError, refreshes};
 
 /// Default and greatest number of holds in one answer.
@@ -21,7 +21,7 @@ pub(super) fn holds(
     let table = match request.table.as_str() {
         "" => None,
         name => {
-            let table = state.table_named(name);
+            let table = state.table_shown_as(name);
             Some(table.ok_or_else(|| CommandError::TableNotFound(name.to_owned()))?.id)
         }
     };
@@ -60,7 +60,7 @@ pub(super) fn frontiers(
     request: &v1::GetCollectionFrontiersRequest,
 ) -> Result<Vec<CollectionFrontiers>, CommandError> {
     let named = |name: &String| {
-        let table = state.table_named(name);
+        let table = state.table_shown_as(name);
         let table = table.ok_or_else(|| CommandError::TableNotFound(name.clone()))?;
         refreshes::check_written_by_clients(state, table, "held at an epoch")?;
         Ok(table)
@@ -94,6 +94,15 @@ fn describe(state: &MetaState, table: &Table, since: Epoch, upper: Epoch) -> Col
         capabilities: counts.map(|(_, count)| count.get()).fold(0, u64::saturating_add),
         dropped_name: table.dropped.as_ref().map(|of| of.name.clone()).unwrap_or_default(),
         dropped_ms: table.dropped.as_ref().map_or(0, |of| of.dropped_ms),
+        unheld_since: unheld_since(record, upper).unwrap_or(since).get(),
+    }
+}
+
+/// Returns the oldest epoch of a table that could be read without its holds, if it is known.
+fn unheld_since(record: Option<&Collection>, upper: Epoch) -> Option<Epoch> {
+    match record?.since_at(None, upper) {
+        Since::Known(since) => Some(since),
+        Since::AtLeast(_) => None,
     }
 }
 
@@ -101,6 +110,7 @@ fn describe(state: &MetaState, table: &Table, since: Epoch, upper: Epoch) -> Col
 mod tests {
     use super::*;
     use crate::commands::collections::testing::{acquire, change, with_tables};
+    use crate::commands::procedures::testing::drop_named;
     use crate::commands::testing::run;
 
     fn names(listed: &v1::ListReadHoldsResponse) -> Vec<&str> {
@@ -140,9 +150,16 @@ mod tests {
         };
         let held = of("t");
         assert_eq!((held.since, held.upper, held.holds), (20, 30, 1));
+        assert_eq!(held.unheld_since, 30);
         assert_eq!(held.least.unwrap().name, "h");
         assert!(held.policy.is_some());
         let plain = of("u");
         assert_eq!((plain.since, plain.holds, plain.policy), (25, 0, None));
+        assert_eq!(plain.unheld_since, 25);
+        run(&mut state, drop_named(10, "t")).unwrap();
+        let named = |name: &str| v1::GetCollectionFrontiersRequest { tables: vec![name.into()] };
+        let shown = |name: &str| frontiers(&state, (Epoch(25), Epoch(30)), &named(name));
+        assert_eq!(shown("_tw_dropped_1").unwrap()[0].dropped_name, "t");
+        assert!(shown("t").is_err() && shown("_tw_dropped_2").is_err());
     }
 }

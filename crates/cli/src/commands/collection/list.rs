@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 use serde::Serialize;
-use tidewater_client::admin::TableSize;
+use tidewater_client::admin::{HoldCost, TableSize};
 use tidewater_common::ids::{Epoch, TableId};
 use tidewater_proto::v1::CollectionFrontiers;
 
@@ -19,7 +19,8 @@ use crate::output::{self, Listed};
 #[derive(Debug, Args)]
 #[command(
     after_help = "Example:\n  tidewater collection list --output json\n\nROWS and SIZE are those of `table describe`, with all versions that holds and \
-                  the policy keep; `-`: a region was not reported. LAG is the time between since and upper. POLICY is \
+                  the policy keep; `-`: a region was not reported. With --costs, HELD SIZE is the size of the versions that only holds keep, estimated by the average \
+                  version: `tidewater hold list --costs` shows each hold. LAG is the time between since and upper. POLICY is \
                   `default` (the history of the cluster), `keep-all`, `valid-from EPOCH`, `empty`, or `lag TIME`, with `granularity \
                   TIME` if it is rounded; ` + ` is between the parts of a combined policy, which keeps all that one of them \
                   keeps. A table that has had a hold or a policy shows the default policy as a lag.\n\nUPPER is the epoch of the \
@@ -31,6 +32,10 @@ use crate::output::{self, Listed};
                   follow their refreshes."
 )]
 pub(crate) struct Options {
+    /// Show what the holds of each table keep; reads the keys of all rows of held tables, once for each held epoch
+    #[arg(long)]
+    costs: bool,
+
     #[command(flatten)]
     client: ClientArgs,
 }
@@ -109,12 +114,22 @@ struct ListedCollection {
     rows: Option<u64>,
     /// Size of the files, which includes the versions that holds and the policy keep.
     bytes: Option<u64>,
+    /// Versions that only holds keep; null without --costs.
+    held_versions: Option<u64>,
+    /// Their size, estimated by the average version.
+    held_bytes: Option<u64>,
 }
 
 impl ListedCollection {
     fn new(line: CollectionLine, size: Option<&TableSize>) -> Self {
         let known = size.filter(|size| size.reported == size.regions);
-        Self { line, rows: known.map(|size| size.rows), bytes: known.map(|size| size.bytes) }
+        Self {
+            line,
+            rows: known.map(|size| size.rows),
+            bytes: known.map(|size| size.bytes),
+            held_versions: None,
+            held_bytes: None,
+        }
     }
 }
 
@@ -128,6 +143,7 @@ impl Listed for ListedCollection {
         "LAG",
         "POLICY",
         "HOLDS",
+        "HELD SIZE",
         "OLDEST HOLD",
         "CAPABILITIES",
     ];
@@ -137,6 +153,7 @@ impl Listed for ListedCollection {
         let mut cells = self.line.cells();
         let rows = self.rows.map_or_else(dash, grouped);
         cells.splice(1..1, [rows, self.bytes.map_or_else(dash, bytes_text)]);
+        cells.insert(8, self.held_bytes.map_or_else(dash, bytes_text));
         cells
     }
 }
@@ -147,7 +164,7 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
     let found = client.collection_frontiers(&[]).await?;
     let (sizes, silent) = client.table_sizes().await?;
     warn_about_silent_nodes(&silent);
-    let lines: Vec<ListedCollection> = found
+    let mut lines: Vec<ListedCollection> = found
         .into_iter()
         .map(CollectionLine::from)
         .map(|line| {
@@ -155,6 +172,16 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
             ListedCollection::new(line, size)
         })
         .collect();
+    if options.costs {
+        for of in &mut lines {
+            let held = match of.line.holds {
+                0 => HoldCost::default(),
+                _ => client.hold_costs(&of.line.table).await?.total(),
+            };
+            of.held_versions = Some(held.versions);
+            of.held_bytes = Some(held.bytes);
+        }
+    }
     output::list(options.client.output, &lines)
 }
 
@@ -200,8 +227,13 @@ mod tests {
         let missing = TableSize { reported: 1, ..size };
         let shown = |size| ListedCollection::new(CollectionLine::from(frontiers()), size);
         assert_eq!(shown(Some(&size)).cells()[..3], ["t", "1,200", "2.0 KiB"]);
+        let held = ListedCollection { held_bytes: Some(1_024), ..shown(Some(&size)) };
+        assert_eq!(held.cells()[7..10], ["2", "1.0 KiB", "h"]);
         let json = serde_json::to_string(&shown(Some(&size))).unwrap();
-        assert!(json.ends_with(r#""dropped_ms":null,"rows":1200,"bytes":2048}"#), "{json}");
+        assert!(
+            json.ends_with(r#""rows":1200,"bytes":2048,"held_versions":null,"held_bytes":null}"#),
+            "{json}"
+        );
         for unknown in [Some(&missing), None] {
             assert_eq!(shown(unknown).cells()[..3], ["t", "-", "-"]);
         }

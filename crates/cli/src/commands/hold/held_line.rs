@@ -16,7 +16,7 @@ pub(super) struct HeldLine {
     pub(super) name: String,
     holder: String,
     /// Names of its tables, in the order of their ids.
-    tables: Vec<String>,
+    pub(super) tables: Vec<String>,
     pub(super) epoch: u64,
     /// Time since the begin of the epoch; null if the time of the cluster is not known, or for an epoch without begin.
     epoch_age_ms: Option<u64>,

@@ -4,6 +4,7 @@ use tidewater_common::ids::Epoch;
 use tidewater_common::schema::WriteMode;
 
 use crate::compaction::{Attempt, Scope};
+use crate::read::memory::ScanAccount;
 use crate::region::PointReadOptions;
 use crate::region::tests::fixture::*;
 use crate::storage::Storage;
@@ -29,6 +30,31 @@ async fn with_history() -> RegionFixture {
         fixture.begin_epoch(3);
     }
     fixture
+}
+
+#[tokio::test]
+async fn kept_versions_are_those_of_the_oldest_readable_epoch() {
+    let mut fixture = with_history().await;
+    let epochs = [2, 3, 4].map(Epoch);
+    // As of epoch 2: three of row 1; of row 2 that of epoch 0, the delete and the last one. As of epoch 3, its delete is the
+    // oldest of row 2, and hides nothing.
+    let expected = [6, 3, 2];
+    for is_flushed in [false, true] {
+        if is_flushed {
+            fixture.region.flush().await.unwrap();
+        }
+        let counts = fixture.region.kept_versions(&epochs, &ScanAccount::default()).await;
+        assert_eq!(counts.unwrap(), expected, "flushed: {is_flushed}");
+    }
+    // A compaction as of an epoch leaves what was counted.
+    for (epochs, kept) in [(1, 3), (1, 2)] {
+        for _ in 0..epochs {
+            fixture.since += 1;
+            fixture.region.advance_since(Epoch(fixture.since));
+        }
+        fixture.compact(Scope::Whole).await;
+        assert_eq!(fixture.region.stats().file_rows, kept);
+    }
 }
 
 #[tokio::test]
