@@ -234,6 +234,8 @@ impl Cluster {
         // A variable and not a flag: earlier releases ignore it.
         let events = if self.plan.events { "table" } else { "off" };
         env.push(("TIDEWATER_EVENTS".to_owned(), events.to_owned()));
+        // Tests list tables and regions: without one that appears after a minute.
+        env.push(("TIDEWATER_STATISTICS_EVERY".to_owned(), "0s".to_owned()));
         env.extend(self.plan.env.iter().cloned());
         env
     }

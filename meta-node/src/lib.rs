@@ -33,4 +33,4 @@ mod services;
 
 pub use leader::BarrierOptions;
 pub use meters::METRICS;
-pub use node::{Bootstrap, Meta, MetaError, MetaOptions};
+pub use node::{Bootstrap, Meta, MetaError, MetaLeadership, MetaOptions};

@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use tidewater_cluster_events::RecordedCalls;
 use tidewater_common::clock::{Clock, SystemClock};
-use tidewater_common::ids::{ClusterId, GroupId, NodeId};
+use tidewater_common::ids::{ClusterId, GroupId, NodeId, Term};
 use tidewater_common::refusal::Refusal;
 use tidewater_raft_store::{
     DataDirectory, Identity, IdentityError, LogStoreOptions, RaftHost, RaftService, Role,
@@ -104,6 +104,19 @@ pub struct Meta {
     joined: watch::Receiver<Option<Identity>>,
     stop: CancellationToken,
     main: JoinHandle<Option<MetaReplica>>,
+}
+
+/// Knowledge of a process whether its node leads the meta group.
+#[derive(Debug, Clone)]
+pub struct MetaLeadership {
+    slot: ReplicaSlot,
+}
+
+impl MetaLeadership {
+    /// The term in which the node leads, if it does.
+    pub fn leading(&self) -> Option<Term> {
+        self.slot.get().ok().and_then(|running| running.group.leading())
+    }
 }
 
 impl Meta {
@@ -222,8 +235,13 @@ impl Meta {
     }
 
     /// The term in which this node leads the meta group, if it does.
-    pub fn leading(&self) -> Option<tidewater_common::ids::Term> {
-        self.slot.get().ok().and_then(|running| running.group.leading())
+    pub fn leading(&self) -> Option<Term> {
+        self.leadership().leading()
+    }
+
+    /// Returns a handle that tasks of the process can ask whether this node leads the meta group.
+    pub fn leadership(&self) -> MetaLeadership {
+        MetaLeadership { slot: self.slot.clone() }
     }
 
     /// Transfers leadership, then stops the node. The node rejects further calls.

@@ -61,6 +61,7 @@ mod s3;
 mod scan_memory;
 mod scan_results;
 mod splits;
+mod statistics;
 mod stubs;
 mod support;
 mod upgrade;

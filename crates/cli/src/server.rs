@@ -38,6 +38,7 @@ pub(crate) mod process;
 pub(crate) mod signals;
 pub(crate) mod source_args;
 pub(crate) mod start_errors;
+pub(crate) mod statistics;
 pub(crate) mod switchboard;
 
 /// Largest message that is received or sent, in bytes.

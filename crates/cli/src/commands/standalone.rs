@@ -63,6 +63,10 @@ pub(crate) struct Options {
     #[arg(long, env = "TIDEWATER_SLOW_OPERATION", value_name = "TIME", default_value = "1s")]
     pub(crate) slow_operation: TimeSpan,
 
+    /// Interval in which the table collection_statistics is written; 0s: never
+    #[arg(long, env = "TIDEWATER_STATISTICS_EVERY", value_name = "TIME", default_value = "1m")]
+    pub(crate) statistics_every: TimeSpan,
+
     #[command(flatten)]
     pub(crate) logs: LogOptions,
 }
@@ -114,9 +118,10 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
         events,
         event_tables,
         slow_operation: options.slow_operation.limit(),
-        ..compactor(memory_limit, &address, own, &paths.objects)
+        ..compactor(memory_limit, &address, own.clone(), &paths.objects)
     };
     process.add(start_compactor(compactor)).await?;
+    process.keep_statistics(options.statistics_every.duration(), own);
     process.run("standalone").await
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tidewater_compactor_node::CompactorNode;
 use tidewater_data_node::node::DataNode;
-use tidewater_meta_node::Meta;
+use tidewater_meta_node::{Meta, MetaLeadership};
 use tonic::service::RoutesBuilder;
 
 use super::start_errors;
@@ -24,6 +24,14 @@ impl RunningNode {
             Self::Meta(node) => node.node_id().get(),
             Self::Data(node) => node.node_id().get(),
             Self::Compactor(node) => node.node_id().get(),
+        }
+    }
+
+    /// Returns whether a meta node leads can be asked; `None`: the node has another role.
+    pub(crate) fn meta_leadership(&self) -> Option<MetaLeadership> {
+        match self {
+            Self::Meta(node) => Some(node.leadership()),
+            Self::Data(_) | Self::Compactor(_) => None,
         }
     }
 

@@ -8,6 +8,7 @@ use futures::future::select_all;
 use tidewater_common::problems::ProcessProblems;
 use tidewater_events::{EventRecorderRef, NoRecorder};
 use tidewater_raft_store::RaftService;
+use tokio_util::task::AbortOnDropHandle;
 use tonic::service::Routes;
 
 use super::events::EventArgs;
@@ -16,11 +17,15 @@ use super::listen::Listen;
 use super::logs::LogOptions;
 use super::node::RunningNode;
 use super::signals::StopSignals;
+use super::statistics;
 use crate::exit::Failure;
 
 /// Time for nodes to stop: to transfer leadership and complete work in progress. Jobs of a compactor
 /// have additional time.
 const STOP_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Shortest interval in which statistics are written.
+const SHORTEST_ROUND: Duration = Duration::from_secs(1);
 
 /// A process with its open port and the nodes started in it.
 pub(crate) struct Process {
@@ -28,6 +33,8 @@ pub(crate) struct Process {
     raft: RaftService,
     events: EventRecorderRef,
     nodes: Vec<RunningNode>,
+    /// Tasks that end before the nodes stop.
+    tasks: Vec<AbortOnDropHandle<()>>,
     signals: StopSignals,
     stopped: bool,
 }
@@ -39,7 +46,8 @@ impl Process {
         let host = Host::start(listen, logs).await?;
         let events = Arc::new(NoRecorder);
         let raft = RaftService::new();
-        Ok(Self { host, raft, events, nodes: Vec::new(), signals, stopped: false })
+        let (nodes, tasks) = (Vec::new(), Vec::new());
+        Ok(Self { host, raft, events, nodes, tasks, signals, stopped: false })
     }
 
     /// Starts the event recorder that all nodes of the process share; returns it. `data_dir`: that of the process; `meta`:
@@ -53,6 +61,18 @@ impl Process {
         self.events = options.start(data_dir, meta, self.problems()).await?;
         self.host.record_calls(&self.events);
         Ok(Arc::clone(&self.events))
+    }
+
+    /// Starts to write statistics of the cluster in an interval, while the meta node of the process leads; zero: never. `meta`:
+    /// addresses of meta nodes.
+    pub(crate) fn keep_statistics(&mut self, every: Duration, meta: Vec<String>) {
+        let leaderships = self.nodes.iter().filter_map(RunningNode::meta_leadership);
+        if every.is_zero() {
+            return;
+        }
+        let every = every.max(SHORTEST_ROUND);
+        let keep = |leadership| tokio::spawn(statistics::keep(every, meta.clone(), leadership));
+        self.tasks.extend(leaderships.map(keep).map(AbortOnDropHandle::new));
     }
 
     /// Returns the advertised address, HOST:PORT.
@@ -146,6 +166,7 @@ impl Process {
             }
         }
         self.host.report_draining().await;
+        self.tasks.clear();
         let nodes = std::mem::take(&mut self.nodes);
         let extra = nodes.iter().map(RunningNode::extra_stop_time).max().unwrap_or_default();
         let limit = STOP_TIMEOUT.saturating_add(extra);
