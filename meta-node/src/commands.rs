@@ -8,6 +8,7 @@ mod alter_table;
 mod balance;
 mod bootstrap;
 mod clone_table;
+mod collection_ids;
 pub(crate) mod collections;
 mod cursors;
 pub(crate) mod drains;
@@ -194,6 +195,8 @@ fn decide(
         Kind::AbandonProcedure(command) => procedures::abandon(state, &command).map(done),
         Kind::AlterRefresh(command) => refreshes::alter(state, &command).map(done),
         Kind::ChangeCollections(command) => collections::change(state, &command).map(done),
+        Kind::AllocateIds(command) => collection_ids::allocate(state, &command, rules),
+        Kind::CreateCollections(command) => collection_ids::create(state, &command).map(done),
         Kind::RaiseFeatureLevel(command) => levels::raise(state, &command).map(done),
         Kind::Bootstrap(_) | Kind::Bench(_) => Ok(done(CatalogChange::default())),
     }

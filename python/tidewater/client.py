@@ -73,8 +73,8 @@ class Client:
             self._channels.clear()
 
     def tables(self):
-        """Names of all tables, sorted."""
-        return sorted(self.refresh().tables)
+        """Names of all tables, sorted. Dropped tables whose rows are held are left out."""
+        return sorted(name for name in self.refresh().tables if not name.startswith("_tw_dropped_"))
 
     def table(self, name):
         """The table of that name; NotFound when there is none."""

@@ -14,6 +14,7 @@ mod callers;
 mod catalog_reads;
 mod change;
 mod clocks;
+mod collections;
 mod commands;
 mod compactors;
 mod copied_directories;

@@ -16,7 +16,7 @@ fn exit_statuses_are_stable() {
 }
 
 /// Exit statuses that scripts rely on.
-const REASONS: [(Reason, u8); 92] = [
+const REASONS: [(Reason, u8); 95] = [
     (Reason::Unspecified, 1),
     (Reason::InvalidArgument, 2),
     (Reason::SchemaMismatch, 2),
@@ -108,6 +108,9 @@ const REASONS: [(Reason, u8); 92] = [
     (Reason::ExportTokenExpired, 4),
     (Reason::ExportPrefixInUse, 4),
     (Reason::ExportTargetUnavailable, 5),
+    (Reason::IdentifierMissing, 3),
+    (Reason::IdentifierInvalid, 4),
+    (Reason::IdentifierReused, 4),
     (Reason::EpochIncomplete, 4),
 ];
 

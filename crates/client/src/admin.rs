@@ -5,6 +5,7 @@ mod balance;
 mod catalog_store;
 mod change;
 mod cluster;
+mod collection_ids;
 mod collections;
 mod compactions;
 mod exports;

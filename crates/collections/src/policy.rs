@@ -16,7 +16,7 @@ pub(crate) const MAX_POLICY_PARTS: usize = 16;
 /// Rule for the oldest epoch that remains readable. [`Self::validate`] checks it; other code relies on that.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ReadPolicy {
-    /// No epoch: only capabilities and holds keep any. Its table is dropped once it has no capabilities.
+    /// No epoch: only capabilities and holds keep any. Its table is dropped once it has no capabilities and no exports.
     Empty,
     /// Since does not advance.
     NoPolicy,

@@ -200,6 +200,9 @@ pub const fn facts(reason: Reason) -> Facts {
         Reason::ExportTokenExpired => facts(NoEffect, Code::FailedPrecondition, Stop, Conflict),
         Reason::ExportPrefixInUse => facts(NoEffect, Code::AlreadyExists, Stop, Conflict),
         Reason::ExportTargetUnavailable => facts(NoEffect, Code::Unavailable, Stop, Unavailable),
+        Reason::IdentifierMissing => facts(NoEffect, Code::NotFound, Stop, NotFound),
+        Reason::IdentifierInvalid => facts(NoEffect, Code::FailedPrecondition, Stop, Conflict),
+        Reason::IdentifierReused => facts(NoEffect, Code::AlreadyExists, Stop, Conflict),
         // Faults.
         Reason::Corrupt => facts(Unknown, Code::DataLoss, RepeatFew, Fault),
         Reason::Internal => facts(Unknown, Code::Internal, RepeatFew, Fault),

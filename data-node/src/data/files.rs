@@ -74,7 +74,7 @@ pub(super) async fn adopt(
     check_created(&groups.context().catalog, &descriptor)?;
     admission::check_current_schema(&descriptor, request.schema_version)?;
     if !request.stage {
-        admission::check_takes_loads(&descriptor)?;
+        admission::check_written_by_clients(&descriptor)?;
     }
     let invalid = |message: &str| Refusal::new(Reason::InvalidArgument, message);
     let area = area_from_wire(&request.area_id)

@@ -12,9 +12,7 @@ use tidewater_common::rows::{
 use tidewater_proto::v1::{Reason, WriteRequest};
 use tidewater_raft_store::DiskHealth;
 
-use super::apply::{
-    check_not_dropped, check_writable, named_opening, producer_key, row_op, served_version,
-};
+use super::apply::{check_writable, named_opening, producer_key, row_op, served_version};
 use super::descriptor::Descriptor;
 use super::entry::EntryOutcome;
 use super::producers::OPENING;
@@ -51,7 +49,7 @@ pub fn check(
         ("origin_region_id", write.origin_region_id),
         ("serial", write.serial),
     ])?;
-    check_writable(descriptor).map_err(EntryOutcome::into_refusal)?;
+    check_written_by_clients(descriptor)?;
     let descriptor = served(descriptor, write.schema_version)?;
     producer_key(write).map_err(EntryOutcome::into_refusal)?;
     check_opening(write)?;
@@ -71,11 +69,9 @@ pub fn check(
     check_rows(descriptor, limits, write)
 }
 
-/// Checks that a table takes rows of bulk loads: it is written by clients, and was not dropped. Other writes to a dropped
-/// table are judged when they are applied: a repeated one has had an effect.
-pub fn check_takes_loads(descriptor: &Descriptor) -> Result<(), Refusal> {
-    let checked = check_writable(descriptor).and_then(|()| check_not_dropped(descriptor));
-    checked.map_err(EntryOutcome::into_refusal)
+/// Checks that the rows of a table are written by clients, not by its refreshes.
+pub fn check_written_by_clients(descriptor: &Descriptor) -> Result<(), Refusal> {
+    check_writable(descriptor).map_err(EntryOutcome::into_refusal)
 }
 
 /// Checks that ids and versions of a call are below 2^63: no cluster assigns others, and sums with them
@@ -103,7 +99,7 @@ pub fn check_put(
     limits: &WriteLimits,
     rows: &WriteRequest,
 ) -> Result<(), Refusal> {
-    check_takes_loads(descriptor)?;
+    check_written_by_clients(descriptor)?;
     check_current_schema(descriptor, rows.schema_version)?;
     check_rows(descriptor, limits, rows)
 }

@@ -23,6 +23,7 @@ use tracing::{info, warn};
 use super::OwnerContext;
 use super::owner::{Owner, OwnerError};
 use crate::group::admits::Operation;
+use crate::group::apply::check_not_dropped;
 use crate::group::batcher::propose_entry;
 use crate::group::entry;
 use crate::group::obligation::{area_from_wire, area_to_wire, step_to_wire};
@@ -110,10 +111,10 @@ impl Owner {
     /// Refuses files that the log would refuse, before they are staged: an open staging area delays a split.
     fn check_admitted(&self, id: RegionId) -> Result<(), OwnerError> {
         let state = self.context.shared.state.read();
-        match state.regions.get(&id).map(|region| region.admit(Operation::Decide)) {
-            Some(Err(refused)) => Err(refused.into_refusal().into()),
-            Some(Ok(_)) | None => Ok(()),
-        }
+        let Some(region) = state.regions.get(&id) else { return Ok(()) };
+        let admitted = region.admit(Operation::Decide).map(drop);
+        let admitted = admitted.and_then(|()| check_not_dropped(&region.descriptor));
+        admitted.map_err(|refused| refused.into_refusal().into())
     }
 
     /// Proposes the publication of an area to the log and records it in the manifest.

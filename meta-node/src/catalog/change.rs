@@ -75,6 +75,10 @@ pub struct CatalogChange {
     pub exports: Vec<Export>,
     /// Names of exports that have ended.
     pub export_deletes: Vec<String>,
+    /// Ids of collections handed out; not part of the watched catalog.
+    pub ids_allocated: Vec<TableId>,
+    /// Those that belong to a collection from now on.
+    pub ids_used: Vec<TableId>,
     /// Request id to record, with its outcome.
     pub outcome: Option<(Uuid, RequestOutcome)>,
     /// Expired request ids to delete.
@@ -265,6 +269,11 @@ impl MetaState {
             let message = v1::Export::from(export);
             rows.push((keys::export(&export.name), Some(codec::encode_message(&message))));
         }
+        for id in &change.ids_allocated {
+            let message = v1::AllocatedId { table_id: id.get() };
+            rows.push((keys::unused_id(*id), Some(codec::encode_message(&message))));
+        }
+        rows.extend(change.ids_used.iter().map(|id| (keys::unused_id(*id), None)));
         if let Some((request, outcome)) = &change.outcome {
             let message = v1::OutcomeRecord::from(outcome);
             rows.push((keys::outcome(*request), Some(codec::encode_message(&message))));
@@ -310,6 +319,12 @@ impl MetaState {
         change.holds.into_iter().for_each(|hold| self.holds.put(hold));
         change.export_deletes.iter().for_each(|name| self.exports.remove(name));
         change.exports.into_iter().for_each(|export| self.exports.put(export));
+        for id in change.ids_allocated {
+            self.unused_ids.insert_mut(id);
+        }
+        for id in &change.ids_used {
+            self.unused_ids.remove_mut(id);
+        }
         for route in change.route_deletes {
             self.soft_starts.remove_mut(&route);
             self.delete_route(route);

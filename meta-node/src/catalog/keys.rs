@@ -48,6 +48,11 @@ pub(super) fn export(name: &str) -> Vec<u8> {
     joined(RowKind::Export, name.as_bytes())
 }
 
+/// Key of an id that was handed out and is not used.
+pub(super) fn unused_id(id: TableId) -> Vec<u8> {
+    joined(RowKind::UnusedId, &id.get().to_be_bytes())
+}
+
 pub(super) fn table(id: TableId) -> Vec<u8> {
     joined(RowKind::Table, &id.get().to_be_bytes())
 }

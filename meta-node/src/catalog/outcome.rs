@@ -30,10 +30,12 @@ pub enum OutcomeKind {
     RemoveHook,
     /// Routes of a reserved table were saved. From level 4 on.
     SaveRoutes,
+    /// Ids of collections were handed out. From level 11 on.
+    AllocateIds,
 }
 
 impl OutcomeKind {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 12] = [
         Self::CreateTable,
         Self::DropTable,
         Self::AlterTable,
@@ -45,6 +47,7 @@ impl OutcomeKind {
         Self::AddHook,
         Self::RemoveHook,
         Self::SaveRoutes,
+        Self::AllocateIds,
     ];
 
     fn stored(self) -> &'static str {
@@ -60,6 +63,7 @@ impl OutcomeKind {
             Self::PublishLoad => "publish",
             Self::AbandonLoad => "abandon",
             Self::SaveRoutes => "save routes",
+            Self::AllocateIds => "allocate ids",
         }
     }
 }

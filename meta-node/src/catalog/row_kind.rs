@@ -27,11 +27,12 @@ pub(crate) enum RowKind {
     Collection,
     ReadHold,
     Export,
+    UnusedId,
 }
 
 impl RowKind {
     /// All kinds. The most frequent ones are first.
-    const ALL: [Self; 21] = [
+    const ALL: [Self; 22] = [
         Self::Header,
         Self::Delta,
         Self::Route,
@@ -53,6 +54,7 @@ impl RowKind {
         Self::Collection,
         Self::ReadHold,
         Self::Export,
+        Self::UnusedId,
     ];
 
     /// Returns the key of the kind's only row, or the prefix of the keys of its rows.
@@ -79,6 +81,7 @@ impl RowKind {
             Self::Collection => b"meta/collection/",
             Self::ReadHold => b"meta/hold/",
             Self::Export => b"meta/export/",
+            Self::UnusedId => b"meta/unused_id/",
         }
     }
 
@@ -103,6 +106,7 @@ impl RowKind {
             Self::Source | Self::Refresh => FeatureLevel::new(6),
             Self::Collection | Self::ReadHold => FeatureLevel::COLLECTIONS,
             Self::Export => FeatureLevel::EXPORTS,
+            Self::UnusedId => FeatureLevel::HELD_DROPS,
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tidewater_common::ids::{RegionId, Revision};
+use tidewater_common::ids::{RegionId, Revision, TableId};
 use tidewater_proto::v1;
 use uuid::Uuid;
 
@@ -87,6 +87,10 @@ impl MetaState {
         for export in self.exports.iter() {
             let message = v1::Export::from(export.as_ref());
             rows.push((keys::export(&export.name), codec::encode_message(&message)));
+        }
+        for id in &self.unused_ids {
+            let message = v1::AllocatedId { table_id: id.get() };
+            rows.push((keys::unused_id(*id), codec::encode_message(&message)));
         }
         for (request, outcome) in &self.outcomes {
             let message = v1::OutcomeRecord::from(outcome.as_ref());
@@ -217,6 +221,14 @@ impl MetaState {
                     return Err(CatalogError::UnknownKey(key.len()));
                 }
                 self.exports.put(export);
+            }
+            RowKind::UnusedId => {
+                let stored = codec::decode_message::<v1::AllocatedId>("unused id", bytes)?;
+                let id = TableId(stored.table_id);
+                if key != keys::unused_id(id) {
+                    return Err(CatalogError::UnknownKey(key.len()));
+                }
+                self.unused_ids.insert_mut(id);
             }
             RowKind::Outcome => {
                 let request = key.strip_prefix(kind.prefix()).unwrap_or_default();

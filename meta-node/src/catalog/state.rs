@@ -59,6 +59,7 @@ pub struct MetaState {
     pub(super) collections: PersistentMap<TableId, Arc<Collection>>,
     pub(super) holds: ReadHolds,
     pub(super) exports: Exports,
+    pub(super) unused_ids: PersistentSet<TableId>,
     // Indexes over the fields above; rebuilt on load.
     pub(super) starts: RouteIndex,
     pub(super) in_progress: PersistentSet<TableId>,
@@ -103,6 +104,7 @@ impl Default for MetaState {
             collections: PersistentMap::default(),
             holds: ReadHolds::default(),
             exports: Exports::default(),
+            unused_ids: PersistentSet::default(),
             starts: RouteIndex::default(),
             in_progress: PersistentSet::default(),
             names: PersistentMap::default(),
@@ -277,6 +279,16 @@ impl MetaState {
             Since::Known(since) => Some(since),
             Since::AtLeast(_) => None,
         }
+    }
+
+    /// Returns whether an id was handed out and belongs to no collection yet.
+    pub fn is_unused_id(&self, id: TableId) -> bool {
+        self.unused_ids.contains(&id)
+    }
+
+    /// Returns the number of ids that were handed out and belong to no collection yet.
+    pub fn unused_id_count(&self) -> usize {
+        self.unused_ids.size()
     }
 
     /// Settings of the balance of routes.

@@ -53,6 +53,8 @@ pub struct Table {
     pub published: Epoch,
     /// The table was dropped, and has routes: holds keep its rows.
     pub dropped: Option<DroppedTable>,
+    /// Checksum of the description with which the table was created under an id that was handed out.
+    pub description: Option<u32>,
 }
 
 /// A change that the regions of a table apply one by one; it is complete when all regions have.
@@ -176,6 +178,7 @@ impl From<&Table> for v1::TableRecord {
                 name: dropped.name.clone(),
                 dropped_ms: dropped.dropped_ms,
             }),
+            description: table.description.unwrap_or(0),
         }
     }
 }
@@ -207,6 +210,7 @@ impl TryFrom<v1::TableRecord> for Table {
             dropped: stored
                 .dropped
                 .map(|dropped| DroppedTable { name: dropped.name, dropped_ms: dropped.dropped_ms }),
+            description: (stored.description != 0).then_some(stored.description),
         })
     }
 }

@@ -35,6 +35,8 @@ impl ProcedureNames {
     fn of(procedure: &Procedure, state: &MetaState) -> Self {
         let kind = kind_of(procedure.kind).map(|kind| kind.facts().name.to_owned());
         let table = state.table(procedure.table).map(|table| &table.name);
+        // The table of a drop has a reserved name as soon as it has begun, or no record at its end.
+        let table = table.filter(|_| known_kind(procedure) != Some(ProcedureKind::Drop));
         let table = table.unwrap_or(&procedure.table_name);
         Self {
             id: procedure.id.to_string(),

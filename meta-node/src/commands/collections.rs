@@ -123,11 +123,11 @@ pub(super) fn check_not_held(
 }
 
 /// Returns whether the drop of a table keeps its rows: a hold keeps them, and neither an export, which reads on, nor
-/// capabilities, which have no end, do. A dropped table is not dropped again while it is held.
+/// capabilities, which have no end, do. A dropped table whose regions refuse writes is not dropped again while it is held.
 pub(super) fn keeps_rows_when_dropped(state: &MetaState, table: &Table) -> bool {
     let record = state.collection(table.id);
     state.header().feature_level >= FeatureLevel::HELD_DROPS
-        && table.dropped.is_none()
+        && (table.dropped.is_none() || !table.options.dropped)
         && state.holds().least_of(table.id).is_some()
         && state.exports().for_table(table.id).next().is_none()
         && record.is_some_and(|of| of.capabilities.least().is_none())
@@ -145,9 +145,11 @@ pub(super) fn dropped_and_kept(
     let record = state.collection(table.id);
     let record = record.ok_or_else(|| CollectionCommandError::SinceUnknown(table.name.clone()))?;
     let dropped_ms = state.header().time_ms;
+    let first = || DroppedTable { name: table.name.clone(), dropped_ms };
     let kept = Table {
         name: dropped_table_name(table.id),
-        dropped: Some(DroppedTable { name: table.name.clone(), dropped_ms }),
+        // The first drop may have been superseded.
+        dropped: Some(table.dropped.clone().unwrap_or_else(first)),
         ..table.clone()
     };
     Ok((kept, Collection { policy: ReadPolicy::Empty, ..record.as_ref().clone() }))

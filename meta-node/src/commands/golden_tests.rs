@@ -1,6 +1,7 @@
 //! Frozen bytes and effects of commands. A newer release replays the log of an older one: neither the
 //! bytes of a command nor its effect on the state may change.
 
+mod dropped_tables;
 mod exported_tables;
 mod held_tables;
 
@@ -16,6 +17,7 @@ use tidewater_common::agreed_limits::{
 use tidewater_proto::v1::column_change::Change;
 use tidewater_proto::v1::{NewColumn, NodeRole, NodeState, WriteMode};
 
+use self::dropped_tables::dropped_tables;
 use self::exported_tables::exported_tables;
 use self::held_tables::held_tables;
 use super::procedures::testing::{begin, truncate, wire_id};
@@ -195,6 +197,7 @@ fn commands() -> Vec<v1::MetaCommand> {
         .chain(refreshed_table())
         .chain(held_tables())
         .chain(exported_tables())
+        .chain(dropped_tables())
         .collect()
 }
 
@@ -717,7 +720,7 @@ fn command_bytes_are_frozen() {
 #[test]
 fn every_command_kind_is_in_the_golden_file() {
     let names = kinds();
-    assert_eq!(names.len(), 43, "{names:?}");
+    assert_eq!(names.len(), 45, "{names:?}");
 }
 
 #[test]
@@ -753,6 +756,9 @@ fn older_log_replays_to_the_same_state() {
         if at == NINTH_LEVEL {
             assert_eq!(reached(&state), REACHED_NINTH_LEVEL, "{state:#?}");
         }
+        if at == TENTH_LEVEL {
+            assert_eq!(reached(&state), REACHED_TENTH_LEVEL, "{state:#?}");
+        }
         let command = v1::MetaCommand::decode(bytes.as_slice()).unwrap();
         let applied = apply(&mut state, TERM, command);
         assert!(applied.is_ok(), "{name}: {applied:?}");
@@ -778,6 +784,8 @@ const FOURTH_LEVEL: usize = 110;
 const SIXTH_LEVEL: usize = 126;
 /// Number of golden commands of the ninth level.
 const NINTH_LEVEL: usize = 145;
+/// Number of golden commands of the tenth level.
+const TENTH_LEVEL: usize = 154;
 /// Id of the route that is split.
 const FIRST_SPLIT: u64 = 14;
 /// Nodes that must support the levels of refreshable tables.
@@ -805,4 +813,5 @@ const REACHED_THIRD_LEVEL: (u64, u32) = (54, 4_031_649_270);
 const REACHED_FOURTH_LEVEL: (u64, u32) = (92, 4_214_535_182);
 const REACHED_SIXTH_LEVEL: (u64, u32) = (104, 1_170_033_253);
 const REACHED_NINTH_LEVEL: (u64, u32) = (108, 3_509_169_574);
-const REACHED: (u64, u32) = (109, 2_600_896_831);
+const REACHED_TENTH_LEVEL: (u64, u32) = (109, 2_600_896_831);
+const REACHED: (u64, u32) = (114, 246_645_465);

@@ -13,6 +13,7 @@ use tidewater_proto::v1::read_policy::Policy;
 use tidewater_proto::v1::{self, NodeRole, NodeState, meta_command::Kind};
 
 use super::CommandError;
+use super::collection_ids::ALLOCATED_IDS;
 use crate::catalog::{CatalogChange, Header, MetaState, Node};
 
 /// Returns the level that a cluster needs for a command: a release below it cannot apply the command, or would
@@ -42,6 +43,7 @@ fn kind_level(kind: &Kind) -> FeatureLevel {
         | Kind::EndMemberReplacement(_) => FeatureLevel::new(4),
         Kind::AlterRefresh(_) => FeatureLevel::new(6),
         Kind::ChangeCollections(_) => FeatureLevel::COLLECTIONS,
+        Kind::AllocateIds(_) | Kind::CreateCollections(_) => ALLOCATED_IDS,
         Kind::Bootstrap(_)
         | Kind::RegisterNode(_)
         | Kind::UpdateNode(_)

@@ -14,6 +14,8 @@ use tidewater_proto::v1::{self, NodeState, meta_command::Kind};
 
 pub(crate) use self::any_command::any_command;
 use self::fitted::proposed;
+use super::collections::testing::alter;
+use super::procedures::testing::{begin, complete};
 use super::testing::*;
 use super::*;
 use crate::catalog::{Coverage, CursorWork, DELTAS_KEPT, RouteDescriptor, Table, digest};
@@ -21,7 +23,8 @@ use crate::catalog::{Coverage, CursorWork, DELTAS_KEPT, RouteDescriptor, Table, 
 /// Histories in which random commands of every kind are accepted.
 const MAX_HISTORIES: u32 = 6_000;
 
-/// A cluster with data nodes 101 and 102 and one group, at the first or the highest level.
+/// A cluster with data nodes 101 and 102, at the first level with one group, or at the highest one with two groups and the table
+/// "v".
 fn start(is_raised: bool) -> MetaState {
     let mut state = with_groups(2, 1 + u64::from(is_raised));
     set_members(&mut state, &[1, 2, 3]);
@@ -30,6 +33,11 @@ fn start(is_raised: bool) -> MetaState {
             let nodes = [1, 2, 3, 101, 102].map(|id| (NodeId(id), 0));
             raise(&mut state, level, &nodes);
         }
+        // Changes of collections need a table with an oldest readable epoch of its own.
+        let create = v1::CreateTableRequest { regions: 2, ..table(200, "v") };
+        run(&mut state, begin(v1::ProcedureKind::Create, 200, &create)).unwrap();
+        complete(&mut state, 200);
+        alter(&mut state, 201, "v");
     }
     state
 }

@@ -41,9 +41,11 @@ use tidewater_common::ids::{RegionId, TableId};
 use tidewater_proto::v1::{self, AbandonCause, LockMode, ProcedureState, TableState};
 use uuid::Uuid;
 
-pub(super) use self::begin::{begin, find_begun};
+pub(super) use self::begin::{NewProcedure, begin, find_begun, make_room, recorded};
+pub(crate) use self::drop::can_drop;
 pub(crate) use self::kind::ProcedureKind;
 use self::kind::{AfterStep, StepRegion};
+pub(super) use self::kinds::creation_kind;
 pub(crate) use self::kinds::kind_of;
 use super::CommandError;
 use crate::catalog::{

@@ -36,18 +36,29 @@ pub(super) fn creation(
     state: &MetaState,
     request: &v1::CreateTableRequest,
 ) -> Result<TableCreation, CommandError> {
-    let (schema, options) = new_table::definition(request)?;
     let id = new_id(state, &request.name)?;
-    let regions = new_table::region_count(request.regions, &options, state.open_groups().count())?;
-    let ranges = new_table::split(id, &options, regions)?;
-    let new = TableDefinition { id, name: request.name.clone(), schema, options, clone_of: None };
-    let (id, mut change) = begin(state, new, ranges)?;
+    let mut change = creation_as(state, &mut Placement::new(state), id, request)?;
     if let Some(definition) = &request.refresh {
         let (source, refreshes) = refreshes::definition(state, id, definition)?;
         change.sources.push(source);
         change.refreshes.push(refreshes);
     }
     Ok((id, change))
+}
+
+/// Returns the change that begins the creation of a table with this id, without its source.
+pub(super) fn creation_as(
+    state: &MetaState,
+    placement: &mut Placement,
+    id: TableId,
+    request: &v1::CreateTableRequest,
+) -> Result<CatalogChange, CommandError> {
+    let (schema, options) = new_table::definition(request)?;
+    new_id(state, &request.name)?;
+    let regions = new_table::region_count(request.regions, &options, state.open_groups().count())?;
+    let ranges = new_table::split(id, &options, regions)?;
+    let new = TableDefinition { id, name: request.name.clone(), schema, options, clone_of: None };
+    begin_in(state, placement, new, ranges)
 }
 
 /// Id of a new table, and the change that begins its creation.
@@ -78,17 +89,27 @@ pub(super) fn begin(
     ranges: Vec<(Vec<u8>, Vec<u8>)>,
 ) -> Result<TableCreation, CommandError> {
     let id = new.id;
-    let (routes, next_route_id) = assign_groups(state, ranges)?;
+    begin_in(state, &mut Placement::new(state), new, ranges).map(|change| (id, change))
+}
+
+/// Begins the creation of a table with regions in the groups of a placement.
+fn begin_in(
+    state: &MetaState,
+    placement: &mut Placement,
+    new: TableDefinition,
+    ranges: Vec<(Vec<u8>, Vec<u8>)>,
+) -> Result<CatalogChange, CommandError> {
+    let id = new.id;
+    let routes = placement.assign(state, ranges)?;
     let (table, header) = defined(state, new, TableState::Creating)?;
-    let change = CatalogChange {
+    Ok(CatalogChange {
         header: Some(header),
-        next_route_id: Some(next_route_id),
+        next_route_id: Some(placement.next),
         tables: vec![table],
         cursors: cursors::for_new_routes(state, id, &routes),
         routes,
         ..CatalogChange::default()
-    };
-    Ok((id, change))
+    })
 }
 
 /// Returns the record of a new table, and the header with the next table id.
@@ -113,37 +134,55 @@ pub(super) fn defined(
         clone_of: new.clone_of,
         published: Epoch(0),
         dropped: None,
+        description: None,
     };
-    Ok((table, Header { next_table_id: TableId(next), ..state.header().clone() }))
+    let next_table_id = state.header().next_table_id.max(TableId(next));
+    Ok((table, Header { next_table_id, ..state.header().clone() }))
 }
 
-/// Creates a route for each range, in the active group with the fewest regions, lowest id first.
-fn assign_groups(
-    state: &MetaState,
-    ranges: Vec<(Vec<u8>, Vec<u8>)>,
-) -> Result<(Vec<RouteDescriptor>, RegionId), CommandError> {
-    let mut load: BTreeMap<GroupId, usize> = state.open_groups().collect();
-    let mut next = state.next_route_id();
-    let mut routes = Vec::with_capacity(ranges.len());
-    for (start, end) in ranges {
-        let (group, count) = load
-            .iter_mut()
-            .min_by_key(|(group, count)| (**count, **group))
-            .ok_or(CommandError::Group(GroupCommandError::NoGroups))?;
-        *count += 1;
-        routes.push(RouteDescriptor {
-            route_id: next,
-            start,
-            end: Some(end),
-            group_id: *group,
-            state: RouteState::Active,
-            parent_route_id: None,
-            epoch: Epoch(0),
-            incarnation: state.header().incarnation,
-        });
-        next = RegionId(next.get().checked_add(1).ok_or(RouteError::RouteIdOverflow)?);
+/// Groups and ids of the routes of new tables.
+#[derive(Debug)]
+pub(super) struct Placement {
+    load: BTreeMap<GroupId, usize>,
+    /// The next route id.
+    next: RegionId,
+}
+
+impl Placement {
+    /// Returns the placement of the first route.
+    pub(super) fn new(state: &MetaState) -> Self {
+        Self { load: state.open_groups().collect(), next: state.next_route_id() }
     }
-    Ok((routes, next))
+
+    /// Creates a route for each range, in the active group with the fewest regions, lowest id first.
+    fn assign(
+        &mut self,
+        state: &MetaState,
+        ranges: Vec<(Vec<u8>, Vec<u8>)>,
+    ) -> Result<Vec<RouteDescriptor>, CommandError> {
+        let mut routes = Vec::with_capacity(ranges.len());
+        for (start, end) in ranges {
+            let (group, count) = self
+                .load
+                .iter_mut()
+                .min_by_key(|(group, count)| (**count, **group))
+                .ok_or(CommandError::Group(GroupCommandError::NoGroups))?;
+            *count += 1;
+            routes.push(RouteDescriptor {
+                route_id: self.next,
+                start,
+                end: Some(end),
+                group_id: *group,
+                state: RouteState::Active,
+                parent_route_id: None,
+                epoch: Epoch(0),
+                incarnation: state.header().incarnation,
+            });
+            let next = self.next.get().checked_add(1).ok_or(RouteError::RouteIdOverflow)?;
+            self.next = RegionId(next);
+        }
+        Ok(routes)
+    }
 }
 
 pub(super) fn activate(

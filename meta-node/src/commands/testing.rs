@@ -63,6 +63,8 @@ pub(crate) fn kind_name(kind: &Kind) -> &'static str {
         Kind::EndMemberReplacement(_) => "end_member_replacement",
         Kind::AlterRefresh(_) => "alter_refresh",
         Kind::ChangeCollections(_) => "change_collections",
+        Kind::AllocateIds(_) => "allocate_ids",
+        Kind::CreateCollections(_) => "create_collections",
     }
 }
 

@@ -1,5 +1,4 @@
-//! Tables whose readable epochs have come to the empty frontier are dropped: their read policy is empty, and they have no
-//! capabilities. A drop of a held table sets the policy, too.
+//! Drops tables whose read policy is empty, and that have no capabilities. A drop of a held table sets the policy, too.
 //!
 //! A held table keeps its rows under a reserved name. When its last hold has ended, it is dropped once more, by its id, which
 //! removes the regions. At most [`MAX_REMOVALS`] of these tables are being removed at a time.
@@ -17,6 +16,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::leader_term::LeaderTerm;
 use crate::catalog::{Collection, MetaState, Table};
+use crate::commands::procedures::can_drop;
 
 /// Time between two looks for tables.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -45,13 +45,11 @@ fn is_empty(record: &Collection) -> bool {
     record.policy == ReadPolicy::Empty && record.capabilities.least().is_none()
 }
 
-/// Returns whether the command that drops a table would be accepted, apart from locks.
+/// Returns whether the command that drops a table would be accepted: neither holds of a dropped table, nor exports, nor other
+/// operations forbid it.
 fn is_droppable(state: &MetaState, table: TableId) -> bool {
-    let Some(of) = state.table(table).filter(|of| of.state == TableState::Active) else {
-        return false;
-    };
-    let is_kept = of.dropped.is_some() && state.holds().least_of(table).is_some();
-    !is_kept && state.exports().for_table(table).next().is_none()
+    let is_active = state.table(table).is_some_and(|of| of.state == TableState::Active);
+    is_active && can_drop(state, table)
 }
 
 impl LeaderTerm {
@@ -70,7 +68,7 @@ impl LeaderTerm {
                 let name = name.unwrap_or_default();
                 match self.begin_drop(table).await {
                     Ok(()) => {
-                        tracing::info!(name, %table, "no hold, policy or capability keeps the table: its drop has begun")
+                        tracing::info!(name, %table, "the drop of a table with the empty read policy has begun")
                     }
                     // The table is being changed, or was held again; the next look decides.
                     Err(problem) => {

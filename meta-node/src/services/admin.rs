@@ -7,6 +7,8 @@ mod reserved;
 mod routes;
 mod tables;
 
+pub(in crate::services) use self::tables::table_of;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -196,7 +198,7 @@ fn describe_cluster(
         time_ms: announced_ms(state.header().time_ms),
         nodes: nodes.map(|node| node.as_ref().into()).collect(),
         groups: std::iter::once(group_0(members, term.get())).chain(groups).collect(),
-        tables: saturating_u32(state.tables().filter(|table| table.is_live()).count()),
+        tables: saturating_u32(state.tables().filter(|table| table.is_named()).count()),
         regions: saturating_u32(state.route_count()),
         feature_level: levels.level.get(),
         next_feature_level: levels.next.map_or(0, FeatureLevel::get),

@@ -102,7 +102,11 @@ fn info(state: &MetaState, procedure: &Procedure) -> v1::ProcedureInfo {
         state: record.state,
         cause: record.cause,
         step: procedure.step,
-        table: table_name(state, procedure.table).unwrap_or(record.table_name),
+        table: match table_name(state, procedure.table) {
+            // The table of a drop gets a reserved name.
+            Some(name) if procedure.kind != v1::ProcedureKind::Drop as u32 => name,
+            _ => record.table_name,
+        },
         table_id: procedure.table.get(),
         number: procedure.number,
         regions: regions.map_or(0, |regions| count(regions.len())),

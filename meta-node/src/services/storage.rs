@@ -3,6 +3,7 @@
 //! A change is one command of the meta group. The first one of a table is preceded by an alteration, which makes the table's
 //! oldest readable epoch its own, and by a question to its regions for that epoch.
 
+mod collections;
 mod exports;
 mod listed;
 mod prepare;
@@ -134,7 +135,7 @@ impl StorageService {
         let policy = request.policy.as_ref().and_then(policy_from_wire);
         let running = self.change(tables, Change::Policy(request)).await?;
         if policy == Some(ReadPolicy::Empty) {
-            // The table is about to be dropped.
+            // The table may have been dropped already.
             return Ok(None);
         }
         let wanted = v1::GetCollectionFrontiersRequest { tables: vec![table] };
@@ -229,6 +230,41 @@ impl StorageAdmin for StorageService {
         let frontiers = listed::frontiers(&running.group.view.read(), barrier, request.get_ref());
         let collections = frontiers.map_err(Refusal::from)?;
         Ok(Response::new(v1::GetCollectionFrontiersResponse { collections }))
+    }
+
+    async fn allocate_ids(
+        &self,
+        request: Request<v1::AllocateIdsRequest>,
+    ) -> Result<Response<v1::AllocateIdsResponse>, Status> {
+        let call = self.calls.begin(&request);
+        let first = call.end(self.allocate_ids(request.into_inner()).await)?;
+        Ok(Response::new(v1::AllocateIdsResponse { first_id: first.get() }))
+    }
+
+    async fn create_collections(
+        &self,
+        request: Request<v1::CreateCollectionsRequest>,
+    ) -> Result<Response<v1::CreateCollectionsResponse>, Status> {
+        let call = self.calls.begin(&request);
+        let tables = call.end(self.create_collections(request.into_inner()).await)?;
+        Ok(Response::new(v1::CreateCollectionsResponse { tables }))
+    }
+
+    async fn drop_collections(
+        &self,
+        request: Request<v1::DropCollectionsRequest>,
+    ) -> Result<Response<v1::DropCollectionsResponse>, Status> {
+        let call = self.calls.begin(&request);
+        let dropped = call.end(self.drop_collections(request.into_inner()).await)?;
+        Ok(Response::new(v1::DropCollectionsResponse { dropped }))
+    }
+
+    async fn list_collections(
+        &self,
+        _request: Request<v1::ListCollectionsRequest>,
+    ) -> Result<Response<v1::ListCollectionsResponse>, Status> {
+        let collections = self.list_collections().await?;
+        Ok(Response::new(v1::ListCollectionsResponse { collections }))
     }
 
     async fn prepare_export(

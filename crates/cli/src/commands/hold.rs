@@ -6,7 +6,7 @@
 mod acquire;
 mod downgrade;
 mod held_line;
-mod list;
+pub(crate) mod list;
 mod named;
 mod release;
 mod renew;

@@ -38,7 +38,7 @@ impl Client {
     }
 
     /// Sets the epochs of a table that remain readable without holds, and returns its frontiers. A weaker policy does not
-    /// bring back epochs that cannot be read any more. With the empty policy, the table is dropped once it has no capabilities,
+    /// bring back epochs that cannot be read any more. With the empty policy, the table is dropped once it has no capabilities and no exports,
     /// as by [`drop_table`](Self::drop_table); then no frontiers are returned.
     ///
     /// `None`: those of the history of the cluster as it is now, which is copied. The first hold or policy of a table copies

@@ -64,14 +64,19 @@ impl Client {
         let holds = self.read_holds(Some(table)).await?;
         let held = holds.iter().filter_map(|listed| listed.hold.as_ref());
         let held: BTreeSet<Epoch> = held.map(|hold| Epoch(hold.epoch)).collect();
-        let Some(least) = held.first().copied() else { return Ok(TableHoldCosts::default()) };
+        if held.is_empty() {
+            return Ok(TableHoldCosts::default());
+        }
         let found = self.collection_frontiers(&[table.to_owned()]).await?;
-        let unheld = found.first().map_or(least, |of| Epoch(of.unheld_since));
+        let frontiers = found.into_iter().next().unwrap_or_default();
+        // The last hold of a dropped table keeps all of its rows.
+        let is_dropped = !frontiers.dropped_name.is_empty();
+        let unheld = (!is_dropped).then_some(Epoch(frontiers.unheld_since));
         let sinces = sinces(&held, unheld);
         let mut costs = TableHoldCosts::default();
         for region in self.table_region_ids(table).await? {
             let counted = self.count_versions(region, &sinces).await?;
-            add_region(&mut costs, &held, &sinces, &counted);
+            add_region(&mut costs, (&held, is_dropped), &sinces, &counted);
         }
         Ok(costs)
     }
@@ -105,26 +110,28 @@ impl Client {
 }
 
 /// Returns the epochs at which versions are counted, ascending: those of the holds, and the one from which on the table can be
-/// read without holds. A hold at or after that keeps nothing.
-fn sinces(held: &BTreeSet<Epoch>, unheld: Epoch) -> Vec<Epoch> {
-    held.iter().copied().filter(|epoch| *epoch < unheld).chain([unheld]).collect()
+/// read without holds. A hold at or after that keeps nothing. `None`: without holds, the table is removed.
+fn sinces(held: &BTreeSet<Epoch>, unheld: Option<Epoch>) -> Vec<Epoch> {
+    let keeps = |epoch: &Epoch| unheld.is_none_or(|unheld| *epoch < unheld);
+    held.iter().copied().filter(keeps).chain(unheld).collect()
 }
 
 /// Adds the costs in a region, which has counted its versions at `sinces`.
 fn add_region(
     costs: &mut TableHoldCosts,
-    held: &BTreeSet<Epoch>,
+    (held, is_dropped): (&BTreeSet<Epoch>, bool),
     sinces: &[Epoch],
     counted: &v1::CountVersionsResponse,
 ) {
-    let kept: BTreeMap<Epoch, u64> = sinces
-        .windows(2)
-        .zip(counted.versions.windows(2))
-        // Writes between two calls can make a later count the greater one.
-        .map(|(epochs, versions)| (epochs[0], versions[0].saturating_sub(versions[1])))
-        .collect();
+    let later = counted.versions.iter().copied().skip(1).chain([0]);
+    let counts = counted.versions.iter().copied().zip(later);
+    // Writes between two calls can make a later count the greater one.
+    let differences = counts.map(|(versions, later)| versions.saturating_sub(later));
+    let kept: BTreeMap<Epoch, u64> = sinces.iter().copied().zip(differences).collect();
     for epoch in held {
-        let versions = kept.get(epoch).copied().unwrap_or(0);
+        // Without holds, the last of the epochs is the oldest readable one.
+        let is_kept = is_dropped || sinces.last() != Some(epoch);
+        let versions = kept.get(epoch).copied().filter(|_| is_kept).unwrap_or(0);
         let bytes = versions.saturating_mul(counted.version_bytes);
         let cost = costs.by_epoch.entry(*epoch).or_default();
         *cost = cost.plus(HoldCost { versions, bytes });
@@ -138,13 +145,13 @@ mod tests {
     #[test]
     fn cost_of_a_hold_ends_at_the_next_one() {
         let held: BTreeSet<Epoch> = [3, 5, 9].map(Epoch).into();
-        let sinces = sinces(&held, Epoch(8));
+        let sinces = sinces(&held, Some(Epoch(8)));
         assert_eq!(sinces, [3, 5, 8].map(Epoch));
         let mut costs = TableHoldCosts::default();
         for (versions, version_bytes) in [([100, 60, 50], 10), ([7, 7, 9], 3)] {
             let versions = versions.to_vec();
             let counted = v1::CountVersionsResponse { versions, version_bytes };
-            add_region(&mut costs, &held, &sinces, &counted);
+            add_region(&mut costs, (&held, false), &sinces, &counted);
         }
         let cost = |versions, bytes| HoldCost { versions, bytes };
         let expected = [(3, cost(40, 400)), (5, cost(10, 100)), (9, cost(0, 0))];
@@ -156,6 +163,21 @@ mod tests {
     #[test]
     fn holds_within_the_policy_keep_nothing() {
         let held: BTreeSet<Epoch> = [7, 8].map(Epoch).into();
-        assert_eq!(sinces(&held, Epoch(7)), [Epoch(7)]);
+        assert_eq!(sinces(&held, Some(Epoch(7))), [Epoch(7)]);
+        let mut costs = TableHoldCosts::default();
+        let counted = v1::CountVersionsResponse { versions: vec![60], version_bytes: 10 };
+        add_region(&mut costs, (&held, false), &[Epoch(7)], &counted);
+        assert_eq!(costs.total(), HoldCost::default());
+    }
+
+    #[test]
+    fn last_hold_of_a_dropped_table_keeps_its_rows() {
+        let held: BTreeSet<Epoch> = [3, 5].map(Epoch).into();
+        let sinces = sinces(&held, None);
+        let mut costs = TableHoldCosts::default();
+        let counted = v1::CountVersionsResponse { versions: vec![100, 60], version_bytes: 1 };
+        add_region(&mut costs, (&held, true), &sinces, &counted);
+        let versions: Vec<u64> = costs.by_epoch.values().map(|cost| cost.versions).collect();
+        assert_eq!(versions, [40, 60]);
     }
 }

@@ -26,6 +26,8 @@ pub(crate) struct StorageState {
     pub(crate) frontiers: BTreeMap<String, v1::CollectionFrontiers>,
     /// Changes of capabilities that were made.
     pub(crate) capability_changes: Vec<Vec<v1::CapabilityChanges>>,
+    /// Request ids of calls that have allocated ids.
+    pub(crate) allocations: Vec<String>,
     pub(crate) exports: BTreeMap<String, v1::ListedExport>,
     /// Request ids of all received calls that prepare or create an export.
     pub(crate) export_requests: Vec<String>,
@@ -186,6 +188,57 @@ impl StorageAdmin for StorageNode {
             names.iter().filter_map(|name| state.frontiers.get(name).cloned()).collect()
         };
         Ok(Response::new(v1::GetCollectionFrontiersResponse { collections }))
+    }
+
+    async fn allocate_ids(
+        &self,
+        request: Request<v1::AllocateIdsRequest>,
+    ) -> Result<Response<v1::AllocateIdsResponse>, Status> {
+        let request = request.into_inner();
+        let mut state = self.state.lock();
+        state.next_response()?;
+        let known = state.allocations.iter().position(|id| *id == request.request_id);
+        let index = known.unwrap_or_else(|| {
+            state.allocations.push(request.request_id);
+            state.allocations.len() - 1
+        });
+        let first_id = u32::try_from(100 + 10 * index).unwrap_or_default();
+        if std::mem::take(&mut state.lose_response) {
+            return Err(Refusal::new(Reason::LeadershipLost, "scripted").into());
+        }
+        Ok(Response::new(v1::AllocateIdsResponse { first_id }))
+    }
+
+    async fn create_collections(
+        &self,
+        request: Request<v1::CreateCollectionsRequest>,
+    ) -> Result<Response<v1::CreateCollectionsResponse>, Status> {
+        self.state.lock().next_response()?;
+        let tables = request.into_inner().collections.into_iter().map(|of| v1::Table {
+            table_id: of.id,
+            name: of.definition.unwrap_or_default().name,
+            ..v1::Table::default()
+        });
+        Ok(Response::new(v1::CreateCollectionsResponse { tables: tables.collect() }))
+    }
+
+    async fn drop_collections(
+        &self,
+        request: Request<v1::DropCollectionsRequest>,
+    ) -> Result<Response<v1::DropCollectionsResponse>, Status> {
+        self.state.lock().next_response()?;
+        let ids = request.into_inner().ids.into_iter();
+        let dropped =
+            ids.map(|table_id| v1::DropTableResponse { table_id, ..Default::default() }).collect();
+        Ok(Response::new(v1::DropCollectionsResponse { dropped }))
+    }
+
+    async fn list_collections(
+        &self,
+        _request: Request<v1::ListCollectionsRequest>,
+    ) -> Result<Response<v1::ListCollectionsResponse>, Status> {
+        self.state.lock().next_response()?;
+        Ok(Response::new(v1::ListCollectionsResponse::default()))
     }
 
     async fn prepare_export(

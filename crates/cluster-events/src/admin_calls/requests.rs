@@ -90,6 +90,16 @@ recorded_requests! {
         let tables: Vec<&str> = this.changes.iter().map(|of| of.table.as_str()).collect();
         Some(tables.join(", "))
     };
+    v1::AllocateIdsRequest[request_id] = "AllocateIds", |this| Some(this.count.to_string());
+    v1::CreateCollectionsRequest = "CreateCollections", |this| {
+        let names = this.collections.iter().filter_map(|of| of.definition.as_ref());
+        let names: Vec<&str> = names.map(|definition| definition.name.as_str()).collect();
+        Some(names.join(", "))
+    };
+    v1::DropCollectionsRequest = "DropCollections", |this| {
+        let ids: Vec<String> = this.ids.iter().map(ToString::to_string).collect();
+        Some(ids.join(", "))
+    };
     v1::PrepareExportRequest[request_id] = "PrepareExport", |this| Some(this.table.clone());
     v1::CancelPrepareExportRequest = "CancelPrepareExport", |this| Some(this.token.clone());
     v1::CreateExportRequest[request_id] = "CreateExport", |this| Some(this.name.clone());

@@ -8,7 +8,7 @@ use crate::refusal::Refusal;
 
 /// Wire form of each reason, which clients of other releases and languages read: the number of the
 /// reason, the code of the status, `maybe_applied` and the number of `retry`.
-const WIRE: [(Reason, i32, i32, bool, i32); 92] = [
+const WIRE: [(Reason, i32, i32, bool, i32); 95] = [
     (Reason::Unspecified, 0, 13, true, 3),
     (Reason::InvalidArgument, 1, 3, false, 7),
     (Reason::SchemaMismatch, 2, 3, false, 7),
@@ -95,6 +95,9 @@ const WIRE: [(Reason, i32, i32, bool, i32); 92] = [
     (Reason::ExportTokenExpired, 101, 9, false, 7),
     (Reason::ExportPrefixInUse, 102, 6, false, 7),
     (Reason::ExportTargetUnavailable, 103, 14, false, 7),
+    (Reason::IdentifierMissing, 104, 5, false, 7),
+    (Reason::IdentifierInvalid, 105, 9, false, 7),
+    (Reason::IdentifierReused, 106, 6, false, 7),
     (Reason::Corrupt, 60, 15, true, 3),
     (Reason::Internal, 61, 13, true, 3),
     (Reason::Unsupported, 62, 12, false, 7),

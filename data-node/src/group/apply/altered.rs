@@ -29,6 +29,8 @@ pub(super) fn apply(
     let region = admitted(state, id, step, Operation::Decide)?;
     let descriptor = altered(&region.descriptor, entry)?;
     let cause = region.take_step(index, step)?;
+    // Calls that name the version before the drop of a table learn that its name is free.
+    let serves_previous = serves_previous && !descriptor.options.dropped;
     let descriptor =
         if serves_previous { descriptor.altered_from(&region.descriptor) } else { descriptor };
     if descriptor.options.explicit_since {
@@ -257,10 +259,22 @@ mod tests {
         // The answer to a write from before the drop was lost.
         let again = group.apply(writes(vec![write(1, 2, &[4])]));
         assert_eq!(again.outcomes, [EntryOutcome::Done { sequence, rows: 1, repeated: true }]);
-        let newer = v1::WriteRequest { schema_version: 2, ..write(1, 3, &[5]) };
-        for refused in [write(1, 3, &[5]), newer, write(2, 1, &[])] {
-            let applied = group.apply(writes(vec![refused.clone()]));
-            assert_eq!(reason(&applied), Some(Reason::TableNotFound), "{refused:?}");
+        let newer = |write| v1::WriteRequest { schema_version: 2, ..write };
+        let loaded = v1::AreaPublished {
+            region_id: 7,
+            area_id: bytes::Bytes::from_static(&[5; 16]),
+            content: v1::AreaContent::Files.into(),
+            schema_version: 2,
+            ..v1::AreaPublished::default()
+        };
+        for (refused, expected) in [
+            // Its client refreshes the catalog, which no longer has the name.
+            (writes(vec![write(1, 3, &[5])]), Reason::SchemaVersionStale),
+            (writes(vec![newer(write(1, 3, &[5]))]), Reason::TableNotFound),
+            (writes(vec![newer(write(2, 1, &[]))]), Reason::TableNotFound),
+            (Entry::AreaPublished(loaded), Reason::TableNotFound),
+        ] {
+            assert_eq!(reason(&group.apply(refused)), Some(expected));
         }
         assert_eq!(group.seen.rows.lock().len(), 1);
         let applied = group.apply(altered(3, 2));

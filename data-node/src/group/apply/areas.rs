@@ -9,7 +9,7 @@ use tidewater_region_engine::region::{
     Obligation, PendingObligation, Publication, PublicationContent,
 };
 
-use super::{Applied, ApplyEffect, admitted};
+use super::{Applied, ApplyEffect, admitted, check_not_dropped};
 use crate::group::admits::Operation;
 use crate::group::descriptor::Descriptor;
 use crate::group::entry::EntryOutcome;
@@ -64,6 +64,7 @@ pub(super) fn publish(
                 format!("region {id} has no open staging area {area}"),
             ));
         }
+        check_not_dropped(&region.descriptor)?;
         check_unchanged(&region.descriptor, entry)?;
         if entry.only_if_unwritten {
             check_unwritten(region)?;

@@ -270,7 +270,7 @@ fn first_attempt(
 }
 
 /// Skips rows that the first attempt covered. After a merge of regions a repeat may hold further
-/// rows: those are applied.
+/// rows: those are applied, unless the table was dropped.
 fn repeat(
     region: &mut RegionState,
     attempt: &Attempt<'_>,
@@ -288,6 +288,9 @@ fn repeat(
         region.producers.touch(&key, at);
         return Ok(done_outcome(outcome, true));
     };
+    if let Err(refused) = check_not_dropped(&region.descriptor) {
+        return Ok(refused);
+    }
     covered.push(left.covered.clone());
     let now = match put(region, attempt, left, sink)? {
         Ok(now) => now,

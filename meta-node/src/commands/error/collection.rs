@@ -1,7 +1,7 @@
 //! Errors of commands on readable epochs: holds, policies, capabilities and exports.
 
 use tidewater_collections::{CapabilityError, ChangeError, PolicyError};
-use tidewater_common::ids::Epoch;
+use tidewater_common::ids::{Epoch, TableId};
 use tidewater_common::quote::quoted;
 
 /// Error of a rejected command; the state is unchanged.
@@ -112,6 +112,15 @@ pub enum CollectionCommandError {
     /// The regions have to be asked for their oldest readable epoch.
     #[error("the oldest readable epoch of table {name} is not known: retry", name = quoted(.0))]
     SinceUnknown(String),
+    /// The id of a collection was never handed out.
+    #[error("id {0} was not handed out: AllocateIds hands out ids")]
+    IdentifierMissing(TableId),
+    /// The collection with the id was dropped.
+    #[error("the collection with id {0} was dropped: an id belongs to one collection")]
+    IdentifierInvalid(TableId),
+    /// The collection with the id has another description.
+    #[error("id {0} is that of a collection with another description")]
+    IdReused(TableId),
     /// A table that is to be dropped since its read policy is empty has another one.
     #[error("the read policy of table {name} is not empty: drop the table by its name", name = quoted(.0))]
     PolicyNotEmpty(String),

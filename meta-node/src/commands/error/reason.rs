@@ -101,6 +101,9 @@ impl CollectionCommandError {
             | Self::PolicyNotEmpty(_)
             | Self::Policy(_)
             | Self::Changes(_) => Reason::InvalidArgument,
+            Self::IdentifierMissing(_) => Reason::IdentifierMissing,
+            Self::IdentifierInvalid(_) => Reason::IdentifierInvalid,
+            Self::IdReused(_) => Reason::IdentifierReused,
             Self::BelowSince { .. } => Reason::EpochBelowSince,
             Self::SinceNotOwn(_) | Self::SinceUnknown(_) => Reason::TableBusy,
             Self::Capabilities { error: CapabilityError::BelowSince { .. }, .. } => {

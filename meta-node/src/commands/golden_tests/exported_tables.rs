@@ -10,7 +10,7 @@ use crate::commands::collections::testing::{
 use crate::commands::procedures::testing::wire_id;
 
 /// Table "split", and its number of changes after the truncation.
-const EXPORTED: u32 = 6;
+pub(super) const EXPORTED: u32 = 6;
 const CHANGES: u64 = 7;
 /// Token of the first export.
 const TOKEN: &str = "export-token:daily";

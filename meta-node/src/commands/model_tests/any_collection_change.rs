@@ -8,6 +8,8 @@ use crate::commands::collections::testing::{
     acquire, begin_step, capabilities, change, complete_step, create_export, create_export_by,
     drop_export, make_since_own, policy, release,
 };
+use crate::commands::procedures::testing::drop_by_id;
+use crate::commands::testing::{directory, table};
 
 /// Changes as of the epochs 10 to 14. Tables are altered before.
 pub(super) fn any_collection_change() -> impl Strategy<Value = Kind> {
@@ -17,6 +19,7 @@ pub(super) fn any_collection_change() -> impl Strategy<Value = Kind> {
     let any_policy = prop_oneof![
         Just(None),
         Just(Some(Policy::NoPolicy(true))),
+        Just(Some(Policy::Empty(true))),
         (8u64..14).prop_map(|epoch| Some(Policy::ValidFrom(epoch))),
     ];
     let any_change = prop_oneof![
@@ -35,8 +38,27 @@ pub(super) fn any_collection_change() -> impl Strategy<Value = Kind> {
     ];
     let any_change = prop_oneof![10 => any_change, 8 => any_export_change()];
     prop_oneof![
-        2 => (40u64..70, tables()).prop_map(|(number, table)| make_since_own(number, table)),
-        3 => (10u64..15, any_change).prop_map(|(upper, of)| change(upper, of)),
+        6 => (40u64..70, tables()).prop_map(|(number, table)| make_since_own(number, table)),
+        9 => (10u64..15, any_change).prop_map(|(upper, of)| change(upper, of)),
+        1 => (70u64..80, 1u32..8).prop_map(|(number, table)| drop_by_id(number, table)),
+        4 => any_use_of_ids(),
+    ]
+}
+
+/// Allocations of ids, and batches of collections with them.
+fn any_use_of_ids() -> impl Strategy<Value = Kind> {
+    let description =
+        (1u32..9, prop::sample::select(vec!["t", "v", "w"])).prop_map(|(id, name)| {
+            let definition = v1::CreateTableRequest { request_id: String::new(), ..table(1, name) };
+            v1::CollectionDescription { id, definition: Some(definition) }
+        });
+    prop_oneof![
+        (95u64..99, 1u32..4).prop_map(|(number, count)| {
+            Kind::AllocateIds(v1::AllocateIdsRequest { request_id: directory(number), count })
+        }),
+        prop::collection::vec(description, 1..3).prop_map(|collections| {
+            Kind::CreateCollections(v1::CreateCollectionsRequest { collections })
+        }),
     ]
 }
 

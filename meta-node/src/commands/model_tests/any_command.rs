@@ -21,7 +21,7 @@ pub(crate) fn any_command() -> impl Strategy<Value = Kind> {
         4 => any_group_count(),
         1 => any_replacement(),
         1 => any_refresh(),
-        2 => any_collection_change(),
+        4 => any_collection_change(),
         1 => (100u64..106, any::<bool>()).prop_map(|(node_id, draining)| {
             let replacement_id = if node_id % 2 == 0 { 0 } else { node_id - 1 };
             Kind::SetNodeDraining(v1::SetNodeDraining { node_id, draining, replacement_id })

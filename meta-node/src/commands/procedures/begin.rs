@@ -41,7 +41,33 @@ pub(in crate::commands) fn begin(
     if kind.facts().level > level {
         return Err(CommandError::FeatureLevel { needed: kind.facts().level, level });
     }
-    let forgotten = make_room(state)?;
+    let forgotten = make_room(state, 1)?;
+    let begun = kind.begin(state, command.arguments.clone())?;
+    let new = NewProcedure { id, kind, arguments: command.arguments.clone(), checksum };
+    let (table, mut change) = recorded(state, new, begun)?;
+    change.procedure_deletes.extend(forgotten);
+    Ok((CommandReply::Table(table), change))
+}
+
+/// A procedure that begins.
+pub(in crate::commands) struct NewProcedure {
+    pub(in crate::commands) id: Uuid,
+    pub(in crate::commands) kind: &'static dyn ProcedureKind,
+    pub(in crate::commands) arguments: Bytes,
+    /// Checksum of the part of the arguments that identifies the request.
+    pub(in crate::commands) checksum: u32,
+}
+
+/// Returns the table and the change of a begin, with the record of its procedure.
+///
+/// # Errors
+/// Another operation has the locks.
+pub(in crate::commands) fn recorded(
+    state: &MetaState,
+    new: NewProcedure,
+    begun: ProcedureBegin,
+) -> Result<(TableId, CatalogChange), CommandError> {
+    let NewProcedure { id, kind, arguments, checksum } = new;
     let ProcedureBegin {
         table,
         locks,
@@ -51,7 +77,7 @@ pub(in crate::commands) fn begin(
         deadline_ms,
         plan,
         mut change,
-    } = kind.begin(state, command.arguments.clone())?;
+    } = begun;
     let is_new = |row: &&mut Table| row.id == table;
     let of_table = match change.tables.iter_mut().find(is_new) {
         Some(row) => row,
@@ -69,8 +95,8 @@ pub(in crate::commands) fn begin(
     of_table.changes = of_table.changes.checked_add(1).ok_or(CommandError::IdsUsedUp("change"))?;
     let mut procedure = Procedure {
         id,
-        kind: command.kind,
-        arguments: command.arguments.clone(),
+        kind: kind.facts().number,
+        arguments,
         arguments_checksum: checksum,
         locks,
         routes,
@@ -88,14 +114,14 @@ pub(in crate::commands) fn begin(
         published: None,
         published_route: None,
         table,
-        table_name: of_table.original_name().to_owned(),
+        // Before the command: a dropped table gets another name.
+        table_name: state.table(table).map_or_else(|| of_table.name.clone(), |of| of.name.clone()),
     };
     procedure.published = published(kind, &procedure);
     procedure.published_route = published_route(kind, &procedure);
     change.procedures.extend(ended);
     change.procedures.push(procedure);
-    change.procedure_deletes.extend(forgotten);
-    Ok((CommandReply::Table(table), change))
+    Ok((table, change))
 }
 
 /// Decides on a repeated request.
@@ -148,13 +174,17 @@ pub(in crate::commands) fn find_begun(
     if is_same { Ok(Some(procedure.table)) } else { Err(CommandError::RequestIdReused(id)) }
 }
 
-/// Returns the ended procedure to forget for a new one, when too many are recorded.
-fn make_room(state: &MetaState) -> Result<Vec<Uuid>, CommandError> {
+/// Returns the ended procedures to forget for new ones, when too many are recorded.
+pub(in crate::commands) fn make_room(
+    state: &MetaState,
+    new: usize,
+) -> Result<Vec<Uuid>, CommandError> {
     let count = state.procedures().count();
-    if count < MAX_OUTCOMES {
+    let excess = (count + new).saturating_sub(MAX_OUTCOMES);
+    if excess == 0 {
         return Ok(Vec::new());
     }
     let before_ms = state.header().time_ms.saturating_sub(RETRY_WINDOW_MS);
-    let oldest = state.procedures().ended_before(before_ms, 1);
-    if oldest.is_empty() { Err(CommandError::OutcomesFull(count)) } else { Ok(oldest) }
+    let oldest = state.procedures().ended_before(before_ms, excess);
+    if oldest.len() < excess { Err(CommandError::OutcomesFull(count)) } else { Ok(oldest) }
 }

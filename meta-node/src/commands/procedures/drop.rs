@@ -4,6 +4,7 @@
 //! ended, the leader drops the table by its id, which removes the regions.
 
 use bytes::Bytes;
+use prost::Message;
 use tidewater_collections::ReadPolicy;
 use tidewater_common::ids::TableId;
 use tidewater_common::schema::TableOptions;
@@ -12,7 +13,9 @@ use tidewater_proto::v1::{self, LockMode};
 use super::alter::{alter_call, plan, planned, published_change};
 use super::kind::{AfterStep, KindFacts, ProcedureBegin, ProcedureKind, RegionCall, StepRegion};
 use super::{FIRST_KINDS, check_active, decoded, ended_by_drop, regions_of};
-use crate::catalog::{CatalogChange, MetaState, OutcomeKind, Procedure, Table, TableLock};
+use crate::catalog::{
+    CatalogChange, MetaState, OutcomeKind, Procedure, Table, TableLock, lock_conflict,
+};
 use crate::commands::{CollectionCommandError, CommandError, clone_table, collections, tables};
 
 /// Drop of a table. Its arguments are a [`v1::DropTableRequest`]. The plan of the drop of a held table is a [`v1::AlterPlan`], that
@@ -95,6 +98,15 @@ impl ProcedureKind for DropTable {
     fn ends_with_table(&self, procedure: &Procedure) -> bool {
         keeps_rows(procedure)
     }
+}
+
+/// Returns whether the leader can drop a table by its id.
+pub(crate) fn can_drop(state: &MetaState, table: TableId) -> bool {
+    let request = v1::DropTableRequest { table_id: table.get(), ..v1::DropTableRequest::default() };
+    let begun = DropTable.begin(state, request.encode_to_vec().into());
+    begun.is_ok_and(|begun| {
+        begun.has_precedence || lock_conflict(state, &begun.locks, &begun.routes).is_none()
+    })
 }
 
 /// Returns whether the drop keeps the rows of its table for holds.

@@ -36,6 +36,11 @@ pub(crate) fn kind_of(number: u32) -> Option<&'static dyn ProcedureKind> {
     KINDS.iter().copied().find(|kind| kind.facts().number == number)
 }
 
+/// Returns the kind of the procedures that create tables.
+pub(in crate::commands) fn creation_kind() -> &'static dyn ProcedureKind {
+    &CreateTable
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;

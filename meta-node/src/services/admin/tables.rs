@@ -86,7 +86,7 @@ impl AdminService {
     }
 
     /// Waits until a table that is created accepts writes.
-    pub(super) async fn wait_until_created(
+    pub(in crate::services) async fn wait_until_created(
         &self,
         running: &RunningReplica,
         id: TableId,
@@ -106,7 +106,15 @@ impl AdminService {
         .await
     }
 
-    pub(super) async fn drop_table_of(
+    /// Checks the definition of a new table that clients write, before a command is proposed.
+    pub(in crate::services) fn check_definition(
+        &self,
+        definition: &v1::CreateTableRequest,
+    ) -> Result<(), Refusal> {
+        definitions::check_create(definition)
+    }
+
+    pub(in crate::services) async fn drop_table_of(
         &self,
         request: v1::DropTableRequest,
     ) -> Result<v1::DropTableResponse, Refusal> {
@@ -119,7 +127,7 @@ impl AdminService {
         let begin = ProcedureRequest::new(ProcedureKind::Drop, &request.request_id, &request)?;
         let procedure = begin.id;
         let id = begin.propose(&running, Kind::BeginDropTable(request)).await?;
-        wait_for(&running, &operation, |state| dropped(state, id, procedure).map(Ok)).await
+        wait_for(&running, &operation, |state| dropped(state, id, procedure)).await
     }
 
     pub(in crate::services) async fn alter(
@@ -184,23 +192,31 @@ impl AdminService {
 
 /// Returns the answer to a drop that has ended: the regions are removed, or refuse writes while holds keep their rows. `None`:
 /// it has not ended.
-fn dropped(state: &MetaState, id: TableId, procedure: Uuid) -> Option<v1::DropTableResponse> {
+fn dropped(
+    state: &MetaState,
+    id: TableId,
+    procedure: Uuid,
+) -> Option<Result<v1::DropTableResponse, Refusal>> {
     let removed = v1::DropTableResponse {
         table_id: id.get(),
         catalog_version: state.catalog_version().get(),
         ..v1::DropTableResponse::default()
     };
-    let Some(table) = state.table(id) else { return Some(removed) };
+    let Some(table) = state.table(id) else { return Some(Ok(removed)) };
     // Without its last hold, the table is about to be removed, or being removed.
     let kept = table.dropped.is_some().then(|| state.holds().least_of(id)).flatten()?;
-    let is_running = state.procedures().get(procedure).is_none_or(|of| of.is_running());
+    let procedure = state.procedures().get(procedure)?;
     let holds = state.holds().for_table(id).count();
-    (!is_running).then(|| v1::DropTableResponse {
-        kept_by: kept.name.clone(),
-        holds: u32::try_from(holds).unwrap_or(u32::MAX),
-        kept_as: table.name.clone(),
-        ..removed
-    })
+    match procedure.state {
+        ProcedureState::Completed => Some(Ok(v1::DropTableResponse {
+            kept_by: kept.name.clone(),
+            holds: u32::try_from(holds).unwrap_or(u32::MAX),
+            kept_as: table.name.clone(),
+            ..removed
+        })),
+        ProcedureState::Superseded => Some(Err(superseded(table.original_name()))),
+        _ => None,
+    }
 }
 
 /// A procedure to begin.
@@ -268,7 +284,7 @@ fn parse_id(text: &str) -> Result<Uuid, Refusal> {
     text.parse().map_err(|_| Refusal::new(Reason::InvalidArgument, "the request id is not a UUID"))
 }
 
-pub(super) fn table_of(reply: &v1::MetaReply) -> Result<TableId, Refusal> {
+pub(in crate::services) fn table_of(reply: &v1::MetaReply) -> Result<TableId, Refusal> {
     match reply.outcome {
         Some(meta_reply::Outcome::TableId(id)) => Ok(TableId(id)),
         _ => Err(Refusal::new(Reason::Internal, "the table command returned no table id")),
@@ -302,4 +318,73 @@ pub(super) async fn wait_for<T>(
             ),
         ))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commands::collections::testing::{acquire, change, release, with_tables};
+    use crate::commands::procedures::testing::{complete, drop_by_id, drop_named, id};
+    use crate::commands::testing::run;
+
+    const T: TableId = TableId(1);
+
+    /// Name under which the rows are kept; `None`: they are removed.
+    fn kept_as(state: &MetaState, table: TableId) -> Option<Option<String>> {
+        let answer = dropped(state, table, id(10))?.unwrap();
+        assert_eq!(answer.table_id, table.get());
+        Some((answer.holds > 0).then_some(answer.kept_as))
+    }
+
+    #[test]
+    fn drop_is_answered_when_regions_are_removed() {
+        let mut state = with_tables();
+        run(&mut state, drop_named(10, "t")).unwrap();
+        assert_eq!(kept_as(&state, T), None);
+        complete(&mut state, 10);
+        assert_eq!(kept_as(&state, T), Some(None));
+    }
+
+    #[test]
+    fn drop_of_a_held_table_names_its_holds() {
+        let mut state = with_tables();
+        for (number, name) in [(1, "h"), (2, "i")] {
+            run(&mut state, change(20, acquire(number, name, &["t"], 0))).unwrap();
+        }
+        run(&mut state, drop_named(10, "t")).unwrap();
+        assert_eq!(kept_as(&state, T), None, "its regions accept writes");
+        let mut released = state.clone();
+        complete(&mut state, 10);
+        assert_eq!(kept_as(&state, T), Some(Some("_tw_dropped_1".to_owned())));
+        let answer = dropped(&state, T, id(10)).unwrap().unwrap();
+        assert_eq!((answer.kept_by.as_str(), answer.holds), ("h", 2));
+        // The holds end before the regions refuse writes: the answer waits for their removal.
+        for name in ["h", "i"] {
+            run(&mut released, change(20, release(name))).unwrap();
+        }
+        assert_eq!(kept_as(&released, T), None);
+        run(&mut released, drop_by_id(12, 1)).unwrap();
+        assert_eq!(kept_as(&released, T), None);
+        complete(&mut released, 12);
+        assert_eq!(kept_as(&released, T), Some(None));
+    }
+
+    #[test]
+    fn superseded_drop_is_an_error() {
+        let mut state = with_tables();
+        run(&mut state, change(20, acquire(1, "h", &["t"], 0))).unwrap();
+        run(&mut state, drop_named(10, "t")).unwrap();
+        let supersede =
+            crate::commands::procedures::testing::abandon(&state, 10, AbandonCause::Superseded);
+        run(&mut state, supersede).unwrap();
+        let refusal = dropped(&state, T, id(10)).unwrap().unwrap_err();
+        assert_eq!(refusal.reason, Reason::ProcedureSuperseded);
+        // The leader repeats it.
+        assert!(crate::commands::procedures::can_drop(&state, T));
+        run(&mut state, drop_by_id(12, 1)).unwrap();
+        complete(&mut state, 12);
+        let table = state.table(T).unwrap();
+        assert!(table.options.dropped && table.original_name() == "t");
+        assert!(!crate::commands::procedures::can_drop(&state, T));
+    }
 }

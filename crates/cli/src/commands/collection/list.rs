@@ -10,6 +10,7 @@ use tidewater_proto::v1::CollectionFrontiers;
 
 use super::policy_text::policy_text;
 use crate::commands::client::ClientArgs;
+use crate::commands::hold::list::costs_of;
 use crate::commands::region::warn_about_silent_nodes;
 use crate::exit::Failure;
 use crate::output::amount::{bytes_text, duration_text, grouped};
@@ -176,7 +177,7 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
         for of in &mut lines {
             let held = match of.line.holds {
                 0 => HoldCost::default(),
-                _ => client.hold_costs(&of.line.table).await?.total(),
+                _ => costs_of(&client, &of.line.table).await?.total(),
             };
             of.held_versions = Some(held.versions);
             of.held_bytes = Some(held.bytes);

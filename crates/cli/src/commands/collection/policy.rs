@@ -51,7 +51,7 @@ pub(crate) struct Options {
     #[arg(long)]
     default: bool,
 
-    /// Keep no epoch: the table is dropped once no program's capabilities keep any; holds keep its rows until they end
+    /// Keep no epoch: the table is dropped once it has no capabilities and no exports and no exports; holds keep its rows until they end
     #[arg(long)]
     empty: bool,
 
@@ -78,10 +78,11 @@ impl Options {
     }
 }
 
-/// A table that is about to be dropped. The JSON field name is stable.
+/// A table that is dropped by its policy. The JSON field names are stable.
 #[derive(Debug, Serialize)]
 struct Emptied {
     table: String,
+    policy: &'static str,
 }
 
 /// Sets the read policy of a table.
@@ -89,8 +90,8 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
     let client = options.client.connect().await?;
     let frontiers = client.set_read_policy(&options.table, options.policy()).await?;
     let Some(frontiers) = frontiers else {
-        let emptied = Emptied { table: options.table };
-        return fact(options.client.output, &emptied, |Emptied { table }| {
+        let emptied = Emptied { table: options.table, policy: "empty" };
+        return fact(options.client.output, &emptied, |Emptied { table, .. }| {
             format!(
                 "read policy of table {table} is empty: the table is dropped once it has no capabilities"
             )

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap_complete::CompletionCandidate;
 use tidewater_client::{Client, ClientError, ClientOptions};
+use tidewater_common::schema::dropped_table_name;
 use tidewater_meta_node::catalog::EXPORT_TOKEN_PREFIX;
 use tidewater_proto::v1::{ListedExport, ReadHold};
 
@@ -59,7 +60,8 @@ async fn fetch(
     let catalog = client.catalog();
     Ok(match kind {
         Candidates::Tables => {
-            catalog.tables().map(|table| CompletionCandidate::new(&table.name)).collect()
+            let named = catalog.tables().filter(|table| table.name != dropped_table_name(table.id));
+            named.map(|table| CompletionCandidate::new(&table.name)).collect()
         }
         Candidates::Regions => catalog
             .routes()

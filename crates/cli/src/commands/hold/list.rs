@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use clap::Args;
 use serde::Serialize;
-use tidewater_client::Client;
 use tidewater_client::admin::{HoldCost, TableHoldCosts};
+use tidewater_client::{Client, ClientError};
 use tidewater_common::ids::Epoch;
-use tidewater_proto::v1::ListedHold;
+use tidewater_proto::v1::{ListedHold, Reason};
 
 use super::held_line::HeldLine;
 use crate::commands::client::ClientArgs;
@@ -58,9 +58,22 @@ async fn costs(
     let tables: BTreeSet<&String> = lines.iter().flat_map(|line| &line.tables).collect();
     let mut costs = BTreeMap::new();
     for table in tables {
-        costs.insert(table.clone(), client.hold_costs(table).await?);
+        costs.insert(table.clone(), costs_of(client, table).await?);
     }
     Ok(costs)
+}
+
+/// Returns the costs of the holds of a table; none if it was removed or dropped since it was listed.
+pub(crate) async fn costs_of(client: &Client, table: &str) -> Result<TableHoldCosts, ClientError> {
+    let found = client.hold_costs(table).await;
+    let is_gone = |error: &ClientError| match error.refusal() {
+        Some(refusal) => refusal.reason == Reason::TableNotFound,
+        None => matches!(error, ClientError::TableNotFound(_)),
+    };
+    match found {
+        Err(error) if is_gone(&error) => Ok(TableHoldCosts::default()),
+        found => found,
+    }
 }
 
 /// A hold and its cost. The JSON field names are stable.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use tidewater_common::ids::{Epoch, TableId};
+use tidewater_common::ids::Epoch;
 use tidewater_common::quote::quoted;
 use tidewater_proto::v1;
 use uuid::Uuid;
@@ -73,10 +73,11 @@ pub(super) fn is_acquired_by(
     checked: &CheckedAcquisition,
     state: &MetaState,
 ) -> bool {
-    let named = request.tables.iter().map(|name| state.table_named(name).map(|table| table.id));
-    let named: BTreeSet<Option<TableId>> = named.collect();
-    let is_of_tables =
-        !request.like.is_empty() || named.into_iter().eq(hold.tables.iter().copied().map(Some));
+    let named: BTreeSet<&str> = request.tables.iter().map(String::as_str).collect();
+    // A table may have been dropped since, and its name be that of a later one.
+    let held = hold.tables.iter().filter_map(|id| state.table(*id));
+    let held: BTreeSet<&str> = held.map(|table| table.original_name()).collect();
+    let is_of_tables = !request.like.is_empty() || named == held;
     is_of_tables
         && (hold.request, hold.lease_ms) == (checked.id, checked.lease_ms)
         && hold.holder == request.holder

@@ -12,7 +12,7 @@ use crate::commands::testing::table;
 
 const T: TableId = TableId(1);
 
-/// A state with table "t", held by "h" at epoch 20 and dropped, as long as its regions do not refuse writes yet.
+/// A state with table "t", held by "h" at epoch 20 and dropped, before its regions refuse writes.
 fn with_held_drop() -> MetaState {
     let mut state = with_tables();
     run(&mut state, change(20, acquire(1, "h", &["t"], 0))).unwrap();
@@ -118,6 +118,16 @@ fn dropped_table_is_found_by_no_command_of_users() {
             assert_eq!(state, before);
         }
     }
+}
+
+#[test]
+fn acquisition_is_repeated_after_the_drop_of_its_table() {
+    let mut state = with_held_drop();
+    complete(&mut state, 10);
+    run(&mut state, begin(v1::ProcedureKind::Create, 11, &table(11, "t"))).unwrap();
+    let before = state.clone();
+    run(&mut state, change(20, acquire(1, "h", &["t"], 0))).unwrap();
+    assert_eq!(state, before);
 }
 
 #[test]
