@@ -106,7 +106,7 @@ pub struct Meta {
     main: JoinHandle<Option<MetaReplica>>,
 }
 
-/// Knowledge of a process whether its node leads the meta group.
+/// Handle to the leadership of the meta group, as a node knows it.
 #[derive(Debug, Clone)]
 pub struct MetaLeadership {
     slot: ReplicaSlot,
@@ -239,7 +239,7 @@ impl Meta {
         self.leadership().leading()
     }
 
-    /// Returns a handle that tasks of the process can ask whether this node leads the meta group.
+    /// Returns a handle to the leadership of this node, for tasks of its process.
     pub fn leadership(&self) -> MetaLeadership {
         MetaLeadership { slot: self.slot.clone() }
     }

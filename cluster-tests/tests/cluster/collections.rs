@@ -93,7 +93,10 @@ async fn batches_of_collections_are_created_whole() -> Result<()> {
     if kept != [false, true] {
         return Err(HarnessError::violated(format!("{dropped:?}")));
     }
-    client.drop_collections(&ids[..2]).await.map_err(failed)?;
+    let repeated = client.drop_collections(&ids[..2]).await.map_err(failed)?;
+    if repeated != dropped {
+        return Err(HarnessError::violated(format!("{repeated:?} instead of {dropped:?}")));
+    }
     let again = client.create_collections(vec![(ids[0], definition("a"))]).await;
     expect_reason(again, Reason::IdentifierInvalid)?;
     let found = client.active_collections().await.map_err(failed)?;

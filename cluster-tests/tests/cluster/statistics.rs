@@ -91,7 +91,12 @@ async fn other_table_with_the_name_is_left_alone() -> Result<()> {
     wait::until("the problem is logged", SETTLED_WITHIN, || async {
         let text = cluster.meta[0].log().text().map_err(|error| error.to_string())?;
         let words = "is not the one that the cluster writes: its columns are k int64 not null";
-        if text.contains(words) { Ok(()) } else { Err("not yet".to_owned()) }
+        let remedy = "`tidewater table clone` before, so that it is created again";
+        if text.contains(words) && text.contains(remedy) {
+            Ok(())
+        } else {
+            Err("not yet".to_owned())
+        }
     })
     .await?;
     let rows = cluster.count(TABLE).await?;

@@ -21,7 +21,7 @@ pub enum SystemTableError {
     Client(#[from] ClientError),
     /// The table has another definition.
     #[error(
-        "table {name} is not the one that the cluster writes: {problem}; drop it, or keep its rows with `tidewater table clone` \\
+        "table {name} is not the one that the cluster writes: {problem}; drop it, or keep its rows with `tidewater table clone` \
          before, so that it is created again",
         name = quoted(.name)
     )]

@@ -8,7 +8,7 @@
 //!
 //! - `differences`: rows to write and keys to delete (pure).
 //! - `differential`: creation, check, reads and writes of a table.
-//! - `statistics`: definition of the statistics, and their rows from what the cluster reports (pure); `observed`: asks the cluster.
+//! - `statistics`: definition of the statistics, and their rows from what the cluster reports (pure); `observed`: reads the reports of a cluster.
 
 mod differences;
 mod differential;

@@ -21,16 +21,16 @@ impl StatisticsTable {
         Self { table: DifferentialTable::new(client.clone(), definition()), client }
     }
 
-    /// Asks the cluster, and writes the statistics that have changed; rows of tables that do not exist any more are deleted.
+    /// Reads the reports of the cluster, and writes the statistics that have changed; rows of tables that do not exist any more are deleted.
     /// `None`: the cluster has more than 10,000 tables, and nothing is written.
     ///
     /// # Errors
     /// Those of [`DifferentialTable::set`], and of the calls to the cluster.
     pub async fn update(&self) -> Result<Option<Written>, SystemTableError> {
-        let table = self.table.table().await?;
         if self.client.catalog().tables().count() > MAX_TABLES {
             return Ok(None);
         }
+        let table = self.table.table().await?;
         let reports = Reports {
             frontiers: self.client.collection_frontiers(&[]).await?,
             sizes: self.client.table_sizes().await?.0,

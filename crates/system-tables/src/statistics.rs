@@ -9,7 +9,7 @@ use arrow::error::ArrowError;
 use tidewater_client::admin::{NewColumn, NewTable, TableSize};
 use tidewater_client::catalog::TableInfo;
 use tidewater_common::ids::{Epoch, TableId};
-use tidewater_common::schema::WriteMode;
+use tidewater_common::schema::{WriteMode, dropped_table_name};
 use tidewater_proto::v1;
 
 /// Name of the table.
@@ -59,7 +59,7 @@ pub(crate) struct CollectionStatistics {
     pub(crate) refresh: Option<(String, u64)>,
 }
 
-/// What a cluster reports about its collections.
+/// Reports of a cluster about its collections.
 #[derive(Debug, Default)]
 pub(crate) struct Reports {
     pub(crate) frontiers: Vec<v1::CollectionFrontiers>,
@@ -76,11 +76,17 @@ pub(crate) fn statistics<'a>(
         reports.frontiers.iter().map(|of| (TableId(of.table_id), of)).collect();
     let refreshes: BTreeMap<&str, &v1::RefreshInfo> =
         reports.refreshes.iter().map(|of| (of.table.as_str(), of)).collect();
-    let tables = tables.into_iter().filter(|table| table.name != STATISTICS);
+    // A table may have been dropped after its frontiers were read: the next round has both.
+    let is_kept = |id| frontiers.get(&id).is_some_and(|of| !of.dropped_name.is_empty());
+    let is_shown = |table: &&TableInfo| {
+        let is_dropped = table.name == dropped_table_name(table.id);
+        table.name != STATISTICS && (!is_dropped || is_kept(table.id))
+    };
+    let tables = tables.into_iter().filter(is_shown);
     let mut found: Vec<CollectionStatistics> = tables
         .map(|table| {
-            let size = reports.sizes.get(&table.id).copied().unwrap_or_default();
-            let known = (size.reported == size.regions).then_some(size);
+            let size = reports.sizes.get(&table.id).copied();
+            let known = size.filter(|size| size.reported == size.regions);
             let refresh = refreshes.get(table.name.as_str()).map(|of| {
                 let rows = of.record.as_ref().map_or(0, |record| record.published_rows);
                 (of.state.clone(), rows)
@@ -88,7 +94,7 @@ pub(crate) fn statistics<'a>(
             let described = CollectionStatistics {
                 table: table.id,
                 name: table.name.clone(),
-                regions: size.regions as u64,
+                regions: size.map_or(0, |size| size.regions as u64),
                 rows: known.map(|size| size.rows),
                 bytes: known.map(|size| size.bytes),
                 refresh,
@@ -213,7 +219,8 @@ mod tests {
     }
 
     fn catalog() -> Catalog {
-        let names = [(3, "t"), (7, "_tw_dropped_7"), (4, STATISTICS), (5, "mirror")];
+        let names =
+            [(3, "t"), (7, "_tw_dropped_7"), (4, STATISTICS), (5, "mirror"), (6, "_tw_dropped_6")];
         let tables = names.map(|(id, name)| table(id, name)).to_vec();
         let cluster_id = "00000000-0000-0000-0000-000000000001".to_owned();
         let snapshot = v1::CatalogSnapshot { cluster_id, tables, ..v1::CatalogSnapshot::default() };
@@ -264,8 +271,6 @@ mod tests {
         let mirror = CollectionStatistics {
             table: TableId(5),
             name: "mirror".to_owned(),
-            rows: Some(0),
-            bytes: Some(0),
             refresh: Some(("idle".to_owned(), 6)),
             ..CollectionStatistics::default()
         };

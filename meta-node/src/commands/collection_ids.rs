@@ -48,8 +48,7 @@ pub(super) fn allocate(
         return Err(bad("1 to 1,000 ids are handed out at a time".to_owned()));
     }
     if state.unused_id_count() + request.count as usize > MAX_UNUSED {
-        let (limit, of) = (MAX_UNUSED, "ids that were handed out and are not used");
-        return Err(CollectionCommandError::TooMany { limit, of }.into());
+        return Err(CollectionCommandError::TooManyIds(state.unused_id_count()).into());
     }
     let first = state.header().next_table_id;
     // The next id is the upper bound of the last one's keys, so the greatest id is never handed out.
@@ -130,7 +129,8 @@ fn description(definition: &v1::CreateTableRequest) -> Result<u32, CommandError>
     if !definition.request_id.is_empty() {
         return Err(bad("the id of a collection is its request id".to_owned()));
     }
-    // 0 is no checksum in the record of a table.
+    // 0 is no checksum in the record of a table. A later release that adds a field to the definition needs a level for it:
+    // replicas that drop the field would store other checksums.
     Ok(crc32c::crc32c(&definition.encode_to_vec()).max(1))
 }
 

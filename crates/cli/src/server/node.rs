@@ -27,7 +27,7 @@ impl RunningNode {
         }
     }
 
-    /// Returns whether a meta node leads can be asked; `None`: the node has another role.
+    /// Returns a handle to the leadership of a meta node; `None`: the node has another role.
     pub(crate) fn meta_leadership(&self) -> Option<MetaLeadership> {
         match self {
             Self::Meta(node) => Some(node.leadership()),

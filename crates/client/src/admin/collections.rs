@@ -38,8 +38,8 @@ impl Client {
     }
 
     /// Sets the epochs of a table that remain readable without holds, and returns its frontiers. A weaker policy does not
-    /// bring back epochs that cannot be read any more. With the empty policy, the table is dropped once it has no capabilities and no exports,
-    /// as by [`drop_table`](Self::drop_table); then no frontiers are returned.
+    /// bring back epochs that cannot be read any more. With the empty policy, the table is dropped once it has no capabilities
+    /// and no exports, as by [`drop_table`](Self::drop_table); then no frontiers are returned.
     ///
     /// `None`: those of the history of the cluster as it is now, which is copied. The first hold or policy of a table copies
     /// it, too. Repeat the call with `None` after a change of `meta --history`.

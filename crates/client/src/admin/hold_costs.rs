@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tidewater_common::ids::{Epoch, RegionId};
+use tidewater_common::quote::quoted;
 use tidewater_proto::v1;
 use tidewater_rpc::timed;
 
@@ -19,6 +20,8 @@ use crate::error::ClientError;
 const COUNT_TIMEOUT: Duration = Duration::from_secs(600);
 /// Maximum number of epochs of a call.
 const MAX_EPOCHS: usize = 64;
+/// Maximum number of held epochs of a table: regions read all keys for each of them.
+const MAX_HELD: usize = 256;
 
 /// Row versions that holds keep.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -56,10 +59,11 @@ impl TableHoldCosts {
 
 impl Client {
     /// Returns what the holds of a table keep. Each region reads the keys of its rows, once for each held epoch; regions that
-    /// were written during the call count as of different times.
+    /// were written during the call count as of different times. The deadline of the client bounds the count of each region.
     ///
     /// # Errors
-    /// [`ClientError::Refused`] with `TableNotFound` and others; those of the calls to the regions.
+    /// [`ClientError::BadInput`] for more than 256 held epochs; [`ClientError::Refused`] with `TableNotFound` and others; those of
+    /// the calls to the regions.
     pub async fn hold_costs(&self, table: &str) -> Result<TableHoldCosts, ClientError> {
         let holds = self.read_holds(Some(table)).await?;
         let held = holds.iter().filter_map(|listed| listed.hold.as_ref());
@@ -67,11 +71,23 @@ impl Client {
         if held.is_empty() {
             return Ok(TableHoldCosts::default());
         }
+        if held.len() > MAX_HELD {
+            let (table, epochs) = (quoted(table), held.len());
+            let text = format!(
+                "table {table} is held at {epochs} epochs: costs are counted for at most {MAX_HELD}"
+            );
+            return Err(ClientError::BadInput(text));
+        }
         let found = self.collection_frontiers(&[table.to_owned()]).await?;
         let frontiers = found.into_iter().next().unwrap_or_default();
         // The last hold of a dropped table keeps all of its rows.
         let is_dropped = !frontiers.dropped_name.is_empty();
-        let unheld = (!is_dropped).then_some(Epoch(frontiers.unheld_since));
+        // An earlier release of the meta leader does not report the second one.
+        let unheld = match frontiers.unheld_since {
+            0 => frontiers.upper,
+            since => since,
+        };
+        let unheld = (!is_dropped).then_some(Epoch(unheld));
         let sinces = sinces(&held, unheld);
         let mut costs = TableHoldCosts::default();
         for region in self.table_region_ids(table).await? {

@@ -29,7 +29,7 @@ pub(super) fn apply(
     let region = admitted(state, id, step, Operation::Decide)?;
     let descriptor = altered(&region.descriptor, entry)?;
     let cause = region.take_step(index, step)?;
-    // Calls that name the version before the drop of a table learn that its name is free.
+    // A call that names the version before the drop of a table is stale: its client looks up the name, which is free.
     let serves_previous = serves_previous && !descriptor.options.dropped;
     let descriptor =
         if serves_previous { descriptor.altered_from(&region.descriptor) } else { descriptor };

@@ -61,6 +61,9 @@ pub enum CollectionCommandError {
         /// Counted objects.
         of: &'static str,
     },
+    /// The limit of ids that are handed out and not used is reached.
+    #[error("{0} ids were handed out and are not used: create collections with them")]
+    TooManyIds(usize),
     /// No export has this name.
     #[error("export {name} does not exist", name = quoted(.0))]
     ExportNotFound(String),

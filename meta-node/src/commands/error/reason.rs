@@ -97,6 +97,7 @@ impl CollectionCommandError {
             Self::ExportPrefixInUse { .. } => Reason::ExportPrefixInUse,
             Self::TooMany { .. }
             | Self::TooManyExports(_)
+            | Self::TooManyIds(_)
             | Self::BadRequest(_)
             | Self::PolicyNotEmpty(_)
             | Self::Policy(_)

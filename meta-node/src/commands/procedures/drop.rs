@@ -114,21 +114,19 @@ fn keeps_rows(procedure: &Procedure) -> bool {
     !procedure.plan.is_empty()
 }
 
-/// Returns the table that a request names by its name or by its id.
+/// Returns the table that a request names by its name, by its id, or by both.
 fn requested<'a>(
     state: &'a MetaState,
     request: &v1::DropTableRequest,
 ) -> Result<&'a Table, CommandError> {
-    if request.table_id == 0 {
-        let table = state.table_named(&request.name);
-        let table = table.ok_or_else(|| CommandError::TableNotFound(request.name.clone()))?;
-        return Ok(table);
-    }
-    if !request.name.is_empty() {
-        let text = "a table to drop is named by its name or by its id";
-        return Err(CommandError::Malformed(text.to_owned()));
-    }
     let id = TableId(request.table_id);
+    if !request.name.is_empty() || id == TableId(0) {
+        let named = state.table_named(&request.name);
+        // The name may be that of a later table.
+        let named = named.filter(|table| id == TableId(0) || table.id == id);
+        let named = named.ok_or_else(|| CommandError::TableNotFound(request.name.clone()))?;
+        return Ok(named);
+    }
     let table = state.table(id).ok_or(CommandError::TableIdNotFound(id))?;
     if !table.is_live() {
         return Err(CommandError::TableState { table: id, state: table.state });

@@ -120,14 +120,24 @@ impl AdminService {
     ) -> Result<v1::DropTableResponse, Refusal> {
         let running = self.slot.get()?;
         let operation = format!("table {:?} is being dropped", request.name);
-        if request.table_id != 0 {
-            // The leader drops by ids.
+        if request.name.is_empty() && request.table_id != 0 {
+            // The leader drops by ids alone.
             return Err(Refusal::new(Reason::InvalidArgument, "name the table to drop"));
         }
         let begin = ProcedureRequest::new(ProcedureKind::Drop, &request.request_id, &request)?;
         let procedure = begin.id;
         let id = begin.propose(&running, Kind::BeginDropTable(request)).await?;
-        wait_for(&running, &operation, |state| dropped(state, id, procedure)).await
+        wait_for(&running, &operation, |state| dropped(state, id, Some(procedure))).await
+    }
+
+    /// Waits for the end of a drop that another request has begun.
+    pub(in crate::services) async fn wait_until_dropped(
+        &self,
+        running: &RunningReplica,
+        id: TableId,
+    ) -> Result<v1::DropTableResponse, Refusal> {
+        let operation = format!("table id {id} is being dropped");
+        wait_for(running, &operation, |state| dropped(state, id, None)).await
     }
 
     pub(in crate::services) async fn alter(
@@ -191,11 +201,11 @@ impl AdminService {
 }
 
 /// Returns the answer to a drop that has ended: the regions are removed, or refuse writes while holds keep their rows. `None`:
-/// it has not ended.
+/// it has not ended. `procedure`: that of the request, if it is known.
 fn dropped(
     state: &MetaState,
     id: TableId,
-    procedure: Uuid,
+    procedure: Option<Uuid>,
 ) -> Option<Result<v1::DropTableResponse, Refusal>> {
     let removed = v1::DropTableResponse {
         table_id: id.get(),
@@ -205,9 +215,13 @@ fn dropped(
     let Some(table) = state.table(id) else { return Some(Ok(removed)) };
     // Without its last hold, the table is about to be removed, or being removed.
     let kept = table.dropped.is_some().then(|| state.holds().least_of(id)).flatten()?;
-    let procedure = state.procedures().get(procedure)?;
     let holds = state.holds().for_table(id).count();
-    match procedure.state {
+    let ended = match procedure {
+        Some(id) => state.procedures().get(id)?.state,
+        None if table.options.dropped => ProcedureState::Completed,
+        None => return None,
+    };
+    match ended {
         ProcedureState::Completed => Some(Ok(v1::DropTableResponse {
             kept_by: kept.name.clone(),
             holds: u32::try_from(holds).unwrap_or(u32::MAX),
@@ -331,7 +345,7 @@ mod tests {
 
     /// Name under which the rows are kept; `None`: they are removed.
     fn kept_as(state: &MetaState, table: TableId) -> Option<Option<String>> {
-        let answer = dropped(state, table, id(10))?.unwrap();
+        let answer = dropped(state, table, Some(id(10)))?.unwrap();
         assert_eq!(answer.table_id, table.get());
         Some((answer.holds > 0).then_some(answer.kept_as))
     }
@@ -353,10 +367,12 @@ mod tests {
         }
         run(&mut state, drop_named(10, "t")).unwrap();
         assert_eq!(kept_as(&state, T), None, "its regions accept writes");
+        assert_eq!(dropped(&state, T, None), None);
         let mut released = state.clone();
         complete(&mut state, 10);
         assert_eq!(kept_as(&state, T), Some(Some("_tw_dropped_1".to_owned())));
-        let answer = dropped(&state, T, id(10)).unwrap().unwrap();
+        let answer = dropped(&state, T, Some(id(10))).unwrap().unwrap();
+        assert_eq!(dropped(&state, T, None), Some(Ok(answer.clone())), "of another request");
         assert_eq!((answer.kept_by.as_str(), answer.holds), ("h", 2));
         // The holds end before the regions refuse writes: the answer waits for their removal.
         for name in ["h", "i"] {
@@ -377,7 +393,7 @@ mod tests {
         let supersede =
             crate::commands::procedures::testing::abandon(&state, 10, AbandonCause::Superseded);
         run(&mut state, supersede).unwrap();
-        let refusal = dropped(&state, T, id(10)).unwrap().unwrap_err();
+        let refusal = dropped(&state, T, Some(id(10))).unwrap().unwrap_err();
         assert_eq!(refusal.reason, Reason::ProcedureSuperseded);
         // The leader repeats it.
         assert!(crate::commands::procedures::can_drop(&state, T));

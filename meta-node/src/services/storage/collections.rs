@@ -70,12 +70,11 @@ impl StorageService {
             dropped.push(match named {
                 Some(name) => {
                     let request_id = Uuid::now_v7().to_string();
-                    let request = v1::DropTableRequest { request_id, name, table_id: 0 };
+                    let request = v1::DropTableRequest { request_id, name, table_id: id.get() };
                     self.admin.drop_table_of(request).await?
                 }
-                None => {
-                    v1::DropTableResponse { table_id: id.get(), ..v1::DropTableResponse::default() }
-                }
+                // An earlier request has dropped it.
+                None => self.admin.wait_until_dropped(&running, id).await?,
             });
         }
         Ok(dropped)

@@ -20,7 +20,7 @@ use crate::output::{self, Listed};
 #[derive(Debug, Args)]
 #[command(
     after_help = "Example:\n  tidewater collection list --output json\n\nROWS and SIZE are those of `table describe`, with all versions that holds and \
-                  the policy keep; `-`: a region was not reported. With --costs, HELD SIZE is the size of the versions that only holds keep, estimated by the average \
+                  the policy keep; `-`: a region was not reported, or --costs is not given. With --costs (and a longer --timeout for large regions), HELD SIZE is the size of the versions that only holds keep, estimated by the average \
                   version: `tidewater hold list --costs` shows each hold. LAG is the time between since and upper. POLICY is \
                   `default` (the history of the cluster), `keep-all`, `valid-from EPOCH`, `empty`, or `lag TIME`, with `granularity \
                   TIME` if it is rounded; ` + ` is between the parts of a combined policy, which keeps all that one of them \

@@ -51,7 +51,7 @@ pub(crate) struct Options {
     #[arg(long)]
     default: bool,
 
-    /// Keep no epoch: the table is dropped once it has no capabilities and no exports and no exports; holds keep its rows until they end
+    /// Keep no epoch: the table is dropped once it has no capabilities and no exports; holds keep its rows until they end
     #[arg(long)]
     empty: bool,
 
@@ -93,7 +93,7 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
         let emptied = Emptied { table: options.table, policy: "empty" };
         return fact(options.client.output, &emptied, |Emptied { table, .. }| {
             format!(
-                "read policy of table {table} is empty: the table is dropped once it has no capabilities"
+                "read policy of table {table} is empty: the table is dropped once it has no capabilities and no exports"
             )
         });
     };

@@ -20,7 +20,8 @@ use crate::output::{self, Listed};
 #[command(
     after_help = "Example:\n  tidewater hold list\n  tidewater hold list --table flights --costs --output json\n\nWith --costs, KEPT VERSIONS and \
                   KEPT SIZE are what would be freed if the hold and all earlier ones of its tables ended. Holds of a table at the same epoch \
-                  show the same cost, which only all of them keep. Sizes are estimated by the average version."
+                  show the same cost, which only all of them keep. Sizes are estimated by the average version. The count of a \
+                  large region takes longer than the default --timeout."
 )]
 pub(crate) struct Options {
     /// List only the holds of this table

@@ -1,21 +1,22 @@
 //! K3 in random histories of creations, drops, holds, exports and capabilities, with leaders that end while they drop tables:
 //! regions with rows that are held are never removed, no region is removed twice, and in the end all regions are removed that
-//! no name, hold, export or capability keeps.
+//! no name, hold, export or capability keeps. K5: commands of a leader whose term is over change nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
-use tidewater_common::ids::RegionId;
+use tidewater_common::ids::{RegionId, Term};
 use tidewater_proto::v1::read_policy::Policy;
 use tidewater_proto::v1::{ProcedureKind, TableState};
 
 use super::*;
 use crate::catalog::Procedure;
+use crate::commands::apply;
 use crate::commands::collections::testing::{create_export, drop_export, policy};
 use crate::commands::procedures::kind::RegionCall;
 use crate::commands::procedures::kind_of;
 use crate::commands::procedures::testing::drop_by_id;
-use crate::commands::testing::table;
+use crate::commands::testing::{command, table};
 use crate::leader::empty_collections::due;
 
 const TABLES: [&str; 2] = ["t", "u"];
@@ -136,8 +137,8 @@ impl History {
         }
     }
 
-    /// Changes collections. The regions of all tables have reported epoch 0 since their last change.
-    fn change(&mut self, of: Change) {
+    /// Command of a change of collections. The regions of all tables have reported epoch 1 since their last change.
+    fn command(&self, of: Change) -> Kind {
         let learned = |table: &std::sync::Arc<crate::catalog::Table>| v1::LearnedSince {
             table: Some(v1::TableSince { table_id: table.id.get(), since: 1 }),
             changes: table.changes,
@@ -145,7 +146,13 @@ impl History {
         let learned = self.state.tables().map(learned).collect();
         let command =
             v1::ChangeCollections { upper: 100, history_ms: 0, learned, change: Some(of) };
-        drop(run(&mut self.state, Kind::ChangeCollections(command)));
+        Kind::ChangeCollections(command)
+    }
+
+    fn change(&mut self, of: Change) {
+        let command = self.command(of);
+        // Many are refused.
+        drop(run(&mut self.state, command));
     }
 
     fn like(&mut self, name: &str, like: &str) {
@@ -291,7 +298,29 @@ impl History {
     }
 }
 
+/// A command that a leader has decided in the first term.
+fn decided(kind: Kind) -> v1::MetaCommand {
+    v1::MetaCommand { decided_term: 1, ..command(kind) }
+}
+
 proptest! {
+    // K5.
+    #[test]
+    fn deposed_leader_changes_no_collection(steps in prop::collection::vec(any_step(), 1..40)) {
+        let mut history = History::new();
+        for step in steps {
+            let kind = match &step {
+                Step::Change(of) => history.command(of.clone()),
+                _ => drop_by_id(1, 1),
+            };
+            let before = history.state.clone();
+            let refused = apply(&mut history.state, Term(2), decided(kind));
+            let is_stale = matches!(refused, Err(CommandError::StaleTerm { .. }));
+            prop_assert!(is_stale && history.state == before);
+            history.take(step);
+        }
+    }
+
     #[test]
     fn held_regions_stay_and_others_are_removed_once(
         steps in prop::collection::vec(any_step(), 1..100)
