@@ -6,7 +6,6 @@ use tidewater_cluster_tests::cluster::ClusterPlan;
 use tidewater_cluster_tests::workload::options;
 use tidewater_cluster_tests::{HarnessError, Result};
 use tidewater_common::ids::TableId;
-use tidewater_common::schema::WriteMode;
 use tidewater_proto::v1::{DataSource, Reason};
 
 use crate::support::wait_for_level;
@@ -16,20 +15,8 @@ fn failed(error: impl ToString) -> HarnessError {
 }
 
 fn definition(name: &str) -> NewTable {
-    NewTable {
-        name: name.to_owned(),
-        columns: vec![NewColumn::new("k", "int64", false), NewColumn::new("v", "utf8", true)],
-        primary_key: vec!["k".to_owned()],
-        time_column: None,
-        write_mode: WriteMode::Upsert,
-        hash_columns: Vec::new(),
-        vnode_count: 0,
-        regions: 1,
-        ttl_ms: None,
-        compaction_window: None,
-        holds_events: false,
-        refresh: None,
-    }
+    let columns = vec![NewColumn::new("k", "int64", false), NewColumn::new("v", "utf8", true)];
+    NewTable { regions: 1, ..NewTable::upsert(name, columns, &["k"]) }
 }
 
 /// Names of the collections that clients write, by id.

@@ -10,7 +10,6 @@ use tidewater_cluster_tests::cluster::{Cluster, ClusterPlan};
 use tidewater_cluster_tests::stub::{MetaCalls, StubCluster, StubWatchers, raise_limit};
 use tidewater_cluster_tests::workload::options;
 use tidewater_cluster_tests::{HarnessError, Result, wait};
-use tidewater_common::schema::WriteMode;
 use tidewater_proto::v1::{CatalogSnapshot, NodeRole, NodeState};
 use tokio::time::Instant;
 
@@ -125,20 +124,8 @@ async fn connect(cluster: &Cluster) -> Result<Client> {
 }
 
 fn table(number: usize) -> NewTable {
-    NewTable {
-        name: format!("t{number}"),
-        columns: vec![NewColumn::new("id", "int64", false)],
-        primary_key: vec!["id".to_owned()],
-        time_column: None,
-        write_mode: WriteMode::Upsert,
-        hash_columns: Vec::new(),
-        vnode_count: 0,
-        regions: 1,
-        ttl_ms: None,
-        compaction_window: None,
-        holds_events: false,
-        refresh: None,
-    }
+    let columns = vec![NewColumn::new("id", "int64", false)];
+    NewTable { regions: 1, ..NewTable::upsert(&format!("t{number}"), columns, &["id"]) }
 }
 
 async fn wait_for_catalog(

@@ -9,7 +9,7 @@ use arrow::error::ArrowError;
 use tidewater_client::admin::{NewColumn, NewTable, TableSize};
 use tidewater_client::catalog::TableInfo;
 use tidewater_common::ids::{Epoch, TableId};
-use tidewater_common::schema::{WriteMode, dropped_table_name};
+use tidewater_common::schema::dropped_table_name;
 use tidewater_proto::v1;
 
 /// Name of the table.
@@ -132,20 +132,8 @@ fn with_frontiers(
 pub(crate) fn definition() -> NewTable {
     let columns =
         COLUMNS.map(|(name, data_type, nullable)| NewColumn::new(name, data_type, nullable));
-    NewTable {
-        name: STATISTICS.to_owned(),
-        columns: columns.to_vec(),
-        primary_key: vec![COLUMNS[0].0.to_owned()],
-        time_column: None,
-        write_mode: WriteMode::Upsert,
-        hash_columns: Vec::new(),
-        vnode_count: 0,
-        regions: 1,
-        ttl_ms: None,
-        compaction_window: None,
-        holds_events: false,
-        refresh: None,
-    }
+    let key = [COLUMNS[0].0];
+    NewTable { regions: 1, ..NewTable::upsert(STATISTICS, columns.to_vec(), &key) }
 }
 
 /// Returns statistics as rows of the table.

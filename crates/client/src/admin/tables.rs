@@ -104,6 +104,26 @@ pub struct NewTable {
     pub refresh: Option<v1::RefreshDefinition>,
 }
 
+impl NewTable {
+    /// Returns an upsert table whose rows are distributed by key range and do not expire, with the default number of regions.
+    pub fn upsert(name: &str, columns: Vec<NewColumn>, primary_key: &[&str]) -> Self {
+        Self {
+            name: name.to_owned(),
+            columns,
+            primary_key: primary_key.iter().map(|name| (*name).to_owned()).collect(),
+            time_column: None,
+            write_mode: WriteMode::Upsert,
+            hash_columns: Vec::new(),
+            vnode_count: 0,
+            regions: 0,
+            ttl_ms: None,
+            compaction_window: None,
+            holds_events: false,
+            refresh: None,
+        }
+    }
+}
+
 /// Returns the definition of a new table.
 pub(super) fn definition(table: NewTable, request_id: String) -> v1::CreateTableRequest {
     let write_mode = match table.write_mode {

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use tidewater_client::AcquireHold;
 use tidewater_client::admin::{NewColumn, NewTable};
-use tidewater_common::schema::WriteMode;
 
 /// Length of the leases, which no call renews: longer than a run takes. The holds of a run that has ended early expire.
 const LEASE: Duration = Duration::from_secs(2 * 3_600);
@@ -16,23 +15,9 @@ pub(super) fn name(number: u64) -> String {
 
 /// Returns the definition of a table: two columns, one region.
 pub(super) fn table(number: u64) -> NewTable {
-    NewTable {
-        name: name(number),
-        columns: vec![
-            NewColumn::new("id", "int64", false),
-            NewColumn::new("value", "float64", true),
-        ],
-        primary_key: vec!["id".to_owned()],
-        time_column: None,
-        write_mode: WriteMode::Upsert,
-        hash_columns: Vec::new(),
-        vnode_count: 0,
-        regions: 1,
-        ttl_ms: None,
-        compaction_window: None,
-        holds_events: false,
-        refresh: None,
-    }
+    let columns =
+        vec![NewColumn::new("id", "int64", false), NewColumn::new("value", "float64", true)];
+    NewTable { regions: 1, ..NewTable::upsert(&name(number), columns, &["id"]) }
 }
 
 /// Returns a hold of one of the tables, at the earliest epoch that it can be read at.
