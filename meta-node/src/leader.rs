@@ -23,7 +23,7 @@
 //! - `releases`: releases of the nodes, as they report them; `levels`: the next feature level, and the nodes that
 //!   hold it back (pure); `level_raises`: raises it.
 //! - `barriers`: barrier scheduler. `refreshes`: refresh manager. `exports`: export manager. `expired_holds`: ends read holds; `learned_sinces`: asks
-//!   regions for oldest readable epochs.
+//!   regions for oldest readable epochs; `empty_collections`: drops tables whose read policy is empty.
 //! - `problems`: problems of the cluster, for its status (pure), and their begin.
 //! - `member_replacement`: steps of the replacement of a meta node.
 //! - `event_recording`: records the shared events of the log.

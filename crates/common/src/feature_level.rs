@@ -36,7 +36,8 @@ impl FeatureLevel {
     ///   last agreement of the clocks.
     /// - 9: read holds, policies of tables, and the own oldest readable epoch of a table.
     /// - 10: exports of tables.
-    /// - 11: held tables are dropped, and keep their rows until the last hold ends; the empty read policy.
+    /// - 11: held tables are dropped, and keep their rows until the last hold ends; the empty read policy; ids of collections
+    ///   that are handed out.
     pub const HIGHEST: Self = Self(11);
     /// Level of the table options `compaction_window` and `holds_events`.
     pub const EVENT_TABLES: Self = Self(7);
@@ -47,7 +48,7 @@ impl FeatureLevel {
     pub const COLLECTIONS: Self = Self(9);
     /// Level of exports of tables.
     pub const EXPORTS: Self = Self(10);
-    /// Level of drops of held tables, of the table option `dropped`, and of the empty read policy.
+    /// Level of drops of held tables, of the table option `dropped`, of the empty read policy, and of ids that are handed out.
     pub const HELD_DROPS: Self = Self(11);
 
     /// Creates a level; 0 is the first one: sent or stored by a release without levels.

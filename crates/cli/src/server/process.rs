@@ -66,10 +66,10 @@ impl Process {
     /// Starts to write statistics of the cluster in an interval, while the meta node of the process leads; zero: never. `meta`:
     /// addresses of meta nodes.
     pub(crate) fn keep_statistics(&mut self, every: Duration, meta: Vec<String>) {
-        let leaderships = self.nodes.iter().filter_map(RunningNode::meta_leadership);
         if every.is_zero() {
             return;
         }
+        let leaderships = self.nodes.iter().filter_map(RunningNode::meta_leadership);
         let every = every.max(SHORTEST_ROUND);
         let keep = |leadership| tokio::spawn(statistics::keep(every, meta.clone(), leadership));
         self.tasks.extend(leaderships.map(keep).map(AbortOnDropHandle::new));
