@@ -2,7 +2,7 @@
 //!
 //! A region keeps the versions that reads as of its oldest readable epoch or later return. When the hold at the least epoch of a
 //! table ends, since moves to the next hold, or to the epoch that the policy implies, and the versions that only reads before
-//! return are dropped. These are the cost of a hold: what would be freed if it and all earlier holds ended.
+//! return are dropped. These are the cost of a hold: what would be freed, in addition, if it ended after all earlier ones.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -18,10 +18,8 @@ use crate::error::ClientError;
 
 /// Timeout of an attempt to count the versions of a region, which reads the keys of all of its rows.
 const COUNT_TIMEOUT: Duration = Duration::from_secs(600);
-/// Maximum number of epochs of a call.
-const MAX_EPOCHS: usize = 64;
-/// Maximum number of held epochs of a table: regions read all keys for each of them.
-const MAX_HELD: usize = 256;
+/// Maximum number of held epochs of a table: with another one, they are the most that a data node counts in a call.
+const MAX_HELD: usize = 1_023;
 
 /// Row versions that holds keep.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -58,11 +56,11 @@ impl TableHoldCosts {
 }
 
 impl Client {
-    /// Returns what the holds of a table keep. Each region reads the keys of its rows, once for each held epoch; regions that
+    /// Returns what the holds of a table keep. Each region reads the keys of its rows once; regions that
     /// were written during the call count as of different times. The deadline of the client bounds the count of each region.
     ///
     /// # Errors
-    /// [`ClientError::BadInput`] for more than 256 held epochs; [`ClientError::Refused`] with `TableNotFound` and others; those of
+    /// [`ClientError::BadInput`] for more than 1,023 held epochs; [`ClientError::Refused`] with `TableNotFound` and others; those of
     /// the calls to the regions.
     pub async fn hold_costs(&self, table: &str) -> Result<TableHoldCosts, ClientError> {
         let holds = self.read_holds(Some(table)).await?;
@@ -105,23 +103,16 @@ impl Client {
     ) -> Result<v1::CountVersionsResponse, ClientError> {
         let router = &self.core.router;
         let what = format!("count of the versions of region {region}");
-        let mut all = v1::CountVersionsResponse::default();
-        for part in sinces.chunks(MAX_EPOCHS) {
-            let counted = self
-                .on_region(region, &what, Repeat::Read, COUNT_TIMEOUT, |group, channel, timeout| {
-                    let mut client = router.region_admin(channel);
-                    let request = v1::CountVersionsRequest {
-                        group_id: group.get(),
-                        region_id: region.get(),
-                        sinces: part.iter().map(|epoch| epoch.get()).collect(),
-                    };
-                    async move { client.count_versions(timed(request, timeout)).await }
-                })
-                .await?;
-            all.versions.extend(counted.versions);
-            all.version_bytes = counted.version_bytes;
-        }
-        Ok(all)
+        self.on_region(region, &what, Repeat::Read, COUNT_TIMEOUT, |group, channel, timeout| {
+            let mut client = router.region_admin(channel);
+            let request = v1::CountVersionsRequest {
+                group_id: group.get(),
+                region_id: region.get(),
+                sinces: sinces.iter().map(|epoch| epoch.get()).collect(),
+            };
+            async move { client.count_versions(timed(request, timeout)).await }
+        })
+        .await
     }
 }
 

@@ -18,6 +18,7 @@
 
 pub(crate) mod chunk;
 mod emit;
+mod kept;
 mod tree;
 
 use std::sync::Arc;
@@ -27,6 +28,7 @@ use tidewater_common::schema::WriteMode;
 
 pub(crate) use self::chunk::Chunk;
 use self::emit::LastKey;
+pub(crate) use self::kept::{KeptCounts, KeptSinces};
 use super::BATCH_BYTES;
 use super::assemble::{Segment, assemble};
 use crate::EngineError;
@@ -49,7 +51,8 @@ pub(crate) enum Versions {
     Every,
     /// The newest version.
     Newest,
-    /// The newest version of each later epoch, deletes included, and the newest of this epoch or an earlier one.
+    /// The newest version of each later epoch, deletes included, and the newest of this epoch or an earlier one: those
+    /// that are [kept](KeptSinces) for it.
     Since(u64),
 }
 
@@ -106,17 +109,18 @@ pub(crate) struct Merge {
     streak: u32,
     pinned: Vec<Arc<Chunk>>,
     segments: Vec<Segment>,
+    /// Number of the rows that were emitted since the last batch; of a merge that counts, of those that were processed.
     pending: usize,
     /// Approximate bytes of the pending rows.
     pending_bytes: usize,
     last: LastKey,
     last_bytes: Vec<u8>,
-    /// Epoch of the last version that was emitted, or hides older ones, with [`Versions::Since`].
-    last_epoch: u64,
+    /// Least epoch of the processed versions of the last key, with [`Versions::Since`].
+    least_epoch: u64,
     /// True if several versions of a key were emitted since [`Merge::take_repeats`].
     repeats: bool,
-    /// True if emitted rows are only counted.
-    counts_only: bool,
+    /// Counts since [`Merge::take_counts`], if versions are only counted.
+    counts: Option<KeptCounts>,
     /// Bytes of the pinned chunks of which all rows were processed: only the pending batch holds them.
     exhausted_bytes: usize,
 }
@@ -137,17 +141,18 @@ impl Merge {
             pending_bytes: 0,
             last: LastKey::None,
             last_bytes: Vec::new(),
-            last_epoch: 0,
+            least_epoch: 0,
             repeats: false,
-            counts_only: false,
+            counts: None,
             exhausted_bytes: 0,
         }
     }
 
-    /// Creates a merge whose rows are counted and not built; see [`Merge::take_count`]. It holds one
-    /// chunk of each source.
-    pub(crate) fn counting(sources: usize, rules: MergeRules) -> Self {
-        Self { counts_only: true, ..Self::new(sources, rules) }
+    /// Creates a merge whose rows are counted and not built; see [`Merge::take_counts`]. It holds one chunk of each
+    /// source. With [`Versions::Since`] it counts the versions that are kept for each of the sinces of `counts`, which
+    /// are 0, otherwise for each of them all rows that it would emit.
+    pub(crate) fn counting(sources: usize, rules: MergeRules, counts: KeptCounts) -> Self {
+        Self { counts: Some(counts), ..Self::new(sources, rules) }
     }
 
     /// Passes the next chunk of a source, `None` at its end. Empty chunks are skipped.
@@ -166,8 +171,8 @@ impl Merge {
         }
     }
 
-    /// Advances until `target` rows, or rows of [`BATCH_BYTES`], are emitted or a source must be
-    /// fed.
+    /// Advances until `target` rows, or rows of [`BATCH_BYTES`], are emitted, or a source must be fed. A merge that
+    /// counts advances until `target` rows are processed.
     pub(crate) fn advance(&mut self, target: usize) -> MergeStep {
         loop {
             // Otherwise many chunks that contribute a row or two each would be held at the same
@@ -205,11 +210,15 @@ impl Merge {
         Ok(batch)
     }
 
-    /// Returns the number of emitted rows without building them.
-    pub(crate) fn take_count(&mut self) -> usize {
-        let count = self.pending;
+    /// Adds the counts since the last call to `totals`, which are of the same sinces. Returns the number of rows that
+    /// were processed since then: 0 at the end.
+    pub(crate) fn take_counts(&mut self, totals: &mut KeptCounts) -> usize {
+        if let Some(counts) = &mut self.counts {
+            totals.append(counts);
+        }
+        let rows = self.pending;
         self.reset();
-        count
+        rows
     }
 
     fn reset(&mut self) {
@@ -240,6 +249,9 @@ impl Merge {
             Versions::Newest => self.emit_newest(winner, &chunk, start, end),
             Versions::Every => self.emit(winner, &chunk, start, end),
             Versions::Since(since) => self.emit_since(winner, &chunk, start..end, since),
+        }
+        if self.counts.is_some() {
+            self.pending += end - start;
         }
         self.slots[winner].position = end;
         if end == chunk.rows.rows() {

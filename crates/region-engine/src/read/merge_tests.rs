@@ -61,13 +61,20 @@ fn merge(sources: &[Vec<Version>], rules: MergeRules, piece: usize, target: usiz
     }
 }
 
-/// Counts the rows that the merge emits. It must hold no chunk but the current one of each source.
-fn count(sources: &[Vec<Version>], rules: MergeRules, piece: usize, target: usize) -> usize {
+/// Counts the rows that the merge emits for each of the sinces. It must hold no chunk but the current one of each
+/// source.
+fn count(
+    sources: &[Vec<Version>],
+    rules: MergeRules,
+    sinces: &[Epoch],
+    piece: usize,
+    target: usize,
+) -> Vec<u64> {
     let unique: Vec<bool> =
         sources.iter().map(|source| source.windows(2).all(|w| w[0].0 != w[1].0)).collect();
     let mut pieces: Vec<_> = sources.iter().map(|source| source.chunks(piece)).collect();
-    let mut merge = Merge::counting(sources.len(), rules);
-    let mut rows = 0;
+    let mut totals = KeptCounts::new(sinces);
+    let mut merge = Merge::counting(sources.len(), rules, totals.cleared());
     loop {
         let step = merge.advance(target);
         assert!(merge.pinned.is_empty());
@@ -76,9 +83,9 @@ fn count(sources: &[Vec<Version>], rules: MergeRules, piece: usize, target: usiz
             merge.feed(source, next);
             continue;
         }
-        rows += merge.take_count();
+        assert!(merge.take_counts(&mut totals) <= target);
         if step == MergeStep::Done {
-            return rows;
+            return sinces.iter().map(|since| totals.of(*since)).collect();
         }
     }
 }
@@ -143,7 +150,27 @@ proptest! {
     ) {
         let rules = MergeRules { versions, keep_deletes };
         prop_assert_eq!(merge(&sources, rules, piece, target), model(&sources, rules));
-        prop_assert_eq!(count(&sources, rules, piece, target), model(&sources, rules).len());
+    }
+
+    #[test]
+    fn one_merge_counts_the_versions_of_all_sinces(
+        sources in sources(),
+        versions in prop::sample::select(vec![Versions::Every, Versions::Newest, Versions::Since(0)]),
+        keep_deletes in any::<bool>(),
+        piece in 1_usize..20,
+        target in 1_usize..50,
+    ) {
+        let rules = MergeRules { versions, keep_deletes };
+        let sinces: Vec<Epoch> = (0..28).step_by(3).map(Epoch).collect();
+        let counts = count(&sources, rules, &sinces, piece, target);
+        for (since, counted) in sinces.into_iter().zip(counts) {
+            let versions = match versions {
+                Versions::Since(_) => Versions::Since(since.get()),
+                same => same,
+            };
+            let expected = model(&sources, MergeRules { versions, keep_deletes }).len();
+            prop_assert_eq!(counted, expected as u64, "{:?}", since);
+        }
     }
 }
 

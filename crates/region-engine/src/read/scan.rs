@@ -1,10 +1,11 @@
 //! The scan: reads groups of sources one after the other, and merges overlapping sources.
 
+mod count;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidewater_common::ids::Epoch;
 use tidewater_common::schema::WriteMode;
 
 use super::RowOrder;
@@ -13,7 +14,7 @@ use super::groups::{chains, overlapping};
 use super::independent::{Extent, KeySharing, independent};
 use super::life::ReadDeadline;
 use super::memory::{BEGUN_WAIT, ByteLease, ScanAccount};
-use super::merge::{Merge, MergeRules, MergeStep, Versions};
+use super::merge::{KeptCounts, Merge, MergeRules, MergeStep, Versions};
 use super::need::{GroupUse, ScanNeed};
 use super::shape::TableShape;
 use super::source::{Source, SourceMemory};
@@ -23,8 +24,6 @@ use crate::row_versions::RowVersions;
 
 /// Longest wait of a scan for its first memory. Nothing was read, so its caller can repeat it.
 const FIRST_WAIT: Duration = Duration::from_secs(10);
-/// Rows of a merge that are counted between two checks of the deadline.
-const COUNTED_ROWS: usize = 1 << 20;
 
 /// A source with its properties that are known before it is opened.
 #[derive(Debug)]
@@ -52,8 +51,6 @@ pub(crate) struct SourceOptions {
 pub(crate) struct Scan {
     shape: Arc<TableShape>,
     newest_only: bool,
-    /// Versions that reads as of this epoch or later return are rows of the result, not only the newest ones.
-    since: Option<Epoch>,
     /// Deletes are rows of the result.
     keeps_deletes: bool,
     groups: VecDeque<Vec<Chain>>,
@@ -115,7 +112,6 @@ impl Scan {
         Self {
             shape,
             newest_only,
-            since: None,
             keeps_deletes: false,
             groups,
             open: None,
@@ -129,12 +125,6 @@ impl Scan {
     /// Yields every row, not only the newest version of each key. The sources have no deletes.
     pub(crate) fn with_all_versions(mut self) -> Self {
         self.newest_only = false;
-        self
-    }
-
-    /// Yields all versions of a key that reads as of `since` or later return. The sources must yield epochs.
-    pub(crate) fn with_versions_since(mut self, since: Epoch) -> Self {
-        self.since = Some(since);
         self
     }
 
@@ -166,7 +156,7 @@ impl Scan {
     /// Returns the next rows, about `batch_rows`; `None` at the end.
     pub(crate) async fn next(&mut self) -> Result<Option<RowVersions>, EngineError> {
         let batch_rows = self.options.batch_rows;
-        while self.open_group(GroupUse::Merge { batch_rows }).await? {
+        while self.open_group(GroupUse::Merge { batch_rows }, None).await? {
             self.deadline.check()?;
             let rows = match &mut self.open {
                 None => return Ok(None),
@@ -189,41 +179,13 @@ impl Scan {
         Ok(None)
     }
 
-    /// Returns the number of remaining rows without building them.
-    pub(crate) async fn count(&mut self) -> Result<u64, EngineError> {
-        let mut total = 0;
-        while self.open_group(GroupUse::Count).await? {
-            self.deadline.check()?;
-            let rows = match &mut self.open {
-                None => return Ok(total),
-                Some(Group::Single(source)) => match source.rows_left() {
-                    Some(rows) => {
-                        total += rows;
-                        None
-                    }
-                    None => match source.next().await? {
-                        None => None,
-                        Some(piece) => {
-                            let rows = piece.rows.rows();
-                            Some(rows - piece.rows.stamps().ops.deletes(rows))
-                        }
-                    },
-                },
-                Some(Group::Merged { merge, chains }) => {
-                    run_merge(&self.shape, merge, chains, COUNTED_ROWS).await?;
-                    Some(merge.take_count()).filter(|rows| *rows > 0)
-                }
-            };
-            match rows {
-                None => self.open = None,
-                Some(rows) => total += rows as u64,
-            }
-        }
-        Ok(total)
-    }
-
-    /// Opens the next group when none is open; returns false when there is none left.
-    async fn open_group(&mut self, merge_use: GroupUse) -> Result<bool, EngineError> {
+    /// Opens the next group when none is open; returns false when there is none left. `counts`: counts of the sinces
+    /// for which versions are counted, not yielded.
+    async fn open_group(
+        &mut self,
+        merge_use: GroupUse,
+        counts: Option<&KeptCounts>,
+    ) -> Result<bool, EngineError> {
         if self.open.is_some() {
             return Ok(true);
         }
@@ -241,17 +203,16 @@ impl Scan {
         self.open = Some(match streamed {
             Some(link) => Group::Single(link.source),
             None => {
-                let versions = match self.since {
+                let versions = match counts {
                     _ if !self.newest_only => Versions::Every,
-                    Some(since) => Versions::Since(since.get()),
+                    // A version that is kept for a since is also kept for the first one.
+                    Some(_) => Versions::Since(0),
                     None => Versions::Newest,
                 };
                 let rules = MergeRules { versions, keep_deletes: self.keeps_deletes };
-                let merge = match merge_use {
-                    GroupUse::Count => Merge::counting(chains.len(), rules),
-                    GroupUse::Stream { .. } | GroupUse::Merge { .. } => {
-                        Merge::new(chains.len(), rules)
-                    }
+                let merge = match counts {
+                    Some(counts) => Merge::counting(chains.len(), rules, counts.cleared()),
+                    None => Merge::new(chains.len(), rules),
                 };
                 Group::Merged { merge, chains }
             }

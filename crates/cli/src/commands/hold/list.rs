@@ -19,7 +19,8 @@ use crate::output::{self, Listed};
 #[derive(Debug, Args)]
 #[command(
     after_help = "Example:\n  tidewater hold list\n  tidewater hold list --table flights --costs --output json\n\nWith --costs, KEPT VERSIONS and \
-                  KEPT SIZE are what would be freed if the hold and all earlier ones of its tables ended. Holds of a table at the same epoch \
+                  KEPT SIZE are what would be freed in addition if the hold ended after all earlier ones of its tables: `tidewater table \
+                  describe --costs` shows the sums. Holds of a table at the same epoch \
                   show the same cost, which only all of them keep. Sizes are estimated by the average version. The count of a \
                   large region takes longer than the default --timeout."
 )]
@@ -28,7 +29,7 @@ pub(crate) struct Options {
     #[arg(long, value_name = "TABLE")]
     table: Option<String>,
 
-    /// Show what the holds keep; reads the keys of all rows of their tables, once for each held epoch
+    /// Show what the holds keep; reads the keys of all rows of their tables
     #[arg(long)]
     costs: bool,
 
@@ -82,7 +83,7 @@ pub(crate) async fn costs_of(client: &Client, table: &str) -> Result<TableHoldCo
 struct CostLine {
     #[serde(flatten)]
     line: HeldLine,
-    /// Row versions that would be dropped if the hold and all earlier ones of its tables ended.
+    /// Row versions that would be dropped, in addition, if the hold ended after all earlier ones of its tables.
     kept_versions: u64,
     /// Their size, estimated by the average version.
     kept_bytes: u64,

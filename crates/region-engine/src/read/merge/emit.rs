@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::{Chunk, Merge};
+use super::{Chunk, KeptSinces, Merge};
 use crate::read::assemble::Segment;
 use crate::row_versions::{Ops, RowOp};
 
@@ -62,8 +62,8 @@ impl Merge {
         self.last = LastKey::At(chunk.clone(), end - 1);
     }
 
-    /// Emits the newest version of each epoch after `since`, and the newest of `since` or before of each key: no read as
-    /// of an epoch returns another one.
+    /// Emits those of these rows that are kept for `since`: no read as of it or of a later epoch returns another one.
+    /// If versions are counted, counts each of the rows for the sinces for which it is kept.
     pub(super) fn emit_since(
         &mut self,
         source: usize,
@@ -73,53 +73,49 @@ impl Merge {
     ) {
         let stamps = chunk.rows.stamps();
         let puts_only = matches!(stamps.ops, Ops::All(RowOp::Put));
+        let again = self.is_last_key(chunk.keys.row(rows.start).data());
         if chunk.unique && (puts_only || self.rules.keep_deletes) {
-            let again = self.is_last_key(chunk.keys.row(rows.start).data());
-            let hidden = again && self.is_hidden(stamps.epochs.at(rows.start), since);
-            self.repeats |= again && !hidden;
-            let from = rows.start + usize::from(hidden);
+            let mut from = rows.start;
+            if again {
+                self.emit_row_since(source, chunk, from, again, since);
+                from += 1;
+            }
+            // The newest versions of their keys: kept for every since.
             if from < rows.end {
-                self.last_epoch = stamps.epochs.at(rows.end - 1);
+                self.least_epoch = stamps.epochs.at(rows.end - 1);
             }
             self.emit(source, chunk, from, rows.end);
         } else {
-            for row in rows.clone() {
-                self.emit_row_since(source, chunk, row, row == rows.start, since);
+            self.emit_row_since(source, chunk, rows.start, again, since);
+            for row in rows.start + 1..rows.end {
+                let again = chunk.keys.row(row - 1).data() == chunk.keys.row(row).data();
+                self.emit_row_since(source, chunk, row, again, since);
             }
         }
         self.last = LastKey::At(chunk.clone(), rows.end - 1);
     }
 
+    /// Emits or counts one row. `again`: it is a version of the same key as the row before it.
     fn emit_row_since(
         &mut self,
         source: usize,
         chunk: &Arc<Chunk>,
         row: usize,
-        is_first: bool,
+        again: bool,
         since: u64,
     ) {
         let stamps = chunk.rows.stamps();
-        let key = chunk.keys.row(row);
-        let again = if is_first {
-            self.is_last_key(key.data())
-        } else {
-            chunk.keys.row(row - 1).data() == key.data()
-        };
         let epoch = stamps.epochs.at(row);
-        if again && self.is_hidden(epoch, since) {
-            return;
-        }
-        self.last_epoch = epoch;
-        let hides = epoch <= since && !self.rules.keep_deletes && stamps.ops.deletes_at(row);
-        if !hides {
+        let newer = again.then_some(self.least_epoch);
+        let is_needless_delete = !self.rules.keep_deletes && stamps.ops.deletes_at(row);
+        let kept = KeptSinces::of(newer, epoch, is_needless_delete);
+        self.least_epoch = newer.map_or(epoch, |newer| newer.min(epoch));
+        if let Some(counts) = &mut self.counts {
+            counts.add(kept, 1);
+        } else if kept.contains(since) {
             self.repeats |= again;
             self.emit(source, chunk, row, row + 1);
         }
-    }
-
-    /// Returns whether the last version hides an older one of its key from every read as of `since` or later.
-    fn is_hidden(&self, epoch: u64, since: u64) -> bool {
-        self.last_epoch <= since || epoch >= self.last_epoch
     }
 
     /// Emits the rows `start..end` of a chunk.
@@ -127,8 +123,8 @@ impl Merge {
         if start >= end {
             return;
         }
-        if self.counts_only {
-            self.pending += end - start;
+        if let Some(counts) = &mut self.counts {
+            counts.add(KeptSinces::All, (end - start) as u64);
             return;
         }
         let pin = match self.slots[source].pin {

@@ -5,6 +5,7 @@ mod bounded;
 mod caching;
 mod held_epoch;
 mod indexes;
+mod kept_versions;
 mod point_reads;
 mod pruning;
 mod pruning_agrees;
