@@ -15,7 +15,8 @@
 //! # Layout
 //!
 //! - `layout`: names and contents of the objects. `json`: their encoding.
-//! - `open_target`: targets and their claims. `steps`: completed steps, and the removal of other objects.
+//! - `open_target`: targets and their claims. `own_prefix`: targets in the object store of the cluster, which are refused.
+//!   `steps`: completed steps, and the removal of other objects.
 //! - `parts`: tasks of parts. `region_part`: the work of one. `changes`: rows that it reads. `files`: Parquet files that it
 //!   writes.
 //! - `tasks`: tasks that end with the node.
@@ -25,6 +26,7 @@ mod files;
 mod json;
 mod layout;
 mod open_target;
+mod own_prefix;
 mod parts;
 mod region_part;
 mod steps;
@@ -49,6 +51,7 @@ use tonic::{Request, Response, Status};
 use self::json::MAX_JSON_BYTES;
 use self::layout::{ExportStep, StepEpochs, StepFile};
 use self::open_target::UnopenedTarget;
+use self::own_prefix::OwnPrefix;
 use self::parts::{PartKey, Parts};
 use self::region_part::RegionPart;
 use self::tasks::ExportTasks;
@@ -64,6 +67,7 @@ const MAX_MESSAGE_BYTES: usize = MAX_JSON_BYTES as usize;
 pub struct ExportService {
     groups: Arc<Groups>,
     targets: ExportTargets,
+    own: Arc<OwnPrefix>,
     tasks: ExportTasks,
     parts: Arc<Parts>,
 }
@@ -78,7 +82,8 @@ impl ExportService {
     ) -> Self {
         let tasks = ExportTasks { tracker, closing };
         let parts = Arc::new(Parts::new(tasks.clone()));
-        Self { groups, targets, tasks, parts }
+        let own = Arc::new(OwnPrefix::of_process(groups.context().env.storage.location()));
+        Self { groups, targets, own, tasks, parts }
     }
 
     /// Wraps the service for tonic.
@@ -94,7 +99,8 @@ impl ExportService {
     }
 
     fn unopened(&self, target: Option<v1::ExportTarget>) -> Result<UnopenedTarget, Refusal> {
-        UnopenedTarget::new(self.targets.clone(), self.groups.context().cluster, target)
+        let cluster = self.groups.context().cluster;
+        UnopenedTarget::new(self.targets.clone(), &self.own, cluster, target)
     }
 
     async fn claim(&self, request: ClaimExportTargetRequest) -> Result<(), Refusal> {

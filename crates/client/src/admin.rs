@@ -20,6 +20,7 @@ mod refreshes;
 mod regions;
 mod routes;
 mod storage_call;
+mod storage_pages;
 mod table_epochs;
 mod table_regions;
 mod tables;

@@ -12,6 +12,8 @@ use tidewater_proto::v1::ProblemKind;
 const HEARTBEATS: Duration = Duration::from_secs(5);
 /// Time in which a replica learns that a file, or a region, is not needed any more.
 const RECHECK: Duration = Duration::from_secs(15);
+/// Time in which callers usually end the exports and capabilities of a table that is to be dropped.
+const CLEANUP: Duration = Duration::from_secs(600);
 
 /// Meaning of a kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -182,6 +184,14 @@ pub const fn facts(kind: ProblemKind) -> ProblemFacts {
             "resolve the error, usually of the target; the step is retried by itself, and `tidewater export list` shows its \
              progress. `tidewater export drop` ends an export that is not needed",
         ),
+        ProblemKind::TableDropWaits => row(
+            "A table has had the empty read policy for 10 minutes, and is not dropped since an export or capabilities \
+             keep it",
+            "drop its exports: `tidewater export drop`. Capabilities are taken away by the program that has added \
+             them, or by `tidewater collection capabilities T --remove EPOCH` if the program has ended. To keep the \
+             table, set another policy: `tidewater collection policy T --default`",
+        )
+        .after(CLEANUP),
         ProblemKind::RegionNotHosted => row(
             "The catalog has a region that its group does not have",
             "recreate the table from a backup or its source; report this as a defect",
@@ -248,7 +258,7 @@ mod tests {
     #[test]
     fn every_kind_has_a_meaning_and_a_remedy() {
         let mut names: Vec<String> = kinds().map(name).collect();
-        assert_eq!(names.len(), 39);
+        assert_eq!(names.len(), 40);
         assert!(names.contains(&"group_without_leader".to_owned()));
         for kind in kinds() {
             let ProblemFacts { meaning, remedy, .. } = facts(kind);
@@ -258,6 +268,6 @@ mod tests {
         }
         names.sort();
         names.dedup();
-        assert_eq!(names.len(), 39);
+        assert_eq!(names.len(), 40);
     }
 }

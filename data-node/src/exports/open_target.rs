@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use super::json::{JsonObject, MAX_JSON_BYTES, ObjectError, decode, encode};
 use super::layout::{ExportIdentity, IDENTITY};
+use super::own_prefix::OwnPrefix;
 
 /// An export, and the configuration of its target, as a call names them.
 #[derive(Debug)]
@@ -26,12 +27,14 @@ pub(super) struct UnopenedTarget {
 }
 
 impl UnopenedTarget {
-    /// Reads the target of a call, without I/O.
+    /// Reads the target of a call, without I/O. `own`: prefix of the cluster's object store.
     ///
     /// # Errors
-    /// [`Reason::InvalidArgument`].
+    /// [`Reason::InvalidArgument`]; [`Reason::ExportTargetUnavailable`] if the target is in the object store of the cluster or
+    /// contains it.
     pub(super) fn new(
         targets: ExportTargets,
+        own: &OwnPrefix,
         cluster: ClusterId,
         target: Option<v1::ExportTarget>,
     ) -> Result<Self, Refusal> {
@@ -42,6 +45,7 @@ impl UnopenedTarget {
         let config: Value = serde_json::from_str(&target.target)
             .map_err(|error| invalid(format!("the target of the export is not JSON: {error}")))?;
         ExportTargets::check(&config).map_err(invalid)?;
+        own.check(&config)?;
         let v1::ExportTarget { name, table, .. } = target;
         Ok(Self { targets, cluster, export, name, table, config })
     }

@@ -7,7 +7,8 @@
 //!   with the leader's term.
 //!
 //! - `members`: the meta group; `nodes`: data nodes and compactors; `drains`: nodes that leave; `groups`: data groups; `tables`: tables
-//!   and garbage collection; `refreshes`: refreshable tables; `exports`: exports.
+//!   and garbage collection; `refreshes`: refreshable tables; `exports`: exports; `waiting_drops`: tables with the empty
+//!   read policy.
 //! - `watch`: evaluates the problems at intervals; `probe`: connects to nodes at intervals.
 
 mod drains;
@@ -18,6 +19,7 @@ mod nodes;
 mod probe;
 mod refreshes;
 mod tables;
+mod waiting_drops;
 mod watch;
 
 use std::collections::BTreeMap;
@@ -65,6 +67,7 @@ pub(crate) fn find_problems(known: &ClusterKnowledge<'_>) -> Vec<Problem> {
     problems.extend(tables::problems(known));
     problems.extend(refreshes::problems(known.state));
     problems.extend(exports::problems(known.state, &known.observed.failing_exports));
+    problems.extend(waiting_drops::problems(known.state));
     let of_leader = |problem: &Problem| {
         let detail = format!("node {}: {}", known.leader, problem.detail);
         Problem { detail, ..problem.clone() }.of_node(known.leader)

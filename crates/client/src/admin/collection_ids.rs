@@ -13,7 +13,8 @@ use crate::error::ClientError;
 
 impl Client {
     /// Hands out `count` ids for collections, 1 to 1,000, which are never handed out again. A lost response is harmless, because
-    /// retries carry the same request id.
+    /// retries carry the same request id. At most 100,000 ids are not used: [`drop_collections`](Self::drop_collections) takes back
+    /// those that are not needed.
     ///
     /// # Errors
     /// [`ClientError::Refused`] with `InvalidArgument` and others; [`ClientError::OutcomeUnknown`] when ids may be handed out.
@@ -63,12 +64,13 @@ impl Client {
         Ok(response.tables)
     }
 
-    /// Drops tables by their ids, at most 100, one after the other, as [`drop_table`](Self::drop_table) does. Those that were
-    /// dropped before count as dropped.
+    /// Drops tables by their ids, at most 100, one after the other, as [`drop_table`](Self::drop_table) does. Ids that were handed
+    /// out and are not used are dropped before them, which makes room for others: no table is created with them, and they are never
+    /// handed out again. Those that were dropped before count as dropped.
     ///
     /// # Errors
-    /// [`ClientError::Refused`] with `IdentifierMissing`: none was dropped; with the errors of `drop_table`: those before were
-    /// dropped, and the call can be repeated.
+    /// [`ClientError::Refused`] with `IdentifierMissing`: an id was not handed out, and none was dropped; with the errors of
+    /// `drop_table`: those before and the unused ids were dropped, and the call can be repeated.
     pub async fn drop_collections(
         &self,
         ids: &[TableId],

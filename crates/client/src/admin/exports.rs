@@ -8,15 +8,12 @@ use tidewater_common::quote::quoted;
 use tidewater_proto::v1::{self, Reason};
 use uuid::Uuid;
 
-use super::holds::text_before;
 use super::storage_call::CHANGE_TIMEOUT;
+use super::storage_pages::{ListPage, PAGE, all_entries, entry_named};
 use super::tables::milliseconds;
 use crate::client::Client;
 use crate::core::Repeat;
 use crate::error::ClientError;
-
-/// Exports of one page of a list.
-const PAGE: u32 = 250;
 
 /// Timeout of an attempt to create an export. The first hold or export of a table alters it before a data node claims the prefix.
 const CREATE_TIMEOUT: Duration = Duration::from_secs(60);
@@ -146,18 +143,7 @@ impl Client {
     /// # Errors
     /// The meta service cannot be reached or has no leader.
     pub async fn exports(&self) -> Result<Vec<v1::ListedExport>, ClientError> {
-        let mut found = Vec::new();
-        let mut after = String::new();
-        loop {
-            let page = self.page_of_exports(&after).await?;
-            let last = last_name(&page);
-            found.extend(page.exports);
-            match last {
-                // A page that does not advance would be read again and again.
-                Some(last) if page.more && last > after => after = last,
-                _ => return Ok(found),
-            }
-        }
+        all_entries(|after| self.page_of_exports(after)).await
     }
 
     /// Returns the export with this name and its progress; `None`: there is none.
@@ -165,28 +151,22 @@ impl Client {
     /// # Errors
     /// The meta service cannot be reached or has no leader.
     pub async fn export(&self, name: &str) -> Result<Option<v1::ListedExport>, ClientError> {
-        let mut after = text_before(name).to_owned();
-        loop {
-            let page = self.page_of_exports(&after).await?;
-            let last = last_name(&page);
-            if let Some(found) = page.exports.into_iter().find(|listed| name_of(listed) == name) {
-                return Ok(Some(found));
-            }
-            match last {
-                Some(last) if page.more && last > after && last.as_str() < name => after = last,
-                _ => return Ok(None),
-            }
-        }
+        entry_named(name, |after| self.page_of_exports(after)).await
     }
 
-    async fn page_of_exports(&self, after: &str) -> Result<v1::ListExportsResponse, ClientError> {
-        let request = v1::ListExportsRequest { after: after.to_owned(), limit: PAGE };
+    async fn page_of_exports(
+        &self,
+        after: String,
+    ) -> Result<ListPage<v1::ListedExport>, ClientError> {
+        let request = v1::ListExportsRequest { after, limit: PAGE };
         let longest = self.options().attempt_timeout;
-        self.core
+        let page = self
+            .core
             .storage("exports", Repeat::Read, longest, request, |mut client, request| async move {
                 client.list_exports(request).await
             })
-            .await
+            .await?;
+        Ok(ListPage { entries: page.exports, more: page.more })
     }
 
     /// Ends an export and releases its hold. Its objects stay. A lost response is harmless: if no export has the name after
@@ -219,14 +199,6 @@ impl Client {
             Err(error) => Err(error),
         }
     }
-}
-
-fn name_of(listed: &v1::ListedExport) -> &str {
-    listed.export.as_ref().map_or("", |export| export.name.as_str())
-}
-
-fn last_name(page: &v1::ListExportsResponse) -> Option<String> {
-    page.exports.last().map(|listed| name_of(listed).to_owned())
 }
 
 #[cfg(test)]

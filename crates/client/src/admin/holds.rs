@@ -16,13 +16,11 @@ use uuid::Uuid;
 pub use self::live::LiveHold;
 pub use self::renewal::HoldLoss;
 use super::storage_call::CHANGE_TIMEOUT;
+use super::storage_pages::{ListPage, PAGE, all_entries, entry_named};
 use super::tables::milliseconds;
 use crate::client::Client;
 use crate::core::Repeat;
 use crate::error::ClientError;
-
-/// Holds of one page of a list. A hold may have 1,000 tables.
-const PAGE: u32 = 250;
 
 /// Maximum number of names of one call.
 const MAX_NAMES: usize = 1_000;
@@ -96,18 +94,7 @@ impl Client {
         &self,
         table: Option<&str>,
     ) -> Result<Vec<v1::ListedHold>, ClientError> {
-        let mut found = Vec::new();
-        let mut after = String::new();
-        loop {
-            let page = self.page_of_holds(table, &after).await?;
-            let last = last_name(&page);
-            found.extend(page.holds);
-            match last {
-                // A page that does not advance would be read again and again.
-                Some(last) if page.more && last > after => after = last,
-                _ => return Ok(found),
-            }
-        }
+        all_entries(|after| self.page_of_holds(table, after)).await
     }
 
     /// Returns the hold with this name; `None`: there is none.
@@ -115,29 +102,19 @@ impl Client {
     /// # Errors
     /// The meta service cannot be reached or has no leader.
     pub async fn read_hold(&self, name: &str) -> Result<Option<v1::ListedHold>, ClientError> {
-        let mut after = text_before(name).to_owned();
-        loop {
-            let page = self.page_of_holds(None, &after).await?;
-            let last = last_name(&page);
-            if let Some(found) = page.holds.into_iter().find(|hold| name_of(hold) == name) {
-                return Ok(Some(found));
-            }
-            match last {
-                Some(last) if page.more && last > after && last.as_str() < name => after = last,
-                _ => return Ok(None),
-            }
-        }
+        entry_named(name, |after| self.page_of_holds(None, after)).await
     }
 
     async fn page_of_holds(
         &self,
         table: Option<&str>,
-        after: &str,
-    ) -> Result<v1::ListReadHoldsResponse, ClientError> {
+        after: String,
+    ) -> Result<ListPage<v1::ListedHold>, ClientError> {
         let table = table.unwrap_or_default().to_owned();
-        let request = v1::ListReadHoldsRequest { table, after: after.to_owned(), limit: PAGE };
+        let request = v1::ListReadHoldsRequest { table, after, limit: PAGE };
         let longest = self.options().attempt_timeout;
-        self.core
+        let page = self
+            .core
             .storage(
                 "read holds",
                 Repeat::Read,
@@ -145,7 +122,8 @@ impl Client {
                 request,
                 |mut client, request| async move { client.list_read_holds(request).await },
             )
-            .await
+            .await?;
+        Ok(ListPage { entries: page.holds, more: page.more })
     }
 
     /// Extends the leases of holds. Returns the names that are no holds, because they were released or their leases have
@@ -232,19 +210,6 @@ impl Client {
         }
         Ok(released)
     }
-}
-
-fn name_of(listed: &v1::ListedHold) -> &str {
-    listed.hold.as_ref().map_or("", |hold| hold.name.as_str())
-}
-
-fn last_name(page: &v1::ListReadHoldsResponse) -> Option<String> {
-    page.holds.last().map(|hold| name_of(hold).to_owned())
-}
-
-/// Returns a text that is before a name, and close to it: the name without its last character.
-pub(super) fn text_before(name: &str) -> &str {
-    name.char_indices().next_back().map_or("", |(last, _)| &name[..last])
 }
 
 #[cfg(test)]

@@ -98,7 +98,8 @@ fn calls_with_invalid_targets_are_refused() {
         table: "t".to_owned(),
         target: directory.config().to_string(),
     };
-    let read = |target| UnopenedTarget::new(directory.targets(), cluster(1), target);
+    let own = OwnPrefix::new("s3://bucket/own", |_| None);
+    let read = |target| UnopenedTarget::new(directory.targets(), &own, cluster(1), target);
     assert_eq!(read(Some(valid.clone())).unwrap().export, Uuid::from_u128(5));
     let id = |bytes: &'static [u8]| Bytes::from_static(bytes);
     let of = |target: &str| v1::ExportTarget { target: target.to_owned(), ..valid.clone() };
@@ -115,6 +116,12 @@ fn calls_with_invalid_targets_are_refused() {
         assert_eq!(refused.reason, Reason::InvalidArgument, "{refused}");
         assert!(refused.message.contains(expected), "{refused}");
     }
+    let beside = json!({ "url": "s3://bucket/exports" }).to_string();
+    read(Some(of(&beside))).unwrap();
+    let inside = json!({ "url": "s3://bucket/own/exports" }).to_string();
+    let refused = read(Some(of(&inside))).unwrap_err();
+    assert_eq!(refused.reason, Reason::ExportTargetUnavailable);
+    assert!(refused.message.contains("is in s3://bucket/own, the object store"), "{refused}");
 }
 
 #[test]

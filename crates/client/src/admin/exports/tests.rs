@@ -6,7 +6,8 @@ use tidewater_common::ids::Epoch;
 use tidewater_proto::v1::{self, Reason};
 use uuid::Uuid;
 
-use super::{ExportDefinition, PAGE, name_of};
+use super::{ExportDefinition, PAGE};
+use crate::admin::storage_pages::ListEntry;
 use crate::client::Client;
 use crate::error::ClientError;
 use crate::fake::FakeCluster;
@@ -106,7 +107,7 @@ async fn exports_are_read_in_pages() {
     cluster.storage.lock().add_exports(names.clone());
     client.create_export(definition("z")).await.unwrap();
     let found = client.exports().await.unwrap();
-    let found: Vec<&str> = found.iter().map(name_of).collect();
+    let found: Vec<&str> = found.iter().map(ListEntry::name).collect();
     let expected: Vec<&str> = names.iter().map(String::as_str).chain(["z"]).collect();
     assert_eq!(found, expected);
     assert_eq!(cluster.storage.lock().lists, 3);
@@ -121,7 +122,7 @@ async fn export_is_found_by_its_whole_name() {
     cluster.storage.lock().add_exports(many.chain(others));
     for name in ["a", "abc", "ab0254", "é"] {
         let found = client.export(name).await.unwrap();
-        assert_eq!(found.as_ref().map(name_of), Some(name), "{name}");
+        assert_eq!(found.as_ref().map(ListEntry::name), Some(name), "{name}");
     }
     for name in ["", "ab", "ab9", "z"] {
         assert_eq!(client.export(name).await.unwrap(), None, "{name}");

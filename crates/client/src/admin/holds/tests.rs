@@ -7,7 +7,8 @@ use tidewater_proto::v1::Reason;
 
 use super::live::ClientRenewals;
 use super::renewal::Renewals;
-use super::{AcquireHold, HoldLoss, PAGE, name_of, text_before};
+use super::{AcquireHold, HoldLoss, PAGE};
+use crate::admin::storage_pages::ListEntry;
 use crate::error::ClientError;
 use crate::fake::FakeCluster;
 
@@ -61,12 +62,12 @@ async fn holds_are_read_in_pages() {
     cluster.storage.lock().add_holds(names.clone());
     client.acquire_read_hold(hold("z")).await.unwrap();
     let found = client.read_holds(None).await.unwrap();
-    let found: Vec<&str> = found.iter().map(name_of).collect();
+    let found: Vec<&str> = found.iter().map(ListEntry::name).collect();
     let expected: Vec<&str> = names.iter().map(String::as_str).chain(["z"]).collect();
     assert_eq!(found, expected);
     assert_eq!(cluster.storage.lock().lists, 3);
     let of_table = client.read_holds(Some("t")).await.unwrap();
-    assert_eq!(of_table.iter().map(name_of).collect::<Vec<_>>(), ["z"]);
+    assert_eq!(of_table.iter().map(ListEntry::name).collect::<Vec<_>>(), ["z"]);
 }
 
 #[tokio::test]
@@ -78,17 +79,10 @@ async fn hold_is_found_by_its_whole_name() {
     cluster.storage.lock().add_holds(many.chain(others));
     for name in ["a", "abc", "ab0254", "é", "éa"] {
         let found = client.read_hold(name).await.unwrap();
-        assert_eq!(found.as_ref().map(name_of), Some(name), "{name}");
+        assert_eq!(found.as_ref().map(ListEntry::name), Some(name), "{name}");
     }
     for name in ["", "ab", "ab9", "z", "éab"] {
         assert_eq!(client.read_hold(name).await.unwrap(), None, "{name}");
-    }
-}
-
-#[test]
-fn text_before_a_name_is_its_beginning() {
-    for (name, before) in [("", ""), ("a", ""), ("ab", "a"), ("aé", "a"), ("éa", "é")] {
-        assert_eq!(text_before(name), before);
     }
 }
 
