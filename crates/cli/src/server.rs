@@ -15,6 +15,7 @@
 //! - [`meters`]: metrics of the process.
 //! - [`switchboard`]: services that are installed while the port is open.
 //! - [`events`]: options of the event recorder, and the recorder that the nodes share.
+//! - [`system_tables`]: tables about the cluster, which the process of the meta leader writes.
 //! - [`logs`]: log filter, changed at run time by [`node_admin`].
 //! - [`start_errors`]: start errors of nodes with exit status and remedy.
 //! - [`metrics`]: `/metrics` in the Prometheus text format.
@@ -38,8 +39,8 @@ pub(crate) mod process;
 pub(crate) mod signals;
 pub(crate) mod source_args;
 pub(crate) mod start_errors;
-pub(crate) mod statistics;
 pub(crate) mod switchboard;
+pub(crate) mod system_tables;
 
 /// Largest message that is received or sent, in bytes.
 pub(crate) const MAX_MESSAGE_BYTES: usize = 64 << 20;

@@ -106,6 +106,16 @@ mod tests {
     }
 
     #[test]
+    fn rows_differ_by_all_columns_of_the_key() {
+        let present = [batch(&[(1, Some("a")), (1, Some("b")), (2, Some("a"))])];
+        let desired = batch(&[(2, Some("b")), (1, Some("a"))]);
+        let found = differences(&schema(), &[1, 0], &present, &desired).unwrap();
+        assert_eq!(found.puts, batch(&[(2, Some("b"))]));
+        let deleted = batch(&[(1, Some("b")), (2, Some("a"))]);
+        assert_eq!(found.deletes, deleted.project(&[1, 0]).unwrap());
+    }
+
+    #[test]
     fn null_differs_from_a_value() {
         let found = differences(&schema(), &[1], &[batch(&[(1, Some(""))])], &batch(&[(1, None)]));
         let found = found.unwrap();

@@ -3,20 +3,20 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BooleanArray, RecordBatch, StringArray, UInt64Array};
-use arrow::datatypes::SchemaRef;
-use arrow::error::ArrowError;
-use tidewater_client::admin::{NewColumn, NewTable, TableSize};
+use arrow::array::{ArrayRef, BooleanArray};
+use tidewater_client::admin::{NewTable, TableSize};
 use tidewater_client::catalog::TableInfo;
 use tidewater_common::ids::{Epoch, TableId};
 use tidewater_common::schema::dropped_table_name;
 use tidewater_proto::v1;
 
-/// Name of the table.
-pub const STATISTICS: &str = "collection_statistics";
+use crate::columns::{self, ColumnDefinition, numbers, texts};
 
-/// Columns: name, type, and whether it may be null. The first one is the key.
-const COLUMNS: [(&str, &str, bool); 13] = [
+/// Name of the table.
+pub(crate) const STATISTICS: &str = "collection_statistics";
+
+/// Columns. The first one is the key.
+const COLUMNS: [ColumnDefinition; 13] = [
     ("table_id", "uint64", false),
     ("table", "utf8", false),
     ("dropped", "bool", false),
@@ -47,7 +47,7 @@ pub(crate) struct CollectionStatistics {
     pub(crate) rows: Option<u64>,
     /// Size of the files; `None` as before.
     pub(crate) bytes: Option<u64>,
-    /// Time between since and upper; `None`: one of them has no begin, or the table is refreshable.
+    /// Time between since and upper; `None`: one of them has no begin, or they are not reported.
     pub(crate) lag_ms: Option<u64>,
     /// Number of holds.
     pub(crate) holds: u64,
@@ -130,89 +130,40 @@ fn with_frontiers(
 
 /// Returns the definition of the table.
 pub(crate) fn definition() -> NewTable {
-    let columns =
-        COLUMNS.map(|(name, data_type, nullable)| NewColumn::new(name, data_type, nullable));
-    let key = [COLUMNS[0].0];
-    NewTable { regions: 1, ..NewTable::upsert(STATISTICS, columns.to_vec(), &key) }
+    columns::definition(STATISTICS, &COLUMNS, 1)
 }
 
-/// Returns statistics as rows of the table.
-///
-/// # Errors
-/// `schema` is that of another table.
-pub(crate) fn rows(
-    schema: SchemaRef,
-    statistics: &[CollectionStatistics],
-) -> Result<RecordBatch, ArrowError> {
-    type Of = CollectionStatistics;
-    let numbers = |number: fn(&Of) -> Option<u64>| -> ArrayRef {
-        Arc::new(statistics.iter().map(number).collect::<UInt64Array>())
-    };
-    let texts = |text: fn(&Of) -> Option<&str>| -> ArrayRef {
-        Arc::new(statistics.iter().map(text).collect::<StringArray>())
-    };
+/// Returns statistics as columns of the table.
+pub(crate) fn columns(statistics: &[CollectionStatistics]) -> Vec<ArrayRef> {
     let dropped: BooleanArray = statistics.iter().map(|of| Some(of.dropped)).collect();
-    RecordBatch::try_new(
-        schema,
-        vec![
-            numbers(|of| Some(of.table.get().into())),
-            texts(|of| Some(&of.name)),
-            Arc::new(dropped),
-            numbers(|of| Some(of.regions)),
-            numbers(|of| of.rows),
-            numbers(|of| of.bytes),
-            numbers(|of| of.lag_ms),
-            numbers(|of| Some(of.holds)),
-            texts(|of| of.oldest_hold.as_ref().map(|(name, _)| name.as_str())),
-            numbers(|of| of.oldest_hold.as_ref().map(|(_, epoch)| epoch.get())),
-            numbers(|of| Some(of.capabilities)),
-            texts(|of| of.refresh.as_ref().map(|(state, _)| state.as_str())),
-            numbers(|of| of.refresh.as_ref().map(|(_, rows)| *rows)),
-        ],
-    )
+    vec![
+        numbers(statistics, |of| Some(of.table.get().into())),
+        texts(statistics, |of| Some(of.name.as_str())),
+        Arc::new(dropped),
+        numbers(statistics, |of| Some(of.regions)),
+        numbers(statistics, |of| of.rows),
+        numbers(statistics, |of| of.bytes),
+        numbers(statistics, |of| of.lag_ms),
+        numbers(statistics, |of| Some(of.holds)),
+        texts(statistics, |of| of.oldest_hold.as_ref().map(|(name, _)| name.as_str())),
+        numbers(statistics, |of| of.oldest_hold.as_ref().map(|(_, epoch)| epoch.get())),
+        numbers(statistics, |of| Some(of.capabilities)),
+        texts(statistics, |of| of.refresh.as_ref().map(|(state, _)| state.as_str())),
+        numbers(statistics, |of| of.refresh.as_ref().map(|(_, rows)| *rows)),
+    ]
 }
 
 #[cfg(test)]
 mod tests {
-    use arrow::array::AsArray;
-    use tidewater_client::catalog::Catalog;
+    use tidewater_client::Catalog;
 
     use super::*;
-
-    fn table(table_id: u32, name: &str) -> v1::Table {
-        let column = |id, name: &str| v1::Column {
-            id,
-            name: name.to_owned(),
-            r#type: "int64".to_owned(),
-            nullable: false,
-            default: None,
-        };
-        let schema = v1::TableSchema {
-            version: 1,
-            columns: vec![column(1, "k")],
-            primary_key: vec![1],
-            time_column: None,
-            next_column_id: 2,
-        };
-        let options =
-            v1::TableOptions { write_mode: v1::WriteMode::Upsert.into(), ..Default::default() };
-        v1::Table {
-            table_id,
-            name: name.to_owned(),
-            state: v1::TableState::Active.into(),
-            schema: Some(schema),
-            options: Some(options),
-            ..v1::Table::default()
-        }
-    }
+    use crate::testing::{batch, number, table};
 
     fn catalog() -> Catalog {
         let names =
             [(3, "t"), (7, "_tw_dropped_7"), (4, STATISTICS), (5, "mirror"), (6, "_tw_dropped_6")];
-        let tables = names.map(|(id, name)| table(id, name)).to_vec();
-        let cluster_id = "00000000-0000-0000-0000-000000000001".to_owned();
-        let snapshot = v1::CatalogSnapshot { cluster_id, tables, ..v1::CatalogSnapshot::default() };
-        Catalog::from_snapshot(&snapshot).unwrap()
+        crate::testing::catalog(names.map(|(id, name)| table(id, name)).to_vec())
     }
 
     fn reports() -> Reports {
@@ -278,28 +229,14 @@ mod tests {
 
     #[test]
     fn rows_have_the_columns_of_the_definition() {
-        let definition = definition();
-        let fields: Vec<_> = definition
-            .columns
-            .iter()
-            .map(|column| {
-                let data_type: tidewater_common::schema::ColumnType =
-                    column.data_type.parse().unwrap();
-                arrow::datatypes::Field::new(&column.name, data_type.arrow(), column.nullable)
-            })
-            .collect();
-        let schema = Arc::new(arrow::datatypes::Schema::new(fields));
         let catalog = catalog();
         let statistics = statistics(catalog.tables().map(AsRef::as_ref), &reports());
-        let batch = rows(schema.clone(), &statistics).unwrap();
-        let number = |name: &str, row: usize| {
-            let column = batch.column_by_name(name).unwrap();
-            let values = column.as_primitive::<arrow::datatypes::UInt64Type>();
-            (!arrow::array::Array::is_null(values, row)).then(|| values.value(row))
-        };
-        assert_eq!((number("table_id", 2), number("rows", 2)), (Some(7), None));
-        assert_eq!((number("oldest_hold_epoch", 2), number("lag_ms", 0)), (Some(9), None));
-        assert_eq!(number("refreshed_rows", 1), Some(6));
-        assert_eq!(rows(schema, &[]).unwrap().num_rows(), 0);
+        let rows = batch(&definition(), columns(&statistics));
+        assert_eq!((number(&rows, "table_id", 2), number(&rows, "rows", 2)), (Some(7), None));
+        let epochs = (number(&rows, "oldest_hold_epoch", 2), number(&rows, "lag_ms", 0));
+        assert_eq!(epochs, (Some(9), None));
+        assert_eq!(number(&rows, "refreshed_rows", 1), Some(6));
+        assert_eq!(batch(&definition(), columns(&[])).num_rows(), 0);
+        assert_eq!(definition().primary_key, ["table_id"]);
     }
 }

@@ -113,7 +113,7 @@ pub(crate) struct Options {
           value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) max_feature_level: Option<u32>,
 
-    /// Interval in which the meta leader writes the table collection_statistics; 0s: never
+    /// Interval in which the meta leader writes the tables collection_statistics and collection_progress; 0s: never
     #[arg(long, env = "TIDEWATER_STATISTICS_EVERY", value_name = "TIME", default_value = "1m")]
     pub(crate) statistics_every: TimeSpan,
 
@@ -162,7 +162,7 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
     };
     let raft = process.raft();
     process.add(start_meta(settings, raft)).await?;
-    process.keep_statistics(options.statistics_every.duration(), addresses);
+    process.keep_system_tables(options.statistics_every.duration(), addresses);
     process.run("meta").await
 }
 

@@ -63,7 +63,7 @@ pub(crate) struct Options {
     #[arg(long, env = "TIDEWATER_SLOW_OPERATION", value_name = "TIME", default_value = "1s")]
     pub(crate) slow_operation: TimeSpan,
 
-    /// Interval in which the table collection_statistics is written; 0s: never
+    /// Interval in which the tables collection_statistics and collection_progress are written; 0s: never
     #[arg(long, env = "TIDEWATER_STATISTICS_EVERY", value_name = "TIME", default_value = "1m")]
     pub(crate) statistics_every: TimeSpan,
 
@@ -121,7 +121,7 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
         ..compactor(memory_limit, &address, own.clone(), &paths.objects)
     };
     process.add(start_compactor(compactor)).await?;
-    process.keep_statistics(options.statistics_every.duration(), own);
+    process.keep_system_tables(options.statistics_every.duration(), own);
     process.run("standalone").await
 }
 

@@ -17,14 +17,14 @@ use super::listen::Listen;
 use super::logs::LogOptions;
 use super::node::RunningNode;
 use super::signals::StopSignals;
-use super::statistics;
+use super::system_tables;
 use crate::exit::Failure;
 
 /// Time for nodes to stop: to transfer leadership and complete work in progress. Jobs of a compactor
 /// have additional time.
 const STOP_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Shortest interval in which statistics are written.
+/// Shortest interval in which system tables are written.
 const SHORTEST_ROUND: Duration = Duration::from_secs(1);
 
 /// A process with its open port and the nodes started in it.
@@ -63,15 +63,15 @@ impl Process {
         Ok(Arc::clone(&self.events))
     }
 
-    /// Starts to write statistics of the cluster in an interval, while the meta node of the process leads; zero: never. `meta`:
+    /// Starts to write the system tables in an interval, while the meta node of the process leads; zero: never. `meta`:
     /// addresses of meta nodes.
-    pub(crate) fn keep_statistics(&mut self, every: Duration, meta: Vec<String>) {
+    pub(crate) fn keep_system_tables(&mut self, every: Duration, meta: Vec<String>) {
         if every.is_zero() {
             return;
         }
         let leaderships = self.nodes.iter().filter_map(RunningNode::meta_leadership);
         let every = every.max(SHORTEST_ROUND);
-        let keep = |leadership| tokio::spawn(statistics::keep(every, meta.clone(), leadership));
+        let keep = |leadership| tokio::spawn(system_tables::keep(every, meta.clone(), leadership));
         self.tasks.extend(leaderships.map(keep).map(AbortOnDropHandle::new));
     }
 
