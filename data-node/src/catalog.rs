@@ -121,7 +121,7 @@ impl WatchedCatalog {
         check(&self.records.read())
     }
 
-    /// Waits until a table is published at an epoch or at a later one. Ends after a short time if the watch has delivered
+    /// Waits until a table is published at an epoch or at a later one, or complete at it. Ends after a short time if the watch has delivered
     /// other events only: the publication does not exist then.
     ///
     /// # Errors
@@ -150,7 +150,8 @@ impl WatchedCatalog {
 
     fn is_published(&self, table: u32, epoch: Epoch) -> bool {
         let records = self.records.read();
-        records.tables.get(&table).is_some_and(|table| Epoch(table.published_epoch) >= epoch)
+        let reached = |table: &v1::Table| table.published_epoch.max(table.complete_epoch);
+        records.tables.get(&table).is_some_and(|table| Epoch(reached(table)) >= epoch)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Service `Data`: reads, writes and bulk loads of rows. One file per call.
 
-mod as_of;
+pub(crate) mod as_of;
 mod callers;
 mod created;
 mod files;

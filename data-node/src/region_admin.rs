@@ -38,6 +38,7 @@ use tonic::{Request, Response, Status};
 
 use self::sweep::{GarbageStream, Sweeper, logged_versions};
 use crate::control::count_contradiction;
+use crate::data::as_of::CatalogEpochs;
 use crate::group::hosted::HostedRegion;
 use crate::group::refusals;
 use crate::group::replica::GroupReplica;
@@ -53,7 +54,7 @@ const CONFIRM_TIMEOUT: Duration = Duration::from_secs(5);
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// Maximum number of epochs of a count of versions.
-const MAX_SINCES: usize = 64;
+const MAX_SINCES: usize = 1_024;
 /// Counts of versions at a time: each reads the keys of a region.
 const CONCURRENT_COUNTS: usize = 1;
 
@@ -158,7 +159,8 @@ impl RegionAdminService {
                 let is_loaded = hosted.region.stats().phase != Phase::Loading
                     && !replica.shared.regions.is_arriving(id);
                 if is_listed(&hosted, request) && (is_loaded || confirmed.is_none()) {
-                    regions.push(info(&replica, &hosted, leads, request));
+                    let known = CatalogEpochs::of(groups, &hosted);
+                    regions.push(info(&replica, &hosted, leads, known, request));
                 }
             }
         }
@@ -310,6 +312,7 @@ fn info(
     replica: &GroupReplica,
     hosted: &HostedRegion,
     leader: bool,
+    known: CatalogEpochs,
     request: &ListRegionsRequest,
 ) -> RegionInfo {
     let stats = hosted.region.stats();
@@ -329,6 +332,7 @@ fn info(
         let last_sequence = region.map_or(0, |region| region.last_sequence.get());
         let logged = region.map_or(0, |region| region.manifest_version.get());
         let epochs = state.readable_epochs(id).unwrap_or_default();
+        let epochs = region.map_or(epochs, |region| known.readable(region, epochs));
         (replica.shared.applied(), digest.unwrap_or_default(), last_sequence, logged, epochs)
     };
     RegionInfo {
@@ -497,7 +501,11 @@ impl RegionAdmin for RegionAdminService {
             self.counts.acquire().await.map_err(|_| refusals::replica_stopping(replica.group()))?;
         replica.confirm(CONFIRM_TIMEOUT).await?;
         let hosted = replica.region(RegionId(request.region_id))?;
-        let sinces: Vec<Epoch> = request.sinces.into_iter().map(Epoch).collect();
+        let sinces: Vec<Epoch> = {
+            let state = replica.shared.state.read();
+            let kept = |since| state.kept_epoch(hosted.descriptor.region_id, Epoch(since));
+            request.sinces.into_iter().map(kept).collect()
+        };
         let account = self.groups.context().env.scan_memory.account();
         let counts = hosted.region.kept_versions(&sinces, &account).await;
         let versions = counts.map_err(|error| {

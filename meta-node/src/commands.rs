@@ -197,6 +197,7 @@ fn decide(
         Kind::ChangeCollections(command) => collections::change(state, &command).map(done),
         Kind::AllocateIds(command) => collection_ids::allocate(state, &command, rules),
         Kind::CreateCollections(command) => collection_ids::create(state, &command).map(done),
+        Kind::DropCollections(command) => collection_ids::drop_unused(state, &command).map(done),
         Kind::RaiseFeatureLevel(command) => levels::raise(state, &command).map(done),
         Kind::Bootstrap(_) | Kind::Bench(_) => Ok(done(CatalogChange::default())),
     }

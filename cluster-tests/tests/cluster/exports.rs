@@ -3,6 +3,7 @@
 mod bucket;
 mod held_puts;
 mod kills;
+mod mirrors;
 mod refusals;
 mod replay;
 mod tokens;

@@ -2,8 +2,9 @@
 
 mod faults;
 mod flights;
+mod held;
 mod intervals;
-mod mirror;
+pub(crate) mod mirror;
 mod own_kind;
 mod query;
 mod reader;
@@ -78,7 +79,13 @@ async fn refuses_other_changes(cluster: &Cluster) -> Result<()> {
     expect(cluster, 2, &["delete", TABLE, "1"], &words).await?;
     expect(cluster, 2, &["table", "truncate", TABLE], &["cannot be truncated"]).await?;
     expect(cluster, 2, &["table", "clone", TABLE, "other"], &["cannot be cloned"]).await?;
-    expect(cluster, 2, &["scan", TABLE, "--as-of", "5"], &["published epoch"]).await?;
+    let later = i64::MAX.to_string();
+    let words_of_later = ["not known before its next refresh"];
+    expect(cluster, 2, &["scan", TABLE, "--as-of", &later], &words_of_later).await?;
+    let empty = cluster.run(&["scan", TABLE, "--count", "--as-of", "5"]).await?.ok()?;
+    if empty.stdout.trim() != "0" {
+        return Err(violated(format!("rows before the first refresh: {}", empty.stdout)));
+    }
     expect(cluster, 3, &["refresh", "start", "nothing"], &["nothing"]).await?;
     let create = ["table", "create", "plain", "--columns", "id int64", "--primary-key", "id"];
     cluster.run(&create).await?.ok()?;

@@ -39,12 +39,15 @@ pub struct TableInfo {
     pub codec: KeyCodec,
     /// Epoch as of which a refreshable table is read; 0: it is empty.
     pub published: Epoch,
+    /// Later publications of a refreshable table are after this epoch; 0: after the published one.
+    pub complete: Epoch,
 }
 
-/// A read of a refreshable table as of an epoch at which it may have rows of two refreshes.
+/// A read of a refreshable table as of an epoch after its last publication, at which it may have rows of the next one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "table {table} is refreshable and is read as of its published epoch, {published}, not as of {requested}: leave the epoch out"
+    "table {table} is refreshable, and its contents as of epoch {requested} are not known before its next refresh: it was published \
+     at epoch {published}; leave the epoch out, or acquire a hold at it"
 )]
 pub struct EpochNotPublished {
     /// Name of the table.
@@ -56,8 +59,8 @@ pub struct EpochNotPublished {
 }
 
 impl TableInfo {
-    /// Returns the epoch that a read names: the requested one, or the published one of a refreshable table. `None`: the
-    /// newest rows are read.
+    /// Returns the epoch that a read names: the requested one, or the published one of a refreshable table, which is read as of its
+    /// last publication at or before the epoch. `None`: the newest rows are read.
     ///
     /// # Errors
     /// [`EpochNotPublished`].
@@ -67,11 +70,11 @@ impl TableInfo {
         }
         let published = self.published;
         match requested {
-            Some(requested) if requested != published => {
+            Some(requested) if requested > published.max(self.complete) => {
                 let table = self.name.clone();
                 Err(EpochNotPublished { table, requested, published })
             }
-            _ => Ok(Some(published)),
+            _ => Ok(Some(requested.unwrap_or(published))),
         }
     }
 }

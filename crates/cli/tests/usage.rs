@@ -82,6 +82,9 @@ fn invalid_command_line_exits_with_2() {
         &["collection", "policy", "t"],
         &["collection", "policy", "t", "--keep-all", "--lag", "1h"],
         &["collection", "policy", "t", "--keep-all", "--granularity", "1m"],
+        &["collection", "capabilities", "t"],
+        &["collection", "capabilities", "t", "--add", "5m"],
+        &["collection", "capabilities", "--remove", "1"],
         &["export", "create", "e", "--table", "t"],
         &["export", "create", "e", "--to", "file:///x"],
         &["export", "create", "e", "--table", "t", "--to", "file:///x", "--config", "[]"],
@@ -148,6 +151,23 @@ fn export_help_explains_wait_and_permissions() {
 }
 
 #[test]
+fn capabilities_help_explains_leases_and_counts() {
+    let help = stdout(&tidewater(&["collection", "capabilities", "--help"]));
+    let words: Vec<&str> = help.split_whitespace().collect();
+    let help = words.join(" ");
+    for part in [
+        "--add <EPOCH>",
+        "--remove <EPOCH>",
+        "neither a lease nor a name",
+        "`tidewater hold acquire`",
+        "leaves epochs kept: `tidewater collection list` shows the number",
+        "exit status 5",
+    ] {
+        assert!(help.contains(part), "{part}: {help}");
+    }
+}
+
+#[test]
 fn load_help_explains_create_stdin_and_delimiter() {
     let help = stdout(&tidewater(&["load", "--help"]));
     for part in [
@@ -179,6 +199,7 @@ fn unreachable_cluster_exits_with_5() {
         &["hold", "list"],
         &["hold", "acquire", "h", "t"],
         &["collection", "list"],
+        &["collection", "capabilities", "t", "--add", "1"],
         &["export", "list"],
         &["export", "prepare", "t"],
         &["export", "create", "e", "--table", "t", "--to", "file:///x"],

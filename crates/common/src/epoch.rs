@@ -22,6 +22,12 @@ impl Epoch {
         }
     }
 
+    /// First epoch after this one; the greatest has none after it.
+    #[must_use]
+    pub const fn next(self) -> Self {
+        Self(self.0.saturating_add(1))
+    }
+
     /// Last epoch before this one; 0 has none before it.
     #[must_use]
     pub const fn previous(self) -> Self {

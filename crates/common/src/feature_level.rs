@@ -38,7 +38,8 @@ impl FeatureLevel {
     /// - 10: exports of tables.
     /// - 11: held tables are dropped, and keep their rows until the last hold ends; the empty read policy; ids of collections
     ///   that are handed out.
-    pub const HIGHEST: Self = Self(11);
+    /// - 12: holds, policies and capabilities of refreshable tables, and their complete epochs; drops of unused ids of collections.
+    pub const HIGHEST: Self = Self(12);
     /// Level of the table options `compaction_window` and `holds_events`.
     pub const EVENT_TABLES: Self = Self(7);
     /// Level from which on events of the catalog have the time of the clocks after an outage, and events of nodes are recorded
@@ -50,6 +51,8 @@ impl FeatureLevel {
     pub const EXPORTS: Self = Self(10);
     /// Level of drops of held tables, of the table option `dropped`, of the empty read policy, and of ids that are handed out.
     pub const HELD_DROPS: Self = Self(11);
+    /// Level of holds, policies and capabilities of refreshable tables, and of the complete epochs of these tables.
+    pub const HELD_REFRESHES: Self = Self(12);
 
     /// Creates a level; 0 is the first one: sent or stored by a release without levels.
     #[must_use]

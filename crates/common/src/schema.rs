@@ -98,11 +98,9 @@ pub enum SchemaError {
         /// Description of the problem.
         problem: String,
     },
-    /// A refreshable table that is append-only, whose rows expire, that is made for events, or whose oldest readable epoch
-    /// is its own.
+    /// A refreshable table that is append-only, whose rows expire, or that is made for events.
     #[error(
-        "a refreshable table mirrors its source: it cannot be append-only or hold events, its rows do not expire, and its \
-         readable epochs are the published ones"
+        "a refreshable table mirrors its source: it cannot be append-only or hold events, and its rows do not expire"
     )]
     BadRefreshable,
     /// A compaction window that is too short, or not whole seconds.

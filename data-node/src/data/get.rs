@@ -28,7 +28,8 @@ pub(super) async fn call(groups: &Groups, request: GetRequest) -> Result<GetResp
     check_columns(&request.projection)?;
     let rows_format = format::requested(request.rows_format)?;
     let keys = keys(descriptor, &request)?;
-    as_of::confirm(groups, &replica, &hosted, request.as_of, options.read_deadline).await?;
+    let known =
+        as_of::confirm(groups, &replica, &hosted, request.as_of, options.read_deadline).await?;
     let projection: Vec<ColumnId> = request.projection.into_iter().map(ColumnId).collect();
     let deadline = Instant::now() + options.read_deadline;
     // Looked up again: the region may have been altered, split, or replaced by a snapshot, during the
@@ -39,7 +40,7 @@ pub(super) async fn call(groups: &Groups, request: GetRequest) -> Result<GetResp
         replica.check_published(&hosted)?;
         let Some(within) = keys.within(descriptor)? else { continue };
         let shape = Some(descriptor.shape().clone());
-        let as_of = as_of(groups, &replica, &hosted, request.as_of)?;
+        let as_of = as_of(&replica, &hosted, known, request.as_of)?;
         let meter = ScanMeter::default();
         let read = PointReadOptions { as_of, shape };
         let rows = hosted.region.get_charged(&within, &projection, read, &meter);

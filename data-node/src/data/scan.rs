@@ -64,7 +64,8 @@ pub(super) async fn call(
         }
         None => None,
     };
-    as_of::confirm(groups, &replica, &hosted, request.as_of, options.read_deadline).await?;
+    let known =
+        as_of::confirm(groups, &replica, &hosted, request.as_of, options.read_deadline).await?;
     // Looked up again: the region may have been dropped, or replaced by a snapshot, during the
     // confirmation.
     let count_only = request.count_only;
@@ -74,7 +75,7 @@ pub(super) async fn call(
         let descriptor = admission::served(&hosted.descriptor, request.schema_version)?;
         let shape = Some(descriptor.shape().clone());
         replica.check_published(&hosted)?;
-        let as_of = as_of(groups, &replica, &hosted, request.as_of)?;
+        let as_of = as_of(&replica, &hosted, known, request.as_of)?;
         serving.push((hosted, PointReadOptions { as_of, shape }));
     }
     for (hosted, _) in &serving {

@@ -96,29 +96,17 @@ pub fn entry_level(entry: &group_entry::Entry) -> FeatureLevel {
     match entry {
         // A raise leaves the level below, so that levels are raised one at a time.
         Entry::LevelRaised(raised) => FeatureLevel::new(raised.level).previous(),
-        Entry::Opened(opened) if is_dropped(options_of(opened)) => FeatureLevel::HELD_DROPS,
-        Entry::Altered(altered) if is_dropped(altered.options.as_ref()) => FeatureLevel::HELD_DROPS,
-        Entry::Opened(opened) if has_explicit_since(options_of(opened)) => {
-            FeatureLevel::COLLECTIONS
+        Entry::Opened(opened) => {
+            let options = opened.region.as_ref().and_then(|region| region.options.as_ref());
+            options_level(options).max(refreshable_level(options))
         }
-        Entry::Altered(altered) if has_explicit_since(altered.options.as_ref()) => {
-            FeatureLevel::COLLECTIONS
-        }
+        Entry::Altered(altered) => options_level(altered.options.as_ref()),
         Entry::Barrier(barrier) if !barrier.tables.is_empty() => FeatureLevel::COLLECTIONS,
-        Entry::Opened(opened) if has_event_options(options_of(opened)) => {
-            FeatureLevel::EVENT_TABLES
-        }
-        Entry::Altered(altered) if has_event_options(altered.options.as_ref()) => {
-            FeatureLevel::EVENT_TABLES
-        }
-        Entry::Opened(opened) if is_refreshable(opened) => REFRESH_LEVEL,
         Entry::AreaAbandoned(abandoned) if abandoned.published_epoch > 0 => REFRESH_LEVEL,
         Entry::MergeBegun(_) | Entry::Chunk(_) => REFRESH_LEVEL,
-        Entry::Opened(_)
-        | Entry::Dropped(_)
+        Entry::Dropped(_)
         | Entry::Writes(_)
         | Entry::ManifestAdvanced(_)
-        | Entry::Altered(_)
         | Entry::Truncated(_)
         | Entry::AreaOpened(_)
         | Entry::AreaPublished(_)
@@ -135,28 +123,26 @@ pub fn entry_level(entry: &group_entry::Entry) -> FeatureLevel {
     }
 }
 
-/// Returns whether a region of a refreshable table is opened.
-fn is_refreshable(opened: &v1::RegionOpened) -> bool {
-    options_of(opened).is_some_and(|options| options.refreshable)
+/// Returns the level of the table options that a region gets. Refreshable tables have an own oldest readable epoch from a later
+/// level on.
+fn options_level(options: Option<&v1::TableOptions>) -> FeatureLevel {
+    match options {
+        Some(options) if options.refreshable && options.explicit_since => {
+            FeatureLevel::HELD_REFRESHES
+        }
+        Some(options) if options.dropped => FeatureLevel::HELD_DROPS,
+        Some(options) if options.explicit_since => FeatureLevel::COLLECTIONS,
+        Some(options) if options.compaction_window_ms.is_some() || options.holds_events => {
+            FeatureLevel::EVENT_TABLES
+        }
+        _ => FeatureLevel::FIRST,
+    }
 }
 
-fn options_of(opened: &v1::RegionOpened) -> Option<&v1::TableOptions> {
-    opened.region.as_ref()?.options.as_ref()
-}
-
-/// Returns whether a region gets the table options `compaction_window` or `holds_events`.
-fn has_event_options(options: Option<&v1::TableOptions>) -> bool {
-    options.is_some_and(|options| options.compaction_window_ms.is_some() || options.holds_events)
-}
-
-/// Returns whether the oldest readable epoch of a region's table is its own.
-fn has_explicit_since(options: Option<&v1::TableOptions>) -> bool {
-    options.is_some_and(|options| options.explicit_since)
-}
-
-/// Returns whether a region's table was dropped while its rows are kept.
-fn is_dropped(options: Option<&v1::TableOptions>) -> bool {
-    options.is_some_and(|options| options.dropped)
+/// Returns the level at which a region of a refreshable table is opened.
+fn refreshable_level(options: Option<&v1::TableOptions>) -> FeatureLevel {
+    let is_refreshable = options.is_some_and(|options| options.refreshable);
+    if is_refreshable { REFRESH_LEVEL } else { FeatureLevel::FIRST }
 }
 
 /// A manifest version that the owner has committed.

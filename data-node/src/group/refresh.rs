@@ -18,6 +18,9 @@ use super::obligation::{area_from_wire, area_to_wire};
 pub const MAX_PARTS: usize = 64;
 /// Maximum number of published epochs that a region keeps: refreshes faster than that end the time of readers early.
 const MAX_PUBLISHED: usize = 128;
+/// Maximum number of those of a table with an own oldest readable epoch. The meta leader publishes no refresh beyond it, so that no
+/// held epoch is forgotten.
+pub const MAX_HELD: usize = 16_384;
 
 /// Part of a merge.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -145,7 +148,7 @@ pub struct PublishedEpochs(Vec<v1::PublishedEpoch>);
 
 impl PublishedEpochs {
     /// Records that the table is read as of another epoch, and that the one before is readable until the group reaches
-    /// `previous_until`. Without effect for an epoch that is not later.
+    /// `previous_until`. Without effect for an epoch that is not later. Call [`PublishedEpochs::forget`] afterwards.
     pub fn publish(&mut self, epoch: Epoch, previous_until: Epoch) {
         if epoch <= self.last() {
             return;
@@ -157,8 +160,16 @@ impl PublishedEpochs {
             previous.readable_until = previous_until.get();
         }
         self.0.push(v1::PublishedEpoch { epoch: epoch.get(), readable_until: 0 });
-        let beyond = self.0.len().saturating_sub(MAX_PUBLISHED);
-        self.0.drain(..beyond);
+    }
+
+    /// Forgets the oldest ones. `own`: oldest readable epoch of a table with an own one, before which they are forgotten.
+    pub fn forget(&mut self, own: Option<Epoch>) {
+        let (earlier, limit) = match own {
+            Some(own) => (self.0.partition_point(|of| of.epoch < own.get()), MAX_HELD),
+            None => (0, MAX_PUBLISHED),
+        };
+        let beyond = self.0.len().saturating_sub(limit);
+        self.0.drain(..earlier.max(beyond));
     }
 
     /// Returns the last one; 0: the table is empty.
@@ -166,9 +177,24 @@ impl PublishedEpochs {
         Epoch(self.0.last().map_or(0, |published| published.epoch))
     }
 
-    /// Returns whether this is one of them.
-    pub fn contains(&self, epoch: Epoch) -> bool {
-        self.0.iter().any(|published| published.epoch == epoch.get())
+    /// Returns the last one at or before an epoch, as of which the table is read at that epoch; `None`: it was forgotten.
+    pub fn at(&self, epoch: Epoch) -> Option<Epoch> {
+        let later = self.0.partition_point(|of| of.epoch <= epoch.get());
+        match later.checked_sub(1).and_then(|at| self.0.get(at)) {
+            Some(published) => Some(Epoch(published.epoch)),
+            None => self.0.is_empty().then_some(Epoch(0)),
+        }
+    }
+
+    /// Returns the first one at or after an epoch; the last one if there is none.
+    pub fn from(&self, epoch: Epoch) -> Epoch {
+        let earlier = self.0.partition_point(|of| of.epoch < epoch.get());
+        self.0.get(earlier).map_or_else(|| self.last(), |of| Epoch(of.epoch))
+    }
+
+    /// Returns the number of them.
+    pub fn count(&self) -> usize {
+        self.0.len()
     }
 
     /// Returns the oldest one that must be readable when the group is at an epoch.
@@ -177,6 +203,17 @@ impl PublishedEpochs {
             published.readable_until == 0 || published.readable_until > reached.get()
         };
         Epoch(self.0.iter().find(readable).map_or(0, |published| published.epoch))
+    }
+
+    /// Returns the oldest one that must be readable when the group is at an epoch, and the table is held at `own`.
+    pub fn oldest_kept(&self, own: Epoch, reached: Epoch) -> Epoch {
+        self.at_or_first(own).min(self.oldest_readable(reached))
+    }
+
+    /// Returns the last one at or before an epoch, or the first one that was not forgotten.
+    pub fn at_or_first(&self, epoch: Epoch) -> Epoch {
+        let first = || self.0.first().map_or(Epoch(0), |of| Epoch(of.epoch));
+        self.at(epoch).unwrap_or_else(first)
     }
 
     /// Converts to the stored form.
@@ -273,12 +310,52 @@ mod tests {
         published.publish(Epoch(100), Epoch(999));
         assert_eq!(published.oldest_readable(Epoch(249)), Epoch(100));
         assert_eq!(published.oldest_readable(Epoch(10_000)), Epoch(200));
-        assert!(published.contains(Epoch(100)) && !published.contains(Epoch(150)));
         for epoch in 1..1_000 {
             published.publish(Epoch(200 + epoch), Epoch(10_000));
+            published.forget(None);
         }
         assert_eq!(published.to_wire().len(), MAX_PUBLISHED);
         assert_eq!(published.last(), Epoch(1_199));
         assert_eq!(PublishedEpochs::from_wire(published.to_wire()), published);
+    }
+
+    /// Published at 100, 200 and so on, each with readers until 50 later.
+    fn published(number: u64) -> PublishedEpochs {
+        let mut published = PublishedEpochs::default();
+        for number in 1..=number {
+            published.publish(Epoch(number * 100), Epoch(number * 100 + 50));
+        }
+        published
+    }
+
+    #[test]
+    fn epoch_is_read_as_of_the_publication_before_it() {
+        let mut of = published(3);
+        for (epoch, expected) in [(0, 0), (99, 0), (100, 100), (199, 100), (300, 300), (999, 300)] {
+            assert_eq!(of.at(Epoch(epoch)), Some(Epoch(expected)), "{epoch}");
+        }
+        for (epoch, expected) in [(0, 0), (1, 100), (100, 100), (101, 200), (300, 300), (301, 300)]
+        {
+            assert_eq!(of.from(Epoch(epoch)), Epoch(expected), "{epoch}");
+        }
+        of.forget(Some(Epoch(200)));
+        assert_eq!((of.at(Epoch(199)), of.at(Epoch(250))), (None, Some(Epoch(200))));
+        let none = PublishedEpochs::default();
+        assert_eq!((none.at(Epoch(7)), none.from(Epoch(7))), (Some(Epoch(0)), Epoch(0)));
+    }
+
+    #[test]
+    fn held_publication_is_kept_beyond_its_readers() {
+        let of = published(4);
+        assert_eq!(of.oldest_kept(Epoch(250), Epoch(10_000)), Epoch(200));
+        assert_eq!(of.oldest_kept(Epoch(200), Epoch(10_000)), Epoch(200));
+        // Readers that began earlier than what is held.
+        assert_eq!(of.oldest_kept(Epoch(999), Epoch(420)), Epoch(300));
+        assert_eq!(of.oldest_kept(Epoch(999), Epoch(10_000)), Epoch(400));
+        let mut many = published(20_000);
+        many.forget(Some(Epoch(50)));
+        assert_eq!((many.count(), many.last()), (MAX_HELD, Epoch(2_000_000)));
+        let first = many.oldest_kept(Epoch(50), Epoch(10_000_000));
+        assert_eq!(many.at(first), Some(first));
     }
 }

@@ -346,7 +346,13 @@ impl GroupState {
         let options = &region.descriptor.options;
         if options.explicit_since {
             // Something may hold an epoch that the group no longer keeps, also after a move to it.
-            return Some((region.since, upper));
+            let published = &region.published;
+            let since = if options.refreshable {
+                published.oldest_kept(region.since, self.epoch)
+            } else {
+                region.since
+            };
+            return Some((since, upper));
         }
         let mut since = self.since;
         if options.refreshable {
@@ -354,6 +360,23 @@ impl GroupState {
             since = since.min(region.published.oldest_readable(self.epoch));
         }
         Some((region.since.max(since), upper))
+    }
+
+    /// Returns the epoch from which on a region has to keep its versions so that it is readable as of this one, apart from readers
+    /// of earlier publications, whose time ends by itself.
+    pub fn kept_epoch(&self, region: RegionId, since: Epoch) -> Epoch {
+        match self.regions.get(&region) {
+            Some(region) if region.descriptor.options.refreshable => {
+                region.published.at_or_first(since)
+            }
+            _ => since,
+        }
+    }
+
+    /// Returns the number of publications that a region of a refreshable table has not forgotten.
+    pub fn publications(&self, region: RegionId) -> u32 {
+        let count = self.regions.get(&region).map_or(0, |region| region.published.count());
+        u32::try_from(count).unwrap_or(u32::MAX)
     }
 
     /// Drops a region permanently; returns whether it existed.

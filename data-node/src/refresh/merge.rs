@@ -85,7 +85,9 @@ impl Merges {
         if is_complete {
             self.running.lock().retain(|of, running| *of != region || running.area != area);
         }
-        Ok(MergeRegionResponse { merge: merge.map(|merge| merge.to_wire()), is_complete })
+        let merge = merge.map(|merge| merge.to_wire());
+        let publications = replica.shared.state.read().publications(region);
+        Ok(MergeRegionResponse { merge, is_complete, publications })
     }
 
     /// Starts the task of a merge unless it runs, and waits for its end for a short time. A failure is reported once: the next

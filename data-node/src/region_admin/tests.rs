@@ -68,7 +68,7 @@ async fn calls_that_change_a_region_are_recorded() {
     let count = CountVersionsRequest { group_id, region_id: REGION, sinces: vec![0, 1] };
     let counted = admin.count_versions(Request::new(count.clone())).await.unwrap().into_inner();
     assert_eq!((counted.versions, counted.version_bytes), (vec![0, 0], 0), "it has no rows");
-    let many = CountVersionsRequest { sinces: vec![0; 65], ..count };
+    let many = CountVersionsRequest { sinces: vec![0; 1_025], ..count };
     let status = admin.count_versions(Request::new(many)).await.unwrap_err();
     assert_eq!(Refusal::from_status(&status).reason, Reason::InvalidArgument);
     let compact = CompactRegionRequest { group_id, region_id: REGION, ..Default::default() };

@@ -77,7 +77,7 @@ pub struct CatalogChange {
     pub export_deletes: Vec<String>,
     /// Ids of collections handed out; not part of the watched catalog.
     pub ids_allocated: Vec<TableId>,
-    /// Those that belong to a collection from now on.
+    /// Those that belong to a collection from now on, or were dropped.
     pub ids_used: Vec<TableId>,
     /// Request id to record, with its outcome.
     pub outcome: Option<(Uuid, RequestOutcome)>,

@@ -33,11 +33,12 @@ pub struct Collection {
 }
 
 impl Collection {
-    /// Returns the oldest readable epoch as of an epoch of the leader, with these holds.
+    /// Returns the oldest readable epoch as of an epoch of the leader. `kept_from`: that of
+    /// [`MetaState::kept_from`](super::MetaState::kept_from).
     #[must_use]
-    pub fn since_at(&self, least_hold: Option<Epoch>, upper: Epoch) -> Since {
+    pub fn since_at(&self, kept_from: Option<Epoch>, upper: Epoch) -> Since {
         let capabilities = &self.capabilities;
-        let retention = Retention { policy: &self.policy, capabilities, least_hold };
+        let retention = Retention { policy: &self.policy, capabilities, least_hold: kept_from };
         match self.since {
             Since::Known(since) => Since::Known(retention.since_at(since, upper)),
             Since::AtLeast(since) => Since::AtLeast(retention.since_at(since, upper)),

@@ -274,19 +274,31 @@ impl MetaState {
     /// Returns the oldest readable epoch of a table as of an epoch of the leader; `None` for a table without a record, and
     /// if the record has none.
     pub fn since_at(&self, table: TableId, upper: Epoch) -> Option<Epoch> {
-        let least = self.holds.least_of(table).map(|hold| hold.epoch);
-        match self.collections.get(&table)?.since_at(least, upper) {
+        match self.collections.get(&table)?.since_at(self.kept_from(table), upper) {
             Since::Known(since) => Some(since),
             Since::AtLeast(_) => None,
         }
     }
 
-    /// Returns whether an id was handed out and belongs to no collection yet.
+    /// Returns the least epoch that the holds of a table keep, and that of the last publication of a refreshable one, which stays
+    /// readable until the next one.
+    pub fn kept_from(&self, table: TableId) -> Option<Epoch> {
+        let held = self.holds.least_of(table).map(|hold| hold.epoch);
+        held.into_iter().chain(self.published_of(table)).min()
+    }
+
+    /// Returns the published epoch of a table if it is refreshable.
+    pub fn published_of(&self, table: TableId) -> Option<Epoch> {
+        let table = self.tables.get(&table).filter(|table| table.options.refreshable);
+        table.map(|table| table.published)
+    }
+
+    /// Returns whether an id was handed out, belongs to no collection yet, and was not dropped.
     pub fn is_unused_id(&self, id: TableId) -> bool {
         self.unused_ids.contains(&id)
     }
 
-    /// Returns the number of ids that were handed out and belong to no collection yet.
+    /// Returns the number of ids that were handed out, belong to no collection yet, and were not dropped.
     pub fn unused_id_count(&self) -> usize {
         self.unused_ids.size()
     }

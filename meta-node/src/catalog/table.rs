@@ -51,6 +51,8 @@ pub struct Table {
     pub clone_of: Option<TableId>,
     /// Epoch as of which a refreshable table is read; 0: it is empty.
     pub published: Epoch,
+    /// Later publications of a refreshable table are after this epoch; 0: after the published one.
+    pub complete: Epoch,
     /// The table was dropped, and has routes: holds keep its rows.
     pub dropped: Option<DroppedTable>,
     /// Checksum of the description with which the table was created under an id that was handed out.
@@ -120,6 +122,11 @@ impl Table {
         published.clone_of = self.clone_of.map_or(0, TableId::get);
     }
 
+    /// Returns the greatest epoch as of which the published rows of a refreshable table are its rows.
+    pub fn complete_through(&self) -> Epoch {
+        self.published.max(self.complete)
+    }
+
     /// Returns whether the table has its routes.
     pub fn is_live(&self) -> bool {
         self.state != TableState::Dropping
@@ -157,6 +164,7 @@ impl From<&Table> for v1::Table {
             clone_of: 0,
             route_changes: Vec::new(),
             published_epoch: table.published.get(),
+            complete_epoch: table.complete.get(),
         }
     }
 }
@@ -207,6 +215,7 @@ impl TryFrom<v1::TableRecord> for Table {
             changes: stored.changes,
             clone_of: (stored.clone_of != 0).then_some(TableId(stored.clone_of)),
             published: Epoch(table.published_epoch),
+            complete: Epoch(table.complete_epoch),
             dropped: stored
                 .dropped
                 .map(|dropped| DroppedTable { name: dropped.name, dropped_ms: dropped.dropped_ms }),

@@ -19,13 +19,14 @@ pub(super) fn begin_alter(
     let key = (request.request_id.as_str(), request.name.as_str());
     let id = IdentifiedRequest::new(rules, OutcomeKind::AlterTable, key, request)?;
     begin(state, &id, &request.name, |table| {
-        let (schema, options) = altered(table, request)?;
+        let (schema, options) = altered(state, table, request)?;
         Ok(TableChange::Alter { schema: Box::new(schema), options })
     })
 }
 
 /// Returns schema and options of a table after an alteration.
 pub(super) fn altered(
+    state: &MetaState,
     table: &Table,
     request: &v1::AlterTableRequest,
 ) -> Result<(TableSchema, TableOptions), CommandError> {
@@ -38,7 +39,10 @@ pub(super) fn altered(
     if let Some(window_ms) = request.compaction_window_ms {
         options.compaction_window = (window_ms != 0).then_some(Duration::from_millis(window_ms));
     }
-    options.explicit_since |= request.explicit_since;
+    if request.explicit_since {
+        collections::check_level(state, table)?;
+        options.explicit_since = true;
+    }
     if changes.is_empty() && options == table.options {
         return Err(CommandError::NothingToAlter(table.name.clone()));
     }

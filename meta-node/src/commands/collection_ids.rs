@@ -1,8 +1,8 @@
-//! Ids of collections that are handed out before their creation, and the creation of a batch of collections with such ids: all
-//! of them, or none.
+//! Ids of collections that are handed out before their creation, the creation of a batch of collections with such ids, all of
+//! them or none, and the drop of ids that are not used.
 //!
-//! An id is handed out once, belongs to one collection, and is never used again. The record of a table has a checksum of the
-//! description with which it was created: a repeated creation changes nothing.
+//! An id is handed out once, belongs to one collection at most, and is never used again. The record of a table has a checksum of
+//! the description with which it was created: a repeated creation changes nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,11 +22,13 @@ use crate::catalog::{CatalogChange, Header, MetaState, OutcomeKind, TableLock};
 
 /// Level of allocated ids.
 pub(crate) const ALLOCATED_IDS: FeatureLevel = FeatureLevel::HELD_DROPS;
+/// Level of drops of allocated ids.
+pub(crate) const DROPPED_IDS: FeatureLevel = FeatureLevel::HELD_REFRESHES;
 /// Greatest number of ids of a request. Apply depends on this limit and those below, so they never change.
 const MAX_COUNT: u32 = 1_000;
 /// Greatest number of ids that are handed out and not used.
 const MAX_UNUSED: usize = 100_000;
-/// Greatest number of collections of a batch, and of their regions.
+/// Greatest number of collections of a batch that is created or dropped, and of the regions of a created one.
 const MAX_BATCH: usize = 100;
 const MAX_BATCH_REGIONS: usize = 2_048;
 /// First half of the ids of the procedures that create collections; the second one is the id of the table.
@@ -102,16 +104,38 @@ pub(super) fn create(
     Ok(batch)
 }
 
+/// Drops the ids that are not used: no collection can be created with them, and they are never handed out again. Ids of
+/// collections are unchanged: procedures drop these.
+pub(super) fn drop_unused(
+    state: &MetaState,
+    request: &v1::DropCollectionsRequest,
+) -> Result<CatalogChange, CommandError> {
+    if request.ids.len() > MAX_BATCH {
+        return Err(bad("a call drops at most 100 collections".to_owned()));
+    }
+    let ids: BTreeSet<TableId> = request.ids.iter().copied().map(TableId).collect();
+    if let Some(id) = ids.iter().find(|id| !is_handed_out(state, **id)) {
+        return Err(CollectionCommandError::IdentifierMissing(*id).into());
+    }
+    let ids_used = ids.into_iter().filter(|id| state.is_unused_id(*id)).collect();
+    Ok(CatalogChange { ids_used, ..CatalogChange::default() })
+}
+
+/// Returns whether an id is or was that of a collection, or was handed out for one.
+fn is_handed_out(state: &MetaState, id: TableId) -> bool {
+    id != TableId(0) && id < state.header().next_table_id
+}
+
 /// Returns whether a collection with this description has the id already.
 ///
 /// # Errors
-/// The id was not handed out, was used, or is that of another collection.
+/// The id was not handed out, was dropped, or is that of another collection.
 fn is_created(state: &MetaState, id: TableId, description: u32) -> Result<bool, CommandError> {
     match state.table(id) {
         Some(table) if table.is_named() && table.description == Some(description) => Ok(true),
         Some(table) if table.is_named() => Err(reused(id)),
         None if state.is_unused_id(id) => Ok(false),
-        None if id >= state.header().next_table_id || id == TableId(0) => {
+        None if !is_handed_out(state, id) => {
             Err(CollectionCommandError::IdentifierMissing(id).into())
         }
         _ => Err(CollectionCommandError::IdentifierInvalid(id).into()),

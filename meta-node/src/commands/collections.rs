@@ -18,7 +18,7 @@ use tidewater_common::ids::{Epoch, TableId};
 use tidewater_common::schema::dropped_table_name;
 use tidewater_proto::v1::{self, ProcedureKind, TableState, change_collections::Change};
 
-use super::{CollectionCommandError, CommandError, refreshes};
+use super::{CollectionCommandError, CommandError};
 use crate::catalog::{
     CatalogChange, Collection, DroppedTable, MetaState, Since, Table, TableChange,
 };
@@ -87,6 +87,26 @@ fn record_sinces(at: &CollectionsAt<'_>) -> CatalogChange {
     let fitting = tables.filter_map(|table| at.table(&table.name).ok());
     let advanced = fitting.filter_map(|table| at.advanced(table).ok());
     at.changed(advanced.map(|(record, _)| record).collect())
+}
+
+/// Refuses changes of a refreshable table below their level: its regions would take publications for readable that are not.
+///
+/// # Errors
+/// [`CommandError::FeatureLevel`].
+pub(crate) fn check_level(state: &MetaState, table: &Table) -> Result<(), CommandError> {
+    let (level, needed) = (state.header().feature_level, FeatureLevel::HELD_REFRESHES);
+    if table.options.refreshable && level < needed {
+        return Err(CommandError::FeatureLevel { needed, level });
+    }
+    Ok(())
+}
+
+/// Returns the refreshable tables of a hold whose next publication has to be after its epoch, so that they can be read as of it.
+fn complete_at(state: &MetaState, tables: &[TableId], epoch: Epoch) -> Vec<Table> {
+    let named = tables.iter().filter_map(|table| state.table(*table));
+    let behind =
+        named.filter(|table| table.options.refreshable && table.complete_through() < epoch);
+    behind.map(|table| Table { complete: epoch, ..table.as_ref().clone() }).collect()
 }
 
 /// Returns whether the regions of a table are being truncated.
@@ -179,12 +199,13 @@ impl CollectionsAt<'_> {
     /// Returns a table whose readable epochs can be changed.
     ///
     /// # Errors
-    /// The table is missing, refreshable, being created or truncated, or its oldest readable epoch is not its own.
+    /// The table is missing, being created or truncated, or its oldest readable epoch is not its own; those of
+    /// [`check_level`].
     fn table(&self, name: &str) -> Result<&Table, CommandError> {
         let state = self.state;
         let table = state.table_named(name);
         let table = table.ok_or_else(|| CommandError::TableNotFound(name.to_owned()))?;
-        refreshes::check_written_by_clients(state, table, "held at an epoch")?;
+        check_level(state, table)?;
         if table.state != TableState::Active {
             return Err(CommandError::busy(table, "created"));
         }
@@ -215,8 +236,7 @@ impl CollectionsAt<'_> {
                 capabilities: Capabilities::default(),
             },
         };
-        let least = self.state.holds().least_of(table.id).map(|hold| hold.epoch);
-        let since = match record.since_at(least, self.upper) {
+        let since = match record.since_at(self.state.kept_from(table.id), self.upper) {
             Since::Known(since) => since,
             // A barrier from before the truncation may reach a region late.
             Since::AtLeast(floor) if is_recorded => floor.max(self.learned(table)?),
@@ -240,6 +260,8 @@ impl CollectionsAt<'_> {
         });
         of_table
             .filter(|since| *since <= self.upper)
+            // A refreshable table is readable as of its last publication.
+            .map(|since| self.state.published_of(table.id).map_or(since, |last| last.min(since)))
             .ok_or_else(|| CollectionCommandError::SinceUnknown(table.name.clone()).into())
     }
 

@@ -3,6 +3,7 @@
 
 mod dropped_tables;
 mod exported_tables;
+mod held_refreshes;
 mod held_tables;
 
 use std::collections::BTreeSet;
@@ -19,6 +20,7 @@ use tidewater_proto::v1::{NewColumn, NodeRole, NodeState, WriteMode};
 
 use self::dropped_tables::dropped_tables;
 use self::exported_tables::exported_tables;
+use self::held_refreshes::held_refreshes;
 use self::held_tables::held_tables;
 use super::procedures::testing::{begin, truncate, wire_id};
 use super::testing::{CLUSTER, directory, hex, kind_name, report, set_members, table, unhex};
@@ -198,6 +200,7 @@ fn commands() -> Vec<v1::MetaCommand> {
         .chain(held_tables())
         .chain(exported_tables())
         .chain(dropped_tables())
+        .chain(held_refreshes())
         .collect()
 }
 
@@ -720,7 +723,7 @@ fn command_bytes_are_frozen() {
 #[test]
 fn every_command_kind_is_in_the_golden_file() {
     let names = kinds();
-    assert_eq!(names.len(), 45, "{names:?}");
+    assert_eq!(names.len(), 46, "{names:?}");
 }
 
 #[test]
@@ -759,6 +762,9 @@ fn older_log_replays_to_the_same_state() {
         if at == TENTH_LEVEL {
             assert_eq!(reached(&state), REACHED_TENTH_LEVEL, "{state:#?}");
         }
+        if at == ELEVENTH_LEVEL {
+            assert_eq!(reached(&state), REACHED_ELEVENTH_LEVEL, "{state:#?}");
+        }
         let command = v1::MetaCommand::decode(bytes.as_slice()).unwrap();
         let applied = apply(&mut state, TERM, command);
         assert!(applied.is_ok(), "{name}: {applied:?}");
@@ -786,6 +792,8 @@ const SIXTH_LEVEL: usize = 126;
 const NINTH_LEVEL: usize = 145;
 /// Number of golden commands of the tenth level.
 const TENTH_LEVEL: usize = 154;
+/// Number of golden commands of the eleventh level.
+const ELEVENTH_LEVEL: usize = 165;
 /// Id of the route that is split.
 const FIRST_SPLIT: u64 = 14;
 /// Nodes that must support the levels of refreshable tables.
@@ -814,4 +822,5 @@ const REACHED_FOURTH_LEVEL: (u64, u32) = (92, 4_214_535_182);
 const REACHED_SIXTH_LEVEL: (u64, u32) = (104, 1_170_033_253);
 const REACHED_NINTH_LEVEL: (u64, u32) = (108, 3_509_169_574);
 const REACHED_TENTH_LEVEL: (u64, u32) = (109, 2_600_896_831);
-const REACHED: (u64, u32) = (114, 246_645_465);
+const REACHED_ELEVENTH_LEVEL: (u64, u32) = (114, 246_645_465);
+const REACHED: (u64, u32) = (118, 988_773_805);

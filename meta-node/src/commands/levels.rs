@@ -13,7 +13,7 @@ use tidewater_proto::v1::read_policy::Policy;
 use tidewater_proto::v1::{self, NodeRole, NodeState, meta_command::Kind};
 
 use super::CommandError;
-use super::collection_ids::ALLOCATED_IDS;
+use super::collection_ids::{ALLOCATED_IDS, DROPPED_IDS};
 use crate::catalog::{CatalogChange, Header, MetaState, Node};
 
 /// Returns the level that a cluster needs for a command: a release below it cannot apply the command, or would
@@ -44,6 +44,7 @@ fn kind_level(kind: &Kind) -> FeatureLevel {
         Kind::AlterRefresh(_) => FeatureLevel::new(6),
         Kind::ChangeCollections(_) => FeatureLevel::COLLECTIONS,
         Kind::AllocateIds(_) | Kind::CreateCollections(_) => ALLOCATED_IDS,
+        Kind::DropCollections(_) => DROPPED_IDS,
         Kind::Bootstrap(_)
         | Kind::RegisterNode(_)
         | Kind::UpdateNode(_)

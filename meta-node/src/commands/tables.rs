@@ -133,6 +133,7 @@ pub(super) fn defined(
         changes: new.clone_of.map_or(0, |_| CLONE_STEP.0),
         clone_of: new.clone_of,
         published: Epoch(0),
+        complete: Epoch(0),
         dropped: None,
         description: None,
     };

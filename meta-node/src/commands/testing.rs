@@ -65,6 +65,7 @@ pub(crate) fn kind_name(kind: &Kind) -> &'static str {
         Kind::ChangeCollections(_) => "change_collections",
         Kind::AllocateIds(_) => "allocate_ids",
         Kind::CreateCollections(_) => "create_collections",
+        Kind::DropCollections(_) => "drop_collections",
     }
 }
 

@@ -27,6 +27,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidewater_common::feature_level::FeatureLevel;
+use tidewater_common::ids::Epoch;
 use tokio::task::{self, AbortHandle, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use uuid::Uuid;
@@ -100,7 +101,9 @@ impl LeaderTerm {
         };
         let time_ms = state.header().time_ms;
         let due = |export: &Arc<Export>| {
-            let epochs = due_step(export, last, time_ms)?;
+            // The next step of a refreshable table is as of its published epoch.
+            let published = state.published_of(export.table).map(Epoch::next);
+            let epochs = due_step(export, published.unwrap_or(last), time_ms)?;
             Some((Arc::clone(export), epochs))
         };
         exports.iter().filter_map(due).collect()

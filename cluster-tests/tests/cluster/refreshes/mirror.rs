@@ -10,20 +10,30 @@ use tidewater_cluster_tests::cluster::Cluster;
 use tidewater_cluster_tests::{HarnessError, Result};
 
 /// Name of the table.
-pub(super) const TABLE: &str = "mirror";
+pub(crate) const TABLE: &str = "mirror";
 
 /// Rows by id.
-pub(super) type Rows = BTreeMap<i64, String>;
+pub(crate) type Rows = BTreeMap<i64, String>;
 
-pub(super) struct Mirror {
+pub(crate) struct Mirror {
     /// Rows of the source, once they are written.
-    pub(super) rows: Rows,
+    pub(crate) rows: Rows,
     directory: PathBuf,
+}
+
+/// Returns the rows that a scan prints.
+pub(crate) async fn rows_of(cluster: &Cluster, scan: &[&str]) -> Result<Rows> {
+    let output = cluster.run(&[scan, &["--output", "json"]].concat()).await?.ok()?;
+    let row = |line: Value| {
+        let name = line["name"].as_str().unwrap_or_default().to_owned();
+        Some((line["id"].as_i64()?, name))
+    };
+    Ok(output.json_lines()?.into_iter().filter_map(row).collect())
 }
 
 impl Mirror {
     /// Creates the table with this number of regions, and an empty source.
-    pub(super) async fn create(cluster: &Cluster, regions: u32) -> Result<Self> {
+    pub(crate) async fn create(cluster: &Cluster, regions: u32) -> Result<Self> {
         let directory = cluster.source_directory().join(TABLE);
         fs::create_dir_all(&directory).map_err(HarnessError::io("create a directory"))?;
         let config = format!(r#"{{"url": "file://{}"}}"#, directory.display());
@@ -50,7 +60,7 @@ impl Mirror {
     }
 
     /// Writes the rows to this number of objects.
-    pub(super) fn write(&self, objects: usize) -> Result<()> {
+    pub(crate) fn write(&self, objects: usize) -> Result<()> {
         let mut texts = vec!["id,name\n".to_owned(); objects];
         for (position, (id, name)) in self.rows.iter().enumerate() {
             // Writing to a String cannot fail.
@@ -60,7 +70,7 @@ impl Mirror {
     }
 
     /// Writes one object with this content.
-    pub(super) fn write_text(&self, text: &str) -> Result<()> {
+    pub(crate) fn write_text(&self, text: &str) -> Result<()> {
         self.replace(&[text.to_owned()])
     }
 
@@ -78,17 +88,12 @@ impl Mirror {
     }
 
     /// Returns the rows of the table.
-    pub(super) async fn scan(&self, cluster: &Cluster) -> Result<Rows> {
-        let output = cluster.run(&["scan", TABLE, "--output", "json"]).await?.ok()?;
-        let row = |line: Value| {
-            let name = line["name"].as_str().unwrap_or_default().to_owned();
-            Some((line["id"].as_i64()?, name))
-        };
-        Ok(output.json_lines()?.into_iter().filter_map(row).collect())
+    pub(crate) async fn scan(&self, cluster: &Cluster) -> Result<Rows> {
+        rows_of(cluster, &["scan", TABLE]).await
     }
 
     /// Refreshes the table, and compares the counts and the contents.
-    pub(super) async fn refresh(&self, cluster: &Cluster, counts: Value) -> Result<()> {
+    pub(crate) async fn refresh(&self, cluster: &Cluster, counts: Value) -> Result<()> {
         let output = cluster.run(&["refresh", "start", TABLE, "--output", "json"]).await?.ok()?;
         let found = output.json()?;
         for (name, expected) in counts.as_object().into_iter().flatten() {
@@ -101,7 +106,7 @@ impl Mirror {
     }
 
     /// Compares the contents of the table with those of the source.
-    pub(super) async fn check(&self, cluster: &Cluster) -> Result<()> {
+    pub(crate) async fn check(&self, cluster: &Cluster) -> Result<()> {
         let found = self.scan(cluster).await?;
         if found == self.rows {
             return Ok(());

@@ -132,6 +132,7 @@ impl Catalog {
             options,
             codec,
             published: Epoch(table.published_epoch),
+            complete: Epoch(table.complete_epoch),
         });
         self.tables.insert_mut(id, table);
         Ok(())

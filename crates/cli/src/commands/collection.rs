@@ -2,9 +2,10 @@
 //!
 //! - `policy_text`: text of a read policy.
 
-mod list;
+pub(crate) mod capabilities;
+pub(crate) mod list;
 mod policy;
-mod policy_text;
+pub(crate) mod policy_text;
 
 use clap::Subcommand;
 
@@ -14,13 +15,15 @@ use crate::exit::Failure;
 #[derive(Debug, Subcommand)]
 #[command(
     after_help = "Example:\n  tidewater collection list\n  tidewater collection policy flights --lag 24h\n\nA table can be read as \
-                  of its epochs from `since` on and before `upper`. Its read policy and its holds keep `since` back."
+                  of its epochs from `since` on and before `upper`. Its read policy, its holds and its capabilities keep `since` back."
 )]
 pub(crate) enum Collection {
     /// List which epochs of tables can be read, and what keeps them
     List(list::Options),
     /// Set which epochs of a table remain readable
     Policy(policy::Options),
+    /// Add and take away capabilities, by which programs keep epochs of a table readable
+    Capabilities(capabilities::Options),
 }
 
 impl Collection {
@@ -28,6 +31,7 @@ impl Collection {
         match self {
             Self::List(options) => list::run(options).await,
             Self::Policy(options) => policy::run(options).await,
+            Self::Capabilities(options) => capabilities::run(options).await,
         }
     }
 }

@@ -51,6 +51,7 @@ fn table() -> TableInfo {
         options,
         codec,
         published: Epoch(0),
+        complete: Epoch(0),
     }
 }
 

@@ -188,7 +188,16 @@ pub(crate) fn table_info() -> TableInfo {
     let options = TableOptions::upsert();
     let codec = KeyCodec::new(&schema, &options).unwrap();
     let state = v1::TableState::Active;
-    TableInfo { id: TABLE, name: "t".into(), state, schema, options, codec, published: Epoch(0) }
+    TableInfo {
+        id: TABLE,
+        name: "t".into(),
+        state,
+        schema,
+        options,
+        codec,
+        published: Epoch(0),
+        complete: Epoch(0),
+    }
 }
 
 /// Returns rows with these ids; the value of id 5 is `v5`.

@@ -116,11 +116,8 @@ impl TableOptions {
         }
         self.check_compaction_window(schema)?;
         // Reads of a refreshable table are as of its published epochs, which the log of its groups has.
-        let is_mirror = self.write_mode.has_deletes()
-            && self.ttl_ms.is_none()
-            && !self.holds_events
-            && !self.explicit_since
-            && !self.dropped;
+        let is_mirror =
+            self.write_mode.has_deletes() && self.ttl_ms.is_none() && !self.holds_events;
         if self.refreshable && !is_mirror {
             return Err(SchemaError::BadRefreshable);
         }

@@ -26,6 +26,7 @@ pub(super) fn records(state: TableState, change: Option<TableChange>) -> Catalog
         clone_of: 0,
         route_changes: Vec::new(),
         published_epoch: 0,
+        complete_epoch: 0,
     };
     let place =
         RegionPlace { table_id: 3, group_id: 5, incarnation: 1, start: Vec::new(), end: None };

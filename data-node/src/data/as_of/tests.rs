@@ -47,36 +47,46 @@ async fn read(
     epoch: Option<u64>,
 ) -> Result<Epoch, Refusal> {
     let hosted = replica.region(RegionId(7))?;
-    confirm(groups, replica, &hosted, epoch, LIMIT).await?;
-    Ok(as_of(groups, replica, &hosted, epoch)?.unwrap().epoch)
+    let known = confirm(groups, replica, &hosted, epoch, LIMIT).await?;
+    Ok(as_of(replica, &hosted, known, epoch)?.unwrap().epoch)
 }
 
 #[test]
-fn refreshable_table_is_read_as_of_published_epochs_only() {
-    use Publication::{Never, Published, Unknown};
+fn refreshable_table_is_read_as_of_the_last_publication() {
+    use Publication::{At, Never, Unknown};
     let mut kept = PublishedEpochs::default();
-    for epoch in [100, 200] {
+    for epoch in [50, 100, 200] {
         kept.publish(Epoch(epoch), Epoch(1_000));
     }
-    for (epoch, latest, expected) in [
-        (300, 300, Published),
-        (200, 300, Published),
-        (100, 300, Published),
-        (200, 0, Published),
-        (250, 300, Never),
-        (150, 300, Never),
-        (99, 200, Never),
-        (301, 300, Unknown),
-        (201, 0, Unknown),
-        (399, 300, Unknown),
+    kept.forget(Some(Epoch(100)));
+    let at = |epoch| At(Epoch(epoch));
+    for (epoch, published, complete, expected) in [
+        (300, 300, 0, at(300)),
+        (299, 300, 0, at(200)),
+        (200, 300, 0, at(200)),
+        (150, 300, 0, at(100)),
+        (100, 0, 0, at(100)),
+        // It was forgotten, also if the catalog of the node is of that time.
+        (99, 300, 0, Never),
+        (99, 50, 0, Never),
+        (250, 200, 0, Unknown),
+        (301, 300, 0, Unknown),
+        (201, 0, 0, Unknown),
+        (399, 300, 0, Unknown),
+        // Later publications are after the complete epoch.
+        (250, 200, 250, at(200)),
+        (350, 300, 350, at(300)),
+        (250, 300, 350, at(200)),
+        (351, 300, 350, Unknown),
         // All publications precede the epoch of the group.
-        (400, 300, Never),
-        (u64::MAX, 300, Never),
+        (400, 300, 350, Never),
+        (u64::MAX, 300, 0, Never),
         // The group is that of another leader.
-        (400, 400, Published),
+        (400, 400, 0, at(400)),
     ] {
-        let found = compare(Epoch(epoch), Epoch(latest), &kept, Epoch(400));
-        assert_eq!(found, expected, "{epoch} {latest}");
+        let known = CatalogEpochs { published: Epoch(published), complete: Epoch(complete) };
+        let found = find(Epoch(epoch), known, &kept, Epoch(400));
+        assert_eq!(found, expected, "{epoch} {published} {complete}");
     }
 }
 
@@ -85,7 +95,7 @@ async fn unpublished_epochs_are_refused_with_the_latest_one() {
     let directory = tempfile::tempdir().unwrap();
     let (groups, replica) = serving(&directory).await;
     assert_eq!(read(&groups, &replica, Some(500)).await.unwrap(), Epoch(500));
-    for epoch in [None, Some(400), Some(1_000), Some(u64::MAX)] {
+    for epoch in [None, Some(1_000), Some(u64::MAX)] {
         // Without a wait for the catalog.
         let refused = timeout(Duration::from_secs(2), read(&groups, &replica, epoch)).await;
         let refused = refused.unwrap().unwrap_err();

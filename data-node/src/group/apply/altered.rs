@@ -34,7 +34,10 @@ pub(super) fn apply(
     let descriptor =
         if serves_previous { descriptor.altered_from(&region.descriptor) } else { descriptor };
     if descriptor.options.explicit_since {
-        // The alteration itself changes no readable epoch: from now on, they no longer follow those of the group.
+        // The alteration itself changes no readable epoch: from now on, they no longer follow those of the group. A publication
+        // before that of the group has lost rows.
+        let refreshable = descriptor.options.refreshable;
+        let since = if refreshable { region.published.from(since) } else { since };
         region.since = region.since.max(since);
     }
     region.descriptor = descriptor.clone();

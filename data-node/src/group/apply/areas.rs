@@ -36,13 +36,23 @@ pub(super) fn abandon(
         decide_area(state, index, entry.region_id, &entry.area_id, entry.step, |_, area| {
             Ok(Obligation::Abandon { area })
         })?;
-    if let Some(region) = state.regions.get_mut(&RegionId(entry.region_id)) {
+    let id = RegionId(entry.region_id);
+    if let Some(region) = state.regions.get_mut(&id) {
         region.merge = None;
         if entry.published_epoch > 0 {
             region.published.publish(Epoch(entry.published_epoch), Epoch(entry.previous_until));
         }
     }
+    forget_published(state, id);
     Ok(decided)
+}
+
+/// Forgets the publications of a region that no reader needs.
+fn forget_published(state: &mut GroupState, id: RegionId) {
+    let since = state.readable_epochs(id).map(|(since, _)| since);
+    let Some(region) = state.regions.get_mut(&id) else { return };
+    let own = since.filter(|_| region.descriptor.options.explicit_since);
+    region.published.forget(own);
 }
 
 pub(super) fn publish(

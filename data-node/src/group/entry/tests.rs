@@ -407,12 +407,14 @@ fn table_options_need_their_level() {
     let events = v1::TableOptions { holds_events: true, ..v1::TableOptions::default() };
     let held = v1::TableOptions { explicit_since: true, ..events.clone() };
     let dropped = v1::TableOptions { dropped: true, ..held.clone() };
+    let mirror = v1::TableOptions { refreshable: true, ..held.clone() };
     for (options, expected) in [
         (v1::TableOptions::default(), FeatureLevel::FIRST),
         (window, FeatureLevel::EVENT_TABLES),
         (events, FeatureLevel::EVENT_TABLES),
         (held, FeatureLevel::COLLECTIONS),
         (dropped, FeatureLevel::HELD_DROPS),
+        (mirror, FeatureLevel::HELD_REFRESHES),
     ] {
         let region =
             v1::RegionDescriptor { options: Some(options.clone()), ..region(7, None, None) };

@@ -1,9 +1,15 @@
+use tidewater_common::ids::{ManifestVersion, Term};
 use tidewater_proto::v1::meta_command::Kind;
-use tidewater_proto::v1::{ProcedureState, Reason, TableState};
+use tidewater_proto::v1::{CursorState, ProcedureState, Reason, TableState};
 
 use super::*;
-use crate::commands::procedures::testing::{drop_named, with_tables, with_tables_at};
-use crate::commands::testing::{directory, run, table};
+use crate::catalog::MAX_OUTCOMES;
+use crate::commands::apply;
+use crate::commands::procedures::testing::{
+    complete, drop_named, fill, id, set_time, with_tables, with_tables_at,
+};
+use crate::commands::requests::RETRY_WINDOW_MS;
+use crate::commands::testing::{command, directory, durable_hook, run, table};
 
 fn allocate(number: u64, count: u32) -> Kind {
     Kind::AllocateIds(v1::AllocateIdsRequest { request_id: directory(number), count })
@@ -17,6 +23,10 @@ fn description(id: u32, name: &str) -> v1::CollectionDescription {
 
 fn create(collections: &[v1::CollectionDescription]) -> Kind {
     Kind::CreateCollections(v1::CreateCollectionsRequest { collections: collections.to_vec() })
+}
+
+fn drop_ids(ids: &[u32]) -> Kind {
+    Kind::DropCollections(v1::DropCollectionsRequest { ids: ids.to_vec() })
 }
 
 fn refused(state: &mut MetaState, kind: Kind) -> Reason {
@@ -135,7 +145,7 @@ fn dropped_collection_keeps_its_id() {
     for _ in 0..2 {
         assert_eq!(refused(&mut state, create(&[description(3, "a")])), Reason::IdentifierInvalid);
         if state.table(TableId(3)).is_some() {
-            crate::commands::procedures::testing::complete(&mut state, 20);
+            complete(&mut state, 20);
         }
     }
 }
@@ -143,10 +153,140 @@ fn dropped_collection_keeps_its_id() {
 #[test]
 fn ids_and_batches_need_their_level() {
     let mut state = with_tables_at(ALLOCATED_IDS.previous());
-    for kind in [allocate(10, 1), create(&[description(3, "a")])] {
+    for (kind, level) in [
+        (allocate(10, 1), ALLOCATED_IDS),
+        (create(&[description(3, "a")]), ALLOCATED_IDS),
+        (drop_ids(&[1]), DROPPED_IDS),
+    ] {
         let refused = run(&mut state, kind).unwrap_err();
-        assert!(
-            matches!(refused, CommandError::FeatureLevel { needed, .. } if needed == ALLOCATED_IDS)
-        );
+        assert!(matches!(refused, CommandError::FeatureLevel { needed, .. } if needed == level));
     }
+}
+
+#[test]
+fn unused_ids_are_dropped_once() {
+    let mut state = with_tables();
+    run(&mut state, allocate(10, 3)).unwrap();
+    let revision = state.header().revision;
+    assert_eq!(run(&mut state, drop_ids(&[5, 3, 5])), Ok(CommandReply::Done));
+    assert_eq!(state.unused_id_count(), 1);
+    assert!(state.is_unused_id(TableId(4)));
+    assert_eq!(state.header().revision, revision, "watchers do not see ids");
+    assert_eq!(MetaState::from_rows(state.rows().unwrap()).as_ref(), Ok(&state));
+    let before = state.clone();
+    assert_eq!(run(&mut state, drop_ids(&[3, 5])), Ok(CommandReply::Done));
+    // The answer to the allocation was lost before.
+    assert_eq!(run(&mut state, allocate(10, 3)), Ok(CommandReply::Table(TableId(3))));
+    for batch in [&[description(3, "a")][..], &[description(4, "b"), description(5, "a")]] {
+        assert_eq!(refused(&mut state, create(batch)), Reason::IdentifierInvalid);
+    }
+    assert_eq!(state, before);
+    assert_eq!(run(&mut state, allocate(11, 1)), Ok(CommandReply::Table(TableId(6))));
+    run(&mut state, create(&[description(4, "b")])).unwrap();
+    assert_eq!(state.table_named("b").unwrap().id, TableId(4));
+}
+
+#[test]
+fn drop_of_unused_ids_leaves_collections() {
+    let mut state = with_tables();
+    run(&mut state, allocate(10, 3)).unwrap();
+    run(&mut state, create(&[description(3, "a")])).unwrap();
+    run(&mut state, drop_named(20, "u")).unwrap();
+    complete(&mut state, 20);
+    let before = state.clone();
+    // Active, dropped, being created, and not used.
+    run(&mut state, drop_ids(&[1, 2, 3, 4])).unwrap();
+    assert!(!state.is_unused_id(TableId(4)) && state.is_unused_id(TableId(5)));
+    assert_eq!(state.header(), before.header());
+    assert!(state.tables().eq(before.tables()) && state.routes().eq(before.routes()));
+    assert_eq!(state.procedures(), before.procedures());
+    assert_eq!(refused(&mut state, create(&[description(4, "b")])), Reason::IdentifierInvalid);
+    // The creation is repeated.
+    run(&mut state, create(&[description(3, "a")])).unwrap();
+}
+
+#[test]
+fn drop_with_an_unknown_id_changes_nothing() {
+    let mut state = with_tables();
+    run(&mut state, allocate(10, 2)).unwrap();
+    for unknown in [0, 5, u32::MAX] {
+        let dropped = run(&mut state, drop_ids(&[3, 1, unknown]));
+        let missing = CollectionCommandError::IdentifierMissing(TableId(unknown));
+        assert_eq!(dropped, Err(CommandError::from(missing)));
+    }
+    assert_eq!(refused(&mut state, drop_ids(&[3; 101])), Reason::InvalidArgument);
+    assert_eq!(state.unused_id_count(), 2);
+    run(&mut state, drop_ids(&[3; 100])).unwrap();
+    run(&mut state, drop_ids(&[])).unwrap();
+    assert_eq!(state.unused_id_count(), 1);
+}
+
+#[test]
+fn dropped_ids_make_room_for_others() {
+    let mut state = with_tables();
+    for number in 100..200 {
+        run(&mut state, allocate(number, MAX_COUNT)).unwrap();
+    }
+    assert_eq!(state.unused_id_count(), MAX_UNUSED);
+    let full = run(&mut state, allocate(10, 1)).unwrap_err();
+    assert_eq!(full, CommandError::from(CollectionCommandError::TooManyIds(MAX_UNUSED)));
+    assert_eq!(full.reason(), Reason::InvalidArgument);
+    run(&mut state, drop_ids(&[7])).unwrap();
+    assert_eq!(run(&mut state, allocate(10, 1)), Ok(CommandReply::Table(TableId(100_003))));
+}
+
+#[test]
+fn created_collections_have_cursors_of_durable_hooks() {
+    let mut state = with_tables();
+    run(&mut state, allocate(10, 3)).unwrap();
+    run(&mut state, Kind::AddHook(durable_hook(30, "all"))).unwrap();
+    let of_another = v1::AddHookRequest { table: "t".into(), ..durable_hook(31, "one") };
+    run(&mut state, Kind::AddHook(of_another)).unwrap();
+    let counts = |state: &MetaState| ["all", "one"].map(|hook| state.cursors().count(hook));
+    assert_eq!(counts(&state), [4, 2]);
+    run(&mut state, create(&[description(4, "b"), description(3, "a")])).unwrap();
+    assert_eq!(counts(&state), [8, 2]);
+    let generation = state.hook("all").unwrap().generation;
+    for table in [3, 4].map(TableId) {
+        for route in state.routes_of(table) {
+            let cursor = state.cursors().get(route.route_id, "all").unwrap();
+            assert_eq!((cursor.table, cursor.group), (table, route.group_id));
+            assert_eq!((cursor.incarnation, cursor.generation), (route.incarnation, generation));
+            // The hook receives all versions.
+            assert_eq!((cursor.version, cursor.state), (ManifestVersion(0), CursorState::Tail));
+        }
+    }
+    // One of the batch exists: its cursors stay.
+    run(&mut state, create(&[description(3, "a"), description(5, "c")])).unwrap();
+    assert_eq!(counts(&state), [10, 2]);
+    assert_eq!(MetaState::from_rows(state.rows().unwrap()).as_ref(), Ok(&state));
+}
+
+#[test]
+fn batch_makes_room_for_all_its_procedures() {
+    let mut state = with_tables();
+    run(&mut state, allocate(10, 100)).unwrap();
+    // All but one of the procedures that the batch replaces end first, among them the creations of the tables.
+    let first_ms = state.header().time_ms;
+    fill(&mut state, 99, first_ms);
+    fill(&mut state, MAX_OUTCOMES, first_ms + 1);
+    let described: Vec<_> = (3..103).map(|id| description(id, &format!("c{id}"))).collect();
+    // `run` compares and verifies the whole state, which takes long.
+    let create_all = |state: &mut MetaState| {
+        apply(state, Term(1), command(create(&described))).map(|(reply, _)| reply)
+    };
+    set_time(&mut state, first_ms + RETRY_WINDOW_MS + 1);
+    assert_eq!(create_all(&mut state), Err(CommandError::OutcomesFull(MAX_OUTCOMES)));
+    assert_eq!((state.unused_id_count(), state.tables().count()), (100, 2));
+    set_time(&mut state, first_ms + RETRY_WINDOW_MS + 2);
+    assert_eq!(create_all(&mut state), Ok(CommandReply::Done));
+    assert_eq!(state.unused_id_count(), 0);
+    let procedures = state.procedures();
+    assert_eq!((procedures.count(), procedures.running().count()), (MAX_OUTCOMES, 100));
+    assert!([1, 2].into_iter().all(|number| procedures.get(id(number)).is_none()));
+    // A repeated batch begins none, and needs no room.
+    let revision = state.header().revision;
+    assert_eq!(create_all(&mut state), Ok(CommandReply::Done));
+    assert_eq!(state.header().revision, revision);
+    state.verify().unwrap();
 }

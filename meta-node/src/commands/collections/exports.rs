@@ -18,6 +18,8 @@ use super::{CollectionsAt, holds};
 use crate::catalog::{CatalogChange, Export, Exports, MetaState, ReadHold, Table};
 use crate::commands::{CollectionCommandError, CommandError};
 
+/// Least epoch of contents: a record has epoch 0 for none. The contents as of this one have the rows of both.
+const FIRST_EPOCH: Epoch = Epoch(1);
 /// Maximum number of exports of a cluster. Apply depends on it, so it never changes.
 const MAX_EXPORTS: usize = 1_000;
 
@@ -136,7 +138,8 @@ fn token<'a>(
     Ok(Some(hold.as_ref()))
 }
 
-/// Returns the epoch of the contents of an export: the requested one, or that of the token, or the last one that has begun.
+/// Returns the epoch of the contents of an export: the requested one, or that of the token, or the last one that has begun. An
+/// export of a refreshable table begins at its published epoch: the steps are from one publication to another.
 fn first_epoch(
     at: &CollectionsAt<'_>,
     request: &v1::CreateExportRequest,
@@ -152,10 +155,19 @@ fn first_epoch(
         return Err(CollectionCommandError::BadRequest(text).into());
     }
     let held = token.map(|token| token.epoch);
+    if let Some(published) = at.state.published_of(table.id) {
+        let published = published.max(FIRST_EPOCH);
+        if requested.is_some_and(|requested| requested != published) {
+            let text = format!(
+                "an export of a refreshable table begins at its published epoch, {published}: leave the epoch out"
+            );
+            return Err(CollectionCommandError::BadRequest(text).into());
+        }
+        return Ok(published);
+    }
     // A change that began later may have been applied before, with a later barrier.
     let epoch = requested.or(held).unwrap_or(at.upper.max(since));
-    // A record has epoch 0 for none. The contents as of the next epoch have the rows of both.
-    holds::common_epoch(at.upper, &[(since, table)], Some(epoch.max(Epoch(1))))
+    holds::common_epoch(at.upper, &[(since, table)], Some(epoch.max(FIRST_EPOCH)))
 }
 
 /// Checks that the hold of a new export can be acquired, and the token's released.

@@ -11,7 +11,7 @@ use tidewater_proto::v1;
 
 pub(crate) use self::checked::check_acquire;
 use self::checked::{check_fields, check_not_of_export, check_not_reserved, is_acquired_by};
-use super::CollectionsAt;
+use super::{CollectionsAt, complete_at};
 use crate::catalog::{CatalogChange, Collection, ReadHold, Table};
 use crate::commands::{CollectionCommandError, CommandError};
 
@@ -52,6 +52,7 @@ pub(super) fn acquire(
     let (tables, epoch) = held;
     check_counts(holds.count() + 1, holds.held_tables() + tables.len())?;
     let time_ms = at.state.header().time_ms;
+    let completed = complete_at(at.state, &tables, epoch);
     let hold = ReadHold {
         name: request.name.clone(),
         holder: request.holder.clone(),
@@ -62,7 +63,7 @@ pub(super) fn acquire(
         acquired_ms: time_ms,
         request: checked.id,
     };
-    Ok(CatalogChange { holds: vec![hold], ..at.changed(records) })
+    Ok(CatalogChange { holds: vec![hold], tables: completed, ..at.changed(records) })
 }
 
 /// Returns the records of the tables of a hold, in the order of their ids, and its epoch.
@@ -163,8 +164,9 @@ pub(super) fn downgrade(
     if epoch == hold.epoch {
         return Ok(CatalogChange::default());
     }
+    let tables = complete_at(at.state, &hold.tables, epoch);
     let moved = ReadHold { epoch, ..hold.as_ref().clone() };
-    Ok(CatalogChange { holds: vec![moved], ..CatalogChange::default() })
+    Ok(CatalogChange { holds: vec![moved], tables, ..CatalogChange::default() })
 }
 
 /// Releases holds, all or none. Names that are no holds have no effect.

@@ -7,6 +7,7 @@ mod exports;
 mod histories;
 mod limits;
 mod policies;
+mod refreshables;
 mod removals;
 mod truncations;
 

@@ -62,7 +62,9 @@ pub enum CollectionCommandError {
         of: &'static str,
     },
     /// The limit of ids that are handed out and not used is reached.
-    #[error("{0} ids were handed out and are not used: create collections with them")]
+    #[error(
+        "{0} ids were handed out and are not used: create collections with them, or drop those that are not needed by DropCollections"
+    )]
     TooManyIds(usize),
     /// No export has this name.
     #[error("export {name} does not exist", name = quoted(.0))]
@@ -118,8 +120,8 @@ pub enum CollectionCommandError {
     /// The id of a collection was never handed out.
     #[error("id {0} was not handed out: AllocateIds hands out ids")]
     IdentifierMissing(TableId),
-    /// The collection with the id was dropped.
-    #[error("the collection with id {0} was dropped: an id belongs to one collection")]
+    /// The id, or the collection that had it, was dropped.
+    #[error("id {0} was dropped and cannot be used again: AllocateIds hands out ids")]
     IdentifierInvalid(TableId),
     /// The collection with the id has another description.
     #[error("id {0} is that of a collection with another description")]

@@ -123,7 +123,7 @@ impl RefreshCommandError {
             Self::Refreshable { .. } => Reason::TableRefreshable,
             Self::AlreadyRefreshing { .. } => Reason::AlreadyRefreshing,
             Self::SourceMismatch { .. } => Reason::SourceMismatch,
-            Self::Paused(_) => Reason::TableBusy,
+            Self::Paused(_) | Self::EpochComplete { .. } => Reason::TableBusy,
             Self::SourceShrunk { .. } => Reason::SourceShrunk,
             Self::BadSetting(_) => Reason::InvalidArgument,
         }

@@ -1,6 +1,6 @@
 //! Errors of commands on refreshable tables.
 
-use tidewater_common::ids::{Generation, SourceId};
+use tidewater_common::ids::{Epoch, Generation, SourceId};
 use tidewater_common::quote::quoted;
 
 /// Error of a rejected command; the state is unchanged.
@@ -53,6 +53,16 @@ pub enum RefreshCommandError {
         before: u64,
         /// Least share, in percent.
         percent: u32,
+    },
+    /// Readers have seen the table as of the epoch of a publication.
+    #[error("table {name} is complete at epoch {complete}, and cannot be published at {epoch}: the leader chooses a later epoch", name = quoted(.table))]
+    EpochComplete {
+        /// Name of the table.
+        table: String,
+        /// Epoch of the publication.
+        epoch: Epoch,
+        /// Complete epoch of the table.
+        complete: Epoch,
     },
     /// A setting that is out of range.
     #[error("{0}")]

@@ -1,5 +1,5 @@
-//! A held table that is dropped: the raise to the level of such drops, an empty policy, both drops of the table, and a
-//! collection with an id that was handed out.
+//! A held table that is dropped: the raise to the level of such drops, an empty policy, both drops of the table, and a collection
+//! with an id that was handed out.
 
 use tidewater_proto::v1::change_collections::Change;
 use tidewater_proto::v1::read_policy::Policy;

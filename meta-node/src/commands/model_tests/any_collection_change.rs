@@ -41,11 +41,11 @@ pub(super) fn any_collection_change() -> impl Strategy<Value = Kind> {
         6 => (40u64..70, tables()).prop_map(|(number, table)| make_since_own(number, table)),
         9 => (10u64..15, any_change).prop_map(|(upper, of)| change(upper, of)),
         1 => (70u64..80, 1u32..8).prop_map(|(number, table)| drop_by_id(number, table)),
-        4 => any_use_of_ids(),
+        5 => any_use_of_ids(),
     ]
 }
 
-/// Allocations of ids, and batches of collections with them.
+/// Allocations of ids, batches of collections with them, and drops of ids that are not used.
 fn any_use_of_ids() -> impl Strategy<Value = Kind> {
     let description =
         (1u32..9, prop::sample::select(vec!["t", "v", "w"])).prop_map(|(id, name)| {
@@ -53,11 +53,14 @@ fn any_use_of_ids() -> impl Strategy<Value = Kind> {
             v1::CollectionDescription { id, definition: Some(definition) }
         });
     prop_oneof![
-        (95u64..99, 1u32..4).prop_map(|(number, count)| {
+        2 => (95u64..99, 1u32..4).prop_map(|(number, count)| {
             Kind::AllocateIds(v1::AllocateIdsRequest { request_id: directory(number), count })
         }),
-        prop::collection::vec(description, 1..3).prop_map(|collections| {
+        2 => prop::collection::vec(description, 1..3).prop_map(|collections| {
             Kind::CreateCollections(v1::CreateCollectionsRequest { collections })
+        }),
+        1 => prop::collection::vec(1u32..9, 1..3).prop_map(|ids| {
+            Kind::DropCollections(v1::DropCollectionsRequest { ids })
         }),
     ]
 }

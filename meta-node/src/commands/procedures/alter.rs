@@ -37,7 +37,7 @@ impl ProcedureKind for AlterTable {
     fn begin(&self, state: &MetaState, arguments: Bytes) -> Result<ProcedureBegin, CommandError> {
         let request: v1::AlterTableRequest = decoded(arguments)?;
         let of = active_table(state, &request.name)?;
-        let (schema, options) = alter_table::altered(of, &request)?;
+        let (schema, options) = alter_table::altered(state, of, &request)?;
         let locks = vec![TableLock { table: of.id, mode: LockMode::Exclusive }];
         let checked_first = state.header().feature_level >= CHECKED_FIRST;
         let plan = plan(&schema, &options, checked_first);

@@ -56,6 +56,9 @@ impl ProcedureKind for RefreshTable {
         let named = SourceId(request.associated_source_id);
         let (_, before) = refreshes::validate_refreshable_table(state, id, named)?;
         let table = active_table_by_id(state, id)?;
+        if table.dropped.is_some() {
+            return Err(CommandError::TableIdNotFound(id));
+        }
         if before.paused {
             return Err(RefreshCommandError::Paused(table.name.clone()).into());
         }
@@ -193,11 +196,7 @@ impl ProcedureKind for RefreshTable {
         let id = procedure.table;
         let table = state.table(id).ok_or(CommandError::TableIdNotFound(id))?;
         let epoch = Epoch(result.epoch);
-        // The same one again: nothing has changed.
-        if epoch < table.published || epoch == Epoch(0) {
-            let text = format!("epoch {epoch} is before the published one, {}", table.published);
-            return Err(CommandError::Malformed(text));
-        }
+        check_publication(table, epoch)?;
         let run = RefreshRun { counts: result.counts, published_epoch: result.epoch, ..run };
         let change = CatalogChange {
             tables: vec![Table { published: epoch, ..table.as_ref().clone() }],
@@ -252,6 +251,26 @@ fn replaced(state: &MetaState, refreshes: &Refreshes) -> Option<Uuid> {
 
 /// Longest text about the content of a source, in characters.
 const MAX_SNAPSHOT: usize = 200;
+
+/// Checks an epoch at which a refreshable table is published: after the ones as of which it can be read already, or the published
+/// one again, since no row has changed.
+fn check_publication(table: &Table, epoch: Epoch) -> Result<(), CommandError> {
+    if epoch < table.published || epoch == Epoch(0) {
+        let text = format!("epoch {epoch} is before the published one, {}", table.published);
+        return Err(CommandError::Malformed(text));
+    }
+    if is_after_complete(table, epoch) {
+        return Ok(());
+    }
+    // A hold was acquired after the leader has chosen the epoch: it chooses another one.
+    let (name, complete) = (table.name.clone(), table.complete);
+    Err(RefreshCommandError::EpochComplete { table: name, epoch, complete }.into())
+}
+
+/// Returns whether a refreshable table can be published at an epoch: no reader has seen it as of that epoch.
+pub(crate) fn is_after_complete(table: &Table, epoch: Epoch) -> bool {
+    epoch == table.published || epoch > table.complete_through()
+}
 
 /// Id of the staging areas: that of the procedure.
 pub(crate) fn area(procedure: &Procedure) -> Bytes {

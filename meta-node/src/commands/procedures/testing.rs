@@ -8,9 +8,9 @@ use tidewater_proto::v1::{self, AbandonCause, ProcedureState};
 use uuid::Uuid;
 
 use super::test_kind::TEST_KIND;
-use crate::catalog::{MetaState, Procedure};
-use crate::commands::CommandError;
+use crate::catalog::{CatalogChange, Header, MetaState, Procedure};
 use crate::commands::testing::{directory, raise_to, run, table, with_groups};
+use crate::commands::{CommandError, apply_change};
 
 /// A state at the level of procedures, with the active tables "t" and "u" of two regions each.
 pub(crate) fn with_tables() -> MetaState {
@@ -82,6 +82,22 @@ pub(crate) fn of(state: &MetaState, number: u64) -> &Procedure {
 pub(crate) fn state_of(state: &MetaState, number: u64) -> (ProcedureState, u32) {
     let procedure = of(state, number);
     (procedure.state, procedure.step)
+}
+
+/// Adds procedures that have ended at a replicated time, until there are `count`. Their ids are greater than those of requests.
+pub(crate) fn fill(state: &mut MetaState, count: usize, ended_ms: u64) {
+    let ended = of(state, 1).clone();
+    let known = state.procedures().count();
+    let ids = (1_000_000u128..).skip(known).take(count - known).map(Uuid::from_u128);
+    let filler = |id| Procedure { id, ended_ms: Some(ended_ms), ..ended.clone() };
+    let procedures = ids.map(filler).collect();
+    apply_change(state, CatalogChange { procedures, ..CatalogChange::default() }).unwrap();
+}
+
+/// Sets replicated time, without the effects of its advance.
+pub(crate) fn set_time(state: &mut MetaState, time_ms: u64) {
+    let header = Some(Header { time_ms, ..state.header().clone() });
+    apply_change(state, CatalogChange { header, ..CatalogChange::default() }).unwrap();
 }
 
 /// Report on the step of a procedure as it is in this state.

@@ -4,10 +4,12 @@ use tidewater_proto::v1::meta_command::Kind;
 
 use super::test_kind::TEST_KIND;
 use super::testing::{
-    abandon, complete, id, report, state_of, test, truncate, wire_id, with_tables,
+    abandon, complete, fill, id, report, set_time, state_of, test, truncate, wire_id, with_tables,
 };
 use super::*;
+use crate::catalog::MAX_OUTCOMES;
 use crate::commands::CommandReply;
+use crate::commands::requests::RETRY_WINDOW_MS;
 use crate::commands::testing::{directory, drop_table, durable_hook, raise, run, with_groups};
 
 const TRUNCATE: u32 = v1::ProcedureKind::Truncate as u32;
@@ -301,4 +303,29 @@ fn ended_procedures_are_forgotten_after_a_day() {
     assert_eq!(state.procedures().count(), 4);
     run(&mut state, at(now_ms + day_ms + 1)).unwrap();
     assert_eq!(state.procedures().iter().map(|of| of.id).collect::<Vec<_>>(), [id(11)]);
+}
+
+#[test]
+fn room_is_made_for_all_new_procedures() {
+    let mut state = with_tables();
+    // The creations of the tables have ended first.
+    let first_ms = state.header().time_ms;
+    fill(&mut state, MAX_OUTCOMES - 1, first_ms + 1);
+    let full = || Err(CommandError::OutcomesFull(MAX_OUTCOMES - 1));
+    let first = || vec![id(1), id(2)];
+    // Replicated time after the first end, and the result for each number of procedures, from 0.
+    let results = [
+        (RETRY_WINDOW_MS, [Ok(vec![]), Ok(vec![]), full(), full(), full()]),
+        (RETRY_WINDOW_MS + 1, [Ok(vec![]), Ok(vec![]), Ok(vec![id(1)]), Ok(first()), full()]),
+    ];
+    for (passed_ms, expected) in results {
+        set_time(&mut state, first_ms + passed_ms);
+        for (new, expected) in expected.into_iter().enumerate() {
+            assert_eq!(make_room(&state, new), expected, "{new} after {passed_ms} ms");
+        }
+    }
+    // Those that have ended at the same time, by id.
+    set_time(&mut state, first_ms + RETRY_WINDOW_MS + 2);
+    let forgotten = make_room(&state, 101).unwrap();
+    assert_eq!((forgotten.len(), &forgotten[..2]), (100, &first()[..]));
 }

@@ -17,7 +17,8 @@ pub(super) struct StepEpochs {
     pub(super) as_of: Epoch,
 }
 
-/// Returns the step of an export that is due. `last`: epoch of the last barrier. `time_ms`: replicated time.
+/// Returns the step of an export that is due. `last`: first epoch of the table that is not complete, or that of the last barrier.
+/// `time_ms`: replicated time.
 pub(super) fn due_step(export: &Export, last: Epoch, time_ms: u64) -> Option<StepEpochs> {
     let after = export.frontier;
     if let Some(as_of) = export.step_as_of {

@@ -2,16 +2,12 @@
 
 use tidewater_common::ids::TableId;
 use tidewater_common::refusal::Refusal;
-use tidewater_proto::v1::{self, DataSource, ListedCollection, Reason, meta_command::Kind};
+use tidewater_proto::v1::{self, DataSource, ListedCollection, meta_command::Kind};
 use uuid::Uuid;
 
 use super::StorageService;
 use crate::catalog::{MetaState, Table};
-use crate::commands::{CollectionCommandError, CommandError};
 use crate::services::admin::table_of;
-
-/// Greatest number of collections that one call drops.
-const MAX_DROPPED: usize = 100;
 
 impl StorageService {
     pub(super) async fn allocate_ids(
@@ -50,17 +46,10 @@ impl StorageService {
         &self,
         request: v1::DropCollectionsRequest,
     ) -> Result<Vec<v1::DropTableResponse>, Refusal> {
-        if request.ids.len() > MAX_DROPPED {
-            let text = format!("a call drops at most {MAX_DROPPED} collections");
-            return Err(Refusal::new(Reason::InvalidArgument, text));
-        }
         let running = self.slot.get()?;
-        running.group.linearize().await?;
-        let ids: Vec<TableId> = request.ids.into_iter().map(TableId).collect();
-        {
-            let state = running.group.view.read();
-            ids.iter().try_for_each(|id| check_used(&state, *id)).map_err(CommandError::from)?;
-        }
+        let ids: Vec<TableId> = request.ids.iter().copied().map(TableId).collect();
+        // Afterwards, none of the ids is unused: each collection that has one of them exists, or has been dropped.
+        running.propose_at_level(Kind::DropCollections(request)).await?;
         let mut dropped = Vec::with_capacity(ids.len());
         for id in ids {
             let named = {
@@ -73,7 +62,7 @@ impl StorageService {
                     let request = v1::DropTableRequest { request_id, name, table_id: id.get() };
                     self.admin.drop_table_of(request).await?
                 }
-                // An earlier request has dropped it.
+                // The command has dropped the id, or an earlier request the collection.
                 None => self.admin.wait_until_dropped(&running, id).await?,
             });
         }
@@ -85,13 +74,6 @@ impl StorageService {
         running.group.linearize().await?;
         Ok(listed(&running.group.view.read()))
     }
-}
-
-/// Checks that an id is or was that of a collection.
-fn check_used(state: &MetaState, id: TableId) -> Result<(), CollectionCommandError> {
-    let is_unused =
-        state.is_unused_id(id) || id >= state.header().next_table_id || id == TableId(0);
-    if is_unused { Err(CollectionCommandError::IdentifierMissing(id)) } else { Ok(()) }
 }
 
 /// Lists the collections of a state, by id.
@@ -124,18 +106,12 @@ mod tests {
     use crate::commands::testing::{directory, run};
 
     #[test]
-    fn ids_that_were_never_used_are_not_dropped() {
+    fn dropped_collections_and_unused_ids_are_not_listed() {
         let mut state = with_tables();
         let allocate = v1::AllocateIdsRequest { request_id: directory(9), count: 1 };
         run(&mut state, Kind::AllocateIds(allocate)).unwrap();
         run(&mut state, drop_named(10, "u")).unwrap();
         complete(&mut state, 10);
-        assert_eq!(check_used(&state, TableId(1)), Ok(()));
-        assert_eq!(check_used(&state, TableId(2)), Ok(()), "it was dropped");
-        for id in [0, 3, 4].map(TableId) {
-            let missing = CollectionCommandError::IdentifierMissing(id);
-            assert_eq!(check_used(&state, id), Err(missing));
-        }
         let names: Vec<_> = listed(&state).into_iter().map(|of| (of.id, of.name)).collect();
         assert_eq!(names, [(1, "t".to_owned())]);
     }

@@ -117,11 +117,13 @@ impl StorageService {
         let exports = later.by_ref().take(limit).map(|export| {
             let progress = progress.get(&export.id).cloned().unwrap_or_default();
             let failure = progress.failure().map(|failure| failure.message.clone());
-            let table = state.table(export.table).map(|table| table.name.clone());
+            let table = state.table(export.table);
+            let is_refreshable = state.published_of(export.table).is_some();
+            let refreshed = table.filter(|_| is_refreshable).map(|of| of.complete_through().next());
             v1::ListedExport {
                 export: Some(export.as_ref().into()),
-                table: table.unwrap_or_default(),
-                upper: upper.get(),
+                table: table.map(|table| table.name.clone()).unwrap_or_default(),
+                upper: refreshed.unwrap_or(upper).get(),
                 regions_done: u32::try_from(progress.done).unwrap_or(u32::MAX),
                 regions: u32::try_from(progress.regions).unwrap_or(u32::MAX),
                 step_rows: progress.rows(),

@@ -6,7 +6,7 @@ use tidewater_common::ids::Epoch;
 use tidewater_proto::v1::{self, CollectionFrontiers, ListedHold};
 
 use crate::catalog::{Collection, MetaState, ReadHold, Since, Table, policy_to_wire};
-use crate::commands::{CommandError, refreshes};
+use crate::commands::CommandError;
 
 /// Default and greatest number of holds in one answer.
 const MAX_LISTED: usize = 1_000;
@@ -52,7 +52,7 @@ fn listed(state: &MetaState, hold: &ReadHold) -> ListedHold {
     }
 }
 
-/// Returns the frontiers of tables, in the order of the request, or of all tables that can be held, by id. `since` and `upper`:
+/// Returns the frontiers of tables, in the order of the request, or of all tables, by id. `since` and `upper`:
 /// those of the last barrier.
 pub(super) fn frontiers(
     state: &MetaState,
@@ -61,11 +61,9 @@ pub(super) fn frontiers(
 ) -> Result<Vec<CollectionFrontiers>, CommandError> {
     let named = |name: &String| {
         let table = state.table_shown_as(name);
-        let table = table.ok_or_else(|| CommandError::TableNotFound(name.clone()))?;
-        refreshes::check_written_by_clients(state, table, "held at an epoch")?;
-        Ok(table)
+        table.ok_or_else(|| CommandError::TableNotFound(name.clone()))
     };
-    let is_listed = |table: &&Arc<Table>| table.is_live() && !table.options.refreshable;
+    let is_listed = |table: &&Arc<Table>| table.is_live();
     let tables: Vec<&Arc<Table>> = if request.tables.is_empty() {
         state.tables().filter(is_listed).collect()
     } else {
@@ -74,10 +72,14 @@ pub(super) fn frontiers(
     Ok(tables.into_iter().map(|table| describe(state, table, since, upper)).collect())
 }
 
-/// Describes a table. `since`: oldest readable epoch of tables without their own.
-fn describe(state: &MetaState, table: &Table, since: Epoch, upper: Epoch) -> CollectionFrontiers {
+/// Describes a table. `since`: oldest readable epoch of tables without their own. A refreshable table is readable through its
+/// complete epoch.
+fn describe(state: &MetaState, table: &Table, since: Epoch, last: Epoch) -> CollectionFrontiers {
+    let published = state.published_of(table.id);
+    let since = published.map_or(since, |published| published.min(since));
+    let upper = published.map_or(last, |_| table.complete_through().next());
     let record = state.collection(table.id).map(AsRef::as_ref);
-    let own = state.since_at(table.id, upper);
+    let own = state.since_at(table.id, last);
     let counts = record.into_iter().flat_map(|record| record.capabilities.counts());
     CollectionFrontiers {
         table_id: table.id.get(),
@@ -94,13 +96,17 @@ fn describe(state: &MetaState, table: &Table, since: Epoch, upper: Epoch) -> Col
         capabilities: counts.map(|(_, count)| count.get()).fold(0, u64::saturating_add),
         dropped_name: table.dropped.as_ref().map(|of| of.name.clone()).unwrap_or_default(),
         dropped_ms: table.dropped.as_ref().map_or(0, |of| of.dropped_ms),
-        unheld_since: unheld_since(record, upper).unwrap_or(since).get(),
+        unheld_since: unheld_since(record, published, last).unwrap_or(since).get(),
     }
 }
 
 /// Returns the oldest epoch of a table that could be read without its holds, if it is known.
-fn unheld_since(record: Option<&Collection>, upper: Epoch) -> Option<Epoch> {
-    match record?.since_at(None, upper) {
+fn unheld_since(
+    record: Option<&Collection>,
+    published: Option<Epoch>,
+    last: Epoch,
+) -> Option<Epoch> {
+    match record?.since_at(published, last) {
         Since::Known(since) => Some(since),
         Since::AtLeast(_) => None,
     }

@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use super::StorageService;
 use crate::catalog::MetaState;
+use crate::commands::collections::check_level;
 use crate::leader::barriers::ChangeInProgress;
 use crate::leader::learned_sinces::{UnknownSince, learn, unknown_since};
 use crate::services::RunningReplica;
@@ -37,10 +38,10 @@ struct UnpreparedTables {
     to_learn: Vec<UnknownSince>,
 }
 
-/// Returns the tables that need a step. The command refuses missing tables, and those that cannot be held.
+/// Returns the tables that need a step. The command refuses missing tables, and refreshable ones below their level.
 fn unprepared(state: &MetaState, tables: &[String]) -> UnpreparedTables {
     let named = tables.iter().filter_map(|name| state.table_named(name));
-    let held = named.filter(|table| !table.options.refreshable);
+    let held = named.filter(|table| check_level(state, table).is_ok());
     let mut found = UnpreparedTables::default();
     for table in held {
         if !table.options.explicit_since {

@@ -112,6 +112,9 @@ async fn invalid_commands_are_refused(cluster: &Cluster) -> Result<()> {
         (&["hold", "acquire", "other", "t", "--lease", "0s"], 2, "minimum 10s"),
         (&["hold", "downgrade", "h", "--epoch", "1"], 2, "cannot move back"),
         (&["hold", "list", "--table", "nowhere"], 3, "nowhere"),
+        (&["collection", "capabilities", "nowhere", "--add", "1"], 3, "nowhere"),
+        (&["collection", "capabilities", "t", "--add", "1"], 4, "can no longer be read"),
+        (&["collection", "capabilities", "t", "--remove", "1"], 2, "cannot be taken away"),
     ] {
         cluster.run(args).await?.status(status)?.expect_stderr(&[words])?;
     }

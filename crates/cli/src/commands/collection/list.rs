@@ -28,12 +28,12 @@ use crate::output::{self, Listed};
                   last barrier; earlier ones may be incomplete in groups that lag. SINCE is an estimate unless the table \
                   has a record with one: until its first hold or policy, and after a truncation until its regions were \
                   asked. `tidewater table describe` asks the regions. OLDEST HOLD is the hold at the oldest epoch. \
-                  CAPABILITIES are set by programs, and keep epochs, too. A dropped table is listed while holds keep its rows, which can be \
+                  CAPABILITIES are set by programs (`tidewater collection capabilities`), and keep epochs, too. A dropped table is listed while holds keep its rows, which can be \
                   read under the listed name; the name that it had is in parentheses. Refreshable tables are left out: their epochs \
                   follow their refreshes."
 )]
 pub(crate) struct Options {
-    /// Show what the holds of each table keep; reads the keys of all rows of held tables, once for each held epoch
+    /// Show what the holds of each table keep; reads the keys of all rows of held tables
     #[arg(long)]
     costs: bool,
 
@@ -47,9 +47,9 @@ pub(super) struct CollectionLine {
     table_id: u32,
     pub(super) table: String,
     /// Oldest epoch that can be read; an estimate unless the table has a record with one.
-    pub(super) since: u64,
+    since: u64,
     /// Epoch of the last barrier; earlier ones may be incomplete in groups that lag.
-    pub(super) upper: u64,
+    upper: u64,
     /// Time between them; null if one has no begin.
     lag_ms: Option<u64>,
     pub(super) policy: String,
@@ -59,7 +59,7 @@ pub(super) struct CollectionLine {
     oldest_hold: Option<String>,
     oldest_hold_epoch: Option<u64>,
     /// Number of capabilities.
-    capabilities: u64,
+    pub(super) capabilities: u64,
     /// Name that the table had; null: it is not dropped.
     dropped: Option<String>,
     dropped_ms: Option<u64>,
@@ -67,13 +67,12 @@ pub(super) struct CollectionLine {
 
 impl From<CollectionFrontiers> for CollectionLine {
     fn from(frontiers: CollectionFrontiers) -> Self {
-        let begins = Epoch(frontiers.since).ms().zip(Epoch(frontiers.upper).ms());
         Self {
             table_id: frontiers.table_id,
             table: frontiers.table,
             since: frontiers.since,
             upper: frontiers.upper,
-            lag_ms: begins.map(|(since_ms, upper_ms)| upper_ms.saturating_sub(since_ms)),
+            lag_ms: lag_ms(Epoch(frontiers.since), Epoch(frontiers.upper)),
             policy: policy_text(frontiers.policy.as_ref()),
             holds: frontiers.holds,
             oldest_hold_epoch: frontiers.least.as_ref().map(|hold| hold.epoch),
@@ -85,7 +84,18 @@ impl From<CollectionFrontiers> for CollectionLine {
     }
 }
 
+/// Returns the time between two epochs in milliseconds; `None`: one of them has no begin.
+pub(crate) fn lag_ms(since: Epoch, upper: Epoch) -> Option<u64> {
+    let (since_ms, upper_ms) = since.ms().zip(upper.ms())?;
+    Some(upper_ms.saturating_sub(since_ms))
+}
+
 impl CollectionLine {
+    /// Returns the text of since and upper, for the commands that change what keeps since back.
+    pub(super) fn bounds(&self) -> String {
+        format!("since is {}, and upper is {}", self.since, self.upper)
+    }
+
     /// Cells without the size.
     fn cells(&self) -> Vec<String> {
         let dash = || "-".to_owned();

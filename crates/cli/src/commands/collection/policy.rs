@@ -98,8 +98,7 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
         });
     };
     fact(options.client.output, &CollectionLine::from(frontiers), |line| {
-        let CollectionLine { table, policy, since, upper, .. } = line;
-        format!("read policy of table {table}: {policy}; since is {since}, and upper is {upper}")
+        format!("read policy of table {}: {}; {}", line.table, line.policy, line.bounds())
     })
 }
 

@@ -9,7 +9,7 @@ use crate::text::time_span::TimeSpan;
 const UNKNOWN: &str = "unknown";
 
 /// Returns the text of a policy; `None`: the table follows the history of the cluster.
-pub(super) fn policy_text(policy: Option<&ReadPolicy>) -> String {
+pub(crate) fn policy_text(policy: Option<&ReadPolicy>) -> String {
     match policy {
         None => "default".to_owned(),
         Some(policy) => parts(policy).join(" + "),

@@ -32,6 +32,7 @@ const ARGUMENTS: &[(&[&str], &str, Candidates)] = &[
     (&["hold", "acquire"], "tables", Candidates::Tables),
     (&["hold", "list"], "table", Candidates::Tables),
     (&["collection", "policy"], "table", Candidates::Tables),
+    (&["collection", "capabilities"], "table", Candidates::Tables),
     (&["export", "create"], "table", Candidates::Tables),
     (&["export", "prepare"], "table", Candidates::Tables),
     (&["region", "list"], "table", Candidates::Tables),

@@ -1,5 +1,6 @@
 //! `table describe NAME`
 
+mod collection;
 mod stored;
 
 use clap::Args;
@@ -13,21 +14,30 @@ use crate::exit::Failure;
 use crate::output::{fact, table};
 use crate::text::time_span::TimeSpan;
 
+use self::collection::Collection;
 use self::stored::Stored;
 
 /// Options of `table describe`.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Example:\n  tidewater table describe flights\n  tidewater table describe flights \
-                  --output json\n\nRows, sizes and times are sums over the regions, as their owners \
+                  --output json\n  tidewater table describe flights --costs --timeout 10m\n\nRows, sizes and times are sums over the regions, as their owners \
                   report them. Rows are exact for append-only tables without a time to live. In other \
                   tables, overwritten, deleted and expired rows count until a compaction removes them. \
                   A region whose owner does not answer is listed, and the sums name their number of \
-                  regions."
+                  regions.\n\nThe epochs are those that all regions can read; they are left out while an owner \
+                  does not answer. Those of a refreshable table are reported by the meta leader. The read policy, the holds and the capabilities keep them. With --costs, \
+                  FREED VERSIONS and FREED SIZE are what would be freed if the hold and all earlier ones of \
+                  the table ended. Sizes are estimated by the average version, and the count of a large region \
+                  takes longer than the default --timeout. Epochs, policy and holds need feature level 9."
 )]
 pub(crate) struct Options {
     /// Name of the table
     name: String,
+
+    /// Show what the end of the holds would free; reads the keys of all rows
+    #[arg(long)]
+    costs: bool,
 
     #[command(flatten)]
     client: ClientArgs,
@@ -50,6 +60,9 @@ struct Description {
     holds_events: bool,
     regions: usize,
     stored: Stored,
+    /// Epochs that can be read, and what keeps them; null below feature level 9, and for a refreshable table whose frontiers
+    /// the meta leader does not report.
+    collection: Option<Collection>,
     /// Source and refreshes of a refreshable table.
     refresh: Option<StatusLine>,
 }
@@ -64,7 +77,7 @@ struct ColumnLine {
     default: Option<String>,
 }
 
-/// Shows a table's columns, options, rows and files.
+/// Shows a table's columns, options, rows, files and readable epochs.
 pub(crate) async fn run(options: Options) -> Result<(), Failure> {
     let client = options.client.connect().await?;
     let found = client.table_regions(&options.name).await?;
@@ -73,7 +86,9 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
         refresh = client.refreshes(Some(&options.name), false).await?.first().map(StatusLine::from);
     }
     let stored = Stored::of(&found.table, &found.regions);
-    fact(options.client.output, &Description { refresh, ..describe(&found.table, stored) }, text)
+    let collection = Collection::of(&client, &found, options.costs).await?;
+    let description = Description { collection, refresh, ..describe(&found.table, stored) };
+    fact(options.client.output, &description, text)
 }
 
 fn describe(info: &TableInfo, stored: Stored) -> Description {
@@ -110,6 +125,7 @@ fn describe(info: &TableInfo, stored: Stored) -> Description {
         holds_events: info.options.holds_events,
         regions: stored.regions,
         stored,
+        collection: None,
         refresh: None,
     }
 }
@@ -160,5 +176,9 @@ fn text(description: &Description) -> String {
         facts.push(format!("published    epoch {published}"));
     }
     facts.extend(description.stored.lines());
-    format!("{}\n\n{}", facts.join("\n"), table(&["COLUMN", "TYPE", ""], columns))
+    let collection = description.collection.as_ref();
+    facts.extend(collection.map(Collection::lines).unwrap_or_default());
+    let mut parts = vec![facts.join("\n"), table(&["COLUMN", "TYPE", ""], columns)];
+    parts.extend(collection.and_then(Collection::hold_table));
+    parts.join("\n\n")
 }

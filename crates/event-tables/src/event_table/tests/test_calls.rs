@@ -85,7 +85,16 @@ fn info(schema: TableSchema) -> Arc<TableInfo> {
     let state = v1::TableState::Active;
     let name = "events".to_owned();
     let id = TableId(7);
-    Arc::new(TableInfo { id, name, state, schema, options, codec, published: Epoch(0) })
+    Arc::new(TableInfo {
+        id,
+        name,
+        state,
+        schema,
+        options,
+        codec,
+        published: Epoch(0),
+        complete: Epoch(0),
+    })
 }
 
 fn refused(reason: Reason) -> ClientError {

@@ -8,7 +8,9 @@ use tidewater_proto::v1::{self, MergeCounts, ProcedureStep, Reason};
 use crate::group::apply::Applied;
 use crate::group::entry::EntryOutcome;
 use crate::group::state::RegionState;
-use crate::group::testing::{TestGroup, delete, key, opened, options, region, rows, write, writes};
+use crate::group::testing::{
+    TestGroup, delete, key, opened, options, region, rows, schema, write, writes,
+};
 
 const AREA: [u8; 16] = [9; 16];
 
@@ -169,6 +171,54 @@ fn published_epochs_bound_the_readable_ones() {
     // Without another refresh, the published epoch stays readable.
     group.apply(barrier(180, 90_000));
     assert_eq!(readable(&group), (Epoch(120), Epoch(90_000)));
+}
+
+/// Publishes a refresh: opens the next area and closes it.
+fn publish(group: &mut TestGroup, number: u64, epoch: u64) {
+    group.apply(open_area(number));
+    group.apply(close_area(number, epoch));
+}
+
+#[test]
+fn held_publications_outlive_their_readers() {
+    let mut group = group();
+    group.apply(close_area(1, 120));
+    publish(&mut group, 2, 150);
+    group.apply(barrier(100, 180));
+    let region = |group: &TestGroup| group.state.regions[&RegionId(7)].clone();
+    let since = |group: &TestGroup| group.state.readable_epochs(RegionId(7)).unwrap().0;
+    let own = TableOptions { refreshable: true, explicit_since: true, ..options() };
+    group.apply(Entry::Altered(v1::RegionAltered {
+        region_id: 7,
+        schema: Some((&schema(2)).into()),
+        options: Some((&own).into()),
+        step: Some(ProcedureStep { number: 3, step: 1 }),
+    }));
+    // The history of the group ends at epoch 180, and the readers of the publication before at 200.
+    assert_eq!((since(&group), region(&group).since), (Epoch(120), Epoch(120)));
+    let named = |previous, epoch, since| {
+        let tables = vec![v1::TableSince { table_id: 3, since }];
+        Entry::Barrier(v1::GroupBarrier { previous, epoch, since: epoch, tables })
+    };
+    // A hold at epoch 140 is read as of 120.
+    group.apply(named(180, 900, 140));
+    publish(&mut group, 4, 800);
+    publish(&mut group, 5, 850);
+    assert_eq!((since(&group), region(&group).since), (Epoch(120), Epoch(140)));
+    let published = region(&group).published;
+    let at = |epoch| published.at(Epoch(epoch)).map(Epoch::get);
+    assert_eq!(
+        [at(119), at(140), at(799), at(800), at(900)].map(|of| of.unwrap_or(1)),
+        [1, 120, 150, 800, 850]
+    );
+    let stored = RegionState::from_wire(region(&group).to_wire()).unwrap();
+    assert_eq!(stored.published, published);
+    // Released: the next publication forgets what was held.
+    group.apply(named(900, 1_000, 850));
+    assert_eq!(since(&group), Epoch(850));
+    publish(&mut group, 6, 950);
+    assert_eq!(region(&group).published.at(Epoch(849)), None);
+    assert_eq!(since(&group), Epoch(850), "its readers have time until epoch 1,000");
 }
 
 #[test]

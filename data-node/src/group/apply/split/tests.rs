@@ -1,3 +1,5 @@
+mod dropped_tables;
+
 use bytes::Bytes;
 use tidewater_common::feature_level::FeatureLevel;
 use tidewater_proto::v1::group_entry::Entry;

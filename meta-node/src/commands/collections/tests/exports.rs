@@ -5,7 +5,6 @@ use crate::catalog::{CatalogError, Export};
 use crate::commands::collections::testing::{
     create_export, create_export_by, drop_export, export_request, learned, with_export,
 };
-use crate::commands::procedures::refresh::testing::with_refreshable;
 
 fn export<'a>(state: &'a MetaState, name: &str) -> &'a Export {
     state.exports().get(name).unwrap()
@@ -161,15 +160,6 @@ fn expired_token_creates_no_export() {
     let by = create_export_by("export-token:a", 20, "x", "t");
     assert_eq!(refused(&mut state, change(80, by)), Reason::ExportTokenExpired);
     assert_eq!(state, before);
-}
-
-#[test]
-fn refreshable_tables_are_not_exported() {
-    let mut state = with_refreshable(0);
-    let text = "table \"r\" is refreshable and cannot be held at an epoch: change its source, then \
-                `tidewater refresh start`";
-    let refused = refusal(&mut state, change(20, create_export(20, "x", "r", 0)));
-    assert_eq!(refused, (Reason::TableRefreshable, text.to_owned()));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Refreshes in tests.
 
 use prost::Message;
+use tidewater_common::feature_level::FeatureLevel;
 use tidewater_common::ids::TableId;
 use tidewater_proto::v1::meta_command::Kind;
 use tidewater_proto::v1::{
@@ -11,7 +12,7 @@ use super::steps;
 use crate::catalog::{MetaState, Refreshes};
 use crate::commands::CommandError;
 use crate::commands::procedures::testing::{
-    abandon, begin, complete, report, state_of, with_tables,
+    abandon, begin, complete, report, state_of, with_tables_at,
 };
 use crate::commands::testing::{directory, run, table};
 
@@ -20,7 +21,12 @@ pub(crate) const T: TableId = TableId(3);
 
 /// A state with the refreshable table "r" of two regions, id 3, besides the tables "t" and "u".
 pub(crate) fn with_refreshable(interval_ms: u64) -> MetaState {
-    let mut state = with_tables();
+    with_refreshable_at(FeatureLevel::HIGHEST, interval_ms)
+}
+
+/// A state at a level, as [`with_refreshable`].
+pub(crate) fn with_refreshable_at(level: FeatureLevel, interval_ms: u64) -> MetaState {
+    let mut state = with_tables_at(level);
     let settings = v1::RefreshSettings { interval_ms, ..v1::RefreshSettings::default() };
     let definition = v1::RefreshDefinition {
         source_kind: "csv".to_owned(),

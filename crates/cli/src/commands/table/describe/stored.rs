@@ -1,15 +1,12 @@
 //! Stored rows, files and times of a table: sums over the regions whose owners reported.
 
-use std::time::Duration;
-
 use serde::Serialize;
-use tidewater_client::admin::{TableEpochs, TableRegion};
+use tidewater_client::admin::TableRegion;
 use tidewater_client::catalog::TableInfo;
-use tidewater_common::ids::Epoch;
 use tidewater_common::schema::{ColumnType, WriteMode};
 use tidewater_proto::v1::RegionTimes;
 
-use crate::output::amount::{bytes_text, duration_text, grouped};
+use crate::output::amount::{bytes_text, grouped};
 use tidewater_readers::value::instants::time_text;
 
 /// Stored rows and files of a table. The JSON field names are stable.
@@ -34,10 +31,6 @@ pub(super) struct Stored {
     newest_time: Option<String>,
     /// Regions whose owners reported their times.
     times_of_regions: usize,
-    /// Oldest epoch that can be read, and first one that is not complete; null if the owner of a region did not report, or
-    /// has applied no barrier.
-    since: Option<u64>,
-    upper: Option<u64>,
     unreported_regions: Vec<UnreportedRegion>,
     #[serde(skip)]
     has_time_column: bool,
@@ -91,11 +84,6 @@ impl Stored {
                 };
             }
         }
-        if let Some(TableEpochs { since, upper }) = TableEpochs::of(regions)
-            && upper > Epoch(0)
-        {
-            (stored.since, stored.upper) = (Some(since.get()), Some(upper.get()));
-        }
         stored.rows_exact = is_exact && stored.unreported_regions.is_empty();
         if let Some(data_type) = time_type {
             // A number that is out of the range of dates is shown as it is.
@@ -137,30 +125,12 @@ impl Stored {
                 _ => format!("times        none{of}"),
             });
         }
-        lines.extend(self.epochs_line());
         lines.extend(
             self.unreported_regions.iter().map(|region| {
                 format!("missing      region {}: {}", region.region_id, region.reason)
             }),
         );
         lines
-    }
-
-    fn epochs_line(&self) -> Option<String> {
-        let epochs = TableEpochs { since: Epoch(self.since?), upper: Epoch(self.upper?) };
-        Some(match (epochs.newest(), epochs.since.ms().zip(epochs.upper.ms())) {
-            (Some(newest), Some((since_ms, upper_ms))) => {
-                let history = Duration::from_millis(upper_ms.saturating_sub(since_ms));
-                let history = duration_text(history);
-                format!("epochs       {} to {newest} can be read: the last {history}", epochs.since)
-            }
-            (Some(newest), None) => {
-                format!("epochs       {} to {newest} can be read", epochs.since)
-            }
-            (None, _) => {
-                format!("epochs       none can be read, the current one is {}", epochs.upper)
-            }
-        })
     }
 
     fn of_regions(&self, reported: usize) -> String {
@@ -250,35 +220,13 @@ mod tests {
     }
 
     #[test]
-    fn epochs_are_shown_with_the_length_of_the_history() {
-        let line = |since: Epoch, upper: Epoch| {
-            let epochs = |report: RegionInfo| RegionInfo {
-                since: since.get(),
-                upper: upper.get(),
-                ..report
-            };
-            let of = region(1, 5, None);
-            let regions = [TableRegion { report: of.report.map(epochs), ..of }];
-            Stored::sum(None, false, &regions).epochs_line()
-        };
-        let (begin, later) = (Epoch::at_ms(1_800_000_000_000), Epoch::at_ms(1_800_000_090_000));
-        let shown = line(begin, later).unwrap();
-        assert!(shown.ends_with("can be read: the last 1m 30s"), "{shown}");
-        assert!(shown.contains(&format!("{begin} to {}", later.previous())), "{shown}");
-        let none = line(later, later).unwrap();
-        assert!(none.contains("none can be read"), "{none}");
-        // No barrier was applied yet.
-        assert_eq!(line(Epoch(0), Epoch(0)), None);
-    }
-
-    #[test]
     fn tables_without_time_column_have_no_times() {
         let stored = Stored::sum(None, false, &[region(1, 5, None)]);
         assert_eq!(stored.lines().len(), 3);
         let json = serde_json::to_string(&stored).unwrap();
         assert_eq!(
             json,
-            r#"{"regions":1,"reported_regions":1,"files":2,"bytes":3145728,"rows":5,"rows_exact":false,"unflushed_rows":1,"unflushed_bytes":100,"oldest_time":null,"newest_time":null,"times_of_regions":1,"since":null,"upper":null,"unreported_regions":[]}"#
+            r#"{"regions":1,"reported_regions":1,"files":2,"bytes":3145728,"rows":5,"rows_exact":false,"unflushed_rows":1,"unflushed_bytes":100,"oldest_time":null,"newest_time":null,"times_of_regions":1,"unreported_regions":[]}"#
         );
     }
 }
