@@ -66,6 +66,10 @@ async fn export_to_a_bucket_follows_changes_of_routes() -> Result<()> {
     keep_routes(&cluster).await?;
     cluster.create_log_table_with_regions(1).await?;
     load(&cluster, 1).await?;
+    let config = configuration(&cluster)?;
+    let own = ["--to", "s3://tidewater/cluster/lake", "--config", &config];
+    let own = [&["export", "create", "own", "--table", LOG_TABLE], &own[..]].concat();
+    cluster.run(&own).await?.status(5)?.expect_stderr(&["object store of the cluster"])?;
     create_in_bucket(&cluster, &["--wait"]).await?.ok()?;
     expect_rows(&cluster, ROWS).await?;
 

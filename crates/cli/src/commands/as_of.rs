@@ -52,13 +52,6 @@ pub(crate) async fn read_epoch(
         Some(AsOf::Epoch(epoch)) => return Ok(Some(epoch)),
         Some(AsOf::Time(moment)) => moment,
     };
-    if table.options.refreshable {
-        let text = format!(
-            "table {} is refreshable and is read as of its published epoch: leave out --as-of",
-            quoted(&table.name)
-        );
-        return Err(Failure::usage(text));
-    }
     let time_ms = time_ms(client, moment).await?;
     let epochs = client.table_epochs(&table.name).await?;
     Ok(Some(epoch_at(&table.name, moment, time_ms, epochs)?))

@@ -37,9 +37,9 @@ pub(super) async fn epoch_of(
 }
 
 /// Returns the newest epoch of tables at or before a time that is before the one of the last barrier; `None`: there was no
-/// barrier. It may be incomplete in groups that lag.
+/// barrier. It may be incomplete in groups that lag. A refreshable table, whose upper is earlier, becomes complete at it by the hold.
 fn newest_at(time_ms: u64, frontiers: &[CollectionFrontiers]) -> Option<Epoch> {
-    let upper = Epoch(frontiers.iter().map(|of| of.upper).min()?);
+    let upper = Epoch(frontiers.iter().map(|of| of.upper).max()?);
     (upper > Epoch(0)).then(|| Epoch::at_ms(time_ms).min(upper.previous()))
 }
 
@@ -57,8 +57,9 @@ mod tests {
         let (early, late) = (Epoch::at_ms(ms), Epoch::at_ms(ms + 500));
         let of = [frontiers(late), frontiers(early)];
         assert_eq!(newest_at(ms - 1, &of), Some(Epoch::at_ms(ms - 1)));
-        for time_ms in [ms, ms + 100, ms + 900] {
-            assert_eq!(newest_at(time_ms, &of), Some(early.previous()));
+        assert_eq!(newest_at(ms + 100, &of), Some(Epoch::at_ms(ms + 100)));
+        for time_ms in [ms + 500, ms + 900] {
+            assert_eq!(newest_at(time_ms, &of), Some(late.previous()));
         }
     }
 

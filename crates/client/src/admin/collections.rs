@@ -9,8 +9,8 @@ use crate::core::Repeat;
 use crate::error::ClientError;
 
 impl Client {
-    /// Returns the frontiers of tables, in this order, and the holds that keep them back; without names, those of all tables
-    /// that are not refreshable: the epochs of refreshable tables follow their refreshes.
+    /// Returns the frontiers of tables, in this order, and the holds that keep them back; without names, those of all
+    /// tables. A refreshable table is readable through its last publication, or the epoch of a later hold.
     ///
     /// `since` is an estimate unless the table has a record with one: until its first hold, policy or capability, and after a
     /// truncation until its regions were asked. [`table_epochs`](Self::table_epochs) asks the regions. `upper` is the epoch of
@@ -45,7 +45,7 @@ impl Client {
     /// it, too. Repeat the call with `None` after a change of `meta --history`.
     ///
     /// # Errors
-    /// [`ClientError::Refused`] with `TableNotFound`, `TableRefreshable`, `InvalidArgument` and others.
+    /// [`ClientError::Refused`] with `TableNotFound`, `InvalidArgument` and others.
     pub async fn set_read_policy(
         &self,
         table: &str,

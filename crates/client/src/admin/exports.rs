@@ -64,7 +64,7 @@ impl Client {
     /// for people, at most 256 bytes. A lost response is harmless, because retries carry the same request id.
     ///
     /// # Errors
-    /// [`ClientError::Refused`] with `TableNotFound`, `TableRefreshable`, `TableBusy`, `EpochBelowSince`, `InvalidArgument` and
+    /// [`ClientError::Refused`] with `TableNotFound`, `TableBusy`, `EpochBelowSince`, `InvalidArgument` and
     /// others; [`ClientError::OutcomeUnknown`] when the table may still be held.
     pub async fn prepare_export(
         &self,
@@ -119,7 +119,7 @@ impl Client {
     /// because retries carry the same request id.
     ///
     /// # Errors
-    /// [`ClientError::Refused`] with `TableNotFound`, `TableRefreshable`, `TableBusy`, `EpochBelowSince`, `ExportExists`,
+    /// [`ClientError::Refused`] with `TableNotFound`, `TableBusy`, `EpochBelowSince`, `ExportExists`,
     /// `ExportTokenExpired`, `ExportPrefixInUse`, `ExportTargetUnavailable`, `InvalidArgument` and others;
     /// [`ClientError::OutcomeUnknown`] when it may still be created.
     pub async fn create_export(&self, export: ExportDefinition) -> Result<v1::Export, ClientError> {

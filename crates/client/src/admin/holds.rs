@@ -68,7 +68,7 @@ impl Client {
     /// its hold by itself.
     ///
     /// # Errors
-    /// [`ClientError::Refused`] with `TableNotFound`, `TableRefreshable`, `TableBusy`, `EpochBelowSince`, `HoldExists`,
+    /// [`ClientError::Refused`] with `TableNotFound`, `TableBusy`, `EpochBelowSince`, `HoldExists`,
     /// `HoldNotFound` (of `like`), `InvalidArgument` and others; [`ClientError::OutcomeUnknown`] when it may still be acquired.
     pub async fn acquire_read_hold(&self, hold: AcquireHold) -> Result<v1::ReadHold, ClientError> {
         let what = format!("acquiring hold {}", quoted(&hold.name));

@@ -29,8 +29,8 @@ use crate::output::{self, Listed};
                   has a record with one: until its first hold or policy, and after a truncation until its regions were \
                   asked. `tidewater table describe` asks the regions. OLDEST HOLD is the hold at the oldest epoch. \
                   CAPABILITIES are set by programs (`tidewater collection capabilities`), and keep epochs, too. A dropped table is listed while holds keep its rows, which can be \
-                  read under the listed name; the name that it had is in parentheses. Refreshable tables are left out: their epochs \
-                  follow their refreshes."
+                  read under the listed name; the name that it had is in parentheses. UPPER of a refreshable table is \
+                  after its last publication, or after the epoch of a later hold."
 )]
 pub(crate) struct Options {
     /// Show what the holds of each table keep; reads the keys of all rows of held tables
@@ -169,7 +169,7 @@ impl Listed for ListedCollection {
     }
 }
 
-/// Lists the readable epochs and the sizes of all tables that are not refreshable.
+/// Lists the readable epochs and the sizes of all tables.
 pub(crate) async fn run(options: Options) -> Result<(), Failure> {
     let client = options.client.connect().await?;
     let found = client.collection_frontiers(&[]).await?;
