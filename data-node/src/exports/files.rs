@@ -1,13 +1,16 @@
 //! Writes the changes of a region to Parquet files of an export.
+//!
+//! The encoding takes several times as long as the read, so that a large region is written to two files at a time. A step has
+//! a key once at most, and files of a step may therefore have its rows in any order.
 
 use std::error::Error;
 use std::io;
 use std::iter::successors;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
-use futures::TryStreamExt;
+use futures::stream::{BoxStream, TryStreamExt};
 use parquet::arrow::AsyncArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::errors::ParquetError;
@@ -16,10 +19,14 @@ use tidewater_common::ids::RegionId;
 use tidewater_common::refusal::Refusal;
 use tidewater_common::schema::TableSchema;
 use tidewater_proto::v1::Reason;
+use tidewater_region_engine::EngineError;
 use tidewater_region_engine::env::IdSource;
 use tidewater_region_engine::region::EpochChanges;
 use tidewater_region_engine::sst::with_column_encodings;
 use tidewater_source_kinds::{ObjectWriter, Target, TargetError};
+use tokio::runtime::Handle;
+use tokio::sync::Mutex;
+use tokio::task::spawn_blocking;
 
 use super::layout::{StepFile, data_file};
 use super::open_target::target_error;
@@ -35,11 +42,13 @@ pub(super) struct FileSizes {
     pub(super) file_bytes: u64,
     /// Bytes of encoded rows in memory after which a row group ends.
     pub(super) row_group_bytes: usize,
+    /// Rows of a part after which two files are written at a time.
+    pub(super) single_rows: u64,
 }
 
 impl Default for FileSizes {
     fn default() -> Self {
-        Self { file_bytes: 256 << 20, row_group_bytes: 16 << 20 }
+        Self { file_bytes: 256 << 20, row_group_bytes: 16 << 20, single_rows: 1 << 19 }
     }
 }
 
@@ -64,52 +73,115 @@ struct OpenFile {
     rows: u64,
 }
 
+/// Files that are written one after the other.
+#[derive(Default)]
+struct FileSequence {
+    open: Option<OpenFile>,
+    complete: Vec<StepFile>,
+    /// Rows of all of them.
+    rows: u64,
+}
+
+/// Rows of a part, from which several sequences take batches.
+struct SharedRows {
+    batches: Mutex<BoxStream<'static, Result<RecordBatch, EngineError>>>,
+    /// A sequence has failed: the others end.
+    is_failed: AtomicBool,
+}
+
+impl SharedRows {
+    /// Returns the next batch; `None`: there is none, or another sequence has failed.
+    async fn next(&self) -> Result<Option<RecordBatch>, Refusal> {
+        let mut batches = self.batches.lock().await;
+        if self.is_failed.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
+        batches.try_next().await.map_err(|error| Refusal::from(&error))
+    }
+}
+
 impl PartWriter<'_> {
     /// Writes all changes. Files exist once they are complete. No object names the files of a call that fails.
     ///
     /// # Errors
     /// Those of the read and of [`target_error`]; [`Reason::Internal`]: rows cannot be encoded.
     pub(super) async fn write(&self, changes: EpochChanges) -> Result<Vec<StepFile>, Refusal> {
-        let (mut open, mut files) = (None, Vec::new());
-        let written = self.write_files(changes, &mut open, &mut files).await;
-        if written.is_ok() {
-            return Ok(files);
+        let EpochChanges { schema, rows } = changes;
+        let rows = SharedRows { batches: Mutex::new(rows), is_failed: AtomicBool::new(false) };
+        let mut sequences = [FileSequence::default(), FileSequence::default()];
+        let [first, second] = &mut sequences;
+        let single = self.write_files(&schema, &rows, first, self.sizes.single_rows).await;
+        let written = match single {
+            Ok(()) => {
+                let (first, second) = tokio::join!(
+                    self.write_files(&schema, &rows, first, u64::MAX),
+                    self.write_files(&schema, &rows, second, u64::MAX),
+                );
+                first.and(second)
+            }
+            failed => failed,
+        };
+        let mut closed = written;
+        for sequence in &mut sequences {
+            if closed.is_ok()
+                && let Some(file) = sequence.open.take()
+            {
+                closed = self.close(file).await.map(|file| sequence.complete.push(file));
+            }
         }
-        // Otherwise, each attempt leaves more of them.
-        if let Some(OpenFile { writer, .. }) = open {
+        if closed.is_ok() {
+            return Ok(sequences.into_iter().flat_map(|sequence| sequence.complete).collect());
+        }
+        for sequence in sequences {
+            self.discard(sequence).await;
+        }
+        closed.map(|()| Vec::new())
+    }
+
+    /// Writes rows until the sequence has this number of them, or none is left. The last file remains open.
+    async fn write_files(
+        &self,
+        schema: &SchemaRef,
+        rows: &SharedRows,
+        sequence: &mut FileSequence,
+        until_rows: u64,
+    ) -> Result<(), Refusal> {
+        let written = async {
+            while sequence.rows < until_rows
+                && let Some(batch) = rows.next().await?
+            {
+                let file = match sequence.open.take() {
+                    Some(file) => file,
+                    None => self.create(schema)?,
+                };
+                let of_batch = batch.num_rows() as u64;
+                let (file, appended) = append(file, batch, self.sizes.row_group_bytes).await?;
+                let is_full = file.writer.bytes_written() as u64 >= self.sizes.file_bytes;
+                let path = file.path.clone();
+                sequence.open = Some(file);
+                appended.map_err(|error| self.failed(&path, &error))?;
+                sequence.rows += of_batch;
+                self.rows.fetch_add(of_batch, Ordering::Relaxed);
+                if is_full && let Some(file) = sequence.open.take() {
+                    sequence.complete.push(self.close(file).await?);
+                }
+            }
+            Ok(())
+        };
+        let written: Result<(), Refusal> = written.await;
+        written.inspect_err(|_| rows.is_failed.store(true, Ordering::Relaxed))
+    }
+
+    /// Removes the files of a call that has failed: otherwise, each attempt leaves more of them.
+    async fn discard(&self, sequence: FileSequence) {
+        if let Some(OpenFile { writer, .. }) = sequence.open {
             let _ = writer.into_inner().abort().await;
         }
-        for StepFile { path, .. } in files {
+        for StepFile { path, .. } in sequence.complete {
             if let Err(problem) = self.target.delete(&path).await {
                 tracing::debug!(%problem, %path, "file of a failed attempt not removed");
             }
         }
-        written.map(|()| Vec::new())
-    }
-
-    async fn write_files(
-        &self,
-        changes: EpochChanges,
-        open: &mut Option<OpenFile>,
-        files: &mut Vec<StepFile>,
-    ) -> Result<(), Refusal> {
-        let EpochChanges { schema, mut rows } = changes;
-        while let Some(batch) = rows.try_next().await.map_err(|error| Refusal::from(&error))? {
-            let file = match open {
-                Some(file) => file,
-                None => open.insert(self.create(&schema)?),
-            };
-            self.append(file, &batch).await?;
-            if file.writer.bytes_written() as u64 >= self.sizes.file_bytes
-                && let Some(file) = open.take()
-            {
-                files.push(self.close(file).await?);
-            }
-        }
-        if let Some(file) = open.take() {
-            files.push(self.close(file).await?);
-        }
-        Ok(())
     }
 
     fn create(&self, schema: &SchemaRef) -> Result<OpenFile, Refusal> {
@@ -122,19 +194,6 @@ impl PartWriter<'_> {
         let writer = AsyncArrowWriter::try_new(object, schema.clone(), Some(properties));
         let writer = writer.map_err(|error| self.failed(&path, &error))?;
         Ok(OpenFile { path, writer, rows: 0 })
-    }
-
-    async fn append(&self, file: &mut OpenFile, batch: &RecordBatch) -> Result<(), Refusal> {
-        let written = file.writer.write(batch).await;
-        written.map_err(|error| self.failed(&file.path, &error))?;
-        if file.writer.in_progress_size() >= self.sizes.row_group_bytes {
-            let flushed = file.writer.flush().await;
-            flushed.map_err(|error| self.failed(&file.path, &error))?;
-        }
-        let rows = batch.num_rows() as u64;
-        file.rows += rows;
-        self.rows.fetch_add(rows, Ordering::Relaxed);
-        Ok(())
     }
 
     async fn close(&self, file: OpenFile) -> Result<StepFile, Refusal> {
@@ -156,6 +215,32 @@ impl PartWriter<'_> {
         let text = format!("{}/{path} cannot be written: {error}", self.target.url());
         Refusal::new(reason, text)
     }
+}
+
+/// Encodes a batch on a thread for blocking work, so that others are read and encoded meanwhile.
+///
+/// # Errors
+/// [`Reason::Internal`]: the encoding has panicked. That of the encoding, or of the target, is beside the file.
+async fn append(
+    mut file: OpenFile,
+    batch: RecordBatch,
+    row_group_bytes: usize,
+) -> Result<(OpenFile, Result<(), ParquetError>), Refusal> {
+    let runtime = Handle::current();
+    let encoded = spawn_blocking(move || {
+        let appended = runtime.block_on(async {
+            file.writer.write(&batch).await?;
+            if file.writer.in_progress_size() >= row_group_bytes {
+                file.writer.flush().await?;
+            }
+            Ok(())
+        });
+        file.rows += batch.num_rows() as u64;
+        (file, appended)
+    });
+    encoded.await.map_err(|error| {
+        Refusal::new(Reason::Internal, format!("rows of an export cannot be encoded: {error}"))
+    })
 }
 
 /// Returns whether an error of the operating system or of a writer is among the causes of an error.

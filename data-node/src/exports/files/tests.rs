@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, Int64Array, StringArray, UInt8Array, UInt64Array};
 use arrow::compute::concat_batches;
-use arrow::datatypes::{DataType, Field, Schema};
+use arrow::datatypes::{DataType, Field, Int64Type, Schema};
 use bytes::Bytes;
 use futures::stream::{self, StreamExt};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
@@ -19,7 +19,8 @@ use crate::groups::tests::until;
 
 const REGION: RegionId = RegionId(7);
 /// A row group for each batch, and one file.
-const ONE_FILE: FileSizes = FileSizes { file_bytes: u64::MAX, row_group_bytes: 0 };
+const ONE_FILE: FileSizes =
+    FileSizes { file_bytes: u64::MAX, row_group_bytes: 0, single_rows: u64::MAX };
 
 /// Columns of changes of table `t`.
 fn changes_schema() -> SchemaRef {
@@ -116,7 +117,7 @@ async fn large_part_is_written_to_several_files() {
     let target = directory.open(5).await;
     let batches: Vec<RecordBatch> = (0..12).map(|number| puts(number * 1_000, 1_000, 32)).collect();
     // An encoded batch has at least 24,000 bytes, and at most 40,000.
-    let sizes = FileSizes { file_bytes: 60_000, row_group_bytes: 0 };
+    let sizes = FileSizes { file_bytes: 60_000, ..ONE_FILE };
     let (files, counted) = write(&target, sizes, batches.iter().cloned().map(Ok).collect()).await;
     let files = files.unwrap();
     assert!(files.len() > 1 && files.len() < batches.len(), "{files:?}");
@@ -128,6 +129,45 @@ async fn large_part_is_written_to_several_files() {
     assert!(paths.iter().all(|path| path.starts_with("data/00000000000000000002/7-")), "{paths:?}");
     paths.sort();
     assert_eq!(directory.files(), paths);
+}
+
+/// Ids of all rows of files, ascending.
+fn ids(directory: &ExportDirectory, files: &[StepFile]) -> Vec<i64> {
+    let of_file = |file: &StepFile| {
+        let rows = read(directory, file);
+        rows.column(0).as_primitive::<Int64Type>().values().to_vec()
+    };
+    let mut ids: Vec<i64> = files.iter().flat_map(of_file).collect();
+    ids.sort_unstable();
+    ids
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn large_part_is_written_to_two_files_at_a_time() {
+    let directory = ExportDirectory::new();
+    let target = directory.open(5).await;
+    let batches = || (0..40).map(|number| Ok(puts(number * 1_000, 1_000, 32))).collect();
+    let sizes = FileSizes { single_rows: 3_000, ..ONE_FILE };
+    let (files, counted) = write(&target, sizes, batches()).await;
+    let files = files.unwrap();
+    assert_eq!((files.len(), counted), (2, 40_000));
+    assert_eq!(ids(&directory, &files), (0..40_000).collect::<Vec<i64>>());
+    // A part below the limit has one file.
+    let sizes = FileSizes { single_rows: 40_000, ..ONE_FILE };
+    let files = write(&target, sizes, batches()).await.0.unwrap();
+    assert_eq!(files.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn failed_read_of_a_large_part_leaves_no_file() {
+    let directory = ExportDirectory::new();
+    let target = directory.open(5).await;
+    let mut batches: Vec<_> = (0..20).map(|number| Ok(puts(number * 1_000, 1_000, 32))).collect();
+    batches.push(Err(EngineError::Closed { region: REGION }));
+    let sizes = FileSizes { single_rows: 2_000, file_bytes: 60_000, ..ONE_FILE };
+    let (files, _) = write(&target, sizes, batches).await;
+    assert_eq!(files.unwrap_err().reason, Reason::RegionNotFound);
+    until("the files are removed", async || directory.files().is_empty()).await;
 }
 
 #[tokio::test]
