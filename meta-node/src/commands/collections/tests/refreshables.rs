@@ -1,5 +1,9 @@
 //! Holds, policies, capabilities and exports of refreshable tables.
 
+use std::collections::BTreeMap;
+
+use proptest::collection::vec;
+use proptest::prelude::*;
 use tidewater_proto::v1::{LearnedSince, TableSince};
 
 use super::super::testing::{alter, create_export, create_export_by, policy};
@@ -159,4 +163,127 @@ fn dropped_refreshable_table_is_held_and_not_refreshed() {
     assert_eq!(since_of(&state, 3, 900), 500);
     let error = run(&mut state, start(14)).unwrap_err();
     assert!(matches!(error, CommandError::TableIdNotFound(_)), "{error}");
+}
+
+/// Step of a history of publications and holds.
+#[derive(Debug, Clone, Copy)]
+enum Step {
+    /// The leader sends a barrier, this number of epochs later.
+    Barrier(u64),
+    /// The leader chooses an epoch for the publication of the refresh that has merged.
+    Choose,
+    /// The command of the publication is applied.
+    Publish,
+    /// A hold is acquired, or moved, this number of epochs before the last barrier.
+    Hold(u64),
+    Move(u64),
+}
+
+fn any_step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        (1..40_u64).prop_map(Step::Barrier),
+        Just(Step::Choose),
+        Just(Step::Publish),
+        (0..60_u64).prop_map(Step::Hold),
+        (0..60_u64).prop_map(Step::Move),
+    ]
+}
+
+/// Publications of a table, and what readers have seen of it.
+struct Publications {
+    state: MetaState,
+    last: u64,
+    published: Vec<u64>,
+    chosen: Option<u64>,
+    refreshes: u64,
+    holds: u64,
+    /// Publications that reads as of each epoch have had.
+    seen: BTreeMap<u64, u64>,
+}
+
+impl Publications {
+    fn new() -> Self {
+        let mut of = Self {
+            state: published(),
+            last: 500,
+            published: vec![500],
+            chosen: None,
+            refreshes: 100,
+            holds: 0,
+            seen: BTreeMap::new(),
+        };
+        of.merge();
+        of
+    }
+
+    /// Brings the next refresh before its publication.
+    fn merge(&mut self) {
+        self.refreshes += 1;
+        run(&mut self.state, start(self.refreshes)).unwrap();
+        complete(&mut self.state, self.refreshes);
+        finish(&mut self.state, self.refreshes, &loaded(1_000)).unwrap();
+        complete(&mut self.state, self.refreshes);
+    }
+
+    fn take(&mut self, step: Step) {
+        match step {
+            Step::Barrier(later) => self.last += later,
+            // Later than the epoch of each barrier so far.
+            Step::Choose => {
+                self.last += 1;
+                self.chosen = Some(self.last);
+            }
+            Step::Publish => {
+                let Some(epoch) = self.chosen.take() else { return };
+                if finish(&mut self.state, self.refreshes, &merged(epoch)).is_ok() {
+                    complete(&mut self.state, self.refreshes);
+                    self.published.push(epoch);
+                    self.merge();
+                }
+            }
+            Step::Hold(before) => {
+                self.holds += 1;
+                let name = format!("h{}", self.holds);
+                let epoch = self.last.saturating_sub(before);
+                let of = acquire(1_000 + self.holds, &name, &["r", "t"], epoch);
+                let command = change(&self.state, self.last, of);
+                // Below since, perhaps.
+                drop(run(&mut self.state, command));
+            }
+            Step::Move(before) => {
+                let Some(name) = self.state.holds().iter().next().map(|hold| hold.name.clone())
+                else {
+                    return;
+                };
+                let epoch = self.last.saturating_sub(before);
+                let to = v1::DowngradeReadHoldRequest { name, epoch };
+                let command = change(&self.state, self.last, Change::Downgrade(to));
+                drop(run(&mut self.state, command));
+            }
+        }
+    }
+
+    /// Reads as of all epochs that the table is complete at.
+    fn check(&mut self) {
+        for epoch in 500..=complete_through(&self.state) {
+            let found = self.published.iter().copied().filter(|of| *of <= epoch).max().unwrap();
+            let before = *self.seen.entry(epoch).or_insert(found);
+            assert_eq!(found, before, "a read as of {epoch} has had another publication");
+        }
+        for hold in self.state.holds().iter() {
+            assert!(hold.epoch <= self.state.table(T).unwrap().complete_through());
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+    #[test]
+    fn reads_as_of_an_epoch_have_one_publication(steps in vec(any_step(), 1..60)) {
+        let mut publications = Publications::new();
+        for step in steps {
+            publications.take(step);
+            publications.check();
+        }
+    }
 }
