@@ -241,9 +241,10 @@ impl MetaState {
         self.sources.get(&id)
     }
 
-    /// The refreshes of all refreshable tables, by table.
+    /// The refreshes of all refreshable tables, by table. Tables that were dropped while they are held are refreshed no more.
     pub fn refreshes(&self) -> impl Iterator<Item = &Arc<Refreshes>> {
-        self.refreshes.values()
+        let is_dropped = |id| self.tables.get(&id).is_some_and(|table| table.dropped.is_some());
+        self.refreshes.values().filter(move |of| !is_dropped(of.table))
     }
 
     /// The refreshes of a refreshable table.

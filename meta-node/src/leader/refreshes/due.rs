@@ -7,7 +7,7 @@ use tidewater_common::ids::TableId;
 use tidewater_proto::v1::{LockMode, Reason, TableState};
 use uuid::Uuid;
 
-use crate::catalog::{MetaState, Procedure, Refreshes, Table, TableLock, lock_conflict};
+use crate::catalog::{MetaState, Procedure, Refreshes, TableLock, lock_conflict};
 use crate::commands::procedures::kind_of;
 use crate::commands::procedures::refresh::{is_refresh, is_refresh_at, steps};
 
@@ -67,8 +67,7 @@ fn cannot_succeed(procedure: &Procedure) -> bool {
 /// Returns whether a refresh would get its lock. Tables that wait for other changes keep no others from their turn.
 fn can_begin(state: &MetaState, table: TableId) -> bool {
     let lock = TableLock { table, mode: LockMode::Exclusive };
-    let can_refresh = |table: &Table| table.state == TableState::Active && table.dropped.is_none();
-    let is_active = state.table(table).is_some_and(|table| can_refresh(table));
+    let is_active = state.table(table).is_some_and(|table| table.state == TableState::Active);
     is_active && lock_conflict(state, &[lock], &[]).is_none()
 }
 

@@ -161,6 +161,7 @@ fn dropped_refreshable_table_is_held_and_not_refreshed() {
     assert_eq!(state_of(&state, 13).0, v1::ProcedureState::Completed);
     assert!(state.table(T).unwrap().dropped.is_some());
     assert_eq!(since_of(&state, 3, 900), 500);
+    assert_eq!(state.refreshes().count(), 0);
     let error = run(&mut state, start(14)).unwrap_err();
     assert!(matches!(error, CommandError::TableIdNotFound(_)), "{error}");
 }
