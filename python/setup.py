@@ -7,7 +7,19 @@ from setuptools import setup
 
 HERE = pathlib.Path(__file__).resolve().parent
 PROTO = HERE.parent / "proto"
-FILES = ["catalog", "data", "error", "hook", "meta", "problem", "schema"]
+# Files that the client uses. Those that they import are generated, too.
+FILES = ["catalog", "data", "error", "meta", "schema", "storage"]
+
+
+def with_imports(names):
+    """Returns the names of files and of all files that they import, sorted."""
+    imports = re.compile(r'^import "tidewater/v1/(\w+)\.proto"', re.M)
+    found, added = set(), set(names)
+    while added:
+        found |= added
+        texts = [(PROTO / f"tidewater/v1/{name}.proto").read_text() for name in added]
+        added = {name for text in texts for name in imports.findall(text)} - found
+    return sorted(found)
 
 
 def generate(target):
@@ -20,7 +32,7 @@ def generate(target):
     target.mkdir(exist_ok=True)
     (target / "__init__.py").touch()
     include = pathlib.Path(grpc_tools.__file__).parent / "_proto"
-    sources = [f"tidewater/v1/{name}.proto" for name in FILES] + ["google/rpc/status.proto"]
+    sources = [f"tidewater/v1/{name}.proto" for name in with_imports(FILES)] + ["google/rpc/status.proto"]
     arguments = ["protoc", f"-I{PROTO}", f"-I{include}", f"--python_out={target}", f"--grpc_python_out={target}"]
     if protoc.main(arguments + sources) != 0:
         raise SystemExit("protoc failed")

@@ -6,10 +6,12 @@ import types
 import pytest
 
 from tidewater._proto import catalog_pb2, error_pb2, meta_pb2, schema_pb2
+from tidewater.calls import Call
 from tidewater.catalog import Catalog
-from tidewater.client import Call, Client
+from tidewater.client import Client
 from tidewater.errors import FailedAttempt, Refused
-from tidewater.table import Table, schema_needed
+from tidewater.reads import Read
+from tidewater.routing import Routing, schema_needed
 
 
 def table(table_id, name, version=1, state=catalog_pb2.TABLE_STATE_ACTIVE):
@@ -146,7 +148,8 @@ def test_read_ends_when_its_epoch_is_not_readable():
     )
     attempt = FailedAttempt("its latest published epoch is 9", detail, False)
     with pytest.raises(Refused, match="epoch is 9") as caught:
-        Table(client, "a")._read_failed(Call(client, "scanning"), attempt, types.SimpleNamespace(group_id=1))
+        read = Read(Routing(client, "a"), None, 9, waits=False)
+        read._failed(Call(client, "scanning"), attempt, types.SimpleNamespace(group_id=1))
     assert caught.value.reason == "epoch_required"
 
 

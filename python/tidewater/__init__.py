@@ -6,16 +6,42 @@
     flights.write(pyarrow_table)
     flights.scan(columns=["carrier", "distance"], where=[("distance", ">", 2000)])
     flights.get([{"time_hour": "2013-01-01T10:00:00Z", "carrier": "UA", "flight": 1545}])
+    with db.hold("nightly", ["flights"]) as hold:
+        flights.scan(as_of=hold)
 """
 
 from .client import Client, connect
-from .errors import BadInput, Error, NotFound, OutcomeUnknown, Refused, Unavailable
+from .errors import (
+    BadInput,
+    EpochBelowSince,
+    EpochIncomplete,
+    Error,
+    Held,
+    HoldExists,
+    HoldLost,
+    HoldNotFound,
+    NotFound,
+    OutcomeUnknown,
+    Refused,
+    Unavailable,
+)
+from .holds import Hold
+from .storage import Frontiers, HoldInfo
 from .table import Table, WriteReport
 
 __all__ = [
     "BadInput",
     "Client",
+    "EpochBelowSince",
+    "EpochIncomplete",
     "Error",
+    "Frontiers",
+    "Held",
+    "Hold",
+    "HoldExists",
+    "HoldInfo",
+    "HoldLost",
+    "HoldNotFound",
     "NotFound",
     "OutcomeUnknown",
     "Refused",

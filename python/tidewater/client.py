@@ -1,14 +1,20 @@
-"""Connection to a cluster: channels, catalog, and calls that are repeated until they succeed."""
+"""Connection to a cluster: its channels, its catalog and its tables."""
 
-import random
+from __future__ import annotations
+
 import threading
 import time
+from collections.abc import Iterable
 
 import grpc
 
-from ._proto import data_pb2_grpc, error_pb2, meta_pb2, meta_pb2_grpc
+from . import holds, storage
+from ._proto import data_pb2_grpc, meta_pb2, meta_pb2_grpc
+from .calls import Call, call_meta
 from .catalog import Catalog
-from .errors import BadInput, FailedAttempt, NotFound, OutcomeUnknown, Unavailable, attempt_of
+from .errors import BadInput, NotFound, Unavailable, attempt_of
+from .holds import Hold
+from .storage import Frontiers, HoldInfo
 from .table import Table
 
 _MESSAGE_BYTES = 64 << 20
@@ -19,12 +25,8 @@ _CHANNEL_OPTIONS = [
     ("grpc.keepalive_timeout_ms", 5_000),
     ("grpc.http2.max_pings_without_data", 0),
 ]
-# Wait before the second attempt and longest wait, in seconds, before jitter.
-_BACKOFF = (0.01, 0.25)
 # Pages of changes of the catalog before all of it is read.
 _PAGES = 16
-# Attempts after answers that are more likely faults than passing states.
-_FEW = 5
 
 
 def connect(meta="127.0.0.1:7400", *, deadline=60.0, attempt_timeout=7.0):
@@ -82,6 +84,38 @@ class Client:
             raise NotFound(f"there is no table {name!r}")
         return Table(self, name)
 
+    def frontiers(self, *tables: str | Table) -> dict[str, Frontiers]:
+        """The epochs that tables can be read as of, by name; of all tables without arguments."""
+        return storage.frontiers(self, tables)
+
+    def hold(
+        self,
+        name: str,
+        tables: str | Table | Iterable[str | Table],
+        lease: float = 60.0,
+        *,
+        epoch: int | None = None,
+        holder: str | None = None,
+    ) -> Hold:
+        """Acquires a read hold: the tables remain readable as of its epoch. It is renewed in the background; use it
+        with `with`, or release it.
+
+        name: identifies the hold in the cluster.
+        tables: at most 1,000 names or `Table`.
+        lease: seconds after which the hold ends unless it is renewed, 10 to 30 days.
+        epoch: the epoch to hold; None: the earliest one that all tables can be read as of.
+        holder: text for people; None: user@host.
+
+        Raises BadInput, NotFound (a table), HoldExists, EpochBelowSince, Refused, Unavailable, and OutcomeUnknown:
+        the hold may have been acquired, and then ends with its lease.
+        """
+        return holds.acquire(self, name, tables, lease=lease, epoch=epoch, holder=holder)
+
+    def holds(self, table: str | Table | None = None) -> list[HoldInfo]:
+        """The read holds of a table, or all, by name."""
+        [name] = storage.table_names(["" if table is None else table])
+        return storage.holds(self, name)
+
     def catalog(self):
         """The catalog as last read."""
         return self._catalog or self.refresh()
@@ -105,23 +139,13 @@ class Client:
         """Reads the changes since the known catalog, or all of it when they are not kept."""
         call = Call(self, "reading the catalog")
         known = self._catalog
-        while True:
-            for address in call.meta_order(self._meta):
-                try:
-                    stub = meta_pb2_grpc.MetaStub(self.channel(address))
-                    read = self._changed(stub, call, known) if known else None
-                    if read is None:
-                        read = Catalog(stub.GetCatalog(meta_pb2.GetCatalogRequest(), timeout=call.timeout()))
-                    self._meta = list(dict.fromkeys([address, *self._meta]))
-                    return read
-                except grpc.RpcError as error:
-                    attempt = attempt_of(error)
-                    if known and attempt.reason == "unsupported":
-                        # A meta node of an older release.
-                        known = None
-                    else:
-                        call.note(attempt, write=False)
-            call.wait()
+
+        def read(channel, timeout):
+            stub = meta_pb2_grpc.MetaStub(channel)
+            changed = self._changed(stub, call, known) if known else None
+            return changed or Catalog(stub.GetCatalog(meta_pb2.GetCatalogRequest(), timeout=timeout))
+
+        return call_meta(call, read, write=False)
 
     def _changed(self, stub, call, known):
         """The newest catalog, made from the known one; None when that is not possible."""
@@ -129,11 +153,25 @@ class Client:
             request = meta_pb2.GetCatalogChangesRequest(
                 cluster_id=known.cluster_id, incarnation=known.incarnation, revision=known.revision
             )
-            page = stub.GetCatalogChanges(request, timeout=call.timeout())
+            try:
+                page = stub.GetCatalogChanges(request, timeout=call.timeout())
+            except grpc.RpcError as error:
+                if attempt_of(error).reason != "unsupported":
+                    raise
+                # A meta node of an older release.
+                return None
             known = known.follow(page)
             if known is None or known.revision >= page.revision:
                 return known
         return None
+
+    def meta_addresses(self):
+        """Addresses of the meta nodes, the last one that has answered first."""
+        return self._meta
+
+    def learn_meta(self, address):
+        """Remembers a meta node that has answered."""
+        self._meta = list(dict.fromkeys([address, *self._meta]))
 
     def channel(self, address):
         """The connection to an address, made on first use."""
@@ -164,74 +202,3 @@ class Client:
     def data(self, address):
         """The data service at an address."""
         return data_pb2_grpc.DataStub(self.channel(address))
-
-
-class Call:
-    """One operation: its deadline, its attempts, and whether one of them may have taken effect."""
-
-    def __init__(self, client, what):
-        self.client = client
-        self.what = what
-        self.until = time.monotonic() + client.deadline
-        self.made = 0
-        self.faults = 0
-        self.turn = 0
-        self.maybe_done = False
-        self.last = None
-        self._hinted = None
-
-    def timeout(self):
-        """Seconds for the next attempt."""
-        left = self.until - time.monotonic()
-        if left <= 0:
-            self.fail()
-        return min(left, self.client.attempt_timeout)
-
-    def meta_order(self, addresses):
-        """Meta nodes to ask, a hinted leader first."""
-        hinted, self._hinted = self._hinted, None
-        return list(dict.fromkeys(([hinted] if hinted else []) + list(addresses)))
-
-    def note(self, attempt, *, write, group_id=None):
-        """Records a failed attempt; raises when another one does not help."""
-        self.made += 1
-        self.last = attempt
-        self.maybe_done |= write and attempt.maybe_done
-        hint = attempt.detail.leader_hint.address
-        retry = attempt.retry
-        if group_id is None:
-            self._hinted = hint or None
-        elif retry == error_pb2.RETRY_FIND_LEADER:
-            self.client.learn_leader(group_id, hint or None)
-            self.turn += 1
-        if retry == error_pb2.RETRY_REPEAT_FEW:
-            self.faults += 1
-        asked = attempt.detail.HasField("retry_after_ms")
-        stop = retry in (error_pb2.RETRY_STOP, error_pb2.RETRY_UNSPECIFIED)
-        stop |= retry == error_pb2.RETRY_REPEAT_IF_ASKED and not asked
-        if stop or self.faults >= _FEW:
-            self.fail()
-
-    def wait(self):
-        """Sleeps before the next attempt: exponential backoff with jitter, at least what the server asked for."""
-        first, longest = _BACKOFF
-        full = min(longest, first * 2 ** min(self.made, 16))
-        seconds = full / 2 + random.random() * full / 2
-        if self.last is not None and self.last.detail.HasField("retry_after_ms"):
-            seconds = max(seconds, min(self.last.detail.retry_after_ms / 1000, 10 * longest))
-        if time.monotonic() + seconds >= self.until:
-            self.fail()
-        time.sleep(seconds)
-
-    def fail(self):
-        """Raises the error that fits all attempts."""
-        last = f": {self.last}" if self.last else ""
-        if self.maybe_done:
-            raise OutcomeUnknown(f"{self.what}: the outcome is unknown{last}") from self.last
-        if isinstance(self.last, FailedAttempt) and self.last.retry in (
-            error_pb2.RETRY_STOP,
-            error_pb2.RETRY_REPEAT_FEW,
-            error_pb2.RETRY_REPEAT_IF_ASKED,
-        ):
-            raise self.last.error() from self.last
-        raise Unavailable(f"{self.what}: no success within {self.client.deadline:g} s{last}") from self.last

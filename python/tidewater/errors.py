@@ -10,11 +10,27 @@ class Error(Exception):
 
 
 class BadInput(Error, ValueError):
-    """The arguments do not fit the table; nothing was sent."""
+    """The arguments do not fit the table or the call; nothing was sent."""
 
 
 class NotFound(Error, LookupError):
     """There is no table or column of that name."""
+
+
+class HoldNotFound(NotFound):
+    """There is no hold of that name: it was released, or its lease has expired."""
+
+
+class HoldLost(Error):
+    """The tables of a hold may not be readable as of its epoch any more. Rows that were read before are right.
+
+    reason: `hold_not_found` (the cluster has no such hold), `not_renewed` (no renewal has succeeded within the lease),
+    or `released` (by this program).
+    """
+
+    def __init__(self, message, reason):
+        super().__init__(message)
+        self.reason = reason
 
 
 class Refused(Error):
@@ -25,6 +41,22 @@ class Refused(Error):
         self.reason = reason
 
 
+class EpochBelowSince(Refused):
+    """Rows of the epoch may have been dropped: read or hold a later one."""
+
+
+class EpochIncomplete(Refused):
+    """Rows may still be written in the epoch. One that has begun is complete about a second later."""
+
+
+class Held(Refused):
+    """A read hold, a capability or an export does not permit the call."""
+
+
+class HoldExists(Refused):
+    """Another hold has the name."""
+
+
 class Unavailable(Error):
     """The deadline passed before the call succeeded. The call has not taken effect."""
 
@@ -32,6 +64,16 @@ class Unavailable(Error):
 class OutcomeUnknown(Error):
     """The deadline passed and an attempt may have taken effect. Repeating the write as a whole is
     safe for tables with upsert semantics."""
+
+
+# Errors by reason; others are Refused.
+_NOT_FOUND = {"table_not_found": NotFound, "region_not_found": NotFound, "hold_not_found": HoldNotFound}
+_REFUSED = {
+    "epoch_below_since": EpochBelowSince,
+    "epoch_incomplete": EpochIncomplete,
+    "held": Held,
+    "hold_exists": HoldExists,
+}
 
 
 class FailedAttempt(Exception):
@@ -49,13 +91,16 @@ class FailedAttempt(Exception):
 
     @property
     def reason(self):
+        """The reason in lower case; `reason_N` for one of a newer release."""
+        if self.detail.reason not in error_pb2.Reason.values():
+            return f"reason_{self.detail.reason}"
         return error_pb2.Reason.Name(self.detail.reason).removeprefix("REASON_").lower()
 
     def error(self):
         """The error for the caller when no further attempt is made."""
-        if self.reason in ("table_not_found", "region_not_found"):
-            return NotFound(str(self))
-        return Refused(str(self), self.reason)
+        if kind := _NOT_FOUND.get(self.reason):
+            return kind(str(self))
+        return _REFUSED.get(self.reason, Refused)(str(self), self.reason)
 
 
 def attempt_of(rpc_error):

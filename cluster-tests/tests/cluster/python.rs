@@ -57,7 +57,15 @@ async fn python_client_behaves_as_documented() -> Result<()> {
     let mirrored = ["--source", "csv", "--config", &config];
     cluster.run(&[&mirror[..], &spread, &mirrored].concat()).await?.ok()?;
     let pytest = ["-m", "pytest", "-q", "-p", "no:cacheprovider"];
-    let files = ["test_keys.py", "test_catalog.py", "test_cluster.py"];
+    let files = [
+        "test_keys.py",
+        "test_catalog.py",
+        "test_leases.py",
+        "test_reads.py",
+        "test_storage.py",
+        "test_cluster.py",
+        "test_holds.py",
+    ];
     let output = script(&[&pytest[..], &files].concat())?
         .env("TIDEWATER_META", cluster.meta_addresses().join(","))
         .env("TIDEWATER_BIN", binary::tidewater()?)

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tidewater_common::ids::Epoch;
 use tidewater_common::ids::GroupId;
 use tidewater_common::refusal::{Effect, Refusal};
 use tidewater_proto::v1::{self, GroupState, Reason};
@@ -86,6 +87,23 @@ impl Core {
             .table_named(name)
             .cloned()
             .ok_or_else(|| ClientError::TableNotFound(name.to_owned()))
+    }
+
+    /// Returns the table of this name, and the epoch that a read of it names. Refreshes the catalog before it refuses an epoch: a hold
+    /// may have made a refreshable table complete at it.
+    pub(crate) async fn table_as_of(
+        &self,
+        name: &str,
+        requested: Option<Epoch>,
+    ) -> Result<(Arc<TableInfo>, Option<Epoch>), ClientError> {
+        let table = self.table(name).await?;
+        if let Ok(as_of) = table.as_of(requested) {
+            return Ok((table, as_of));
+        }
+        self.refresh_catalog().await?;
+        let table = self.table(name).await?;
+        let as_of = table.as_of(requested)?;
+        Ok((table, as_of))
     }
 
     /// Returns the route of a region. Refreshes the catalog before it reports a missing region.

@@ -92,7 +92,7 @@ pub(super) async fn confirm(
 ///
 /// # Errors
 /// [`Reason::EpochRequired`] for a refreshable table without an epoch, or with one that is not complete: its rows may be of an
-/// incomplete refresh; [`Reason::EpochIncomplete`] in a group that has applied no barrier; those of
+/// incomplete refresh; [`Reason::EpochBelowSince`]: its publication was forgotten; [`Reason::EpochIncomplete`] in a group that has applied no barrier; those of
 /// [`GroupReplica::check_recorded`]. The engine checks the bounds.
 pub(super) fn as_of(
     replica: &GroupReplica,
@@ -115,6 +115,7 @@ pub(super) fn as_of(
             Publication::Unknown | Publication::Never => {
                 return Err(not_published(hosted, epoch, latest(replica, hosted, known)));
             }
+            Publication::Forgotten => return Err(forgotten(hosted, epoch)),
         }
     } else {
         replica.check_recorded(hosted)?;
@@ -140,8 +141,10 @@ enum Publication {
     At(Epoch),
     /// The epoch may have been published, or become complete, since this node has received the catalog.
     Unknown,
-    /// The epoch is not complete, or its publication was forgotten.
+    /// The epoch is not complete.
     Never,
+    /// The region no longer has its publication.
+    Forgotten,
 }
 
 fn publication(
@@ -173,16 +176,24 @@ fn find(epoch: Epoch, known: CatalogEpochs, kept: &PublishedEpochs, reached: Epo
     if known.published > kept.last() && known.published <= epoch {
         return Publication::At(known.published);
     }
-    kept.at(epoch).map_or(Publication::Never, Publication::At)
+    kept.at(epoch).map_or(Publication::Forgotten, Publication::At)
 }
 
 fn not_published(hosted: &HostedRegion, epoch: Epoch, latest: Epoch) -> Refusal {
     let table = &hosted.descriptor.table_name;
     let text = format!(
-        "table {table} is refreshable, and epoch {epoch} is after its latest publication, or no longer readable: its latest \
-         published epoch is {latest}; read it again as of that one"
+        "table {table} is refreshable, and epoch {epoch} is after its latest publication: its latest published epoch is {latest}; \
+         read it again as of that one"
     );
     Refusal::new(Reason::EpochRequired, text)
+}
+
+fn forgotten(hosted: &HostedRegion, epoch: Epoch) -> Refusal {
+    let table = &hosted.descriptor.table_name;
+    let text = format!(
+        "epoch {epoch} of table {table} can no longer be read: its publication is below since (`tidewater table describe`)"
+    );
+    Refusal::new(Reason::EpochBelowSince, text)
 }
 
 fn epoch_required(hosted: &HostedRegion, latest: Epoch) -> Refusal {

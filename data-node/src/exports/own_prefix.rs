@@ -64,9 +64,7 @@ impl OwnPrefix {
 struct BucketPrefix {
     /// Server, as [`server_of`] returns it; `None`: that of AWS, in any region.
     server: Option<String>,
-    /// Name of the bucket in lower case.
-    bucket: Vec<u8>,
-    /// Parts of the path without their percent-encoding.
+    /// Name of the bucket in lower case, and parts of the path without their percent-encoding.
     path: Vec<Vec<u8>>,
 }
 
@@ -76,9 +74,9 @@ impl BucketPrefix {
     fn of(url: &str, endpoint: Option<&str>) -> Option<Self> {
         let url = cleaned(url);
         let (scheme, rest) = url.split_once("://")?;
-        let server = match scheme.to_ascii_lowercase().as_str() {
-            "s3" | "s3a" => endpoint.and_then(server_of),
-            "gs" => Some(GOOGLE_SERVER.to_owned()),
+        let (server, base) = match scheme.to_ascii_lowercase().as_str() {
+            "s3" | "s3a" => endpoint.map(server_of).unwrap_or_default(),
+            "gs" => (Some(GOOGLE_SERVER.to_owned()), Vec::new()),
             _ => return None,
         };
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
@@ -86,12 +84,14 @@ impl BucketPrefix {
         // Nodes ignore a port.
         let name = host.split(':').next().unwrap_or_default();
         let bucket = percent_decoded(name).to_ascii_lowercase();
-        Some(Self { server, bucket, path: path_parts(path) })
+        // The path of an endpoint comes before the bucket.
+        let path = base.into_iter().chain([bucket]).chain(path_parts(path)).collect();
+        Some(Self { server, path })
     }
 
     /// Returns a verb for the relation to the cluster's own prefix; `None`: neither contains the other one.
     fn relation_to(&self, own: &Self) -> Option<&'static str> {
-        if self.server != own.server || self.bucket != own.bucket {
+        if self.server != own.server {
             return None;
         }
         if self.path == own.path {
@@ -112,10 +112,9 @@ fn cleaned(url: &str) -> String {
     trimmed.chars().filter(|c| !matches!(c, '\t' | '\n' | '\r')).collect()
 }
 
-/// Returns the server of a URL in the form in which servers are compared: host, port and path in lower case, without
-/// the scheme, the default port of the scheme, and slashes at its end. `None`: a server of AWS, where a bucket has one
-/// name in all regions.
-fn server_of(endpoint: &str) -> Option<String> {
+/// Returns the server of a URL in the form in which servers are compared, and the parts of its path in lower case: host and port in
+/// lower case, without the scheme and its default port. `None`: a server of AWS, where a bucket has one name in all regions.
+fn server_of(endpoint: &str) -> (Option<String>, Vec<Vec<u8>>) {
     let endpoint = cleaned(endpoint).to_ascii_lowercase().replace('\\', "/");
     let (scheme, rest) = endpoint.split_once(':').unwrap_or(("", endpoint.as_str()));
     // The rules of URLs accept any number of slashes before a host.
@@ -126,10 +125,8 @@ fn server_of(endpoint: &str) -> Option<String> {
     let host = authority.strip_suffix(default_port).unwrap_or(authority);
     let host = String::from_utf8_lossy(&percent_decoded(host)).to_ascii_lowercase();
     let host = host.trim_end_matches([':', '.']);
-    if host.ends_with(".amazonaws.com") {
-        return None;
-    }
-    Some(if path.is_empty() { host.to_owned() } else { format!("{host}/{path}") })
+    let is_aws = host.ends_with(".amazonaws.com") || host.ends_with(".amazonaws.com.cn");
+    ((!is_aws).then(|| host.to_owned()), path_parts(path))
 }
 
 /// Returns the parts of the path of a URL. The parts `.` and `..` are resolved before the percent-encoding, as the

@@ -192,9 +192,9 @@ impl PublishedEpochs {
         self.0.get(earlier).map_or_else(|| self.last(), |of| Epoch(of.epoch))
     }
 
-    /// Returns the number of them.
-    pub fn count(&self) -> usize {
-        self.0.len()
+    /// Returns the number of them at or after an epoch.
+    pub fn count_from(&self, epoch: Epoch) -> usize {
+        self.0.len() - self.0.partition_point(|of| of.epoch < epoch.get())
     }
 
     /// Returns the oldest one that must be readable when the group is at an epoch.
@@ -354,7 +354,9 @@ mod tests {
         assert_eq!(of.oldest_kept(Epoch(999), Epoch(10_000)), Epoch(400));
         let mut many = published(20_000);
         many.forget(Some(Epoch(50)));
-        assert_eq!((many.count(), many.last()), (MAX_HELD, Epoch(2_000_000)));
+        assert_eq!((many.count_from(Epoch(0)), many.last()), (MAX_HELD, Epoch(2_000_000)));
+        // What is not held any more does not count before the next publication forgets it.
+        assert_eq!(many.count_from(Epoch(1_999_900)), 2);
         let first = many.oldest_kept(Epoch(50), Epoch(10_000_000));
         assert_eq!(many.at(first), Some(first));
     }

@@ -373,9 +373,11 @@ impl GroupState {
         }
     }
 
-    /// Returns the number of publications that a region of a refreshable table has not forgotten.
+    /// Returns the number of publications that a region of a refreshable table keeps readable.
     pub fn publications(&self, region: RegionId) -> u32 {
-        let count = self.regions.get(&region).map_or(0, |region| region.published.count());
+        let since = self.readable_epochs(region).map_or(Epoch(0), |(since, _)| since);
+        let count =
+            self.regions.get(&region).map_or(0, |region| region.published.count_from(since));
         u32::try_from(count).unwrap_or(u32::MAX)
     }
 

@@ -33,7 +33,7 @@ pub(crate) async fn keep(every: Duration, meta: Vec<String>, leadership: MetaLea
     }
 }
 
-/// Updates all tables at the same time, so that the failure of one neither prevents nor delays the others. Returns their
+/// Updates all tables at the same time, so that the failure of one does not prevent the others. Returns their
 /// outcomes.
 async fn update(
     connected: &mut Option<SystemTables>,

@@ -31,9 +31,8 @@ impl Client {
     }
 
     async fn count_all(&self, spec: ScanSpec) -> Result<u64, ClientError> {
-        let table = self.table(&spec.table).await?;
+        let (table, as_of) = self.core.table_as_of(&spec.table, spec.as_of).await?;
         let (_, schema) = projection(&table, Some(&[]))?;
-        let as_of = table.as_of(spec.as_of)?;
         let plan = ScanPlan {
             table,
             projection: Vec::new(),

@@ -33,9 +33,8 @@ impl Client {
     /// # Errors
     /// [`ClientError::TableNotFound`], [`ClientError::ColumnNotFound`]. The stream returns later errors.
     pub async fn scan(&self, spec: ScanSpec) -> Result<ScanStream, ClientError> {
-        let table = self.table(&spec.table).await?;
+        let (table, as_of) = self.core.table_as_of(&spec.table, spec.as_of).await?;
         let (projection, schema) = projection(&table, spec.columns.as_deref())?;
-        let as_of = table.as_of(spec.as_of)?;
         let plan = ScanPlan {
             table,
             projection,

@@ -56,10 +56,10 @@ impl Client {
         let mut failures: u32 = 0;
         let mut stale = StaleWaits::default();
         loop {
-            let table = self.table(table).await?;
+            let (table, as_of) = self.core.table_as_of(table, as_of).await?;
             let (ids, schema) = projection(&table, columns)?;
             check(&table, RowOp::Delete, keys)?;
-            let wanted = (ids.as_slice(), table.as_of(as_of)?);
+            let wanted = (ids.as_slice(), as_of);
             let failed = match self.get_once(&table, keys, wanted).await {
                 Ok(found) => return rows(&table, &schema, &found),
                 Err(failed) => failed,

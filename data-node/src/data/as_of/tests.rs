@@ -53,7 +53,7 @@ async fn read(
 
 #[test]
 fn refreshable_table_is_read_as_of_the_last_publication() {
-    use Publication::{At, Never, Unknown};
+    use Publication::{At, Forgotten, Never, Unknown};
     let mut kept = PublishedEpochs::default();
     for epoch in [50, 100, 200] {
         kept.publish(Epoch(epoch), Epoch(1_000));
@@ -67,8 +67,8 @@ fn refreshable_table_is_read_as_of_the_last_publication() {
         (150, 300, 0, at(100)),
         (100, 0, 0, at(100)),
         // It was forgotten, also if the catalog of the node is of that time.
-        (99, 300, 0, Never),
-        (99, 50, 0, Never),
+        (99, 300, 0, Forgotten),
+        (99, 50, 0, Forgotten),
         (250, 200, 0, Unknown),
         (301, 300, 0, Unknown),
         (201, 0, 0, Unknown),

@@ -7,6 +7,7 @@ use arrow::datatypes::{DataType, Field, Int64Type, Schema};
 use bytes::Bytes;
 use futures::stream::{self, StreamExt};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use tidewater_proto::v1::Reason;
 use tidewater_region_engine::env::SystemIds;
 use tidewater_region_engine::sst::{EPOCH_COLUMN, OP_COLUMN};
 use tidewater_region_engine::{EngineError, RowOp};
@@ -143,7 +144,7 @@ fn ids(directory: &ExportDirectory, files: &[StepFile]) -> Vec<i64> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn large_part_is_written_to_two_files_at_a_time() {
+async fn large_part_is_written_to_two_files() {
     let directory = ExportDirectory::new();
     let target = directory.open(5).await;
     let batches = || (0..40).map(|number| Ok(puts(number * 1_000, 1_000, 32))).collect();
@@ -225,17 +226,34 @@ async fn failing_target_is_reported_with_its_object() {
 }
 
 #[tokio::test]
-async fn encoding_error_is_internal() {
+async fn rows_of_other_columns_fail_the_part() {
     let directory = ExportDirectory::new();
     let target = directory.open(5).await;
-    let (counter, schema) = (AtomicU64::new(0), schema(1));
-    let writer = part_writer(&target, &schema, ONE_FILE, &counter);
-    for (error, expected) in [
-        (ParquetError::General("bad rows".to_owned()), Reason::Internal),
-        (io::Error::other("no space").into(), Reason::ExportTargetUnavailable),
-    ] {
-        let refused = writer.failed("data/x", &error);
-        assert_eq!(refused.reason, expected, "{refused}");
-        assert!(refused.message.contains("/data/x cannot be written"), "{refused}");
+    let ids: ArrayRef = Arc::new(StringArray::from(vec!["1"]));
+    let other = RecordBatch::try_from_iter([("id", ids)]).unwrap();
+    for single_rows in [u64::MAX, 0] {
+        let sizes = FileSizes { single_rows, ..ONE_FILE };
+        let batches = vec![Ok(large_batch()), Ok(other.clone()), Ok(puts(9_000, 10, 32))];
+        let refused = write(&target, sizes, batches).await.0.unwrap_err();
+        assert_eq!(refused.reason, Reason::Internal);
+        assert!(refused.message.contains("cannot be written"), "{refused}");
+        until("the files are removed", async || directory.files().is_empty()).await;
     }
+}
+
+#[tokio::test]
+async fn aborted_write_leaves_no_file() {
+    let directory = ExportDirectory::new();
+    let target = directory.open(5).await;
+    let rows = stream::iter([Ok(large_batch())]).chain(stream::pending()).boxed();
+    let writing = tokio::spawn(async move {
+        let schema = schema(1);
+        let counter = AtomicU64::new(0);
+        let changes = EpochChanges { schema: changes_schema(), rows };
+        part_writer(&target, &schema, ONE_FILE, &counter).write(changes).await
+    });
+    until("a part of the file is sent", async || !directory.files().is_empty()).await;
+    writing.abort();
+    assert!(writing.await.unwrap_err().is_cancelled());
+    until("the file is removed", async || directory.files().is_empty()).await;
 }

@@ -24,7 +24,7 @@ pub enum CollectionCommandError {
     /// Capabilities keep rows that the operation would take away.
     #[error(
         "table {name} has read capabilities, which a program has set, and cannot be {operation}: the program takes them away \
-         by UpdateReadCapabilities",
+         by UpdateReadCapabilities, or `tidewater collection capabilities --remove` if it has ended",
         name = quoted(.table)
     )]
     Capable {

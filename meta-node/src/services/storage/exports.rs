@@ -4,6 +4,7 @@ mod claim;
 
 use bytes::Bytes;
 use tidewater_common::feature_level::FeatureLevel;
+use tidewater_common::ids::Epoch;
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::{self, Reason, change_collections::Change};
 use uuid::Uuid;
@@ -118,8 +119,8 @@ impl StorageService {
             let progress = progress.get(&export.id).cloned().unwrap_or_default();
             let failure = progress.failure().map(|failure| failure.message.clone());
             let table = state.table(export.table);
-            let is_refreshable = state.published_of(export.table).is_some();
-            let refreshed = table.filter(|_| is_refreshable).map(|of| of.complete_through().next());
+            // The steps of a refreshable table end at its published epoch.
+            let refreshed = state.published_of(export.table).map(Epoch::next);
             v1::ListedExport {
                 export: Some(export.as_ref().into()),
                 table: table.map(|table| table.name.clone()).unwrap_or_default(),

@@ -11,6 +11,7 @@ use tidewater_common::schema::WriteMode;
 use crate::commands::client::ClientArgs;
 use crate::commands::refresh::StatusLine;
 use crate::exit::Failure;
+use crate::output::terminal::note;
 use crate::output::{fact, table};
 use crate::text::time_span::TimeSpan;
 
@@ -86,7 +87,14 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
         refresh = client.refreshes(Some(&options.name), false).await?.first().map(StatusLine::from);
     }
     let stored = Stored::of(&found.table, &found.regions);
-    let collection = Collection::of(&client, &found, options.costs).await?;
+    let collection = match Collection::of(&client, &found, options.costs).await {
+        // The reports of the owners are shown without the meta leader.
+        Err(error) if !options.costs => {
+            note(&format!("warning: readable epochs and holds are not shown: {error}"));
+            None
+        }
+        collection => collection?,
+    };
     let description = Description { collection, refresh, ..describe(&found.table, stored) };
     fact(options.client.output, &description, text)
 }
