@@ -56,7 +56,10 @@ async fn held_epoch_has_the_publication_before_it() -> Result<()> {
     expect_rows(&cluster, TABLE, first, &first_rows).await?;
 
     refresh_changed(&cluster, &mut mirror, "second").await?;
-    let second = acquire(&cluster, &["second", TABLE, "--as-of", "0s"]).await?;
+    let status =
+        cluster.run(&["refresh", "status", TABLE, "--output", "json"]).await?.ok()?.json()?;
+    let published = status[0]["published_epoch"].to_string();
+    let second = acquire(&cluster, &["second", TABLE, "--epoch", &published]).await?;
     let second_rows = mirror.rows.clone();
     refresh_changed(&cluster, &mut mirror, "third").await?;
     for step in ["flush", "compact"] {
