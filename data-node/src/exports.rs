@@ -82,7 +82,7 @@ impl ExportService {
     ) -> Self {
         let tasks = ExportTasks { tracker, closing };
         let parts = Arc::new(Parts::new(tasks.clone()));
-        let own = Arc::new(OwnPrefix::of_process(groups.context().env.storage.location()));
+        let own = Arc::new(OwnPrefix::from_environment(groups.context().env.storage.location()));
         Self { groups, targets, own, tasks, parts }
     }
 

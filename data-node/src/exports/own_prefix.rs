@@ -29,7 +29,7 @@ pub(super) struct OwnPrefix {
 
 impl OwnPrefix {
     /// Returns the prefix of the store at this URL, with the environment of the process.
-    pub(super) fn of_process(url: &str) -> Self {
+    pub(super) fn from_environment(url: &str) -> Self {
         Self::new(url, |name| std::env::var(name).ok())
     }
 

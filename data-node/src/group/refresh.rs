@@ -355,7 +355,7 @@ mod tests {
         let mut many = published(20_000);
         many.forget(Some(Epoch(50)));
         assert_eq!((many.count_from(Epoch(0)), many.last()), (MAX_HELD, Epoch(2_000_000)));
-        // What is not held any more does not count before the next publication forgets it.
+        // Released publications do not count, although only the next publication forgets them.
         assert_eq!(many.count_from(Epoch(1_999_900)), 2);
         let first = many.oldest_kept(Epoch(50), Epoch(10_000_000));
         assert_eq!(many.at(first), Some(first));

@@ -73,26 +73,26 @@ impl Variety {
         match sample.data_type() {
             DataType::Float32 => {
                 let values = sample.as_primitive::<Float32Type>();
-                Self::of_values(values.iter().flatten().map(f32::to_bits))
+                Self::from_values(values.iter().flatten().map(f32::to_bits))
             }
             DataType::Float64 => {
                 let values = sample.as_primitive::<Float64Type>();
-                Self::of_values(values.iter().flatten().map(f64::to_bits))
+                Self::from_values(values.iter().flatten().map(f64::to_bits))
             }
-            DataType::Utf8 => Self::of_values(sample.as_string::<i32>().iter().flatten()),
-            DataType::Binary => Self::of_values(sample.as_binary::<i32>().iter().flatten()),
+            DataType::Utf8 => Self::from_values(sample.as_string::<i32>().iter().flatten()),
+            DataType::Binary => Self::from_values(sample.as_binary::<i32>().iter().flatten()),
             _ => None,
         }
     }
 
-    fn of_values<T: Eq + Hash>(values: impl Iterator<Item = T>) -> Option<Self> {
+    fn from_values<T: Eq + Hash>(values: impl Iterator<Item = T>) -> Option<Self> {
         let mut number = 0;
         let distinct = values.inspect(|_| number += 1).collect::<HashSet<T>>().len();
-        Self::of_counts(distinct, number)
+        Self::from_counts(distinct, number)
     }
 
     /// Returns the variety of a number of values of which some are different.
-    fn of_counts(distinct: usize, number: usize) -> Option<Self> {
+    fn from_counts(distinct: usize, number: usize) -> Option<Self> {
         if number < SAMPLE_VALUES {
             None
         } else if distinct * 8 <= number * 7 {
@@ -141,7 +141,7 @@ mod tests {
 
     #[test]
     fn counts_decide_the_variety() {
-        assert_eq!(Variety::of_counts(1, SAMPLE_VALUES - 1), None);
+        assert_eq!(Variety::from_counts(1, SAMPLE_VALUES - 1), None);
         for (distinct, expected) in [
             (1, Variety::Repeated),
             (3_584, Variety::Repeated),
@@ -150,7 +150,7 @@ mod tests {
             (4_015, Variety::Distinct),
             (4_096, Variety::Distinct),
         ] {
-            assert_eq!(Variety::of_counts(distinct, 4_096), Some(expected), "{distinct}");
+            assert_eq!(Variety::from_counts(distinct, 4_096), Some(expected), "{distinct}");
         }
     }
 
